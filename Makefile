@@ -1,0 +1,52 @@
+# make figures | make test | make bench | make check | make clean
+# Each sets up .venv first; the stamp files in it skip pip while pyproject.toml and constraints.txt are unchanged.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+ARGS ?=
+
+.PHONY: help figures test bench check clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make figures   verify the formulas, then draw all figures into out/figures (ARGS='B --seed 1')"
+	@echo "make test      run the whole test suite (ARGS='-k gate')"
+	@echo "make bench     measure, print a table and write out/bench.json"
+	@echo "make check     lint, format check, types, import rules"
+	@echo "make clean     remove .venv, out and caches"
+	@echo "PYTHON=...     the Python to set up .venv with, 3.11 or newer; now: $(PYTHON)"
+
+figures: .venv/.base
+	@$(BIN)/python -m figures $(ARGS)
+
+test: .venv/.all
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+bench: .venv/.base
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+check: .venv/.all
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .venv out build *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find analysis solvers figures paper_checks tests -name __pycache__ -type d -exec rm -rf {} +
+
+# What the figures need. The dynamics extra joins when a figure uses it: .[dynamics]
+.venv/.base: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@echo "installing into .venv (a few minutes the first time) ..."
+	@$(PYTHON) -m venv .venv
+	@$(PIP) -e .
+	@touch $@
+
+# What the tests and checks need besides.
+.venv/.all: .venv/.base
+	@echo "installing what tests and checks need into .venv ..."
+	@$(PIP) -e '.[dynamics,cluster,dev]'
+	@touch $@
