@@ -1,0 +1,34 @@
+"""The theory in SymPy: each result derived from the definitions beside the stated one.
+
+>>> from analysis import outer
+>>> outer.hypergradient("full", n=1).at(U=2.0, lam=0.5, Sigma=0.3)
+-0.35
+"""
+
+from analysis import divergences, gaussian, misspecification, outer
+from analysis.catalogue import Entry, catalogue
+from analysis.derivation import Condition, Derivation, Step
+from analysis.errors import (
+    ArgumentError,
+    ArgumentNameError,
+    DerivationError,
+    MomentError,
+    StructureError,
+)
+
+__all__ = [
+    "ArgumentError",
+    "ArgumentNameError",
+    "Condition",
+    "Derivation",
+    "DerivationError",
+    "Entry",
+    "MomentError",
+    "Step",
+    "StructureError",
+    "catalogue",
+    "divergences",
+    "gaussian",
+    "misspecification",
+    "outer",
+]

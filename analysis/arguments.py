@@ -1,0 +1,100 @@
+"""Reading and checking the numbers given to `Derivation.at`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sympy as sp
+
+from analysis.errors import ArgumentError, ArgumentNameError
+from analysis.symbols import QUANTITIES
+
+
+def read_arguments(
+    owner: str, arguments: Mapping[str, Any], values: Mapping[str, Any]
+) -> list[Any]:
+    """Check every value against its symbol and return them in order (general n: n comes first).
+
+    Raises:
+        ArgumentNameError: if a name is missing or unknown, or a value is not numeric.
+        ArgumentError: if a value has the wrong shape or lies outside its domain.
+    """
+    expected = ", ".join(arguments)
+    for name in values:
+        if name not in arguments:
+            raise ArgumentNameError(f"{owner} has no argument {name!r}; it takes {expected}")
+    for name in arguments:
+        if name not in values:
+            raise ArgumentNameError(f"{owner} needs {name!r}; it takes {expected}")
+    numbers = {name: _numeric(name, values[name]) for name in arguments}
+    n = _dimension(arguments, numbers)
+    general = any(isinstance(shape, sp.MatrixSymbol) for shape in arguments.values())
+    checked = [_checked(name, arguments[name], numbers[name], n) for name in arguments]
+    return [n, *checked] if general else checked
+
+
+def _numeric(name: str, value: Any) -> Any:
+    import numpy as np
+
+    try:
+        if value is None:
+            raise TypeError("None is not a number")
+        return np.asarray(value, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ArgumentNameError(
+            f"{name} must be a float or an array of floats, not {value!r}"
+        ) from error
+
+
+def _dimension(arguments: Mapping[str, Any], numbers: Mapping[str, Any]) -> int:
+    for name, shape in arguments.items():
+        if isinstance(shape, sp.MatrixBase):
+            return int(shape.rows)
+        if isinstance(shape, sp.MatrixSymbol):
+            return numbers[name].shape[0] if numbers[name].ndim else 1
+    return 1
+
+
+def _checked(name: str, shape: Any, value: Any, n: int) -> Any:
+    import numpy as np
+
+    if not np.all(np.isfinite(value)):
+        raise ArgumentError(f"{name} has an entry that is not finite: {value}; pass finite numbers")
+    domain = QUANTITIES[name].domain
+    if not isinstance(shape, (sp.MatrixBase, sp.MatrixSymbol)):
+        if value.size != 1:
+            raise ArgumentError(f"{name} has shape {value.shape}; pass one number")
+        number = float(value.reshape(()))
+        if domain == "positive" and number <= 0:
+            raise ArgumentError(f"{name} = {number} must be > 0; pass a positive number")
+        if domain == "weight" and not 0 < number < 1:
+            raise ArgumentError(f"{name} = {number} must lie in (0, 1); pass a probability")
+        return number
+    is_vector = domain == "vector"
+    wanted = (n,) if is_vector else (n, n)
+    column = is_vector and value.shape == (n, 1)
+    if value.shape != wanted and not column and not (n == 1 and value.size == 1):
+        raise ArgumentError(f"{name} has shape {value.shape}; pass an array of shape {wanted}")
+    matrix = value.reshape((n, 1) if is_vector else (n, n))
+    if not is_vector:
+        _check_symmetric(name, matrix, spd=domain == "spd")
+    return matrix
+
+
+def _check_symmetric(name: str, X: Any, spd: bool) -> None:
+    import numpy as np
+
+    gap = float(np.max(np.abs(X - X.T)))
+    if gap > 1e-9 * max(1e-300, float(np.max(np.abs(X)))):
+        raise ArgumentError(
+            f"{name} is not symmetric: largest |{name}_ij - {name}_ji| = {gap:.3g}; "
+            f"pass ({name} + {name}.T) / 2 if that is what you mean"
+        )
+    if spd:
+        smallest = float(np.linalg.eigvalsh(X)[0])
+        if smallest <= 0:
+            raise ArgumentError(
+                f"{name} is not positive definite: its smallest eigenvalue is {smallest:.6g}; "
+                "pass a symmetric matrix with positive eigenvalues"
+            )

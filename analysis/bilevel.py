@@ -1,0 +1,283 @@
+"""The outer problem of the Gaussian setting: F(U), its hypergradient two ways, its maximiser."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import sympy as sp
+
+from analysis import definitions, gaussian, stated
+from analysis.derivation import Derivation, Step, zero
+from analysis.gaussian import MOMENTS, SYMMETRIC, label
+from analysis.matrix_calculus import (
+    gradient,
+    inverse,
+    lowest_terms,
+    replace,
+    second_differential,
+    solve_inverse_equation,
+)
+from analysis.normal_form import normal, tidy
+from analysis.second_order import general_outer_concavity, outer_maximum
+from analysis.stationary import (
+    covariance,
+    free_entries,
+    ldl_product,
+    solve_ldl,
+)
+from analysis.symbols import (
+    Structure,
+    check_structure,
+    dimension,
+    from_coordinates,
+    ldl_factors,
+    symbol,
+    symbols,
+    to_coordinates,
+)
+
+DOMAIN = ("U, Σ symmetric positive definite, λ > 0", MOMENTS)
+_OBJECTIVES = {
+    "full": "F(U) = ½ log det U - Tr(UΣ)/λ - (n/2) log πλ",
+    "diagonal": "F(U) = Σ_i [½ log U_ii - U_ii Σ_ii/λ] - (n/2) log πλ",
+    "isotropic": "F(U) = (n/2) log Tr U - Tr U Tr Σ/(λn) - (n/2) log πλn",
+}
+_HYPERGRADIENTS = {
+    "full": "∇_U F = ½ U⁻¹ - Σ/λ",
+    "diagonal": "∇_U F = diag(1/(2U_ii) - Σ_ii/λ)",
+    "isotropic": "∇_U F = (n/(2 Tr U) - Tr Σ/(λn)) I",
+}
+_REWARDS = {
+    "full": "U* = (λ/2) Σ⁻¹, the unique maximiser",
+    "diagonal": "U*_ii = λ/(2Σ_ii), whatever the other entries",
+    "isotropic": "U* = λn/(2 Tr Σ) I, and every U with Tr U = λn²/(2 Tr Σ)",
+}
+
+
+@cache
+def objective(structure: Structure, n: int | None) -> Derivation:
+    """F(U) = E_y log N(y; μ, P*(U)); full: ½ log det U - Tr(UΣ)/λ - (n/2) log πλ.
+
+    Args:
+        structure: of the policy covariance; U is always full.
+        n: dimension, or None for general size (full only).
+    Returns:
+        Scalar derivation in U, Sigma, lam.
+    Raises:
+        StructureError: for an unknown structure, or n=None with a restricted one.
+    Source: paper (full, isotropic), new (diagonal).
+    """
+    check_structure(structure, n)
+    mu, Sigma, U = symbols("mu Sigma U", n)
+    lam = symbol("lam")
+    best = gaussian.inner_solution(structure, n).derived
+    F = definitions.log_likelihood(mu, best, mu, Sigma)
+    return Derivation(
+        name=label("outer.objective", n, structure),
+        statement=_OBJECTIVES[structure],
+        symbol="F",
+        arguments={"U": U, "Sigma": Sigma, "lam": lam},
+        stated=stated.outer_objective(structure, U, Sigma, lam, dimension(n)),
+        derived=normal(F) if n is None else F,
+        assumptions=(*DOMAIN, f"P {structure}"),
+        steps=(Step("inner solution P*(U)", best), Step("E_y log N(y; μ, P*)", F)),
+        source="new" if structure == "diagonal" else "paper",
+    )
+
+
+@cache
+def hypergradient(structure: Structure, n: int | None) -> Derivation:
+    """∇_U F = ½ U⁻¹ - Σ/λ (full), the symmetric G with dF = Tr(G dU).
+
+    Args:
+        structure: of the policy covariance; U is always full.
+        n: dimension, or None for general size (full only).
+    Returns:
+        Derivation in U, Sigma, lam; shape (n, n).
+    Raises:
+        StructureError: for an unknown structure, or n=None with a restricted one.
+    Source: paper (full, isotropic), new (diagonal).
+    """
+    F = objective(structure, n)
+    U, Sigma, lam = F.arguments.values()
+    G = gradient(F.derived, U)
+    return Derivation(
+        name=label("outer.hypergradient", n, structure),
+        statement=_HYPERGRADIENTS[structure],
+        symbol="∇_U F",
+        arguments=F.arguments,
+        stated=stated.hypergradient(structure, U, Sigma, lam),
+        derived=G if n is None else lowest_terms(G),
+        assumptions=(*F.assumptions, SYMMETRIC),
+        steps=(*F.steps, Step("differentiate F in U", G)),
+        source=F.source,
+    )
+
+
+@cache
+def implicit_hypergradient(structure: Structure, n: int) -> Derivation:
+    """∇_U F = -(∂²_{Uθ}J)(∂²_{θθ}J)⁻¹ ∂_θF at the inner solution, θ = (m, factors of P).
+
+    P = Cᵀ D C with C unit lower triangular; at U = A E Aᵀ the inner solution is C = A⁻¹,
+    D = (λ/2) E⁻¹, which a condition checks.
+
+    Args:
+        structure: of the policy covariance; U is always full.
+        n: dimension.
+    Returns:
+        Derivation in U, Sigma, lam; shape (n, n), the symmetric G with dF = Tr(G dU).
+    Raises:
+        StructureError: for an unknown structure.
+    Source: paper (implicit differentiation).
+    """
+    check_structure(structure, n)
+    m, mu, Sigma, U = symbols("m mu Sigma U", n)
+    lam = symbol("lam")
+    C, D = covariance(structure, "P", n)
+    P = C.T * D * C
+    J = definitions.objective(m, P, mu, Sigma, U, lam)
+    F = definitions.log_likelihood(m, P, mu, Sigma)
+    theta = sp.Matrix([*m, *dict.fromkeys(x for x in (*C, *D) if x.is_Symbol)])
+    weights = sp.Matrix(free_entries(U))
+    solution = _inner_factors(structure, n, C, D, U, lam) | dict(zip(m, mu, strict=True))
+
+    def at_solution(X: Any) -> Any:
+        X = X.xreplace(solution)
+        return X.applyfunc(lambda x: sp.expand(to_coordinates(x))) if structure == "full" else X
+
+    slope = sp.Matrix([J]).jacobian(theta).T
+    H = at_solution(slope.jacobian(theta))
+    cross = at_solution(slope.jacobian(weights))
+    pull = at_solution(sp.Matrix([F]).jacobian(theta).T)
+    partials = -cross.T * inverse(H) * pull
+    total = dict(zip(weights, partials, strict=True))
+    G = U.applyfunc(lambda u: total[u])
+    half = sp.ImmutableMatrix(n, n, lambda i, j: sp.S.One if i == j else sp.Rational(1, 2))
+    derived = lowest_terms(from_coordinates(lowest_terms(G.multiply_elementwise(half))))
+    return Derivation(
+        name=label("outer.implicit_hypergradient", n, structure),
+        statement="-(∂²_{Uθ}J)(∂²_{θθ}J)⁻¹ ∂_θF: " + _HYPERGRADIENTS[structure],
+        symbol="∇_U F",
+        arguments={"U": U, "Sigma": Sigma, "lam": lam},
+        stated=stated.hypergradient(structure, U, Sigma, lam),
+        derived=derived,
+        assumptions=(*DOMAIN, f"P {structure}", SYMMETRIC),
+        steps=(
+            Step("∂²_{θθ}J at the inner solution", H),
+            Step("∂²_{Uθ}J at the inner solution", cross),
+            Step("∂_θF at the inner solution", pull),
+        ),
+        conditions=(zero("∂_θJ = 0 at the inner solution", at_solution(slope)),),
+        source="paper",
+    )
+
+
+@cache
+def optimal_reward(structure: Structure, n: int | None) -> Derivation:
+    """U* = (λ/2)Σ⁻¹ (full), diag(λ/(2Σ_ii)) (diagonal), λn/(2 Tr Σ) I (isotropic).
+
+    Args:
+        structure: of the policy covariance.
+        n: dimension, or None for general size (full only).
+    Returns:
+        Derivation in Sigma, lam; shape (n, n). Uniqueness (full: U, diagonal: its diagonal,
+        isotropic: its trace) follows from the conditions: F is strictly concave there, and
+        constant in all other directions.
+    Raises:
+        StructureError: for an unknown structure, or n=None with a restricted one.
+    Source: paper (full, isotropic), new (diagonal, the whole optimal set).
+    """
+    F = objective(structure, n)
+    U, Sigma, lam = F.arguments.values()
+    if n is None:
+        slope = hypergradient(structure, n).derived
+        best = solve_inverse_equation(slope, U)
+        conditions = concavity(n).conditions
+    else:
+        C, D = covariance(structure, "U", n)
+        kept = {entry: sp.Dummy("kept") for entry in free_entries(Sigma)}
+        restricted = normal(replace(F.derived, U, C * D * C.T).xreplace(kept))
+        restricted = restricted.xreplace({dummy: entry for entry, dummy in kept.items()})
+        best = ldl_product(C, D, solve_ldl(restricted, C, D))
+        conditions = outer_maximum(structure, n, F.derived, best)
+    return Derivation(
+        name=label("outer.optimal_reward", n, structure),
+        statement=_REWARDS[structure],
+        symbol="U*",
+        arguments={"Sigma": Sigma, "lam": lam},
+        stated=stated.optimal_reward(structure, Sigma, lam),
+        derived=best,
+        assumptions=("Σ symmetric positive definite, λ > 0", MOMENTS, f"P {structure}"),
+        steps=(*F.steps, Step("solve ∇_U F = 0", best)),
+        conditions=conditions,
+        source=F.source,
+    )
+
+
+@cache
+def bilevel_solution(n: int | None) -> Derivation:
+    """P*(U*) = Σ: with m* = μ, the bilevel solution is the maximum-likelihood Gaussian.
+
+    Args:
+        n: dimension, or None for general size.
+    Returns:
+        Derivation in Sigma; shape (n, n).
+    Source: paper.
+    """
+    U, Sigma = symbols("U Sigma", n)
+    inner, best = gaussian.inner_solution("full", n).derived, optimal_reward("full", n).derived
+    P = replace(inner, U, best)
+    return Derivation(
+        name=label("outer.bilevel_solution", n),
+        statement="P*(U*) = Σ",
+        symbol="P*(U*)",
+        arguments={"Sigma": Sigma},
+        stated=Sigma,
+        derived=normal(P) if n is None else lowest_terms(tidy(P)),
+        assumptions=("Σ symmetric positive definite, λ > 0", MOMENTS, "P full"),
+        steps=(Step("P*(U)", inner), Step("U*", best)),
+        source="paper",
+    )
+
+
+@cache
+def concavity(n: int | None) -> Derivation:
+    """d²F(U; H, H) = -½ Tr(U⁻¹HU⁻¹H) < 0 for every symmetric H ≠ 0.
+
+    Args:
+        n: dimension, or None for general size.
+    Returns:
+        Scalar derivation in U, H. Conditions: it is minus a sum of squares that vanish together
+        only at H = 0; for general n, minus ½‖KHK‖² with U⁻¹ = K².
+    Source: new.
+    """
+    U, H = symbols("U H", n)
+    F = objective("full", n).derived
+    curvature = second_differential(F, (U, H))
+    conditions = (
+        outer_maximum("full", n, F, None) if n is not None else general_outer_concavity(curvature)
+    )
+    return Derivation(
+        name=label("outer.concavity", n),
+        statement="d²F = -½ Tr(U⁻¹HU⁻¹H) < 0",
+        symbol="d²F",
+        arguments={"U": U, "H": H},
+        stated=stated.second_differential(U, H),
+        derived=tidy(curvature),
+        assumptions=(*DOMAIN, "H symmetric"),
+        steps=(Step("d²F(U + tH)/dt² at t = 0", curvature),),
+        conditions=conditions,
+    )
+
+
+def _inner_factors(structure: str, n: int, C: Any, D: Any, U: Any, lam: Any) -> dict[Any, Any]:
+    """The factors of the inner solution P = Cᵀ D C in LDL coordinates of U."""
+    if structure == "isotropic":
+        return {D[0, 0]: lam * n / (2 * U.trace())}
+    if structure == "diagonal":
+        return {D[i, i]: lam / (2 * U[i, i]) for i in range(n)}
+    A, E = ldl_factors("U", n)
+    unit = inverse(A)
+    factors = {C[i, j]: sp.expand(unit[i, j]) for i in range(n) for j in range(i)}
+    return factors | {D[i, i]: lam / (2 * E[i, i]) for i in range(n)}

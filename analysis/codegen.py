@@ -1,0 +1,125 @@
+"""SymPy to NumPy callables (common subexpressions shared), LaTeX and MathML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sympy as sp
+from sympy.printing.numpy import NumPyPrinter
+from sympy.printing.pretty.pretty import PrettyPrinter
+from sympy.printing.pretty.stringpict import prettyForm, stringPict
+
+_TEX = {
+    "log det": r"\log\det",
+    "∇": r"\nabla",
+    "Σ": r"\Sigma ",
+    "λ": r"\lambda ",
+    "μ": r"\mu ",
+    "∂": r"\partial ",
+    "Δ": r"\Delta ",
+    "*": r"^{\star}",
+    "²": "^2",
+    "⁻¹": "^{-1}",
+    "‖": r"\,\|\,",
+    "κ": r"\kappa ",
+}
+
+
+class _GeneralPrinter(NumPyPrinter):
+    """NumPy code for the traces and log dets of general n."""
+
+    def _print_Trace(self, expr: Any) -> str:
+        return f"trace({self._print(expr.args[0])})"
+
+    def _print_LogDet(self, expr: Any) -> str:
+        return f"linalg.slogdet({self._print(expr.args[0])})[1]"
+
+
+def compile_numpy(arguments: Mapping[str, Any], expression: Any) -> Callable[..., Any]:
+    """A NumPy function of the named arguments (floats and arrays, in the order of the mapping).
+
+    Args:
+        arguments: name -> scalar symbol, explicit matrix of symbols, or MatrixSymbol.
+        expression: scalar or matrix in these symbols (and the symbol n for general size).
+    Returns:
+        Callable taking one float or array per argument; for general n the dimension comes first.
+    """
+    from analysis.symbols import DIMENSION
+    from analysis.words import is_general
+
+    if isinstance(expression, sp.MatrixBase):
+        expression = sp.Matrix(expression)
+    if is_general(expression) or any(isinstance(s, sp.MatrixSymbol) for s in arguments.values()):
+        flat = [DIMENSION, *arguments.values()]
+        printer = _GeneralPrinter({"fully_qualified_modules": False, "inline": True})
+        return sp.lambdify(flat, expression, modules="numpy", printer=printer, cse=True)
+    flat = [entry for value in arguments.values() for entry in _entries(value)]
+    function = sp.lambdify(flat, expression, modules="numpy", cse=True)
+
+    def call(*values: Any) -> Any:
+        numbers: list[float] = []
+        for shape, value in zip(arguments.values(), values, strict=True):
+            numbers += _numbers(shape, value)
+        return function(*numbers)
+
+    return call
+
+
+class _Terminal(PrettyPrinter):
+    """SymPy's terminal form, with the signs between matrix terms that SymPy 1.14 loses."""
+
+    def _print_MatAdd(self, expr: Any) -> prettyForm:
+        form: Any = None
+        for term in sorted(expr.args, key=_is_negative):
+            sign = " - " if _is_negative(term) else " + "
+            printed = self._print(-term if _is_negative(term) else term)
+            if form is not None:
+                form = prettyForm(*stringPict.next(form, sign, printed))
+            else:
+                form = prettyForm(*stringPict.next("-", printed)) if sign == " - " else printed
+        return form
+
+
+def _is_negative(term: Any) -> bool:
+    return bool(term.as_coeff_mmul()[0].could_extract_minus_sign())
+
+
+def terminal(expression: Any) -> str:
+    """Return the expression as lines of Unicode text."""
+    return _Terminal({"use_unicode": True}).doprint(expression)
+
+
+def latex(expression: Any) -> str:
+    """LaTeX of an expression."""
+    return str(sp.latex(expression))
+
+
+def latex_of_text(text: str) -> str:
+    """LaTeX of a short Unicode label such as "∇_U F" or "P*"."""
+    for plain, tex in _TEX.items():
+        text = text.replace(plain, tex)
+    return text
+
+
+def mathml(expression: Any) -> str:
+    """Presentation MathML of an expression."""
+    return str(sp.mathml(expression, printer="presentation"))
+
+
+def _is_symmetric(X: Any) -> bool:
+    return isinstance(X, sp.MatrixBase) and X.rows == X.cols
+
+
+def _entries(X: Any) -> list[Any]:
+    if _is_symmetric(X):
+        return [X[i, j] for i in range(X.rows) for j in range(i, X.cols)]
+    return list(X) if isinstance(X, sp.MatrixBase) else [X]
+
+
+def _numbers(shape: Any, value: Any) -> list[float]:
+    if _is_symmetric(shape):
+        return [float(value[i, j]) for i in range(shape.rows) for j in range(i, shape.cols)]
+    if isinstance(shape, sp.MatrixBase):
+        return [float(entry) for entry in value.ravel()]
+    return [float(value)]

@@ -1,0 +1,111 @@
+"""The definitions every derivation starts from: reward, log-density, entropy, expectations.
+
+Nothing here knows a result. The modules with stated results (stated.py) do not import this one.
+All functions take explicit matrices of symbols or matrix expressions of general size n.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy as sp
+
+from analysis import words
+from analysis.errors import MomentError
+from analysis.matrix_calculus import cancel_outside_logs, inverse, logdet, quadratic
+from analysis.symbols import DIMENSION, symbol
+
+
+def reward(y_hat: Any, y: Any, U: Any) -> Any:
+    """r_U(ŷ, y) = -(ŷ - y)ᵀ U (ŷ - y)."""
+    return -quadratic(U, y_hat - y)
+
+
+def log_density(y: Any, m: Any, P: Any) -> Any:
+    """log N(y; m, P) = -½ [(y - m)ᵀ P⁻¹ (y - m) + log det P + n log 2π]."""
+    n = sp.Integer(y.rows) if isinstance(y, sp.MatrixBase) else DIMENSION
+    return -(quadratic(inverse(P), y - m) + logdet(P) + n * sp.log(2 * sp.pi)) / 2
+
+
+def expectation(f: Any, v: Any, mean: Any, covariance: Any) -> Any:
+    """E f(v) = f(mean) + ½ Σ_ij f_ij cov_ij for a quadratic f: two moments are all it uses.
+
+    Raises:
+        MomentError: if f is not a polynomial of degree at most 2 in v.
+    """
+    if not isinstance(v, sp.MatrixBase):
+        return _general_expectation(f, v, mean, covariance)
+    first = [sp.diff(f, entry) for entry in v]
+    second = sp.ImmutableMatrix(v.rows, v.rows, lambda i, j: sp.diff(first[i], v[j]))
+    if any(entry.has(*v) for entry in second):
+        raise MomentError("the expression is not quadratic: it needs more than two moments")
+    spread = sum(second[i] * covariance[i] for i in range(len(second)))
+    return f.xreplace(dict(zip(v, mean, strict=True))) + spread / 2
+
+
+def expected_reward(m: Any, P: Any, mu: Any, Sigma: Any, U: Any) -> Any:
+    """E_{y~q} E_{ŷ~p} r_U(ŷ, y), from the moments (m, P) of p and (μ, Σ) of q."""
+    y_hat, y = _points(m)
+    return expectation(expectation(reward(y_hat, y, U), y_hat, m, P), y, mu, Sigma)
+
+
+def mean_reward(y_hat: Any, mu: Any, Sigma: Any, U: Any) -> Any:
+    """r̄(ŷ) = E_{y~q} r_U(ŷ, y)."""
+    _, y = _points(y_hat)
+    return expectation(reward(y_hat, y, U), y, mu, Sigma)
+
+
+def entropy(P: Any) -> Any:
+    """H(N(m, P)) = -E log N(ŷ; m, P), which does not depend on m (written with m = μ)."""
+    mu = symbol("mu", _size(P))
+    value = -log_likelihood(mu, P, mu, P)
+    if not isinstance(P, sp.MatrixBase):
+        return words.normal(value)  # Tr(P⁻¹P) = n
+    return cancel_outside_logs(value)  # Tr(P⁻¹P) = n
+
+
+def log_likelihood(m: Any, P: Any, mu: Any, Sigma: Any) -> Any:
+    """E_{y~q} log N(y; m, P), from the moments (μ, Σ) of q."""
+    _, y = _points(m)
+    return expectation(log_density(y, m, P), y, mu, Sigma)
+
+
+def objective(m: Any, P: Any, mu: Any, Sigma: Any, U: Any, lam: Any) -> Any:
+    """J(m, P; U) = E_y E_ŷ r_U(ŷ, y) + λ H(N(m, P))."""
+    return expected_reward(m, P, mu, Sigma, U) + lam * entropy(P)
+
+
+def _size(X: Any) -> int | None:
+    return X.rows if isinstance(X, sp.MatrixBase) else None
+
+
+def _points(like: Any) -> tuple[Any, Any]:
+    n = _size(like)
+    return symbol("y_hat", n), symbol("y", n)
+
+
+def _general_expectation(f: Any, v: Any, mean: Any, covariance: Any) -> Any:
+    """General n: put v = mean + ξ in every trace; E ξ = 0, E ξξᵀ = covariance."""
+    for node in f.atoms(sp.Trace):
+        total: list[Any] = []
+        for word, value in words.words_of(node.args[0]).items():
+            total.append(value * _expected_word(word, v, mean, covariance))
+        f = f.xreplace({node: sum(total)})
+    return f
+
+
+def _expected_word(word: words.Word, v: Any, mean: Any, covariance: Any) -> Any:
+    at = [i for i, letter in enumerate(word) if letter[0] == v.name]
+    if len(at) > 2:
+        raise MomentError("the expression is not quadratic: it needs more than two moments")
+    shape = (DIMENSION, DIMENSION)
+    at_mean = sp.Trace(words.matrix_from({word: 1}, shape).xreplace({v: mean}))
+    if len(at) < 2:
+        return at_mean
+    # A word is A ξ ξᵀ up to rotation and transposition, because its trace is a number.
+    start = next(i for i in at if not word[i][2])
+    rotated = word[start:] + word[:start]
+    if rotated[1] != (v.name, 1, True):
+        raise MomentError(f"{v} vᵀ does not occur as one factor")
+    rest = words.matrix_from({rotated[2:]: 1}, shape)
+    return at_mean + sp.Trace(rest * covariance)

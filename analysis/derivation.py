@@ -1,0 +1,184 @@
+"""Derivation: a derived expression beside a stated one, with the checks that make it a proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import sympy as sp
+
+from analysis import codegen
+from analysis.arguments import read_arguments
+from analysis.errors import ArgumentNameError, DerivationError
+from analysis.normal_form import is_clearly_nonzero, is_positive, is_zero, normal
+from analysis.symbols import DIMENSION
+from analysis.words import is_general
+
+Side = Literal["stated", "derived"]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One line of a derivation: what was done, and the expression it gave."""
+
+    text: str
+    expression: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """A side condition: `expression` is zero, or positive by its form, entry by entry."""
+
+    text: str
+    kind: Literal["zero", "positive"]
+    expression: Any
+
+    def holds(self) -> bool:
+        """Whether the normal form proves the condition."""
+        return is_zero(self.expression) if self.kind == "zero" else is_positive(self.expression)
+
+
+@dataclass(frozen=True, eq=False)
+class Derivation:
+    """A result derived by SymPy from the definitions beside the same result stated independently.
+
+    Args:
+        name: e.g. "outer.hypergradient[full, n=2]".
+        statement: the identity in one line.
+        symbol: what is computed, e.g. "∇_U F".
+        arguments: Python name -> scalar symbol, explicit matrix of symbols, or MatrixSymbol.
+        stated: the result as stated in the theory.
+        derived: the result as SymPy derived it.
+        assumptions: where it holds, and the gradient convention.
+        steps: how it was derived.
+        conditions: second-order conditions, positivity, uniqueness; checked by `verify`.
+        source: the item of the paper, or "new".
+    """
+
+    name: str
+    statement: str
+    symbol: str
+    arguments: Mapping[str, Any]
+    stated: Any
+    derived: Any
+    assumptions: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    source: str = "new"
+    _compiled: dict[str, Any] = field(default_factory=dict[str, Any], init=False, repr=False)
+
+    def residual(self) -> Any:
+        """derived - stated, reduced entry by entry: 0 only if proved to be 0.
+
+        An entry that a value at one point shows to be non-zero is returned as it is.
+        """
+        difference = self.derived - self.stated
+        if is_general(difference):
+            return normal(difference)
+        if isinstance(difference, sp.MatrixBase):
+            return difference.applyfunc(_reduced)
+        return _reduced(difference)
+
+    def verify(self) -> Derivation:
+        """Check the residual and every condition.
+
+        Returns:
+            The derivation itself.
+        Raises:
+            DerivationError: naming the identity, the entry and its residual, or the condition.
+        """
+        if self.failure is not None:
+            raise DerivationError(self.failure)
+        return self
+
+    @cached_property
+    def failure(self) -> str | None:
+        """What is wrong with the derivation, or None."""
+        known = {DIMENSION}.union(*(value.free_symbols for value in self.arguments.values()))
+        for side, expression in (("stated", self.stated), ("derived", self.derived)):
+            unknown = expression.free_symbols - known
+            if unknown:
+                return f"{self.name}: {side} side contains {unknown}, which are not arguments"
+        residual = self.residual()
+        entries = (
+            {
+                (i + 1, j + 1): residual[i, j]
+                for i in range(residual.rows)
+                for j in range(residual.cols)
+            }
+            if isinstance(residual, sp.MatrixBase)
+            else {None: residual}
+        )
+        for at, entry in entries.items():
+            if entry != 0 and not getattr(entry, "is_ZeroMatrix", False):
+                where = "" if at is None else f" at entry {at}"
+                return f"{self.name}: {self.statement} fails{where}: derived - stated = {entry}"
+        for condition in self.conditions:
+            if not condition.holds():
+                return (
+                    f"{self.name}: condition '{condition.text}' fails: expected "
+                    f"{condition.kind}, got {normal(condition.expression)}"
+                )
+        return None
+
+    def at(self, side: Side = "stated", **values: Any) -> Any:
+        """The result at numbers: one float or array per name in `arguments`.
+
+        Args:
+            side: "stated" or "derived".
+            values: floats for scalars (and for n = 1), arrays of shape (n,) and (n, n) otherwise.
+        Returns:
+            float for a scalar or 1 x 1 result, else an array of shape (n, n), or (n,) for a vector.
+        Raises:
+            ArgumentNameError: if a name is missing or unknown, or a value is not numeric.
+            ArgumentError: if a value is not finite, not symmetric, not SPD, not positive, or of the
+                wrong shape.
+        """
+        import numpy as np
+
+        if side not in ("stated", "derived"):
+            raise ArgumentNameError(f"side must be 'stated' or 'derived', not {side!r}")
+        numbers = read_arguments(self.name, self.arguments, values)
+        if side not in self._compiled:
+            expression = self.stated if side == "stated" else self.derived
+            self._compiled[side] = codegen.compile_numpy(self.arguments, expression)
+        result = np.asarray(self._compiled[side](*numbers), dtype=float)
+        if result.size == 1:
+            return float(result.reshape(()))
+        return result.ravel() if result.shape[-1] == 1 else result
+
+    def latex(self) -> str:
+        """LaTeX of the result: symbol = stated expression."""
+        return f"{codegen.latex_of_text(self.symbol)} = {codegen.latex(self.stated)}"
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.latex()}$"
+
+    def __str__(self) -> str:
+        lines = [self.name, f"  {self.statement}"]
+        lines += [f"  assuming {text}" for text in self.assumptions]
+        result = codegen.terminal(self.stated)
+        lines += ["", *(f"    {line}" for line in f"{self.symbol} =\n{result}".splitlines()), ""]
+        if self.failure is None:
+            lines.append(f"  status: verified (residual 0, {len(self.conditions)} side conditions)")
+        else:
+            lines.append(f"  status: FAILED, {self.failure}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def _reduced(entry: Any) -> Any:
+    return entry if is_clearly_nonzero(entry) else normal(entry)
+
+
+def zero(text: str, expression: Any) -> Condition:
+    """The condition that an expression is 0."""
+    return Condition(text, "zero", expression)
+
+
+def positive(text: str, expression: Any) -> Condition:
+    """The condition that every entry of an expression is positive."""
+    return Condition(text, "positive", expression)

@@ -1,0 +1,21 @@
+"""Typed errors: each message names the value that was wrong and what to pass instead."""
+
+
+class DerivationError(RuntimeError):
+    """A derived result differs from the stated one, or a side condition does not hold."""
+
+
+class MomentError(ValueError):
+    """An expectation needs more than the first two moments of the data."""
+
+
+class ArgumentError(ValueError):
+    """An argument of `Derivation.at` lies outside its domain."""
+
+
+class ArgumentNameError(TypeError):
+    """An argument of `Derivation.at` is missing, unknown or of the wrong type."""
+
+
+class StructureError(ValueError):
+    """An unknown covariance structure or an unsupported dimension."""

@@ -1,0 +1,210 @@
+"""Matrix functions and differentials that work for explicit matrices and for general n alike.
+
+Gradients with respect to a symmetric X are symmetric matrices G with dF = Tr(G dX): off the
+diagonal, G_ij is half the partial derivative with respect to the one symbol X_ij = X_ji.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import sympy as sp
+
+from analysis import words
+from analysis.words import LogDet
+
+
+def inverse(X: Any) -> Any:
+    """X⁻¹: in lowest terms for an explicit matrix of rational functions, else `Inverse`."""
+    return _inverse(X.as_immutable()) if isinstance(X, sp.MatrixBase) else sp.Inverse(X)
+
+
+def det(X: Any) -> Any:
+    """det X of an explicit matrix of rational functions, in lowest terms."""
+    return _det(X.as_immutable())
+
+
+def product(*factors: Any) -> Any:
+    """The product of explicit matrices of rational functions, every entry in lowest terms."""
+    total = _over_field(factors[0])
+    for factor in factors[1:]:
+        left, right = total.unify(_over_field(factor))
+        total = left * right
+    return sp.ImmutableMatrix(total.to_Matrix())
+
+
+@cache
+def _inverse(X: Any) -> Any:
+    if X.is_diagonal():
+        return sp.ImmutableMatrix.diag(*(1 / entry for entry in X.diagonal()))
+    return sp.ImmutableMatrix(_over_field(X).inv().to_Matrix())
+
+
+@cache
+def _det(X: Any) -> Any:
+    if X.is_diagonal():
+        return sp.prod(X.diagonal())
+    matrix = _over_field(X)
+    constant = matrix.domain.to_sympy(matrix.charpoly()[-1])
+    return sp.factor_terms((-1) ** X.rows * constant)
+
+
+def lowest_terms(X: Any) -> Any:
+    """An explicit matrix (or scalar) of rational functions with every entry in lowest terms."""
+    if isinstance(X, sp.MatrixBase):
+        return sp.ImmutableMatrix(_over_field(X).to_Matrix())
+    return lowest_terms(sp.ImmutableMatrix([[X]]))[0, 0]
+
+
+def cancel_outside_logs(f: Any) -> Any:
+    """A scalar with its terms free of logs in lowest terms."""
+    rest, logs = sp.expand(f, log=False).as_independent(sp.log, as_Add=True)
+    return lowest_terms(sp.together(rest)) + logs
+
+
+def _over_field(X: Any) -> Any:
+    return X.as_immutable().to_DM().to_field()
+
+
+def logdet(X: Any) -> Any:
+    """log det X."""
+    return sp.log(det(X)) if isinstance(X, sp.MatrixBase) else LogDet(X)
+
+
+def trace(X: Any) -> Any:
+    """Tr X."""
+    return X.trace() if isinstance(X, sp.MatrixBase) else sp.Trace(X)
+
+
+def outer(u: Any, v: Any) -> Any:
+    """u vᵀ."""
+    return u * v.T
+
+
+def quadratic(A: Any, v: Any) -> Any:
+    """vᵀ A v, written Tr(A v vᵀ) for general n."""
+    return sp.expand((v.T * A * v)[0, 0]) if isinstance(v, sp.MatrixBase) else sp.Trace(A * v * v.T)
+
+
+def gradient(f: Any, X: Any) -> Any:
+    """The gradient of a scalar: G symmetric with df = Tr(G dX), or g with df = gᵀdx for a vector.
+
+    Args:
+        f: scalar expression.
+        X: explicit symmetric matrix or column of symbols, or a `MatrixSymbol` of general size.
+    """
+    if isinstance(X, sp.MatrixBase):
+        half = sp.Rational(1, 2)
+        is_vector = X.cols == 1 and X.rows > 1
+        return sp.ImmutableMatrix(
+            X.rows,
+            X.cols,
+            lambda i, j: sp.diff(f, X[i, j]) * (1 if is_vector or i == j else half),
+        )
+    dX = sp.MatrixSymbol(f"d{X.name}", *X.shape)
+    return _coefficient(differential(f, X, dX), dX, X)
+
+
+def second_differential(f: Any, *pairs: tuple[Any, Any]) -> Any:
+    """d²f(X + tH)/dt² at t = 0 for pairs (X, H): explicit, or one pair of general size."""
+    if not isinstance(pairs[0][0], sp.MatrixBase):
+        ((X, H),) = pairs
+        return differential(differential(f, X, H), X, H)
+    t = sp.Dummy("t")
+    moved = f.xreplace(dict(zip_entries(*((X, X + t * H) for X, H in pairs))))
+    return sp.diff(moved, t, 2).subs(t, 0)
+
+
+def zip_entries(*pairs: tuple[Any, Any]) -> list[tuple[Any, Any]]:
+    """Pairs of corresponding entries of explicit matrices, for substitution."""
+    return [pair for X, Y in pairs for pair in zip(X, Y, strict=True)]
+
+
+def replace(f: Any, X: Any, value: Any) -> Any:
+    """f with the symbol X (explicit or general) replaced by a value."""
+    if isinstance(X, sp.MatrixBase):
+        return f.xreplace(dict(zip_entries((X, value))))
+    return f.xreplace({X: value})
+
+
+def differential(f: Any, X: Any, dX: Any) -> Any:
+    """df along dX for general n, with d log det X = Tr(X⁻¹ dX) and d X⁻¹ = -X⁻¹ dX X⁻¹.
+
+    Raises:
+        TypeError: for a node without a rule. SymPy's own `diff` would return 0 for some of these.
+    """
+    if not f.has(X):
+        return sp.ZeroMatrix(*f.shape) if isinstance(f, sp.MatrixExpr) else sp.S.Zero
+    if f == X:
+        return dX
+    if isinstance(f, (sp.Add, sp.MatAdd)):
+        return f.func(*(differential(term, X, dX) for term in f.args))
+    if isinstance(f, (sp.Mul, sp.MatMul)):
+        return _sum(
+            [
+                f.func(*f.args[:i], differential(factor, X, dX), *f.args[i + 1 :])
+                for i, factor in enumerate(f.args)
+                if factor.has(X)
+            ]
+        )
+    inner = f.args[0]
+    if isinstance(f, sp.Trace):
+        return sp.Trace(differential(inner, X, dX))
+    if isinstance(f, LogDet):
+        return sp.Trace(sp.Inverse(inner) * differential(inner, X, dX))
+    if isinstance(f, sp.Transpose):
+        return sp.Transpose(differential(inner, X, dX))
+    if isinstance(f, sp.Inverse):
+        return -f * differential(inner, X, dX) * f
+    raise TypeError(f"no differential rule for {type(f).__name__}: {f}")
+
+
+def solve_inverse_equation(G: Any, X: Any) -> Any:
+    """Solve a X⁻¹ + B = 0 for X, general n, where B is one word: X = -a B⁻¹.
+
+    Raises:
+        ValueError: if G is not of that form.
+    """
+    word = ((X.name, -1, False),)
+    terms = words.words_of(G)
+    rest = {key: value for key, value in terms.items() if key != word}
+    if word not in terms or len(rest) != 1 or words.matrix_from(rest, X.shape).has(X):
+        raise ValueError(f"not of the form a X⁻¹ + B with one word B: {G}")
+    B = words.matrix_from({key: -value / terms[word] for key, value in rest.items()}, X.shape)
+    return words.matrix_from(words.words_of(sp.Inverse(B)), X.shape)
+
+
+def _sum(terms: list[Any]) -> Any:
+    if isinstance(terms[0], sp.MatrixExpr):
+        return sp.MatAdd(*terms)
+    return sp.Add(*terms)
+
+
+def _coefficient(df: Any, dX: Any, X: Any) -> Any:
+    """G with df = Tr(G dX) (symmetrised), or g with df = Tr(dxᵀ g)."""
+    items: list[tuple[words.Word, Any]] = []
+    is_vector = X.shape[1] == 1
+    for scalar, M in _traces(df):
+        for word, value in words.words_of(M).items():
+            at = [i for i, letter in enumerate(word) if letter[0] == dX.name]
+            if len(at) != 1:
+                raise ValueError(f"not linear in {dX}: {df}")
+            rest = word[at[0] + 1 :] + word[: at[0]]
+            mirrored = words.transpose(rest)
+            if is_vector:
+                items.append((mirrored if not word[at[0]][2] else rest, scalar * value))
+            else:
+                items += [(rest, scalar * value / 2), (mirrored, scalar * value / 2)]
+    return words.matrix_from(words.collect(items), X.shape)
+
+
+def _traces(df: Any) -> list[tuple[Any, Any]]:
+    """Write a scalar as a sum of (coefficient, M) meaning coefficient · Tr M."""
+    pairs: list[tuple[Any, Any]] = []
+    for term in sp.Add.make_args(sp.expand(df)):
+        found = [factor for factor in sp.Mul.make_args(term) if isinstance(factor, sp.Trace)]
+        if len(found) != 1:
+            raise ValueError(f"not a multiple of one trace: {term}")
+        pairs.append((term / found[0], found[0].args[0]))
+    return pairs

@@ -1,0 +1,98 @@
+"""A diagonal policy trained with the reward of a full one: shrunk variances, and their cost."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import sympy as sp
+
+from analysis import gaussian, stated
+from analysis.bilevel import objective, optimal_reward
+from analysis.derivation import Condition, Derivation, Step, positive, zero
+from analysis.gaussian import MOMENTS, label
+from analysis.matrix_calculus import inverse, lowest_terms, replace
+from analysis.normal_form import tidy
+from analysis.rays import relative_cost_is_positive
+from analysis.symbols import ldl_factors, symbol, symbols, to_coordinates
+
+DOMAIN = ("Σ symmetric positive definite, λ > 0", "P diagonal, U full", MOMENTS)
+
+
+@cache
+def mean_field_shrinkage(n: int) -> Derivation:
+    """P_ii = 1/(Σ⁻¹)_ii <= Σ_ii for a diagonal policy trained with U = (λ/2)Σ⁻¹.
+
+    Args:
+        n: dimension.
+    Returns:
+        Derivation in Sigma; diagonal matrix of shape (n, n). Conditions: Σ_ii (Σ⁻¹)_ii - 1 is a sum
+        of squares with positive weights (Lagrange's identity), so that no variance grows.
+    Source: new.
+    """
+    Sigma, U = symbols("Sigma U", n)
+    policy = gaussian.inner_solution("diagonal", n).derived
+    reward = optimal_reward("full", n).derived
+    derived = lowest_terms(replace(policy, U, reward))
+    return Derivation(
+        name=label("outer.mean_field_shrinkage", n),
+        statement="P_ii = 1/(Σ⁻¹)_ii <= Σ_ii",
+        symbol="P*",
+        arguments={"Sigma": Sigma},
+        stated=stated.mean_field_covariance(Sigma),
+        derived=derived,
+        assumptions=DOMAIN,
+        steps=(Step("diagonal P*(U)", policy), Step("U* of a full policy", reward)),
+        conditions=_no_variance_grows(n),
+    )
+
+
+@cache
+def mean_field_cost(n: int) -> Derivation:
+    """½ Σ_i (ρ_i - 1 - log ρ_i), ρ_i = Σ_ii (Σ⁻¹)_ii: nats lost against the best diagonal policy.
+
+    Args:
+        n: dimension.
+    Returns:
+        Scalar derivation in Sigma. Conditions: it is >= 0, zero iff every ρ_i = 1 (Σ diagonal).
+    Source: new.
+    """
+    Sigma = symbol("Sigma", n)
+    F = objective("diagonal", n)
+    U = F.arguments["U"]
+    best = replace(F.derived, U, optimal_reward("diagonal", n).derived)
+    here = replace(F.derived, U, optimal_reward("full", n).derived)
+    return Derivation(
+        name=label("outer.mean_field_cost", n),
+        statement="F(U*_diagonal) - F((λ/2)Σ⁻¹) = ½ Σ_i (ρ_i - 1 - log ρ_i), ρ_i = Σ_ii (Σ⁻¹)_ii",
+        symbol="ΔF",
+        arguments={"Sigma": Sigma},
+        stated=stated.mean_field_cost(Sigma),
+        derived=tidy(best - here),
+        assumptions=DOMAIN,
+        steps=(Step("F at the best diagonal reward", best), Step("F at (λ/2)Σ⁻¹", here)),
+        conditions=relative_cost_is_positive(),
+    )
+
+
+def _no_variance_grows(n: int) -> tuple[Condition, ...]:
+    """ρ_i - 1 = |a|²|b|² - (a·b)² = Σ_{k<l} (a_k b_l - a_l b_k)², a = C_i √D, b = √D⁻¹ C⁻¹_i."""
+    Sigma = symbol("Sigma", n)
+    C, D = ldl_factors("Sigma", n)
+    precision, unit = inverse(Sigma), inverse(C)
+    found: list[Any] = []
+    weights: list[Any] = []
+    for i in range(n):
+        squares = sp.S.Zero
+        for k in range(n):
+            for j in range(k + 1, n):
+                ratio = D[j, j] / D[k, k]
+                form = C[i, k] * unit[j, i] - C[i, j] * unit[k, i] * ratio
+                squares += form**2 / ratio
+                weights.append(1 / ratio)
+        excess = to_coordinates(Sigma[i, i] * precision[i, i] - 1)
+        found.append(excess - squares)
+    return (
+        zero("Σ_ii (Σ⁻¹)_ii - 1 is a weighted sum of squares", sp.Matrix(found)),
+        positive("the weights are positive", sp.Matrix([1, *weights])),
+    )

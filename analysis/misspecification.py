@@ -1,0 +1,264 @@
+"""Which Σ? The cost in nats of the wrong covariance; inputs x; errors of the mean."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import sympy as sp
+
+from analysis import definitions, gaussian, stated
+from analysis.bilevel import bilevel_solution, objective, optimal_reward
+from analysis.derivation import Derivation, Step, positive, zero
+from analysis.gaussian import MOMENTS, label
+from analysis.matrix_calculus import (
+    cancel_outside_logs,
+    gradient,
+    inverse,
+    lowest_terms,
+    outer,
+    replace,
+    zip_entries,
+)
+from analysis.normal_form import tidy
+from analysis.stationary import solve_linear
+from analysis.symbols import dimension, symbol, symbols
+
+TWO = "x takes two values, the first with probability w"
+DOMAIN = ("covariances symmetric positive definite, λ > 0", "P full", MOMENTS)
+
+
+@cache
+def cost_of_covariance(n: int | None) -> Derivation:
+    """F((λ/2)Σ̄⁻¹) - F((λ/2)S⁻¹) = ½ [log det(SΣ̄⁻¹) + Tr(S⁻¹Σ̄) - n] nats.
+
+    Args:
+        n: dimension, or None for general size.
+    Returns:
+        Scalar derivation in S, Sigma (Σ̄, the residual covariance). With S = Σ_m, the marginal
+        covariance, it is the price of not subtracting the mean.
+    Source: new.
+    """
+    S, Sigma = symbols("S Sigma", n)
+    F = objective("full", n)
+    best = optimal_reward("full", n).derived
+    top = replace(F.derived, F.arguments["U"], best)
+    here = replace(F.derived, F.arguments["U"], replace(best, Sigma, S))
+    return Derivation(
+        name=label("misspecification.cost_of_covariance", n),
+        statement="F((λ/2)Σ̄⁻¹) - F((λ/2)S⁻¹) = ½ [log det(SΣ̄⁻¹) + Tr(S⁻¹Σ̄) - n]",
+        symbol="ΔF",
+        arguments={"S": S, "Sigma": Sigma},
+        stated=stated.cost_of_covariance(S, Sigma, dimension(n)),
+        derived=tidy(top - here),
+        assumptions=DOMAIN,
+        steps=(Step("F at (λ/2)Σ̄⁻¹", top), Step("F at (λ/2)S⁻¹", here)),
+    )
+
+
+@cache
+def total_covariance(n: int) -> Derivation:
+    """Σ_m = Σ̄ + Cov(μ(x)): the marginal covariance of y.
+
+    Args:
+        n: dimension.
+    Returns:
+        Derivation in w, mu_a, mu_b, Sigma_a, Sigma_b; shape (n, n).
+    Source: new.
+    """
+    w, mu_a, mu_b, Sigma_a, Sigma_b = symbols("w mu_a mu_b Sigma_a Sigma_b", n)
+    y = symbol("y", n)
+    square = outer(y, y)
+    second = sum(
+        (
+            p
+            * square.applyfunc(
+                lambda f, mu=mu, Sigma=Sigma: definitions.expectation(f, y, mu, Sigma)
+            )
+            for p, mu, Sigma in ((w, mu_a, Sigma_a), (1 - w, mu_b, Sigma_b))
+        ),
+        sp.zeros(n, n),
+    )
+    first = w * mu_a + (1 - w) * mu_b
+    return Derivation(
+        name=label("misspecification.total_covariance", n),
+        statement="Σ_m = Σ̄ + Cov(μ(x))",
+        symbol="Σ_m",
+        arguments={"w": w, "mu_a": mu_a, "mu_b": mu_b, "Sigma_a": Sigma_a, "Sigma_b": Sigma_b},
+        stated=stated.total_covariance(w, mu_a, mu_b, Sigma_a, Sigma_b),
+        derived=(second - outer(first, first)).applyfunc(sp.expand),
+        assumptions=(TWO,),
+        steps=(Step("E yyᵀ", second), Step("E y", first)),
+    )
+
+
+@cache
+def effective_covariance(n: int) -> Derivation:
+    """V = Σ̄ + E e eᵀ: one constant U sees F(U) = ½ log det U - Tr(UV)/λ - (n/2) log πλ.
+
+    So U* = (λ/2)V⁻¹ (outer.optimal_reward at Σ = V). With mean error e = 0, V is the *residual*
+    covariance Σ̄ = E_x Σ(x).
+
+    Args:
+        n: dimension.
+    Returns:
+        Derivation in w, e_a, e_b, Sigma_a, Sigma_b; shape (n, n). Condition: F averaged over x is
+        the outer objective with V in place of Σ.
+    Source: new.
+    """
+    w, e_a, e_b, Sigma_a, Sigma_b = symbols("w e_a e_b Sigma_a Sigma_b", n)
+    mu_a, mu_b, U, Sigma = symbols("mu_a mu_b U Sigma", n)
+    lam = symbol("lam")
+    P = gaussian.inner_solution("full", n).derived
+    F = w * definitions.log_likelihood(mu_a + e_a, P, mu_a, Sigma_a)
+    F += (1 - w) * definitions.log_likelihood(mu_b + e_b, P, mu_b, Sigma_b)
+    V = lowest_terms(inverse(U) / 2 - gradient(F, U)) * lam
+    claim = stated.second_moment_of_errors(w, e_a, e_b, Sigma_a, Sigma_b)
+    same_form = replace(objective("full", n).derived, Sigma, claim)
+    return Derivation(
+        name=label("misspecification.effective_covariance", n),
+        statement="V = Σ̄ + E e eᵀ, U* = (λ/2) V⁻¹",
+        symbol="V",
+        arguments={"w": w, "e_a": e_a, "e_b": e_b, "Sigma_a": Sigma_a, "Sigma_b": Sigma_b},
+        stated=claim,
+        derived=V.applyfunc(sp.expand),
+        assumptions=(*DOMAIN, TWO, "the mean error e(x) does not depend on U"),
+        steps=(Step("F, averaged over x", F), Step("V = λ(½U⁻¹ - ∇F)", V)),
+        conditions=(zero("F is the outer objective with V in place of Σ", F - same_form),),
+    )
+
+
+@cache
+def conditional_gain(n: int) -> Derivation:
+    """½ [log det Σ̄ - E log det Σ(x)]: what U*(x) = (λ/2)Σ(x)⁻¹ gains over the best constant U.
+
+    Args:
+        n: dimension.
+    Returns:
+        Scalar derivation in w, Sigma_a, Sigma_b.
+    Source: new.
+    """
+    w, Sigma_a, Sigma_b, Sigma, mu = symbols("w Sigma_a Sigma_b Sigma mu", n)
+    P = bilevel_solution(n).derived
+    value = cancel_outside_logs(definitions.log_likelihood(mu, P, mu, Sigma))
+
+    def at(X: Any) -> Any:
+        return replace(value, Sigma, X)
+
+    conditional = w * at(Sigma_a) + (1 - w) * at(Sigma_b)
+    constant = at(w * Sigma_a + (1 - w) * Sigma_b)
+    return Derivation(
+        name=label("misspecification.conditional_gain", n),
+        statement="E_x F(U*(x)) - F(U*) = ½ [log det Σ̄ - E log det Σ(x)]",
+        symbol="ΔF",
+        arguments={"w": w, "Sigma_a": Sigma_a, "Sigma_b": Sigma_b},
+        stated=stated.conditional_gain(w, Sigma_a, Sigma_b),
+        derived=conditional - constant,
+        assumptions=(*DOMAIN, TWO),
+        steps=(
+            Step("F at U*, for one covariance Σ", value),
+            Step("E_x F(U*(x))", conditional),
+            Step("F at the best constant", constant),
+        ),
+    )
+
+
+@cache
+def restricted_mean_hypergradient(n: int) -> Derivation:
+    """∇F = ½U⁻¹ - (Σ̄ + E e_U e_Uᵀ)/λ when the mean is restricted, m(x) = β a(x), β = β_U.
+
+    By the chain rule ∇F = ∂F/∂U + ∂F/∂β dβ_U/dU. A condition checks ∂F/∂β = (1/λ) ∂J/∂β for every
+    β, which is 0 at the inner solution (weighted least squares): the envelope theorem. So the fixed
+    points are U = (λ/2)(Σ̄ + E e_U e_Uᵀ)⁻¹ (iterated feasible GLS).
+
+    Args:
+        n: dimension.
+    Returns:
+        Derivation in U, w, e_a, e_b, Sigma_a, Sigma_b, lam; e_a, e_b are the errors at β_U; shape
+        (n, n), symmetric gradient.
+    Source: new.
+    """
+    w, mu_a, mu_b, a, b, Sigma_a, Sigma_b = symbols("w mu_a mu_b a b Sigma_a Sigma_b", n)
+    e_a, e_b, U, Q = symbols("e_a e_b U P", n)
+    lam, beta = symbol("lam"), sp.Symbol("beta", real=True)
+    P = gaussian.inner_solution("full", n).derived
+
+    def mean_of(f: Any, *rest: Any) -> Any:
+        first = f(beta * a, rest[0], mu_a, Sigma_a, *rest[1:])
+        return w * first + (1 - w) * f(beta * b, rest[0], mu_b, Sigma_b, *rest[1:])
+
+    J = mean_of(definitions.objective, Q, U, lam)
+    F = mean_of(definitions.log_likelihood, P)
+    G = gradient(F, U)
+    errors = zip_entries((mu_a, beta * a - e_a), (mu_b, beta * b - e_b))
+    arguments = {"U": U, "w": w, "e_a": e_a, "e_b": e_b, "Sigma_a": Sigma_a, "Sigma_b": Sigma_b}
+    return Derivation(
+        name=label("misspecification.restricted_mean_hypergradient", n),
+        statement="∇_U F = ½ U⁻¹ - (Σ̄ + E e_U e_Uᵀ)/λ",
+        symbol="∇_U F",
+        arguments={**arguments, "lam": lam},
+        stated=stated.restricted_mean_hypergradient(U, w, e_a, e_b, Sigma_a, Sigma_b, lam),
+        derived=lowest_terms(G.xreplace(dict(errors))),
+        assumptions=(*DOMAIN, TWO, "m(x) = β a(x), one β for all inputs", gaussian.SYMMETRIC),
+        steps=(Step("F(U, β), averaged over x", F), Step("∂F/∂U at fixed β", G)),
+        conditions=(
+            zero("∂F/∂β = (1/λ) ∂J/∂β for every β", sp.diff(F, beta) - sp.diff(J, beta) / lam),
+        ),
+    )
+
+
+@cache
+def two_maxima() -> Derivation:
+    """U = λ diag(¼ + √2/6, ¼ - √2/6) = λ diag(.4857, .0143): one of two equal maxima.
+
+    Diagonal P, one shared mean m = (β, β), data mean (3, -3), Σ = I: F is not concave.
+
+    Returns:
+        Derivation in lam; shape (2, 2). Conditions: it is a strict local maximum, so is its swap
+        with the same F, and the only other stationary point (U ∝ I) is a saddle.
+    Source: new.
+    """
+    lam, s, q, beta = symbol("lam"), *sp.symbols("s q", positive=True), sp.Symbol("beta", real=True)
+    U, one = symbol("U", 2), sp.ImmutableMatrix([1, 1])
+    mu, Sigma = sp.ImmutableMatrix([3, -3]), sp.ImmutableMatrix.eye(2)
+    weights = sp.ImmutableMatrix.diag(s * (1 - q), s * q)
+    J = definitions.objective(beta * one, symbol("P", 2), mu, Sigma, weights, lam)
+    (centre,) = solve_linear([sp.expand(sp.diff(J, beta))], [beta])
+    P = replace(gaussian.inner_solution("diagonal", 2).derived, U, weights)
+    F = definitions.log_likelihood(centre * one, P, mu, Sigma)
+    (size,) = solve_linear([lowest_terms(s * sp.diff(F, s))], [s])
+    slope = sp.fraction(lowest_terms(sp.diff(F, q).xreplace({s: size})))[0]
+    roots = sorted(sp.roots(sp.Poly(slope, q)))
+
+    def hessian(root: Any) -> Any:
+        H = sp.hessian(F, (s, q)).xreplace({s: size}).xreplace({q: root})
+        return H.applyfunc(sp.radsimp)
+
+    low, middle, high = (hessian(root) for root in roots)
+    levels = [sp.radsimp(size.xreplace({q: root})) for root in roots]
+    best = weights.xreplace({s: size}).xreplace({q: roots[0]}).applyfunc(sp.radsimp)
+    return Derivation(
+        name="misspecification.two_maxima[n=2]",
+        statement="F has two maxima, U = λ diag(¼ ± √2/6, ¼ ∓ √2/6)",
+        symbol="U*",
+        arguments={"lam": lam},
+        stated=stated.two_maxima(lam),
+        derived=best,
+        assumptions=("P diagonal, m = (β, β)", "μ = (3, -3), Σ = I", "λ > 0"),
+        steps=(
+            Step("β_U, U = s diag(1-q, q)", centre),
+            Step("s from ∂F/∂s = 0", size),
+            Step("∂F/∂q = 0", slope),
+            Step("its roots", sp.Matrix(roots)),
+        ),
+        conditions=(
+            positive("a strict maximum", sp.Matrix([-low[0, 0], sp.radsimp(low.det())])),
+            positive("its swap too", sp.Matrix([-high[0, 0], sp.radsimp(high.det())])),
+            zero(
+                "they are each other's swap",
+                sp.Matrix([roots[0] + roots[2] - 1, levels[0] - levels[2]]),
+            ),
+            zero("F is the same after a swap", F - F.xreplace({q: 1 - q})),
+            positive("U ∝ I is a saddle", -sp.radsimp(middle.det())),
+        ),
+    )

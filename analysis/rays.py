@@ -1,0 +1,129 @@
+"""Rewards on a ray U = cM: the best scale, what the direction costs, what a wrong scale costs."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import sympy as sp
+
+from analysis import stated
+from analysis.bilevel import objective, optimal_reward
+from analysis.derivation import Condition, Derivation, Step, positive, zero
+from analysis.gaussian import MOMENTS, label
+from analysis.matrix_calculus import lowest_terms, replace
+from analysis.normal_form import normal, tidy
+from analysis.stationary import solve_linear
+from analysis.symbols import symbol, symbols
+
+DOMAIN = ("M, Σ symmetric positive definite, λ > 0", "P full", MOMENTS)
+
+
+@cache
+def optimal_scale(n: int) -> Derivation:
+    """c* = λn / (2 Tr(MΣ)), the best reward U = cM on the ray of M.
+
+    Args:
+        n: dimension.
+    Returns:
+        Scalar derivation in M, Sigma, lam. Condition: F(cM) is strictly concave in c.
+    Source: new; with M = I, the paper's scalar reward.
+    """
+    M, Sigma, lam, c = *symbols("M Sigma", n), symbol("lam"), symbol("c")
+    outer = objective("full", n)
+    F = replace(outer.derived, outer.arguments["U"], c * M)
+    slope = lowest_terms(c * sp.diff(F, c))
+    best = solve_linear([slope], [c])[0]
+    return Derivation(
+        name=label("outer.optimal_scale", n),
+        statement="c* = λn / (2 Tr(MΣ))",
+        symbol="c*",
+        arguments={"M": M, "Sigma": Sigma, "lam": lam},
+        stated=stated.optimal_scale(M, Sigma, lam, n),
+        derived=best,
+        assumptions=DOMAIN,
+        steps=(Step("F(cM)", F), Step("c dF/dc", slope), Step("solve dF/dc = 0", best)),
+        conditions=(positive("-c² d²F/dc² > 0", -(c**2) * sp.diff(F, c, 2)),),
+    )
+
+
+@cache
+def ray_loss(n: int) -> Derivation:
+    """F(U*) - F(c*M) = ½ [n log(Tr(MΣ)/n) - log det(MΣ)] >= 0, zero iff M ∝ Σ⁻¹.
+
+    Args:
+        n: dimension.
+    Returns:
+        Scalar derivation in M, Sigma. Conditions: with the eigenvalues w_i of MΣ, their mean a and
+        ρ_i = w_i/a, the loss is Σ ½(ρ_i - 1 - log ρ_i), and each term is >= 0, zero iff ρ_i = 1.
+    Source: new.
+    """
+    M, Sigma = symbols("M Sigma", n)
+    F = objective("full", n)
+    top = replace(F.derived, F.arguments["U"], optimal_reward("full", n).derived)
+    here = _on_ray(n).xreplace({symbol("c"): optimal_scale(n).derived})
+    return Derivation(
+        name=label("outer.ray_loss", n),
+        statement="F(U*) - F(c*M) = ½ [n log(Tr(MΣ)/n) - log det(MΣ)]",
+        symbol="F(U*) - F(c*M)",
+        arguments={"M": M, "Sigma": Sigma},
+        stated=stated.ray_loss(M, Sigma, n),
+        derived=tidy(top - here),
+        assumptions=DOMAIN,
+        steps=(Step("F(U*)", top), Step("F(c*M)", here)),
+        conditions=(*_arithmetic_geometric(n), *relative_cost_is_positive()),
+    )
+
+
+@cache
+def rescaling_regret(n: int) -> Derivation:
+    """F(c*M) - F(k c*M) = (n/2)(k - 1 - log k) on every ray: prices a wrong λ, or U = I.
+
+    Args:
+        n: dimension.
+    Returns:
+        Scalar derivation in k. Conditions: it is >= 0, zero iff k = 1.
+    Source: new.
+    """
+    k, c = symbol("k"), symbol("c")
+    F, best = _on_ray(n), optimal_scale(n).derived
+    regret = normal(F - F.xreplace({c: k * c})).xreplace({c: best})
+    return Derivation(
+        name=label("outer.rescaling_regret", n),
+        statement="F(c*M) - F(kc*M) = (n/2)(k - 1 - log k)",
+        symbol="F(c*M) - F(kc*M)",
+        arguments={"k": k},
+        stated=stated.rescaling_regret(k, n),
+        derived=normal(regret),
+        assumptions=(*DOMAIN, "k > 0"),
+        steps=(Step("F(c*M) - F(kc*M)", regret),),
+        conditions=relative_cost_is_positive(),
+    )
+
+
+def relative_cost_is_positive() -> tuple[Condition, ...]:
+    """½(ρ - 1 - log ρ) >= 0, zero iff ρ = 1: it vanishes with its slope there and is convex."""
+    rho = sp.Symbol("rho", positive=True)
+    cost = stated.relative_cost(rho)
+    return (
+        zero("½(ρ - 1 - log ρ) = 0 at ρ = 1", cost.subs(rho, 1)),
+        zero("its slope is 0 at ρ = 1", sp.diff(cost, rho).subs(rho, 1)),
+        positive("its second derivative is positive", sp.diff(cost, rho, 2)),
+    )
+
+
+def _arithmetic_geometric(n: int) -> tuple[Condition, ...]:
+    """The loss in the eigenvalues w of MΣ is a sum of relative costs."""
+    w = [sp.Symbol(f"omega_{i + 1}", positive=True) for i in range(n)]
+    mean = sum(w) / sp.Integer(n)
+    spectrum = sp.ImmutableMatrix.diag(*w)
+    loss = stated.ray_loss(spectrum, sp.ImmutableMatrix.eye(n), n)
+    costs = sum(stated.relative_cost(value / mean) for value in w)
+    return (zero("loss = Σ ½(ρ_i - 1 - log ρ_i)", loss - costs),)
+
+
+@cache
+def _on_ray(n: int) -> Any:
+    """F(cM) from the derived outer objective, in LDL coordinates of M and Σ, with log c apart."""
+    F = objective("full", n)
+    return normal(replace(F.derived, F.arguments["U"], symbol("c") * symbol("M", n)))

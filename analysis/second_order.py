@@ -1,0 +1,104 @@
+"""Second-order conditions: d²J and d²F are minus sums of squares that vanish only together at 0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy as sp
+
+from analysis import definitions, stated
+from analysis.derivation import Condition, zero
+from analysis.matrix_calculus import gradient, quadratic, replace, second_differential
+from analysis.stationary import (
+    covariance,
+    free_entries,
+    negative_by_squares,
+    restrict,
+    trace_squares,
+)
+from analysis.symbols import ldl_factors, symbol, symbols
+
+
+def inner_concavity(structure: str, n: int) -> tuple[Condition, ...]:
+    """d²J in (m, P) at any (m, P) of the structure is minus a sum of squares."""
+    m, P, mu, Sigma, U, h, H = symbols("m P mu Sigma U h H", n)
+    lam = symbol("lam")
+    C, D = covariance(structure, "P", n)
+    A, E = ldl_factors("U", n)
+    direction = restrict(structure, H)
+    J = definitions.objective(m, P, mu, Sigma, U, lam)
+    curvature = second_differential(J, (m, h), (P, direction))
+    curvature = replace(curvature, P, C * D * C.T)
+    mean_forms = A.T * h
+    mean_squares = [(2 * E[i, i], mean_forms[i]) for i in range(n)]
+    squares = [(lam / 2 * w, form) for w, form in trace_squares(C, D, direction)]
+    cross = (
+        curvature
+        - curvature.xreplace(dict.fromkeys(h, 0))
+        - curvature.xreplace(dict.fromkeys(free_entries(H), 0))
+    )
+    return (
+        zero("d²J has no term mixing mean and covariance", cross),
+        *negative_by_squares(
+            "d²J along the mean",
+            curvature.xreplace(dict.fromkeys(free_entries(H), 0)),
+            mean_squares,
+            list(h),
+        ),
+        *negative_by_squares(
+            "d²J along the covariance",
+            curvature.xreplace(dict.fromkeys(h, 0)),
+            squares,
+            free_entries(direction),
+        ),
+    )
+
+
+def general_inner_concavity(J: Any, lam: Any) -> tuple[Condition, ...]:
+    """General n: d²J = -2hᵀUh, and -(λ/2)‖KHK‖² with P⁻¹ = K² (K symmetric, invertible)."""
+    m, P, U, h, H = symbols("m P U h H", None)
+    K = sp.MatrixSymbol("K", *P.shape)
+    along_mean = second_differential(J, (m, h))
+    along_covariance = second_differential(J, (P, H)).xreplace({sp.Inverse(P): K * K})
+    square = K * H * K
+    return (
+        zero("∇_m J = 0 at m* = μ", gradient(J, m).xreplace({m: symbol("mu", None)})),
+        zero("d²J along the mean = -2hᵀUh", along_mean + 2 * quadratic(U, h)),
+        zero(
+            "d²J along P = -(λ/2)‖KHK‖²", along_covariance + lam / 2 * sp.Trace(square * square.T)
+        ),
+    )
+
+
+def general_outer_concavity(curvature: Any) -> tuple[Condition, ...]:
+    """General n: d²F = -½‖KHK‖² with U⁻¹ = K² (K symmetric, invertible)."""
+    U, H = symbols("U H", None)
+    K = sp.MatrixSymbol("K", *U.shape)
+    square = K * H * K
+    along = curvature.xreplace({sp.Inverse(U): K * K})
+    return (zero("d²F = -½‖KHK‖², U⁻¹ = K²", along + sp.Trace(square * square.T) / 2),)
+
+
+def outer_maximum(structure: str, n: int, F: Any, best: Any) -> tuple[Condition, ...]:
+    """F is strictly concave within the structure, and constant in all other directions."""
+    U, H, Sigma = symbols("U H Sigma", n)
+    direction = restrict(structure, H)
+    C, D = covariance(structure, "U", n)
+    curvature = second_differential(F, (U, direction))
+    squares = [(w / 2, form) for w, form in trace_squares(C, D, direction)]
+    concave = negative_by_squares(
+        "d²F", replace(curvature, U, C * D * C.T), squares, free_entries(direction)
+    )
+    G = gradient(F, U)
+    if structure == "diagonal":
+        off = sp.Matrix([G[i, j] for i in range(n) for j in range(n) if i != j] or [0])
+        return (*concave, zero("F does not depend on U_ij, i ≠ j", off))
+    if structure == "isotropic":
+        spread = G - G.trace() / n * sp.ImmutableMatrix.eye(n)
+        target = stated.optimal_trace(Sigma, symbol("lam"), n)
+        on_set = (
+            zero("F depends on U through Tr U only", spread),
+            zero("Tr U* = λn²/(2 Tr Σ)", best.trace() - target),
+        )
+        return (*concave, *on_set)
+    return concave

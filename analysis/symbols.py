@@ -1,0 +1,180 @@
+"""The one registry of symbols: Python name, domain, meaning; LDL coordinates of SPD matrices.
+
+A symbol exists in three forms: a scalar, an explicit matrix of entry symbols (n = 1, 2, 3, ...), or
+a `MatrixSymbol` of general size n (`n=None`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import sympy as sp
+
+from analysis.errors import StructureError
+
+Domain = Literal["positive", "weight", "vector", "symmetric", "spd"]
+Structure = Literal["isotropic", "diagonal", "full"]
+STRUCTURES: tuple[Structure, ...] = ("isotropic", "diagonal", "full")
+DIMENSION = sp.Symbol("n", positive=True, integer=True)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One symbol of the paper: its Python name, its domain and what it means."""
+
+    name: str
+    domain: Domain
+    meaning: str
+
+    @property
+    def is_matrix(self) -> bool:
+        return self.domain in ("symmetric", "spd")
+
+
+QUANTITIES = {
+    quantity.name: quantity
+    for quantity in (
+        Quantity("lam", "positive", "entropy weight λ"),
+        Quantity("U", "spd", "weight matrix of the Mahalanobis reward"),
+        Quantity("M", "spd", "direction of a ray of rewards, U = cM"),
+        Quantity("Sigma", "spd", "covariance of the data"),
+        Quantity("S", "spd", "a covariance used in place of Sigma"),
+        Quantity("P", "spd", "covariance of the policy"),
+        Quantity("P0", "spd", "covariance of the policy at time 0"),
+        Quantity("H", "symmetric", "direction of a second differential"),
+        Quantity("mu", "vector", "mean of the data"),
+        Quantity("m", "vector", "mean of the policy"),
+        Quantity("h", "vector", "direction of a second differential, mean part"),
+        Quantity("y", "vector", "a data point"),
+        Quantity("y_hat", "vector", "a generation"),
+        Quantity("c", "positive", "scale on a ray of rewards"),
+        Quantity("k", "positive", "factor by which the best scale is missed"),
+        Quantity("t", "positive", "time"),
+        Quantity("w", "weight", "probability of the first of two inputs x"),
+        Quantity("mu_a", "vector", "mean of the data at the first input"),
+        Quantity("mu_b", "vector", "mean of the data at the second input"),
+        Quantity("Sigma_a", "spd", "covariance of the data at the first input"),
+        Quantity("Sigma_b", "spd", "covariance of the data at the second input"),
+        Quantity("e_a", "vector", "mean error at the first input"),
+        Quantity("e_b", "vector", "mean error at the second input"),
+        Quantity("a", "vector", "feature of the restricted mean at the first input"),
+        Quantity("b", "vector", "feature of the restricted mean at the second input"),
+    )
+}
+
+
+def dimension(n: int | None) -> Any:
+    """The outcome dimension n as a SymPy number, or the symbol n in general."""
+    return DIMENSION if n is None else sp.Integer(check_dimension(n))
+
+
+def check_dimension(n: int) -> int:
+    """Return n, or raise StructureError if it is not a positive integer."""
+    if isinstance(n, bool) or n < 1:
+        raise StructureError(f"n = {n!r} is not a dimension; pass a positive integer or None")
+    return n
+
+
+def check_structure(structure: str, n: int | None) -> None:
+    """Raise StructureError unless the structure is known and has a result for this n."""
+    if structure not in STRUCTURES:
+        raise StructureError(f"unknown structure {structure!r}; pass one of {STRUCTURES}")
+    if n is None and structure != "full":
+        raise StructureError(f"general n exists for 'full' only, not {structure!r}; pass n=1, 2, 3")
+
+
+@cache
+def symbol(name: str, n: int | None = 1) -> Any:
+    """The registered symbol of this name: scalar, explicit n-vector or n x n matrix, or general."""
+    domain = QUANTITIES[name].domain
+    if domain in ("positive", "weight"):
+        return sp.Symbol("lambda" if name == "lam" else name, positive=True)
+    columns = 1 if domain == "vector" else n
+    if n is None:
+        size: Any = DIMENSION
+        return sp.MatrixSymbol(name, size, 1 if domain == "vector" else size)
+    size = check_dimension(n)
+    if domain == "vector":
+        return sp.ImmutableMatrix(size, columns, lambda i, _: _entry(name, n, i))
+    return sp.ImmutableMatrix(size, size, lambda i, j: _entry(name, n, min(i, j), max(i, j)))
+
+
+def symbols(names: str, n: int | None = 1) -> tuple[Any, ...]:
+    """`symbol` for several space-separated names."""
+    return tuple(symbol(name, n) for name in names.split())
+
+
+def _entry(name: str, n: int, i: int, j: int | None = None) -> sp.Symbol:
+    indices = str(i + 1) if j is None else f"{i + 1}{j + 1}"
+    entry = name if n == 1 else f"{name}_{indices}"
+    is_pivot = QUANTITIES[name].domain == "spd" and i == j
+    return sp.Symbol(entry, positive=True) if is_pivot else sp.Symbol(entry, real=True)
+
+
+# --- LDL coordinates: X = C D Cᵀ is one-to-one from (C unit lower, D > 0) onto the SPD matrices ---
+
+_ENTRY = re.compile(
+    "^(" + "|".join(q.name for q in QUANTITIES.values() if q.domain == "spd") + r")_(\d)(\d)$"
+)
+
+
+def ldl_factors(name: str, n: int) -> tuple[Any, Any]:
+    """C (unit lower triangular) and D (positive diagonal) with X = C D Cᵀ, for the SPD symbol X."""
+    C = sp.ImmutableMatrix(n, n, lambda i, j: sp.S(int(i == j)) if i <= j else _c(name, i, j))
+    return C, sp.ImmutableMatrix.diag(
+        *(_d(name, i) if n > 1 else symbol(name, 1) for i in range(n))
+    )
+
+
+def ldl_from_entries(name: str, n: int) -> dict[sp.Symbol, Any]:
+    """The inverse map: each LDL coordinate of X as a rational function of the entries of X."""
+    X = symbol(name, n)
+    values: dict[sp.Symbol, Any] = {}
+    for j in range(n):
+        for i in range(j, n):
+            done = [
+                values[_d(name, k)] * values.get(_c(name, i, k), 1) * values[_c(name, j, k)]
+                for k in range(j)
+            ]
+            rest = sp.cancel(X[i, j] - sum(done))
+            if i == j:
+                values[_d(name, j)] = rest
+            else:
+                values[_c(name, i, j)] = sp.cancel(rest / values[_d(name, j)])
+    return values
+
+
+def to_coordinates(expression: Any) -> Any:
+    """Write the entries of every SPD symbol in LDL coordinates."""
+    replacements: dict[Any, Any] = {}
+    for entry in expression.free_symbols:
+        match = _ENTRY.match(entry.name)
+        if match:
+            name, i, j = match[1], int(match[2]) - 1, int(match[3]) - 1
+            replacements[entry] = sum(
+                _d(name, k) * _c(name, i, k) * _c(name, j, k) for k in range(min(i, j) + 1)
+            )
+    return expression.xreplace(replacements)
+
+
+def from_coordinates(expression: Any) -> Any:
+    """Write LDL coordinates back in the entries of their SPD symbols."""
+    names = {symbol.name for symbol in expression.free_symbols}
+    replacements: dict[Any, Any] = {}
+    for quantity in QUANTITIES.values():
+        pivots = [k for k in range(1, 10) if f"d_{quantity.name}{k}" in names]
+        rows = [int(name[-2]) for name in names if re.match(rf"^c_{quantity.name}\d\d$", name)]
+        if quantity.domain == "spd" and (pivots or rows):
+            replacements |= ldl_from_entries(quantity.name, max([2, *pivots, *rows]))
+    return expression.xreplace(replacements)
+
+
+def _d(name: str, k: int) -> sp.Symbol:
+    return sp.Symbol(f"d_{name}{k + 1}", positive=True)
+
+
+def _c(name: str, i: int, k: int) -> Any:
+    return sp.S.One if i == k else sp.Symbol(f"c_{name}{i + 1}{k + 1}", real=True)

@@ -1,0 +1,200 @@
+"""General n: matrix expressions as sums of words, scalars as sums of traces of words and log dets.
+
+A word is a product of letters X or X⁻¹ (X symmetric) and v or vᵀ (v a vector). The normal form uses
+only the ring axioms, X X⁻¹ = I, Tr(AB) = Tr(BA), Tr(A) = Tr(Aᵀ), log det(AB) = log det A +
+log det B and log det(cA) = n log c + log det A: two expressions with one normal form are equal for
+every n.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import sympy as sp
+
+from analysis.symbols import DIMENSION, QUANTITIES
+
+Letter: TypeAlias = tuple[str, int, bool]  # name, power (1 or -1), transposed (vectors only)
+Word: TypeAlias = tuple[Letter, ...]
+Words: TypeAlias = dict[Word, Any]
+
+
+class LogDet(sp.Expr):
+    """log det X of an SPD matrix expression, with its own differential (see matrix_calculus).
+
+    SymPy's diff(log(Determinant(X)), X) is silently 0, so `diff` of this node raises. SymPy's diff
+    of a *sum* of traces and log dets is still silently 0: use `matrix_calculus.differential`.
+    """
+
+    is_commutative = True
+    is_real = True
+
+    def __new__(cls, X: Any) -> LogDet:
+        return sp.Expr.__new__(cls, sp.sympify(X, strict=True))
+
+    def diff(self, *symbols: Any, **assumptions: Any) -> Any:
+        """Always raises: SymPy has no rule for log det."""
+        raise NotImplementedError("use matrix_calculus.differential for log det")
+
+    def _eval_derivative(self, s: Any) -> Any:
+        return self.diff(s)
+
+    _eval_derivative_matrix_lines = _eval_derivative
+
+    def _latex(self, printer: Any) -> str:
+        return rf"\log\det {printer.parenthesize(self.args[0], 60)}"
+
+    def _sympystr(self, printer: Any) -> str:
+        return f"logdet({printer._print(self.args[0])})"
+
+    def _pretty(self, printer: Any) -> Any:
+        from sympy.printing.pretty.stringpict import prettyForm
+
+        inner = prettyForm(*printer._print(self.args[0]).parens())
+        return prettyForm(*inner.left("log det"))
+
+
+def is_general(expression: Any) -> bool:
+    """Whether the expression contains a matrix of general size."""
+    if isinstance(expression, sp.MatrixBase):  # ImmutableMatrix is a MatrixExpr, too
+        return False
+    return bool(isinstance(expression, sp.MatrixExpr) or expression.has(sp.MatrixExpr))
+
+
+def normal(expression: Any) -> Any:
+    """The normal form, rebuilt as a SymPy expression; 0 or ZeroMatrix when it proves equality."""
+    if isinstance(expression, sp.MatrixExpr):
+        return matrix_from(words_of(expression), expression.shape)
+    replacements: dict[Any, Any] = {}
+    for node in expression.atoms(sp.Trace, LogDet):
+        replacements[node] = _trace(node.args[0]) if isinstance(node, sp.Trace) else _log_det(node)
+    reduced = expression.xreplace(replacements)
+    reduced = sp.expand(sp.expand_log(reduced))
+    numerator, denominator = sp.fraction(sp.together(reduced))
+    return sp.S.Zero if sp.expand(numerator) == 0 else numerator / denominator
+
+
+def words_of(X: Any) -> Words:
+    """The words of a matrix expression with their scalar coefficients.
+
+    Raises:
+        TypeError: for a node with no rule (never a silent 0).
+    """
+    if isinstance(X, sp.MatrixSymbol):
+        return {((X.name, 1, False),): sp.S.One}
+    if isinstance(X, sp.Identity):
+        return {(): sp.S.One}
+    if isinstance(X, sp.ZeroMatrix):
+        return {}
+    if isinstance(X, sp.MatAdd):
+        return collect([item for term in X.args for item in words_of(term).items()])
+    if isinstance(X, sp.MatMul):
+        product: Words = {(): sp.S.One}
+        for factor in X.args:
+            if isinstance(factor, sp.MatrixExpr):
+                product = multiply(product, words_of(factor))
+            else:
+                product = {word: value * factor for word, value in product.items()}
+        return product
+    if isinstance(X, sp.Transpose):
+        return {transpose(word): value for word, value in words_of(X.args[0]).items()}
+    if isinstance(X, sp.Inverse):
+        return _inverse(words_of(X.args[0]))
+    if isinstance(X, sp.MatPow) and X.exp.is_Integer and X.exp > 0:
+        power: Words = {(): sp.S.One}
+        for _ in range(int(X.exp)):
+            power = multiply(power, words_of(X.base))
+        return power
+    raise TypeError(f"no rule for {type(X).__name__}: {X}")
+
+
+def multiply(left: Words, right: Words) -> Words:
+    """The product of two sums of words."""
+    return collect([(_reduce(u + v), a * b) for u, a in left.items() for v, b in right.items()])
+
+
+def collect(items: list[tuple[Word, Any]]) -> Words:
+    """Add the coefficients of equal words and drop the zeros."""
+    total: Words = {}
+    for word, value in items:
+        total[word] = total.get(word, sp.S.Zero) + value
+    expanded = {word: sp.expand(value) for word, value in total.items()}
+    return {word: value for word, value in expanded.items() if value != 0}
+
+
+def matrix_from(terms: Words, shape: Any) -> Any:
+    """The matrix expression of this shape with the given words."""
+    if not terms:
+        return sp.ZeroMatrix(*shape)
+    products = [_product(word, value, shape) for word, value in sorted(terms.items())]
+    return products[0] if len(products) == 1 else sp.MatAdd(*products)
+
+
+def cyclic(word: Word) -> Word:
+    """The representative of a word under the rotations and transposition that keep its trace."""
+    candidates: list[Word] = []
+    while len(word) > 1 and _reduce((word[-1], word[0])) == ():
+        word = word[1:-1]
+    for start in (word, transpose(word)):
+        candidates += [start[i:] + start[:i] for i in range(max(len(start), 1))]
+    return min(candidates)
+
+
+def _reduce(word: Word) -> Word:
+    done: list[Letter] = []
+    for letter in word:
+        if done and done[-1][0] == letter[0] and done[-1][1] == -letter[1]:
+            done.pop()
+        else:
+            done.append(letter)
+    return tuple(done)
+
+
+def _is_vector(name: str) -> bool:
+    quantity = QUANTITIES.get(name.removeprefix("d"))  # dm is a vector if m is
+    return quantity is not None and quantity.domain == "vector"
+
+
+def transpose(word: Word) -> Word:
+    """The transpose of a word: letters reversed, vectors flipped, matrices symmetric."""
+    return tuple((name, power, flag ^ _is_vector(name)) for name, power, flag in reversed(word))
+
+
+def _inverse(terms: Words) -> Words:
+    if len(terms) != 1:
+        raise TypeError("the inverse of a sum has no normal form; name the sum by a symbol first")
+    ((word, value),) = terms.items()
+    return {tuple((name, -power, flag) for name, power, flag in reversed(word)): 1 / value}
+
+
+def _trace(X: Any) -> Any:
+    terms = collect([(cyclic(word), value) for word, value in words_of(X).items()])
+    return sum(
+        (value * (sp.Trace(_product(word, 1, None)) if word else DIMENSION))
+        for word, value in terms.items()
+    )
+
+
+def _log_det(node: LogDet) -> Any:
+    terms = words_of(node.args[0])
+    if len(terms) != 1:
+        return node
+    ((word, value),) = terms.items()
+    letters = [power * LogDet(_matrix(name)) for name, power, _ in word]
+    return DIMENSION * sp.expand_log(sp.log(value)) + sum(letters)
+
+
+def _matrix(name: str) -> Any:
+    return sp.MatrixSymbol(name, DIMENSION, 1 if _is_vector(name) else DIMENSION)
+
+
+def _product(word: Word, value: Any, shape: Any) -> Any:
+    if not word:
+        return sp.MatMul(value, sp.Identity(shape[0]))
+    factors: list[Any] = []
+    for name, power, flag in word:
+        X = _matrix(name)
+        factors.append(sp.Inverse(X) if power == -1 else sp.Transpose(X) if flag else X)
+    if value == 1 and len(factors) == 1:
+        return factors[0]
+    return sp.MatMul(value, *factors) if value != 1 else sp.MatMul(*factors)

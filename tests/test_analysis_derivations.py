@@ -1,0 +1,185 @@
+"""Every derivation is verified, evaluates on both sides, and says clearly what it was given."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import sympy as sp
+
+from analysis import catalogue, divergences, gaussian, misspecification, outer
+from analysis.errors import ArgumentError, ArgumentNameError, DerivationError, StructureError
+from analysis.symbols import QUANTITIES
+
+ENTRIES = catalogue()
+NAMES = [entry.name for entry in ENTRIES]
+
+
+def spd(n: int, rng: np.random.Generator) -> np.ndarray:
+    root = rng.normal(size=(n, n))
+    return root @ root.T / n + 0.3 * np.eye(n)
+
+
+def values_for(derivation, rng: np.random.Generator, size: int = 4) -> dict[str, object]:
+    """Numbers in the domain of every argument; `size` where the dimension is general."""
+    values: dict[str, object] = {}
+    for name, shape in derivation.arguments.items():
+        domain = QUANTITIES[name].domain
+        general = isinstance(shape, sp.MatrixSymbol)
+        n = size if general else getattr(shape, "rows", 1)
+        if domain == "positive":
+            values[name] = float(rng.uniform(0.3, 2.0))
+        elif domain == "weight":
+            values[name] = float(rng.uniform(0.1, 0.9))
+        elif domain == "vector":
+            values[name] = rng.normal(size=n)
+        elif domain == "spd":
+            values[name] = spd(n, rng)
+        else:
+            root = rng.normal(size=(n, n))
+            values[name] = root + root.T
+    return values
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
+def test_derived_equals_stated(entry):
+    derivation = entry.build()
+    assert derivation.name == entry.name
+    assert derivation.verify() is derivation
+    residual = derivation.residual()
+    if isinstance(residual, sp.MatrixBase):
+        assert residual == sp.zeros(*residual.shape)
+    else:
+        assert residual == 0 or residual.is_ZeroMatrix
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
+def test_both_sides_evaluate_to_the_same_numbers(entry):
+    derivation = entry.build()
+    values = values_for(derivation, np.random.default_rng(3))
+    stated, derived = derivation.at(**values), derivation.at("derived", **values)
+    assert np.all(np.isfinite(stated))
+    np.testing.assert_allclose(derived, stated, rtol=1e-8, atol=1e-9)
+    if "Sigma" in values and not isinstance(stated, float):
+        assert isinstance(stated, np.ndarray)
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
+def test_rendering(entry):
+    derivation = entry.build()
+    text = str(derivation)
+    assert derivation.name in text
+    assert derivation.statement in text
+    assert "status: verified" in text
+    assert repr(derivation) == text
+    assert derivation._repr_latex_().startswith("$\\displaystyle")
+    assert " = " in derivation.latex()
+
+
+@pytest.mark.parametrize(
+    ("function", "explicit"),
+    [
+        (gaussian.objective, gaussian.objective),
+        (gaussian.covariance_gradient, gaussian.covariance_gradient),
+        (gaussian.mean_gradient, gaussian.mean_gradient),
+        (gaussian.gibbs_gap, gaussian.gibbs_gap),
+        (divergences.kl, divergences.kl),
+        (divergences.reverse_kl, divergences.reverse_kl),
+        (misspecification.cost_of_covariance, misspecification.cost_of_covariance),
+        (lambda n: outer.objective("full", n), None),
+        (lambda n: outer.hypergradient("full", n), None),
+        (lambda n: outer.optimal_reward("full", n), None),
+        (lambda n: gaussian.inner_solution("full", n), None),
+    ],
+)
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_general_n_agrees_with_explicit_n(function, explicit, n):
+    small, general = function(n), function(None)
+    values = values_for(small, np.random.default_rng(n))
+    np.testing.assert_allclose(general.at(**values), small.at(**values), rtol=1e-9, atol=1e-10)
+
+
+def test_the_example_of_the_readme():
+    assert outer.hypergradient("full", n=1).at(U=2.0, lam=0.5, Sigma=0.3) == -0.35
+    assert outer.hypergradient("full", n=2).residual() == sp.zeros(2, 2)
+    assert r"\Sigma" in outer.hypergradient("full", n=2).latex()
+    assert outer.hypergradient("full", n=None).at(U=2.0, lam=0.5, Sigma=0.3) == pytest.approx(-0.35)
+
+
+def test_importing_derives_nothing():
+    code = (
+        "import analysis, sympy, sys; from analysis import outer, gaussian;"
+        "assert outer.objective.cache_info().currsize == 0;"
+        "assert gaussian.inner_solution.cache_info().currsize == 0;"
+        "assert not {'torch', 'scipy', 'matplotlib', 'pandas'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+GOOD = {"U": np.eye(2), "Sigma": np.eye(2), "lam": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"U": None}, ArgumentNameError, "U must be a float"),
+        ({"U": "identity"}, ArgumentNameError, "U must be a float"),
+        ({"V": 1.0}, ArgumentNameError, "no argument 'V'; it takes U, Sigma, lam"),
+        ({"U": np.diag([1.0, -2.0])}, ArgumentError, "smallest eigenvalue is -2"),
+        ({"Sigma": np.array([[1.0, 0.5], [0.0, 1.0]])}, ArgumentError, "Sigma is not symmetric"),
+        ({"U": np.eye(3)}, ArgumentError, r"U has shape \(3, 3\); pass an array of shape \(2, 2\)"),
+        ({"U": 2.0}, ArgumentError, r"U has shape \(\)"),
+        ({"U": np.full((2, 2), np.nan)}, ArgumentError, "not finite"),
+        ({"lam": 0.0}, ArgumentError, r"lam = 0.0 must be > 0"),
+        ({"lam": np.ones(2)}, ArgumentError, "pass one number"),
+        ({"lam": np.inf}, ArgumentError, "not finite"),
+    ],
+)
+@pytest.mark.parametrize("n", [2, None])
+def test_bad_arguments_are_named(change, error, words, n):
+    if n is None and "U" in change and np.shape(change["U"]) in ((3, 3), ()):
+        words = "has shape|must be a float"  # general n takes its size from the first matrix
+    with pytest.raises(error, match=words):
+        outer.hypergradient("full", n).at(**{**GOOD, **change})
+
+
+def test_missing_argument_and_unknown_side():
+    derivation = outer.hypergradient("full", 2)
+    with pytest.raises(ArgumentNameError, match="needs 'lam'"):
+        derivation.at(U=np.eye(2), Sigma=np.eye(2))
+    with pytest.raises(ArgumentNameError, match="side must be"):
+        derivation.at("guessed", **GOOD)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="probability"):
+        misspecification.conditional_gain(1).at(w=1.0, Sigma_a=1.0, Sigma_b=2.0)
+
+
+def test_unknown_structure_and_dimension():
+    with pytest.raises(StructureError, match="unknown structure 'banded'"):
+        outer.objective("banded", 2)  # type: ignore[arg-type]
+    with pytest.raises(StructureError, match="'full' only"):
+        outer.objective("diagonal", None)
+    with pytest.raises(StructureError, match="n = 0"):
+        gaussian.objective(0)
+
+
+def test_a_failed_condition_is_named():
+    import dataclasses
+
+    from analysis.derivation import positive
+
+    derivation = outer.hypergradient("full", 1)
+    broken = dataclasses.replace(
+        derivation, conditions=(positive("U is negative", -derivation.stated),)
+    )
+    with pytest.raises(DerivationError, match="condition 'U is negative' fails"):
+        broken.verify()
+    assert "status: FAILED" in str(broken)
+
+
+def test_signs_between_matrix_terms_are_printed() -> None:
+    """SymPy 1.14 prints U⁻¹/2 - Σ/λ without the sign."""
+    result = str(outer.hypergradient("full", None)).split("∇_U F =\n")[1]
+    assert [line.strip() for line in result.splitlines()[:3]] == ["-1   1", "1/2⋅U   - ─⋅Σ", "λ"]
