@@ -1,0 +1,79 @@
+"""Training objectives: each returns one loss per ensemble member, averaged over inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from solvers.data import Dataset
+from solvers.errors import ShapeError, check_positive
+from solvers.estimators import Analytic, Estimator, NoiseSource
+from solvers.gaussian import Gaussian
+from solvers.rewards import MahalanobisReward
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """A loss per member, shape `(*b,)`, to be minimised."""
+
+    def __call__(
+        self, law: Gaussian, data: Dataset, noise: NoiseSource | None = None
+    ) -> Float[Tensor, "*b"]:
+        """Return the losses."""
+        ...
+
+
+@dataclass(frozen=True)
+class NLL:
+    """Negative log-likelihood `-E_x E_y log p(y | x)`, summed over `n`."""
+
+    def __call__(
+        self, law: Gaussian, data: Dataset, noise: NoiseSource | None = None
+    ) -> Float[Tensor, "*b"]:
+        """Return the losses; exact through the moments of `y` at each input."""
+        return law.cross_entropy(data.mean, data.covariance).mean(-1)
+
+
+@dataclass(frozen=True)
+class MSE:
+    """Squared error `E_x E_y ‖y - m(x)‖²`, summed over `n`; the scale is not trained."""
+
+    def __call__(
+        self, law: Gaussian, data: Dataset, noise: NoiseSource | None = None
+    ) -> Float[Tensor, "*b"]:
+        """Return the losses."""
+        spread = data.covariance.diagonal(dim1=-2, dim2=-1)
+        return ((law.mean - data.mean).square() + spread).sum(-1).mean(-1)
+
+
+@dataclass(frozen=True)
+class PolicyGradient:
+    """`-J = -E_x [E_y E_ŷ r(ŷ, y) + λ H(p(. | x))]`, the inner problem of the paper.
+
+    Attributes:
+        reward: `r`, with batch dimensions that lead those of the ensemble.
+        lam: entropy weight `λ > 0`, shape `(*b,)`.
+        estimator: of the gradient of the expected reward; the entropy's is exact.
+    """
+
+    reward: MahalanobisReward
+    lam: Float[Tensor, "*b"]
+    estimator: Estimator = Analytic()
+
+    def __post_init__(self) -> None:
+        check_positive("lam", self.lam)
+
+    def __call__(
+        self, law: Gaussian, data: Dataset, noise: NoiseSource | None = None
+    ) -> Float[Tensor, "*b"]:
+        """Return the losses: of the sampled estimators, only the gradient has a meaning."""
+        if self.reward.n != data.n:
+            raise ShapeError(
+                f"the reward has n = {self.reward.n}, the data n = {data.n}: "
+                f"build the reward for the outcomes of the data"
+            )
+        surrogate = self.estimator(law, data, self.reward, noise).mean(-1)
+        return -(surrogate + self.lam * law.entropy().mean(-1))

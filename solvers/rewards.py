@@ -1,0 +1,155 @@
+"""Mahalanobis rewards `r_U(ŷ, y) = -(ŷ - y)ᵀ U (ŷ - y)`, and the optimal ones.
+
+Every formula for an optimal reward that training uses stands here, once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from solvers.errors import InputError, ShapeError, check_positive, check_spd
+from solvers.gaussian import Gaussian
+from solvers.policies import Structure
+
+
+def align(batched: Tensor, batch_ndim: int, ndim: int) -> Tensor:
+    """Insert singleton dimensions behind the batch dimensions until `batched` has `ndim`."""
+    ones = (1,) * (ndim - batched.ndim)
+    return batched.reshape(batched.shape[:batch_ndim] + ones + batched.shape[batch_ndim:])
+
+
+@dataclass(frozen=True)
+class MahalanobisReward:
+    """`r_U(ŷ, y) = -(ŷ - y)ᵀ U (ŷ - y)` with `U = C Cᵀ`, SPD by construction.
+
+    Build it with `scalar`, `diagonal` or `full`, or from a Cholesky factor directly when the
+    reward itself is learned.
+
+    Attributes:
+        cholesky: `C`, lower triangular with a positive diagonal, `(*b, n, n)`.
+    """
+
+    cholesky: Float[Tensor, "*b n n"]
+
+    @classmethod
+    def scalar(cls, u: Float[Tensor, "*b"], n: int) -> MahalanobisReward:
+        """Return the reward of `U = u I`, `u > 0` of shape `(*b,)`."""
+        check_positive("u", u)
+        return cls(u.sqrt()[..., None, None] * torch.eye(n, dtype=u.dtype, device=u.device))
+
+    @classmethod
+    def diagonal(cls, u: Float[Tensor, "*b n"]) -> MahalanobisReward:
+        """Return the reward of `U = diag(u)`, `u > 0` of shape `(*b, n)`."""
+        check_positive("u", u)
+        return cls(torch.diag_embed(u.sqrt()))
+
+    @classmethod
+    def full(cls, U: Float[Tensor, "*b n n"]) -> MahalanobisReward:
+        """Return the reward of an SPD `U` of shape `(*b, n, n)`.
+
+        Raises:
+            NotPositiveDefiniteError: `U` is not symmetric or not positive definite.
+        """
+        check_spd("U", U)
+        return cls(torch.linalg.cholesky(U))
+
+    @property
+    def n(self) -> int:
+        """Outcome dimension."""
+        return self.cholesky.shape[-1]
+
+    @property
+    def U(self) -> Float[Tensor, "*b n n"]:
+        """The weight matrix `C Cᵀ`."""
+        return self.cholesky @ self.cholesky.mT
+
+    def quadratic(self, deviation: Float[Tensor, "*d n"]) -> Float[Tensor, "*d"]:
+        """Return `eᵀUe = ‖Cᵀe‖²`; the batch of the reward leads the dimensions of `e`."""
+        if deviation.shape[-1] != self.n:
+            raise ShapeError(
+                f"outcomes have n = {deviation.shape[-1]}, the reward has n = {self.n}: "
+                f"build it for the same outcomes"
+            )
+        leading = self.cholesky.ndim - 2
+        slabs = deviation.movedim(-1, leading)
+        columns = slabs.reshape(*slabs.shape[: leading + 1], -1)
+        quadratic = (self.cholesky.mT @ columns).square().sum(leading)
+        return quadratic.reshape(quadratic.shape[:leading] + deviation.shape[leading:-1])
+
+    def __call__(
+        self, generation: Float[Tensor, "*d n"], y: Float[Tensor, "*e n"]
+    ) -> Float[Tensor, "*f"]:
+        """Return `-(ŷ - y)ᵀU(ŷ - y)` for broadcastable generations and data points."""
+        return -self.quadratic(generation - y)
+
+    def expected(
+        self, law: Gaussian, mu: Float[Tensor, "*d n"], Sigma: Float[Tensor, "*d n n"]
+    ) -> Float[Tensor, "*e"]:
+        """Return `E r = -(m-μ)ᵀU(m-μ) - Tr(U(P + Σ))` against data of mean `μ`, covariance `Σ`.
+
+        Exact for any data law with these two moments.
+        """
+        U = align(self.U, self.cholesky.ndim - 2, law.mean.ndim + 1)
+        if law.full:
+            spread = (law.covariance() * U).sum((-2, -1))
+        else:
+            spread = (law.scale.square() * U.diagonal(dim1=-2, dim2=-1)).sum(-1)
+        return -self.quadratic(law.mean - mu) - spread - (Sigma * U).sum((-2, -1))
+
+
+def optimal_reward(
+    Sigma: Float[Tensor, "*b n n"], lam: Float[Tensor, "*b"], structure: Structure = "full"
+) -> MahalanobisReward:
+    """Return the reward whose inner solution maximises the likelihood of the data.
+
+    For a policy of the given covariance structure, and data of covariance `Sigma`:
+    full `U* = (λ/2) Σ⁻¹`; diagonal `U*_ii = λ/(2 Σ_ii)`; isotropic `U* = λn/(2 Tr Σ) I`, one of
+    the many `U` with this trace.
+
+    Args:
+        Sigma: SPD covariance `(*b, n, n)`. With `x`-dependent means this is the *residual*
+            covariance; the marginal one costs likelihood.
+        lam: entropy weight `λ > 0`, broadcastable to `(*b,)`.
+        structure: of the policy's covariance.
+
+    Raises:
+        NotPositiveDefiniteError: `Sigma` is not SPD.
+        InputError: `lam` is not positive, or the structure is unknown.
+
+    Source: paper (full, isotropic); diagonal is new.
+    """
+    check_spd("Sigma", Sigma)
+    check_positive("lam", lam)
+    n = Sigma.shape[-1]
+    variances = Sigma.diagonal(dim1=-2, dim2=-1)
+    if structure == "isotropic":
+        return MahalanobisReward.scalar(lam * n / (2 * variances.sum(-1)), n)
+    if structure == "diagonal":
+        return MahalanobisReward.diagonal(lam[..., None] / (2 * variances))
+    if structure == "full":
+        precision = torch.cholesky_inverse(torch.linalg.cholesky(Sigma))
+        return MahalanobisReward.full(lam[..., None, None] / 2 * precision)
+    raise InputError(f"structure is {structure!r}: pass 'isotropic', 'diagonal' or 'full'")
+
+
+def optimal_scale(
+    M: Float[Tensor, "*b n n"], Sigma: Float[Tensor, "*b n n"], lam: Float[Tensor, "*b"]
+) -> Float[Tensor, "*b"]:
+    """Return `c* = λn / (2 Tr(MΣ))`, the best multiple `U = cM` for a full policy.
+
+    Raises:
+        NotPositiveDefiniteError: `M` or `Sigma` is not SPD.
+        InputError: `lam` is not positive.
+
+    Source: new.
+    """
+    check_spd("M", M)
+    check_spd("Sigma", Sigma)
+    check_positive("lam", lam)
+    if M.shape[-1] != Sigma.shape[-1]:
+        raise ShapeError(f"M has n = {M.shape[-1]} and Sigma has n = {Sigma.shape[-1]}")
+    return lam * M.shape[-1] / (2 * (M * Sigma).sum((-2, -1)))

@@ -1,0 +1,1 @@
+"""Tasks: where the data come from. Data only, one dataclass each."""

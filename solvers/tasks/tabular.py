@@ -1,0 +1,133 @@
+"""Tables of numbers: predict some columns from the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn import datasets
+
+from solvers.data import Dataset
+from solvers.errors import InputError, NonFiniteError
+
+BuiltIn = Literal["diabetes", "linnerud"]
+
+
+@dataclass(frozen=True)
+class RegressionTask:
+    """A regression problem, every column standardised to mean 0 and variance 1.
+
+    Standardising shifts every log-likelihood by one constant, so differences in nats do not
+    depend on the units.
+
+    Attributes:
+        name: of the table.
+        features: names of the input columns.
+        targets: names of the outcome columns.
+        data: inputs `(N, d)`, outcomes `(N, 1, n)`, float64.
+    """
+
+    name: str
+    features: tuple[str, ...]
+    targets: tuple[str, ...]
+    data: Dataset
+
+
+def load(name: BuiltIn, targets: tuple[str, ...] = ()) -> RegressionTask:
+    """Return one of scikit-learn's tables: diabetes (442 x 10, n = 1), linnerud (20 x 3, n = 3).
+
+    Args:
+        name: "diabetes" or "linnerud".
+        targets: which of its outcomes to predict; none means all.
+
+    Raises:
+        InputError: unknown table or outcome.
+    """
+    if name == "diabetes":
+        table = datasets.load_diabetes(as_frame=True, scaled=False)
+    elif name == "linnerud":
+        table = datasets.load_linnerud(as_frame=True)
+    else:
+        raise InputError(f"unknown table {name!r}: pass 'diabetes' or 'linnerud', or a CSV file")
+    outcomes = pd.DataFrame(table["target"])
+    frame = pd.concat([table["data"], outcomes], axis=1)
+    chosen = targets or tuple(map(str, outcomes.columns))
+    unused = [column for column in outcomes.columns if column not in chosen]
+    return from_frame(name, frame.drop(columns=unused), chosen)
+
+
+def load_csv(path: Path, targets: tuple[str, ...]) -> RegressionTask:
+    """Return the task of predicting `targets` from all other columns of a CSV file.
+
+    Raises:
+        InputError: the file cannot be read as CSV, or as `from_frame`.
+        NonFiniteError: as `from_frame`.
+    """
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path} as a CSV table with a header: {error}") from error
+    return from_frame(path.stem, frame, targets)
+
+
+def from_frame(name: str, frame: pd.DataFrame, targets: tuple[str, ...]) -> RegressionTask:
+    """Return the task of predicting the columns `targets` from all others.
+
+    Raises:
+        InputError: missing, duplicate or no targets, no features, non-numeric or constant
+            columns, or too few rows for a residual covariance of full rank.
+        NonFiniteError: missing or infinite values.
+    """
+    columns = [str(column) for column in frame.columns]
+    if len(set(columns)) != len(columns) or len(set(targets)) != len(targets):
+        raise InputError(f"{name}: column names repeat in {columns} or targets in {list(targets)}")
+    absent = [target for target in targets if target not in columns]
+    features = tuple(column for column in columns if column not in targets)
+    if absent or not targets or not features:
+        raise InputError(
+            f"{name}: targets {list(targets)} must name some, not all, of the columns {columns}"
+            + (f"; {absent} are not there" if absent else "")
+        )
+    for column, kind in zip(columns, frame.dtypes, strict=True):
+        if not pd.api.types.is_numeric_dtype(kind):
+            raise InputError(
+                f"{name}: column {column!r} is not numeric (e.g. {frame[column].iloc[0]!r}): "
+                f"encode it as numbers or drop it"
+            )
+    values = frame.to_numpy(dtype=np.float64)
+    _check_values(name, values, columns, len(targets))
+    # Scaled first: the variance of columns as large as 1e200 would overflow.
+    values = values / np.abs(values).max(0, initial=1e-300)
+    standardised = (values - values.mean(0)) / values.std(0)
+    x = standardised[:, [columns.index(feature) for feature in features]]
+    y = standardised[:, [columns.index(target) for target in targets]]
+    data = Dataset.of(torch.from_numpy(x), torch.from_numpy(y).unsqueeze(-2))
+    return RegressionTask(name, features, targets, data)
+
+
+def _check_values(name: str, values: np.ndarray, columns: list[str], n: int) -> None:
+    rows = len(values)
+    if rows == 0:
+        raise InputError(f"{name} is empty: pass a table with rows")
+    bad = ~np.isfinite(values)
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise NonFiniteError(
+            f"{name}: row {row} (counted from 0), column {columns[column]!r} is {values[row, column]} "
+            f"({int(bad.sum())} such entries): impute or drop them first"
+        )
+    constant = np.ptp(values, axis=0) == 0
+    if constant.any():
+        column = int(np.argmax(constant))
+        raise InputError(
+            f"{name}: column {columns[column]!r} is {values[0, column]} in all {rows} rows: drop it"
+        )
+    if rows <= len(columns):
+        raise InputError(
+            f"{name}: {rows} rows for {len(columns) - n} features and {n} targets leave no "
+            f"residual covariance of full rank: pass more than {len(columns)} rows"
+        )
