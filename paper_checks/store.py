@@ -1,0 +1,277 @@
+"""Results on disk: content-addressed tables, pictures and texts, each written whole or not at all.
+
+A table is named after what produced it, ``out/results/<name>-<key>.parquet``. The key covers
+settings, seed, code, data and installed versions, so a table is recomputed exactly when one of
+these changed. Parquet is the exact copy; the CSV beside it opens with lines of provenance:
+``pd.read_csv(path, comment="#")``.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import uuid
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# pandas and pyarrow are imported where a table is touched: an unchanged run touches none.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+ROOT = Path(__file__).resolve().parents[1]
+CODE = ("analysis", "solvers", "paper_checks/experiments")
+NUMERICS = ("numpy", "pandas", "scikit-learn", "scipy", "sympy", "torch")
+_SCHEMA_KEY = b"bimle.provenance"
+
+Provenance = dict[str, Any]
+
+
+class StoreError(OSError):
+    """A folder or file of the store cannot be used; the message says which and what to do."""
+
+
+@contextmanager
+def replacing(path: Path) -> Generator[Path]:
+    """Yield a temporary name beside `path`; it takes the place of `path` if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write `text` to `path`, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def versions(distributions: Iterable[str] = NUMERICS) -> dict[str, str]:
+    """Return the *installed* version of Python and of each distribution."""
+    return {"python": platform.python_version()} | {d: metadata.version(d) for d in distributions}
+
+
+def digest_files(root: Path, names: Iterable[str]) -> str:
+    """Return the SHA-256 of paths and contents of all files in `names` (files or folders).
+
+    Paths are relative to `root`; compiled files are left out; what does not exist counts as empty.
+    """
+    total = hashlib.sha256()
+    for name in names:
+        start = root / name
+        for path in [start] if start.is_file() else sorted(start.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                content = hashlib.sha256(path.read_bytes()).hexdigest()
+                total.update(f"{path.relative_to(root).as_posix()}\0{content}\n".encode())
+    return total.hexdigest()
+
+
+def canonical(settings: Any) -> str:
+    """Return a frozen dataclass as JSON with sorted keys: equal settings give equal text."""
+
+    def plain(value: object) -> str:
+        if isinstance(value, Path):
+            return value.as_posix()
+        raise TypeError(
+            f"settings hold {value!r}, a {type(value).__name__}; use numbers, texts, tuples, paths"
+        )
+
+    return json.dumps(asdict(settings), sort_keys=True, default=plain)
+
+
+def fingerprint(parts: Mapping[str, Any], inputs: Iterable[Path] = ()) -> str:
+    """Return the SHA-256 of `parts`, anything JSON can hold, and of the data files `inputs`."""
+    contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs]
+    return hashlib.sha256(
+        json.dumps({"inputs": contents, **parts}, sort_keys=True).encode()
+    ).hexdigest()
+
+
+def provenance(root: Path = ROOT) -> Provenance:
+    """Return where results come from: commit and dirty flag of the checkout `root`, versions."""
+    top = _git(root, "rev-parse", "--show-toplevel")
+    # Sources unpacked inside some other repository must not claim that repository's commit.
+    own = top is not None and Path(top).resolve() == root.resolve()
+    commit = _git(root, "rev-parse", "--verify", "HEAD") if own else None
+    status = _git(root, "status", "--porcelain") if own else None
+    return {
+        "commit": commit or "unknown",
+        "dirty": "unknown" if status is None else bool(status),
+        "versions": versions(),
+    }
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:  # git is not installed
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def read(path: Path) -> tuple[DataFrame, Provenance]:
+    """Return a stored table and its provenance.
+
+    Raises:
+        StoreError: `path` is not a complete Parquet file written by a `Store`.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise StoreError(
+            f"{path} is not a readable Parquet file ({error}); delete it and run again"
+        ) from error
+    stored = (table.schema.metadata or {}).get(_SCHEMA_KEY)
+    if stored is None:
+        raise StoreError(
+            f"{path} carries no provenance, so this store did not write it; move it elsewhere"
+        )
+    return table.to_pandas(), json.loads(stored)
+
+
+@dataclass(frozen=True)
+class Store:
+    """The output folder `root`; `code` is the checkout whose sources enter the keys."""
+
+    root: Path
+    code: Path = ROOT
+
+    @classmethod
+    def open(cls, out: Path | str) -> Store:
+        """Return the store at `out` after checking that it can be written.
+
+        Raises:
+            StoreError: `out` is a file, or no file can be created in it.
+        """
+        root = Path(out)
+        probe = root / f".probe.{uuid.uuid4().hex}.tmp"
+        try:
+            # Really writing is the only test that holds for every user and file system.
+            root.mkdir(parents=True, exist_ok=True)
+            probe.touch(exist_ok=False)
+            probe.unlink()
+        except OSError as error:
+            reason = error.strerror or error
+            raise StoreError(
+                f"cannot write to {root}: {reason}; pass a writable folder with --out"
+            ) from error
+        return cls(root)
+
+    @property
+    def results(self) -> Path:
+        """Tables: Parquet and CSV."""
+        return self.root / "results"
+
+    @property
+    def figures(self) -> Path:
+        """Pictures and their captions."""
+        return self.root / "figures"
+
+    @property
+    def tables(self) -> Path:
+        """Tables set for reading."""
+        return self.root / "tables"
+
+    def key(self, name: str, settings: Any, *, seed: int, inputs: Iterable[Path] = ()) -> str:
+        """Return the SHA-256 of all that determines the table `name`."""
+        parts = {
+            "name": name,
+            "settings": canonical(settings),
+            "seed": seed,
+            "code": digest_files(self.code, CODE),
+            "versions": versions(),
+        }
+        return fingerprint(parts, inputs)
+
+    def load_or_run(
+        self,
+        name: str,
+        settings: Any,
+        run: Callable[[], DataFrame],
+        *,
+        seed: int,
+        provenance: Mapping[str, Any],
+        inputs: Iterable[Path] = (),
+    ) -> DataFrame:
+        """Return the stored table `name` of these settings, else ``run()`` and store its result."""
+        key = self.key(name, settings, seed=seed, inputs=inputs)
+        path = self.results / f"{name}-{key[:12]}.parquet"
+        if path.exists():
+            table, stored = read(path)
+            if stored["key"] == key:
+                return table
+        table = run()
+        record = {
+            **provenance,
+            "name": name,
+            "key": key,
+            "seed": seed,
+            "settings": json.loads(canonical(settings)),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        # Parquet last: its presence says that the table is complete in both forms.
+        _write_csv(path.with_suffix(".csv"), table, record)
+        _write_parquet(path, table, record)
+        return table
+
+    def save_figure(
+        self,
+        figure: Figure,
+        name: str,
+        formats: Sequence[str] = ("pdf", "png"),
+        provenance: Mapping[str, Any] | None = None,
+    ) -> list[Path]:
+        """Save a picture in each format, with its provenance in the file's own metadata."""
+        record = json.dumps(provenance or {}, sort_keys=True)
+        metadata_of = {
+            # Without a creation date the same picture gives the same bytes.
+            "pdf": {"Title": name, "Keywords": record, "CreationDate": None},
+            "png": {"Title": name, "Description": record},
+        }
+        paths = [self.figures / f"{name}.{extension}" for extension in formats]
+        for path, extension in zip(paths, formats, strict=True):
+            with replacing(path) as temporary:
+                figure.savefig(temporary, format=extension, metadata=metadata_of[extension])
+        return paths
+
+    def save_text(self, folder: Path, name: str, text: str) -> Path:
+        """Save `text` as ``folder/name``."""
+        return write_text(folder / name, text)
+
+
+def _write_parquet(path: Path, table: DataFrame, record: Mapping[str, Any]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    arrow = pa.Table.from_pandas(table)
+    schema = {**(arrow.schema.metadata or {}), _SCHEMA_KEY: json.dumps(record).encode()}
+    with replacing(path) as temporary:
+        parquet.write_table(arrow.replace_schema_metadata(schema), temporary)
+
+
+def _write_csv(path: Path, table: DataFrame, record: Mapping[str, Any]) -> None:
+    head = "".join(
+        f"# {name}: {json.dumps(value, sort_keys=True)}\n" for name, value in record.items()
+    )
+    body = table.to_csv(index=False)
+    if "#" in body:  # quoted, so that it does not read as a comment
+        body = table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
+    write_text(path, head + body)
