@@ -1,0 +1,35 @@
+"""Figures of the paper and of this project: ``python -m figures``, or `draw` in a notebook."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["draw"]
+
+
+def draw(name: str, *, seed: int = 0, out: Path | str = "out", unverified: bool = False) -> Figure:
+    """Verify, compute (or load) the table of the figure `name` and return the picture.
+
+    Args:
+        name: a name listed by ``python -m figures --list``.
+        seed: seed of the experiment, >= 0.
+        out: folder of results, shared with ``python -m figures``.
+        unverified: skip the gate; the picture then carries a watermark.
+
+    Raises:
+        UnknownFigure: no figure has this name.
+        StoreError: `out` cannot be written.
+        GateFailed: a cross-check did not pass.
+    """
+    # Imported here so that `import figures` costs nothing.
+    from figures import catalogue, pipeline
+    from paper_checks import gate, store
+
+    picture = pipeline.Picture(catalogue.find(name), seed=seed, verified=not unverified)
+    place = store.Store.open(out)
+    verdict = pipeline.UNVERIFIED if unverified else gate.ensure(place.root).digest
+    return pipeline.draw(picture, pipeline.table(place, picture, verdict))

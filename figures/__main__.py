@@ -1,0 +1,194 @@
+"""``python -m figures``: verify, then draw."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from figures import catalogue, pipeline
+from paper_checks import gate, store
+
+# What the project itself raises on bad input; anything else is a bug and keeps its traceback.
+OWN_PACKAGES = {"analysis", "solvers", "paper_checks", "figures"}
+FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+class Format(StrEnum):
+    """File formats of a picture."""
+
+    pdf = "pdf"
+    png = "png"
+
+
+@app.command()
+def figures(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAMES]...", help="Figures to draw; none: all.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of results and figures.")] = Path("out"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the experiments.")] = 0,
+    formats: Annotated[
+        list[Format] | None, typer.Option("--format", help="Repeat for more; none: both.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the figures and stop.")] = False,
+    unverified: Annotated[
+        bool, typer.Option("--unverified", help="Skip the gate; adds a watermark.")
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Your own CSV table, for figure R."),
+    ] = None,
+    targets: Annotated[str | None, typer.Option(help="Columns of --data to predict: a,b")] = None,
+) -> None:
+    """Verify formulas and solvers against each other, then draw; what is unchanged is reused."""
+    if list_:
+        for spec in catalogue.CATALOGUE:
+            typer.echo(f"{spec.name:<16}{spec.title}")
+        return
+    pictures = _pictures(names, seed, data, targets, verified=not unverified)
+    chosen = [entry.value for entry in dict.fromkeys(formats or Format)]
+    try:
+        place = store.Store.open(out)
+        for picture in pictures:
+            pipeline.check(picture)
+        verdict = pipeline.UNVERIFIED if unverified else _verify(place)
+        for picture in pictures:
+            _make(place, picture, verdict, chosen)
+    except gate.GateFailed as error:
+        _stop(str(error), FAILED)
+    except store.StoreError as error:
+        _stop(str(error), BAD_USAGE)
+    except (ValueError, TypeError) as error:
+        if type(error).__module__.partition(".")[0] not in OWN_PACKAGES:
+            raise
+        _stop(str(error), BAD_USAGE)
+    except KeyboardInterrupt:
+        _stop("interrupted; every file already written is complete", INTERRUPTED)
+
+
+def _pictures(
+    names: list[str] | None, seed: int, data: Path | None, targets: str | None, *, verified: bool
+) -> list[pipeline.Picture]:
+    """Return what to draw, after checking names and options against the catalogue."""
+    columns = tuple(name.strip() for name in targets.split(",") if name.strip()) if targets else ()
+    if (data is None) != (not columns):
+        raise typer.BadParameter(
+            "--data FILE.csv and --targets a,b go together: the table and the columns to predict"
+        )
+    try:
+        specs = (
+            [catalogue.find(name) for name in dict.fromkeys(names)]
+            if names
+            else catalogue.CATALOGUE
+        )
+    except catalogue.UnknownFigure as error:
+        raise typer.BadParameter(str(error)) from error
+    if data is not None and (len(specs) != 1 or not specs[0].takes_data):
+        able = ", ".join(spec.name for spec in catalogue.CATALOGUE if spec.takes_data)
+        raise typer.BadParameter(
+            f"--data is for one figure alone that takes a table of your own: {able}"
+        )
+    return [pipeline.Picture(spec, seed, data, columns, verified) for spec in specs]
+
+
+def _verify(place: store.Store) -> str:
+    """Pass the gate and return its digest."""
+    passed = gate.recorded(place.root)
+    if passed is None or passed.digest != gate.digest():
+        typer.echo("verifying: cross-checks of formulas and solvers ...")
+        passed = gate.run(place.root)
+        typer.echo(f"verified: {passed.tests} cross-checks passed in {passed.seconds:.0f} s")
+    else:
+        typer.echo(f"verified before, nothing changed: {passed.tests} cross-checks ({passed.date})")
+    return passed.digest
+
+
+def _make(place: store.Store, picture: pipeline.Picture, verdict: str, formats: list[str]) -> None:
+    """Bring one picture up to date."""
+    mark = pipeline.fingerprint(picture)
+    if files := pipeline.current(place, picture, mark, formats):
+        typer.echo(f"{picture.name}: unchanged: {', '.join(str(path) for path in files)}")
+        return
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    with _progress(picture.name) as progress:
+        table = pipeline.table(place, picture, verdict, progress)
+    caption, files = pipeline.save(
+        place, picture, table, mark=mark, verdict=verdict, formats=formats
+    )
+    typer.echo(f"{picture.name}: {', '.join(str(path) for path in files)}\n{caption}")
+
+
+@contextmanager
+def _progress(name: str) -> Generator[pipeline.Progress]:
+    """Yield a progress callback: bars on a terminal, one line per stage elsewhere."""
+    if not sys.stdout.isatty():
+        seen: set[str] = set()
+
+        def report(description: str, completed: int, total: int) -> None:
+            if description not in seen:
+                seen.add(description)
+                typer.echo(f"{name}: {description} ({completed}/{total}) ...")
+
+        yield report
+        return
+
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def advance(description: str, completed: int, total: int) -> None:
+            if description not in tasks:
+                tasks[description] = bars.add_task(f"{name}: {description}", total=total)
+            bars.update(tasks[description], completed=completed, total=total)
+
+        yield advance
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    """Print one red message (plain when not on a terminal) and end with `code`."""
+    typer.secho(message, fg=typer.colors.RED, err=True)
+    raise typer.Exit(code)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command line; SIGTERM ends it as cleanly as Ctrl-C."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    # Before torch is imported. The batches are small: more threads gain nothing on an idle machine,
+    # and on a busy one they wait for each other (ten times slower).
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    app(prog_name="python -m figures")
+
+
+if __name__ == "__main__":
+    main()

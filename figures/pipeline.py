@@ -1,0 +1,170 @@
+"""From a catalogue entry to files: table, picture, caption, summary; and are they still current?
+
+A picture is current while the fingerprint in the file ``<name>.json`` beside it equals that of the
+present code, settings, seed, data and versions. Computing it imports neither torch nor Matplotlib.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from figures.catalogue import FigureSpec
+from paper_checks import store
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+Progress = Callable[[str, int, int], None]
+UNVERIFIED = "unverified"
+CODE = (*store.CODE, "figures", "paper_checks/store.py")
+LIBRARIES = (*store.NUMERICS, "matplotlib", "tueplots")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure with all that determines it."""
+
+    spec: FigureSpec
+    seed: int = 0
+    data: Path | None = None
+    targets: tuple[str, ...] = ()
+    verified: bool = True
+
+    @property
+    def name(self) -> str:
+        """File name without extension; a table of the user's own gets another one."""
+        return f"{self.spec.name}-{self.data.stem}" if self.data else self.spec.name
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The data files read, beyond those that come with installed libraries."""
+        return (self.data,) if self.data else ()
+
+
+def fingerprint(picture: Picture) -> str:
+    """Return the SHA-256 of all that determines the picture."""
+    parts = {
+        "spec": json.loads(store.canonical(picture.spec)),
+        "seed": picture.seed,
+        "targets": picture.targets,
+        "verified": picture.verified,
+        "code": store.digest_files(store.ROOT, CODE),
+        "versions": store.versions(LIBRARIES),
+    }
+    return store.fingerprint(parts, picture.inputs)
+
+
+def current(place: store.Store, picture: Picture, mark: str, formats: Sequence[str]) -> list[Path]:
+    """Return the files of the picture if all exist with the fingerprint `mark`, else nothing."""
+    try:
+        record = json.loads((place.figures / f"{picture.name}.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return []
+    files = [place.root / name for name in record["files"]]
+    asked = {place.figures / f"{picture.name}.{extension}" for extension in formats}
+    return (
+        files
+        if record["fingerprint"] == mark and asked <= set(files) and all(f.exists() for f in files)
+        else []
+    )
+
+
+def check(picture: Picture) -> None:
+    """Read a table of the user's own, so that what is wrong with it is said before any work."""
+    if picture.data:
+        experiment = import_module(picture.spec.experiment)
+        experiment.tasks(_settings(experiment, picture))
+
+
+def table(
+    place: store.Store, picture: Picture, verdict: str, progress: Progress | None = None
+) -> DataFrame:
+    """Return the table of the picture, computed only if it is not in the store.
+
+    Args:
+        verdict: digest of the passed gate, or `UNVERIFIED`; recorded as provenance.
+        progress: called with (description, completed, total) while computing.
+    """
+    experiment = import_module(picture.spec.experiment)
+    settings = _settings(experiment, picture)
+    return place.load_or_run(
+        picture.name,
+        settings,
+        lambda: experiment.run(settings, seed=picture.seed, progress=progress),
+        seed=picture.seed,
+        provenance={**store.provenance(), "gate": verdict},
+        inputs=picture.inputs,
+    )
+
+
+def _settings(experiment: Any, picture: Picture) -> Any:
+    if picture.data:
+        return experiment.Settings(data=picture.data, targets=picture.targets)
+    if picture.spec.settings:
+        return getattr(experiment, picture.spec.settings)
+    return experiment.Settings()
+
+
+def draw(picture: Picture, data: DataFrame) -> Figure:
+    """Return the picture of a table, with a watermark unless it is verified."""
+    from figures import style
+
+    with style.context():
+        figure = getattr(import_module(picture.spec.drawing), picture.spec.draw)(data)
+        if not picture.verified:
+            style.watermark(figure, UNVERIFIED)
+        return figure
+
+
+def save(
+    place: store.Store,
+    picture: Picture,
+    data: DataFrame,
+    *,
+    mark: str,
+    verdict: str,
+    formats: Sequence[str],
+) -> tuple[str, list[Path]]:
+    """Draw the picture, write it with caption and summary, return the caption and the files.
+
+    Args:
+        mark: the fingerprint taken *before* the table was computed, so that code edited meanwhile
+            makes the picture out of date.
+        verdict: digest of the passed gate, or `UNVERIFIED`.
+    """
+    from matplotlib import pyplot as plt
+
+    from figures import style
+
+    record = {**store.provenance(), "gate": verdict, "fingerprint": mark}
+    module = import_module(picture.spec.drawing)
+    caption: str = getattr(module, picture.spec.caption)(data)
+    with style.context():
+        figure = draw(picture, data)
+        files = place.save_figure(figure, picture.name, formats, record)
+        plt.close(figure)
+    files.append(place.save_text(place.figures, f"{picture.name}.txt", caption.rstrip() + "\n"))
+    summary = markdown(getattr(module, picture.spec.summary)(data))
+    files.append(place.save_text(place.tables, f"{picture.name}.md", summary))
+    # Last, so that an interrupted run leaves a picture that counts as out of date.
+    record["files"] = [path.relative_to(place.root).as_posix() for path in files]
+    place.save_text(place.figures, f"{picture.name}.json", json.dumps(record, indent=2) + "\n")
+    return caption, files
+
+
+def markdown(data: DataFrame) -> str:
+    """Return a table as Markdown, floats with four significant digits."""
+
+    def text(value: object) -> str:
+        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        return shown.replace("|", "\\|").replace("\n", " ")
+
+    rows = [[text(value) for value in row] for row in data.itertuples(index=False, name=None)]
+    lines = [[text(name) for name in data.columns], ["---"] * len(data.columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

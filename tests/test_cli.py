@@ -1,0 +1,320 @@
+"""``python -m figures``: what it draws, what it refuses, and what it leaves behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from typer.testing import CliRunner
+
+import figures
+from figures import __main__ as cli
+from figures import catalogue, pipeline
+from figures.catalogue import FigureSpec
+from paper_checks import gate, store
+
+
+class BadData(ValueError):
+    """As an experiment of the project would raise it."""
+
+    __module__ = "paper_checks.experiments.fake"
+
+
+@dataclass(frozen=True)
+class Settings:
+    lam: float = 0.1
+    data: Path | None = None
+    targets: tuple[str, ...] = ()
+
+
+@pytest.fixture
+def fake(monkeypatch) -> SimpleNamespace:
+    """An experiment and its drawing, in the catalogue as figures T and T-other; counts its runs."""
+    module = SimpleNamespace(
+        runs=[], error=None, pictures=0, Settings=Settings, OTHER=Settings(lam=1.0)
+    )
+
+    def run(settings, *, seed, progress):
+        if module.error:
+            raise module.error
+        module.runs.append((settings, seed))
+        if progress:
+            progress("training", 0, 2)
+            progress("training", 2, 2)
+        return pd.DataFrame({"method": ["NLL"], "lam": [settings.lam]})
+
+    def draw(table):
+        module.pictures += 1
+        figure = Figure()
+        figure.add_subplot(title=f"{table.lam[0]}")
+        return figure
+
+    def tasks(settings):
+        if settings.data and "bad" in settings.data.read_text():
+            raise BadData("the table is bad: mend it")
+
+    module.run, module.draw, module.tasks = run, draw, tasks
+    module.caption = lambda table: f"Caption at {table.lam[0]}."
+    module.summary = lambda table: table
+    monkeypatch.setitem(sys.modules, "fake", module)
+    specs = (
+        FigureSpec("T", "A test", "fake", "fake", takes_data=True),
+        FigureSpec("T-other", "Another", "fake", "fake", settings="OTHER"),
+    )
+    monkeypatch.setattr(catalogue, "CATALOGUE", specs)
+    return module
+
+
+@pytest.fixture
+def passed(monkeypatch) -> gate.GateResult:
+    """A gate that passed before."""
+    result = gate.GateResult("digest-of-the-gate", 7, 1.0, "today")
+    monkeypatch.setattr(gate, "recorded", lambda out: result)
+    monkeypatch.setattr(gate, "digest", lambda root=None: result.digest)
+    return result
+
+
+@pytest.fixture
+def call(tmp_path):
+    """A function that calls the command line with ``--out`` in a folder of its own."""
+
+    def call(*arguments: str):
+        return CliRunner().invoke(cli.app, [*arguments, "--out", str(tmp_path / "out")])
+
+    return call
+
+
+def names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_draws_everything_with_captions_tables_and_provenance(fake, passed, call, tmp_path):
+    result = call("--seed", "3")
+    assert result.exit_code == 0, result.output
+    assert fake.runs == [(Settings(), 3), (Settings(lam=1.0), 3)]
+    assert "Caption at 1.0." in result.output
+    assert "T: training" in result.output
+    out = tmp_path / "out"
+    pictures = {f"figures/{n}.{e}" for n in ("T", "T-other") for e in ("pdf", "png", "txt", "json")}
+    tables = {"tables/T.md", "tables/T-other.md"}
+    assert names(out / "figures") | names(out / "tables") >= {p.split("/")[1] for p in pictures}
+    assert {n for n in names(out) if not n.startswith("results/")} == pictures | tables
+    assert (out / "figures/T.txt").read_text() == "Caption at 0.1.\n"
+    assert (out / "tables/T.md").read_text() == "| method | lam |\n| --- | --- |\n| NLL | 0.1 |\n"
+    (parquet,) = (out / "results").glob("T-other-*.parquet")
+    table, record = store.read(parquet)
+    assert table.lam[0] == 1.0
+    assert (record["gate"], record["seed"], record["settings"]["lam"]) == (passed.digest, 3, 1.0)
+    assert json.loads((out / "figures/T.json").read_text())["gate"] == passed.digest
+
+
+def test_unchanged_is_not_drawn_again_and_missing_is(fake, passed, call, tmp_path):
+    call()
+    assert "unchanged" in call().output
+    assert (len(fake.runs), fake.pictures) == (2, 2)
+    (tmp_path / "out/figures/T.png").unlink()
+    call()
+    assert (len(fake.runs), fake.pictures) == (2, 3)
+    call("T", "--seed", "1")
+    assert (len(fake.runs), fake.pictures) == (3, 4)
+
+
+def test_formats_can_be_chosen_and_added(fake, passed, call, tmp_path):
+    assert call("T", "--format", "png").exit_code == 0
+    assert names(tmp_path / "out/figures") == {"T.png", "T.txt", "T.json"}
+    assert call("T").exit_code == 0
+    assert {"T.png", "T.pdf"} <= names(tmp_path / "out/figures")
+    assert fake.pictures == 2
+    assert call("T", "--format", "pdf").exit_code == 0
+    assert fake.pictures == 2
+
+
+def test_failed_gate_draws_nothing(fake, call, tmp_path, monkeypatch):
+    def fail(out):
+        raise gate.GateFailed("tests.test_gate::test_identity lam=1.0")
+
+    monkeypatch.setattr(gate, "run", fail)
+    result = call()
+    assert result.exit_code == 1
+    assert "test_identity lam=1.0" in result.stderr
+    assert (fake.runs, names(tmp_path / "out")) == ([], set())
+
+
+def test_unverified_skips_the_gate_marks_the_picture_and_does_not_pass_for_verified(
+    fake, passed, call, tmp_path, monkeypatch
+):
+    png = tmp_path / "out/figures/T.png"
+    with monkeypatch.context() as patch:
+        patch.setattr(gate, "recorded", None)
+        patch.setattr(gate, "run", None)
+        assert call("T", "--unverified").exit_code == 0
+    marked = png.read_bytes()
+    assert json.loads((tmp_path / "out/figures/T.json").read_text())["gate"] == "unverified"
+    assert call("T").exit_code == 0
+    assert png.read_bytes() != marked
+    assert (len(fake.runs), fake.pictures) == (1, 2)
+
+
+def test_own_table_is_passed_on_and_does_not_overwrite(fake, passed, call, tmp_path):
+    data = tmp_path / "mine.csv"
+    data.write_text("a,b\n1,2\n")
+    arguments = ("T", "--data", str(data), "--targets", "a, b")
+    assert call(*arguments).exit_code == 0
+    assert fake.runs[-1][0] == Settings(data=data, targets=("a", "b"))
+    assert "T-mine.pdf" in names(tmp_path / "out/figures")
+    call(*arguments)
+    assert len(fake.runs) == 1
+    data.write_text("a,b\n1,3\n")
+    call(*arguments)
+    assert len(fake.runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["Z"], "unknown figure 'Z'; known figures: T, T-other"),
+        (["T", "Z"], "unknown figure 'Z'"),
+        (["--seed", "-1"], "'--seed': Input should be greater than or equal to 0"),
+        (["--format", "svg"], "svg"),
+        (["T", "--data", "{here}"], "--targets"),
+        (["T", "--targets", "a"], "--data"),
+        (["T", "--data", "no-such.csv", "--targets", "a"], "no-such.csv"),
+        (["T-other", "--data", "{here}", "--targets", "a"], "takes a table of your own: T"),
+        (["--data", "{here}", "--targets", "a"], "one figure alone"),
+    ],
+)
+def test_bad_usage_is_named_before_any_work(fake, call, tmp_path, arguments, message):
+    result = call(*(a.format(here=__file__) for a in arguments))
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+    assert (fake.runs, (tmp_path / "out").exists()) == ([], False)
+
+
+def test_unwritable_out_is_named_before_any_work(fake, tmp_path):
+    (tmp_path / "taken").write_text("")
+    result = CliRunner().invoke(cli.app, ["T", "--out", str(tmp_path / "taken")])
+    assert result.exit_code == 2
+    assert f"cannot write to {tmp_path / 'taken'}" in result.stderr
+    assert fake.runs == []
+
+
+def test_bad_data_gives_one_line_and_a_bug_its_traceback(fake, passed, call):
+    fake.error = BadData("column 'a' holds NaN in row 3; drop or fill it")
+    result = call("T")
+    assert result.exit_code == 2
+    assert result.stderr == "column 'a' holds NaN in row 3; drop or fill it\n"
+    fake.error = ValueError("operands could not be broadcast")
+    assert call("T").exception is fake.error
+
+
+def test_interrupt_ends_with_130_and_complete_files(fake, passed, call, tmp_path):
+    assert call("T").exit_code == 0
+    before = names(tmp_path / "out")
+    fake.error = KeyboardInterrupt()
+    result = call("T-other")
+    assert result.exit_code == 130
+    assert "interrupted" in result.stderr
+    assert names(tmp_path / "out") == before
+
+
+SLEEPS = """
+import sys, time
+from types import ModuleType
+from figures import __main__ as cli, catalogue
+def run(settings, *, seed, progress):
+    progress("sleeping", 0, 1)
+    time.sleep(60)
+fake = sys.modules["fake"] = ModuleType("fake")
+fake.run, fake.Settings = run, lambda: catalogue.FigureSpec("", "", "", "")
+catalogue.CATALOGUE = (catalogue.FigureSpec("T", "", "fake", "fake"),)
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_process_with_130(tmp_path, kind):
+    command = [sys.executable, "-u", "-c", SLEEPS, "T", "--unverified", "--out", str(tmp_path)]
+    with subprocess.Popen(
+        command, cwd=store.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert "sleeping" in process.stdout.readline()
+        process.send_signal(kind)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    assert names(tmp_path) == set()
+
+
+def test_draw_returns_the_picture_for_a_notebook(fake, passed, tmp_path, monkeypatch):
+    monkeypatch.setattr(gate, "ensure", lambda out: passed)
+    figure = figures.draw("T", out=tmp_path)
+    assert figure.axes[0].get_title() == "0.1"
+    assert not figure.texts
+    assert [text.get_text() for text in figures.draw("T", out=tmp_path, unverified=True).texts] == [
+        "unverified"
+    ]
+    with pytest.raises(catalogue.UnknownFigure, match="known figures: T, T-other"):
+        figures.draw("Z", out=tmp_path)
+
+
+def test_list_names_every_figure_of_the_real_catalogue(call):
+    result = call("--list")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["B", "B-as-published", "R"]
+
+
+def test_every_entry_of_the_catalogue_finds_what_it_names():
+    for spec in catalogue.CATALOGUE:
+        experiment = pipeline.import_module(spec.experiment)
+        drawing = pipeline.import_module(spec.drawing)
+        assert callable(experiment.run)
+        assert hasattr(experiment, spec.settings or "Settings")
+        assert callable(getattr(drawing, spec.draw))
+        assert callable(getattr(drawing, spec.caption))
+
+
+def test_unchanged_run_imports_neither_torch_nor_matplotlib(tmp_path):
+    """Prepare the records of a finished run, then look at what a second one imports."""
+    place = store.Store.open(tmp_path)
+    picture = pipeline.Picture(catalogue.find("B"))
+    written = [place.save_text(place.figures, f"B.{e}", "") for e in ("pdf", "png")]
+    record = {
+        "fingerprint": pipeline.fingerprint(picture),
+        "files": [path.relative_to(tmp_path).as_posix() for path in written],
+    }
+    place.save_text(place.figures, "B.json", json.dumps(record))
+    passed = {"digest": gate.digest(), "tests": 1, "seconds": 1.0, "date": "today"}
+    place.save_text(place.root, "gate.json", json.dumps(passed))
+
+    script = (
+        "import sys; from figures import __main__ as cli\n"
+        f"cli.app(['B', '--out', {os.fspath(tmp_path)!r}], standalone_mode=False)\n"
+        "print(sorted({'torch', 'matplotlib', 'pandas', 'sympy'} & set(sys.modules)))"
+    )
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=store.ROOT, capture_output=True, text=True, check=True
+    )
+    assert "unchanged" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]", f"{done.stdout} in {time.monotonic() - start} s"
+
+
+def test_a_bad_table_of_ones_own_is_refused_before_the_gate(fake, call, monkeypatch, tmp_path):
+    def no_gate(*_):
+        raise AssertionError("the gate ran")
+
+    monkeypatch.setattr(gate, "recorded", no_gate)
+    data = tmp_path / "mine.csv"
+    data.write_text("bad\n")
+    result = call("T", "--data", str(data), "--targets", "a")
+    assert result.exit_code == 2
+    assert "the table is bad: mend it" in result.output
+    assert not fake.runs
