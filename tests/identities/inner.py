@@ -1,0 +1,80 @@
+"""Identities of the inner problem: `J`, its maximiser, the reverse KL."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from analysis import divergences, gaussian
+from solvers import inner, objectives, rewards
+from solvers.estimators import Analytic
+from solvers.policies import Structure
+from solvers.rewards import MahalanobisReward
+from tests import witnesses
+from tests.identities.common import EXPLICIT, data_with_moments, derived, policy_law, square
+from tests.strategies import Problem
+from tests.tolerances import agree, closed_form
+
+
+def inner_solution(problem: Problem, structure: Structure) -> None:
+    """`P* = (λ/2) U⁻¹`, `m* = μ`: solver against derivation."""
+    t = problem.tensors()
+    solution = inner.closed_form(MahalanobisReward.full(t["U"]), t["lam"], t["mu"], structure)
+    want = square(derived(gaussian.inner_solution, structure, problem, "U"), problem.n)
+    agree(
+        f"P* of the {structure} inner problem",
+        solution.value.covariance(),
+        want,
+        rtol=closed_form(problem.U),
+        inputs=problem,
+    )
+    agree("m* = μ", solution.value.mean, problem.mu, rtol=0, inputs=problem)
+    assert solution.converged, f"stationarity {solution.stationarity} at the closed form: {problem}"
+
+
+def inner_solution_by_search(problem: Problem, structure: Structure) -> None:
+    """The maximiser of the definition of `J`, found numerically, is the closed form."""
+    t = problem.tensors()
+    m, L = witnesses.solve_inner(t["U"], t["mu"], t["Sigma"], t["lam"], structure)
+    solution = inner.closed_form(MahalanobisReward.full(t["U"]), t["lam"], t["mu"], structure)
+    rtol = 1e2 * closed_form(problem.U)  # the search stops at a rounded gradient
+    name = f"numerical argmax of the {structure} inner problem"
+    agree(name, L @ L.T, solution.value.covariance(), rtol=rtol, inputs=problem)
+    agree(name + ", mean", m, problem.mu, rtol=rtol, scale=1.0, inputs=problem)
+    want = square(derived(gaussian.inner_solution, structure, problem, "U"), problem.n)
+    agree(name + ", derived", L @ L.T, want, rtol=rtol, inputs=problem)
+
+
+def inner_objective(problem: Problem) -> None:
+    """`J(m, P; U)`: training objective, derivation and definition agree."""
+    t = problem.tensors()
+    law, data = policy_law(problem), data_with_moments(problem)
+    objective = objectives.PolicyGradient(MahalanobisReward.full(t["U"]), t["lam"], Analytic())
+    J = -float(objective(law, data))
+    build = gaussian.objective(problem.n if problem.n <= EXPLICIT else None)
+    want = build.at(side="derived", **problem.pick("m", "P", "mu", "Sigma", "U", "lam"))
+    rtol, scale = closed_form(problem.P, problem.Sigma), 1.0
+    agree("J = E r + λH", J, want, rtol=rtol, scale=scale, inputs=problem)
+    defined = witnesses.inner_objective(t["m"], law.scale[0], t["U"], t["mu"], t["Sigma"], t["lam"])
+    agree("J by cubature of its definition", J, defined, rtol=rtol, scale=scale, inputs=problem)
+
+
+def reverse_kl(problem: Problem) -> None:
+    """`J(m, P; U*)` falls short of its maximum by `λ KL(N(m,P) || N(μ,Σ))`, torch's KL."""
+    t = problem.tensors()
+    n = problem.n if problem.n <= EXPLICIT else None
+    law, data = policy_law(problem), data_with_moments(problem)
+    reward = rewards.optimal_reward(t["Sigma"], t["lam"])
+    J = -objectives.PolicyGradient(reward, t["lam"], Analytic())(law, data)
+    rtol = closed_form(problem.P, problem.Sigma)
+    policy = torch.distributions.MultivariateNormal(t["m"], t["P"])
+    target = torch.distributions.MultivariateNormal(t["mu"], t["Sigma"])
+    kl = torch.distributions.kl_divergence(policy, target)
+    values = problem.pick("m", "P", "mu", "Sigma")
+    derived_kl = divergences.kl(n).at(side="derived", **values)
+    scale = 1.0 + float(kl)
+    agree("KL", derived_kl, kl, rtol=rtol, scale=scale, inputs=problem)
+    maximum = problem.lam / 2 * (np.linalg.slogdet(2 * np.pi * problem.Sigma)[1] - problem.n)
+    agree("J = -λ KL + max", J, maximum - problem.lam * kl, rtol=rtol, scale=scale, inputs=problem)
+    want = divergences.reverse_kl(n).at(side="derived", lam=problem.lam, **values)
+    agree("J(m, P; U*), derived", J, want, rtol=rtol, scale=scale, inputs=problem)

@@ -1,0 +1,157 @@
+"""Identities of the outer problem: `F`, its hypergradient, its optimum, the cost of missing it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from analysis import misspecification, outer
+from solvers import inner, rewards
+from solvers.policies import Structure
+from solvers.rewards import MahalanobisReward
+from tests import witnesses
+from tests.identities.common import EXPLICIT, derived, square
+from tests.strategies import Problem
+from tests.tolerances import agree, closed_form
+
+
+def outer_objective(problem: Problem, structure: Structure) -> None:
+    """`F(U) = E_y log N(y; m*, P*)`: the NLL of the solver's inner solution."""
+    got = -outer_loss(problem.tensors(), structure)
+    want = derived(outer.objective, structure, problem, "U", "Sigma")
+    rtol = closed_form(problem.U)
+    agree(f"F(U), {structure}", got, want, rtol=rtol, scale=1.0, inputs=problem)
+
+
+def outer_loss(t: dict[str, Tensor], structure: Structure) -> Tensor:
+    """Return `-F(U)` with the solvers, differentiable in `U`."""
+    reward = MahalanobisReward(torch.linalg.cholesky(t["U"]))
+    law = inner.closed_form(reward, t["lam"], t["mu"], structure).value
+    return law.cross_entropy(t["mu"], t["Sigma"])
+
+
+def hypergradient(problem: Problem, structure: Structure) -> None:
+    """`∇_U F`: autograd through the solver's inner solution, direct and implicit derivation."""
+    t = problem.tensors()
+    U = t["U"].requires_grad_()
+    (slope,) = torch.autograd.grad(-outer_loss({**t, "U": U}, structure), U)
+    got = (slope + slope.T) / 2
+    names = ("U", "Sigma")
+    direct = square(derived(outer.hypergradient, structure, problem, *names), problem.n)
+    rtol, scale = closed_form(problem.U), float(np.linalg.norm(problem.Sigma) / problem.lam)
+    agree(f"∇_U F, {structure}", got, direct, rtol=rtol, scale=scale, inputs=problem)
+    if problem.n <= EXPLICIT:
+        implicit = derived(outer.implicit_hypergradient, structure, problem, *names)
+        name = f"∇_U F by the implicit function theorem, {structure}"
+        want = square(implicit, problem.n)
+        agree(name, got, want, rtol=rtol, scale=scale, inputs=problem)
+
+
+def hypergradient_by_search(problem: Problem, structure: Structure) -> None:
+    """`∇_U F` is the slope of the likelihood of numerically found inner solutions."""
+    t = problem.tensors()
+
+    def F(U: np.ndarray) -> float:
+        m, L = witnesses.solve_inner(torch.as_tensor(U), t["mu"], t["Sigma"], t["lam"], structure)
+        return float(witnesses.log_likelihood(m, L, t["mu"], t["Sigma"]))
+
+    step = 1e-4 * float(np.linalg.eigvalsh(problem.U)[0])
+    got = witnesses.central_difference(F, problem.U, step)
+    want = square(derived(outer.hypergradient, structure, problem, "U", "Sigma"), problem.n)
+    # curvature error of the difference: (step/smallest eigenvalue)² of the terms that cancel
+    scale = float(np.linalg.norm(np.linalg.inv(problem.U)) + np.linalg.norm(problem.Sigma))
+    name = f"∇_U F by finite differences of the definition, {structure}"
+    agree(name, got, want, rtol=1e-5, scale=scale / min(problem.lam, 1), inputs=problem)
+
+
+def optimal_reward(problem: Problem, structure: Structure) -> None:
+    """`U*`: the solver's formula, the derivation, and a vanishing hypergradient."""
+    t = problem.tensors()
+    U = rewards.optimal_reward(t["Sigma"], t["lam"], structure).U
+    want = square(derived(outer.optimal_reward, structure, problem, "Sigma"), problem.n)
+    rtol = closed_form(problem.Sigma)
+    agree(f"U*, {structure}", U, want, rtol=rtol, inputs=problem)
+    at_optimum = replace(problem, U=U.numpy())
+    slope = square(derived(outer.hypergradient, structure, at_optimum, "U", "Sigma"), problem.n)
+    scale = float(np.linalg.norm(problem.Sigma) / problem.lam)
+    zero = np.zeros_like(slope)
+    agree(f"∇F(U*) = 0, {structure}", slope, zero, rtol=rtol, scale=scale, inputs=problem)
+
+
+def bilevel_is_maximum_likelihood(problem: Problem) -> None:
+    """Training on `U*` gives the covariance of the data back."""
+    t = problem.tensors()
+    reward = rewards.optimal_reward(t["Sigma"], t["lam"])
+    law = inner.closed_form(reward, t["lam"], t["mu"]).value
+    rtol = closed_form(problem.Sigma)
+    agree("P*(U*) = Σ", law.covariance(), problem.Sigma, rtol=rtol, inputs=problem)
+
+
+def ray(problem: Problem) -> None:
+    """`c*` and the loss of the ray `U = cM`, against the derivations and the measured NLL.
+
+    Beyond explicit n: `F` is stationary along the ray at `c* M`, and the loss is the derived cost
+    of the covariance `(λ/2) (c* M)⁻¹`.
+    """
+    t = problem.tensors()
+    c = rewards.optimal_scale(t["M"], t["Sigma"], t["lam"])
+    rtol = closed_form(problem.M, problem.Sigma)
+    at_best = replace(problem, U=(c * t["M"]).numpy())
+    slope = derived(outer.hypergradient, "full", at_best, "U", "Sigma")
+    along = float(np.sum(square(slope, problem.n) * problem.M))
+    scale = float(np.sum(problem.M * problem.Sigma)) / problem.lam
+    agree("Tr(M ∇F(c*M)) = 0", along, 0.0, rtol=rtol, scale=scale, inputs=problem)
+    optimum = rewards.optimal_reward(t["Sigma"], t["lam"]).U
+    measured = outer_loss({**t, "U": c * t["M"]}, "full") - outer_loss({**t, "U": optimum}, "full")
+    S = problem.lam / 2 * np.linalg.inv(at_best.U)
+    cost = cost_of_covariance(problem, S)
+    agree("loss of the ray", measured, cost, rtol=rtol, scale=1.0, inputs=problem)
+    if problem.n <= EXPLICIT:
+        best = outer.optimal_scale(problem.n)
+        want = best.at(side="derived", **problem.pick("M", "Sigma", "lam"))
+        agree("c* of the ray, derived", c, want, rtol=rtol, inputs=problem)
+        loss = outer.ray_loss(problem.n).at(side="derived", **problem.pick("M", "Sigma"))
+        agree("loss of the ray, derived", measured, loss, rtol=rtol, scale=1.0, inputs=problem)
+
+
+def cost_of_covariance(problem: Problem, S: np.ndarray) -> float:
+    """Return the derived cost of using `S` for `Σ`."""
+    build = misspecification.cost_of_covariance(problem.n if problem.n <= EXPLICIT else None)
+    return build.at(side="derived", S=scalar(S), **problem.pick("Sigma"))
+
+
+def scalar(matrix: np.ndarray) -> Any:
+    """Return a 1 x 1 matrix as a float, any other as it is."""
+    return matrix if len(matrix) > 1 else float(matrix[0, 0])
+
+
+def wrong_covariance(problem: Problem) -> None:
+    """The NLL lost by `U = (λ/2) S⁻¹` with a wrong `S`, measured with the solvers."""
+    t = problem.tensors()
+    wrong = rewards.optimal_reward(t["P"], t["lam"]).U
+    right = rewards.optimal_reward(t["Sigma"], t["lam"]).U
+    measured = outer_loss({**t, "U": wrong}, "full") - outer_loss({**t, "U": right}, "full")
+    predicted = cost_of_covariance(problem, problem.P)
+    rtol = closed_form(problem.P, problem.Sigma)
+    agree("cost of a wrong Σ", measured, predicted, rtol=rtol, scale=1.0, inputs=problem)
+
+
+def mean_field(problem: Problem) -> None:
+    """A diagonal policy under the full `U*` shrinks to `1/(Σ⁻¹)_ii`, at the derived cost."""
+    t = problem.tensors()
+    reward = rewards.optimal_reward(t["Sigma"], t["lam"], "full")
+    law = inner.closed_form(reward, t["lam"], t["mu"], "diagonal").value
+    rtol = closed_form(problem.Sigma)
+    shrunk = outer.mean_field_shrinkage(problem.n).at(side="derived", **problem.pick("Sigma"))
+    want = square(shrunk, problem.n)
+    agree("P_ii = 1/(Σ⁻¹)_ii", law.covariance(), want, rtol=rtol, inputs=problem)
+    best = rewards.optimal_reward(t["Sigma"], t["lam"], "diagonal").U
+    measured = outer_loss({**t, "U": reward.U}, "diagonal") - outer_loss(
+        {**t, "U": best}, "diagonal"
+    )
+    cost = outer.mean_field_cost(problem.n).at(side="derived", **problem.pick("Sigma"))
+    agree("cost of mean field", measured, cost, rtol=rtol, scale=1.0, inputs=problem)

@@ -1,0 +1,120 @@
+"""Random problems for the property tests; tested themselves in `test_strategies.py`.
+
+SPD matrices come from log-uniform eigenvalues and random rotations, so that their condition
+number is bounded and no draw has to be thrown away. Everything is float64 NumPy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+CONDITION = 1e3  # bound on the condition number of every SPD matrix drawn here
+
+
+def spd(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Return an SPD matrix with condition number at most `CONDITION`, of random size."""
+    half = np.log10(CONDITION) / 2
+    eigenvalues = 10 ** rng.uniform(-half, half, n)
+    rotation, _ = np.linalg.qr(rng.standard_normal((n, n)))
+    scaled = (rotation * eigenvalues) @ rotation.T
+    return (scaled + scaled.T) / 2
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """One Gaussian inner and outer problem, with a policy and a second weight matrix.
+
+    Attributes:
+        lam: entropy weight.
+        U: reward weight, SPD.
+        Sigma: data covariance, SPD.
+        mu: data mean.
+        m: policy mean.
+        P: policy covariance, SPD.
+        M: direction of a ray of rewards, SPD.
+    """
+
+    lam: float
+    U: np.ndarray
+    Sigma: np.ndarray
+    mu: np.ndarray
+    m: np.ndarray
+    P: np.ndarray
+    M: np.ndarray
+
+    @property
+    def n(self) -> int:
+        """Outcome dimension."""
+        return len(self.mu)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every field as a float64 tensor."""
+        return {k: torch.as_tensor(v, dtype=torch.float64) for k, v in vars(self).items()}
+
+    def pick(self, *names: str) -> dict[str, object]:
+        """Return the named fields for `Derivation.at`: floats where n = 1."""
+        values = {name: getattr(self, name) for name in names}
+        if self.n > 1:
+            return values
+        return {k: float(np.asarray(v).reshape(())) for k, v in values.items()}
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{k}={np.asarray(v).tolist()}" for k, v in vars(self).items())
+        return f"Problem({fields})"
+
+
+def make_problem(n: int, seed: int) -> Problem:
+    """Return the problem of a seed."""
+    rng = np.random.default_rng([n, seed])
+    return Problem(
+        lam=float(10 ** rng.uniform(-1.5, 1)),
+        U=spd(rng, n),
+        Sigma=spd(rng, n),
+        mu=rng.normal(0, 2, n),
+        m=rng.normal(0, 2, n),
+        P=spd(rng, n),
+        M=spd(rng, n),
+    )
+
+
+def problems(max_n: int = 5) -> st.SearchStrategy[Problem]:
+    """Problems of dimension 1 to `max_n`."""
+    return st.builds(make_problem, st.integers(1, max_n), st.integers(0, 2**32 - 1))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes that all differ, so that swapped axes cannot go unnoticed.
+
+    Attributes:
+        members: ensemble members `b`.
+        rows: inputs `N`.
+        samples: outcomes per input `S`.
+        generations: generations per outcome `M`.
+        inputs: input dimension `d`.
+        n: outcome dimension.
+    """
+
+    members: int
+    rows: int
+    samples: int
+    generations: int
+    inputs: int
+    n: int
+
+
+def sizes() -> st.SearchStrategy[Sizes]:
+    """Six distinct sizes between 1 and 8, at least two generations; n = 1 included."""
+
+    def order(n: int, others: list[int]) -> Sizes:
+        rest = [k for k in others if k != n]
+        generations = next(k for k in rest if k > 1)
+        rest.remove(generations)
+        return Sizes(rest[0], rest[1], rest[2], generations, rest[3], n)
+
+    return st.builds(order, st.integers(1, 5), st.permutations(range(1, 9)))

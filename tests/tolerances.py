@@ -1,0 +1,57 @@
+"""How far two numbers that should agree may differ, by the kind of computation: the only table.
+
+Symbolic residuals have no entry: they are 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+CLOSED_FORM = 1e-10
+"""Relative, times the condition number of the matrices involved."""
+
+Z_MAX = 5.0
+"""Monte Carlo means lie within this many of their estimated standard errors."""
+
+
+def closed_form(*matrices: ArrayLike) -> float:
+    """Return the relative tolerance of closed forms that invert or factor `matrices`."""
+    return CLOSED_FORM * max([1.0, *(float(np.linalg.cond(np.atleast_2d(A))) for A in matrices)])
+
+
+def agree(
+    identity: str, got: ArrayLike, want: ArrayLike, *, rtol: float, inputs: object, scale: float = 0
+) -> None:
+    """Assert `|got - want| <= rtol * max(|want|, scale)`, saying what was compared and with what.
+
+    Args:
+        identity: what should hold, as a formula.
+        got: computed by the code under test.
+        want: computed by the witness.
+        rtol: relative to the largest entry of `want`.
+        inputs: shown on failure.
+        scale: size of the terms that cancel in `want`, where they do.
+    """
+    computed, expected = np.asarray(got, float), np.asarray(want, float)
+    assert computed.shape == expected.shape, (
+        f"{identity}: shapes {computed.shape} and {expected.shape} differ\n  inputs: {inputs}"
+    )
+    bound = rtol * max(float(np.abs(expected).max()), scale)
+    error = float(np.abs(computed - expected).max())
+    assert error <= bound, (
+        f"{identity} fails\n  got      {computed.tolist()}\n  expected {expected.tolist()}\n"
+        f"  error    {error:.3e} > tolerance {bound:.3e}\n  inputs   {inputs}"
+    )
+
+
+def agree_on_average(identity: str, samples: ArrayLike, want: ArrayLike, *, inputs: object) -> None:
+    """Assert that the mean of `samples` (first axis) is `want`, by a z-test on every entry."""
+    draws, expected = np.asarray(samples, float), np.asarray(want, float)
+    error = np.abs(draws.mean(0) - expected)
+    standard_error = draws.std(0, ddof=1) / np.sqrt(len(draws))
+    z = error / standard_error
+    assert np.all(z <= Z_MAX), (
+        f"{identity} fails\n  mean     {draws.mean(0).tolist()} of {len(draws)}\n"
+        f"  expected {expected.tolist()}\n  z        {z.tolist()} > {Z_MAX}\n  inputs   {inputs}"
+    )
