@@ -101,10 +101,10 @@ class ScoreFunction:
             raise InputError("the score-function estimator samples: pass a noise source")
         with torch.no_grad():
             N, S = data.y.shape[-3:-1]
-            # Drawn with the outcome dimension in front: sums over a trailing n of 1 to 3 would
-            # cost ten times as much as sums of whole slabs. Only the memory order differs.
-            drawn = noise.normal((law.n, N, S, self.M), law.mean.dtype)
-            mean_score, scale_score = self._scores(law, data, reward, drawn.movedim(-4, -1))
+            # Inputs last: then every operation below runs along long rows of memory, while sums
+            # and broadcasts over n, M or S, which may be 1 to 5 long, only repeat whole rows.
+            epsilon = noise.normal((law.n, self.M, S, N), law.mean.dtype)
+            mean_score, scale_score = self._scores(law, data, reward, epsilon)
         surrogate = (mean_score * law.mean).sum(-1)
         if law.full:
             return surrogate + (scale_score * law.scale).sum((-2, -1))
@@ -115,24 +115,25 @@ class ScoreFunction:
         law: Gaussian,
         data: Dataset,
         reward: MahalanobisReward,
-        epsilon: Float[Tensor, "*b N S M n"],
+        epsilon: Float[Tensor, "*b n M S N"],
     ) -> tuple[Float[Tensor, "*b N n"], Float[Tensor, "..."]]:
         """Return the advantage-weighted means of `∇_m log p` and `∇_S log p` per input."""
-        S, M, n = epsilon.shape[-3:]
+        n, M, S = epsilon.shape[-4:-1]
+        y = data.y.movedim(-1, -3).mT.contiguous()
+        gap = (law.mean.mT.unsqueeze(-2) - y).unsqueeze(-3)
         if law.full:
-            spread = torch.einsum("...nij,...nsmj->...nsmi", law.scale, epsilon)
+            deviation = gap + torch.einsum("...Nij,...jMSN->...iMSN", law.scale, epsilon)
         else:
-            spread = epsilon * law.scale[..., None, None, :]
-        gap = law.mean.unsqueeze(-2) - data.y
-        rewards = -reward.quadratic(gap.unsqueeze(-2) + spread)
-        weights = advantage(rewards, self.baseline) / (S * M)
-        total = weights.sum((-2, -1)).unsqueeze(-1)
-        weighted = weights.unsqueeze(-1) * epsilon
-        first = weighted.sum((-3, -2))
+            deviation = torch.addcmul(gap, law.scale.mT[..., None, None, :], epsilon)
+        rewards = -reward.quadratic(deviation.movedim(-4, -1)).movedim(-3, -1)
+        weights = advantage(rewards, self.baseline).movedim(-1, -3) / (S * M)
+        total = weights.sum((-3, -2)).unsqueeze(-1)
+        weighted = weights.unsqueeze(-4) * epsilon
+        first = weighted.sum((-3, -2)).mT
         if not law.full:
-            second = (weighted * epsilon).sum((-3, -2))
+            second = weighted.mul_(epsilon).sum((-3, -2)).mT
             return first / law.scale, (second - total) / law.scale
-        second = torch.einsum("...smi,...smj->...ij", weighted, epsilon)
+        second = torch.einsum("...iMSN,...jMSN->...Nij", weighted, epsilon)
         identity = torch.eye(n, dtype=first.dtype, device=first.device)
         inverse_transpose = torch.linalg.inv(law.scale).mT
         mean_score = (inverse_transpose @ first.unsqueeze(-1))[..., 0]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -29,7 +28,7 @@ class Solution(Generic[Value]):
         value: the solution.
         converged: whether `stationarity` reached the tolerance asked for.
         stationarity: largest absolute entry of the gradient of `J` at `value`.
-        iterations: evaluations of the objective's gradient (0 for a closed form).
+        iterations: evaluations of gradients and Hessian-vector products (0 for a closed form).
     """
 
     value: Value
@@ -126,7 +125,7 @@ def gradient(
             `solvers.ensemble.train`.
         data: the data, without batch dimensions.
         tolerance: stop when the largest gradient entry is at most this.
-        max_iterations: limit on the number of L-BFGS iterations.
+        max_iterations: limit on the evaluations of the objective's gradient.
 
     Returns:
         A `Solution` holding new parameters. `converged` is False, never an exception, where the
@@ -159,7 +158,7 @@ def _lbfgs(
     tolerance: float,
     max_iterations: int,
 ) -> tuple[int, float]:
-    """Run L-BFGS in place: with a line search, then without where values no longer help."""
+    """Run L-BFGS in place, then Newton steps where values no longer help."""
     leaves = list(theta.values())
     evaluations = 0
 
@@ -177,30 +176,61 @@ def _lbfgs(
         value.backward()
         return value
 
-    def descend(line_search: str | None, iterations: int) -> float:
-        optimiser = torch.optim.LBFGS(
-            leaves,
-            max_iter=iterations,
-            max_eval=2 * iterations,
-            history_size=20,
-            tolerance_grad=tolerance,
-            tolerance_change=0.0,
-            line_search_fn=line_search,
-        )
-        optimiser.step(closure)  # pyright: ignore[reportArgumentType]
+    def largest_gradient() -> float:
         closure()
         return max(float(p.grad.abs().amax()) for p in leaves if p.grad is not None)
 
-    stationarity = descend("strong_wolfe", max_iterations)
-    if stationarity <= tolerance or not math.isfinite(stationarity):
-        return evaluations, stationarity
-    # A line search compares values, and those stop resolving progress once the gradient is about
-    # the root of the machine precision. Unit steps need gradients only; kept where they help.
-    before = [leaf.detach().clone() for leaf in leaves]
-    polished = descend(None, 100)
-    if polished < stationarity:
-        return evaluations, polished
-    with torch.no_grad():
-        for leaf, value in zip(leaves, before, strict=True):
-            leaf.copy_(value)
+    optimiser = torch.optim.LBFGS(
+        leaves,
+        max_iter=max_iterations,
+        max_eval=max_iterations,
+        history_size=20,
+        tolerance_grad=tolerance,
+        tolerance_change=0.0,
+        line_search_fn="strong_wolfe",
+    )
+    optimiser.step(closure)  # pyright: ignore[reportArgumentType]
+    stationarity = largest_gradient()
+    # The search compares values, and those stop resolving progress once the gradient is about the
+    # root of the machine precision. Newton steps need no values; kept while they help.
+    while stationarity > tolerance and evaluations < max_iterations:
+        before = [leaf.detach().clone() for leaf in leaves]
+        evaluations += _newton_step(leaves, loss)
+        reached = largest_gradient()
+        if not reached < stationarity:
+            with torch.no_grad():
+                for leaf, value in zip(leaves, before, strict=True):
+                    leaf.copy_(value)
+            break
+        stationarity = reached
     return evaluations, stationarity
+
+
+def _newton_step(leaves: Sequence[Tensor], loss: Callable[[], Tensor]) -> int:
+    """Add `-H⁻¹g`, by conjugate gradients on Hessian-vector products; return their number."""
+    slopes = torch.autograd.grad(loss(), leaves, create_graph=True, materialize_grads=True)
+    g = torch.cat([slope.reshape(-1) for slope in slopes])
+    step, residual = torch.zeros_like(g), -g.detach()
+    direction, size = residual, residual @ residual
+    enough, products = 1e-16 * size, 0
+    while size > enough and products < 2 * len(g):
+        curved = torch.cat(
+            [
+                product.reshape(-1)
+                for product in torch.autograd.grad(
+                    g @ direction, leaves, retain_graph=True, materialize_grads=True
+                )
+            ]
+        )
+        products += 1
+        curvature = direction @ curved
+        if curvature <= 0:  # not near a minimum: keep what was gained before
+            break
+        step = step + size / curvature * direction
+        residual = residual - size / curvature * curved
+        previous, size = size, residual @ residual
+        direction = residual + size / previous * direction
+    with torch.no_grad():
+        for leaf, change in zip(leaves, step.split([leaf.numel() for leaf in leaves]), strict=True):
+            leaf.add_(change.view_as(leaf))
+    return products

@@ -83,7 +83,7 @@ def expected_score_gradient(problem: Problem, M: int, baseline: Baseline) -> Non
     """
     n = problem.n
     nodes, weights = witnesses.gauss_hermite_grid(M * n)
-    noise = witnesses.FixedNoise(nodes.reshape(-1, n, 1, 1, M))
+    noise = witnesses.FixedNoise(nodes.reshape(-1, n, M, 1, 1))
     got = solver_gradient(problem, ScoreFunction(M, baseline), one_outcome(problem), noise)
     want = derived_policy_gradient(problem, (M - 1) / M if baseline == "mean" else 1.0)
     scale = float(np.linalg.norm(problem.U) * (1 + np.abs(problem.m - problem.mu).max() ** 2))
@@ -103,7 +103,7 @@ def sampled_score_gradient(problem: Problem, M: int, baseline: Baseline, seed: i
     """The mean of many sampled gradients is the derived one (z-test), for any n."""
     draws = 4000
     generator = torch.Generator().manual_seed(seed)
-    shape = (draws, problem.n, 1, 1, M)
+    shape = (draws, problem.n, M, 1, 1)
     noise = torch.randn(shape, generator=generator, dtype=torch.float64)
     got = solver_gradient(
         problem, ScoreFunction(M, baseline), one_outcome(problem), witnesses.FixedNoise(noise)
@@ -136,12 +136,12 @@ def score_gradient_by_definition(sizes: Sizes, baseline: Baseline, full: bool, s
     scale = lower.requires_grad_()
     cholesky = normal(b, n, n).tril(-1) + torch.diag_embed(0.5 + normal(b, n).square())
     reward = MahalanobisReward(cholesky)
-    noise = witnesses.FixedNoise(normal(b, n, N, S, M))
+    noise = witnesses.FixedNoise(normal(b, n, M, S, N))
     surrogate = ScoreFunction(M, baseline)(Gaussian(mean, scale), data, reward, noise)
     got = torch.autograd.grad(surrogate.sum(), [mean, scale])
     for member in range(b):
         L = scale[member] if full else torch.diag_embed(scale[member])
-        epsilon = noise.noise[member].movedim(0, -1)
+        epsilon = noise.noise[member].permute(3, 2, 1, 0)
         generations = mean[member][:, None, None] + torch.einsum("Nij,NSMj->NSMi", L, epsilon)
         r = witnesses.reward(generations, data.y[member][:, :, None], reward.U[member])
         if baseline == "leave-one-out":
@@ -171,7 +171,7 @@ def minimum_shift_gradient(n: int, M: int, seed: int) -> None:
     expected_max, _ = integrate.quad(lambda q: 1 - chi2.cdf(q, n) ** M, 0, np.inf)
     want = -2 * u * s**2 * (n - expected_max / M)
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn((200_000, n, 1, 1, M), generator=generator, dtype=torch.float64)
+    noise = torch.randn((200_000, n, M, 1, 1), generator=generator, dtype=torch.float64)
     scale = torch.full((1, n), s, dtype=torch.float64)
     log_scale = scale.log().expand(200_000, 1, n).clone().requires_grad_()
     mean = torch.zeros(200_000, 1, n, dtype=torch.float64)
