@@ -50,12 +50,13 @@ def check_spd(name: str, matrix: Float[Tensor, "*b n n"]) -> None:
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.shape[-1] == 0:
         raise ShapeError(f"{name} must be square (*b, n, n), got shape {tuple(matrix.shape)}")
     check_finite(name, matrix)
-    scale = matrix.abs().amax().item()
-    asymmetry = (matrix - matrix.mT).abs().amax().item()
+    scale = matrix.abs().amax((-2, -1))
+    asymmetry = (matrix - matrix.mT).abs().amax((-2, -1))
     resolution = torch.finfo(matrix.dtype).eps * matrix.shape[-1]
-    if asymmetry > 8 * resolution * scale:
+    skewed = asymmetry > 8 * resolution * scale
+    if bool(skewed.any()):
         raise NotPositiveDefiniteError(
-            f"{name} is not symmetric: max|{name} - {name}ᵀ| = {asymmetry:.6g}; "
+            f"{name} is not symmetric: max|{name} - {name}ᵀ| = {asymmetry[skewed].max():.6g}; "
             f"pass ({name} + {name}ᵀ)/2 if that is what you mean"
         )
     eigenvalues = torch.linalg.eigvalsh(matrix)

@@ -39,7 +39,7 @@ def agree(
     )
     bound = rtol * max(float(np.abs(expected).max()), scale)
     error = float(np.abs(computed - expected).max())
-    assert error <= bound, (
+    assert error <= bound < np.inf, (
         f"{identity} fails\n  got      {computed.tolist()}\n  expected {expected.tolist()}\n"
         f"  error    {error:.3e} > tolerance {bound:.3e}\n  inputs   {inputs}"
     )
@@ -48,10 +48,13 @@ def agree(
 def agree_on_average(identity: str, samples: ArrayLike, want: ArrayLike, *, inputs: object) -> None:
     """Assert that the mean of `samples` (first axis) is `want`, by a z-test on every entry."""
     draws, expected = np.asarray(samples, float), np.asarray(want, float)
+    assert draws.shape[1:] == expected.shape, (
+        f"{identity}: shapes {draws.shape[1:]} and {expected.shape} differ\n  inputs: {inputs}"
+    )
     error = np.abs(draws.mean(0) - expected)
-    standard_error = draws.std(0, ddof=1) / np.sqrt(len(draws))
-    z = error / standard_error
-    assert np.all(z <= Z_MAX), (
+    bound = Z_MAX * draws.std(0, ddof=1) / np.sqrt(len(draws))
+    assert np.all(error <= bound), (
         f"{identity} fails\n  mean     {draws.mean(0).tolist()} of {len(draws)}\n"
-        f"  expected {expected.tolist()}\n  z        {z.tolist()} > {Z_MAX}\n  inputs   {inputs}"
+        f"  expected {expected.tolist()}\n  error    {error.tolist()} > tolerance {bound.tolist()}"
+        f" ({Z_MAX} standard errors)\n  inputs   {inputs}"
     )

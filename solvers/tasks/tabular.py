@@ -117,8 +117,8 @@ def _check_values(name: str, values: np.ndarray, columns: list[str], n: int) -> 
     if bad.any():
         row, column = np.argwhere(bad)[0]
         raise NonFiniteError(
-            f"{name}: row {row} (counted from 0), column {columns[column]!r} is {values[row, column]} "
-            f"({int(bad.sum())} such entries): impute or drop them first"
+            f"{name}: row {row} (counted from 0), column {columns[column]!r} is "
+            f"{values[row, column]} ({int(bad.sum())} such entries): impute or drop them first"
         )
     constant = np.ptp(values, axis=0) == 0
     if constant.any():
