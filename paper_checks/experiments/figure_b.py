@@ -13,8 +13,12 @@ In both, `U* = λn/(2 Tr Σ) I` is given the *true* Σ, which NLL is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -46,6 +50,8 @@ class Settings:
 
     Attributes:
         arms: methods to train.
+        repetitions: how often the whole run is repeated; unless paired, all experiments of a
+            repetition start from one initial policy.
         experiments: number of experiments for each noise level.
         sigma: noise levels; empty draws one per experiment from `U(0.1, 2.5)`.
         lams: entropy weights of the PG arms.
@@ -60,6 +66,7 @@ class Settings:
     """
 
     arms: tuple[Arm, ...] = ("MSE", "NLL", "PG(I)", "PG(U*)")
+    repetitions: int = 1
     experiments: int = 10
     sigma: tuple[float, ...] = ()
     lams: tuple[float, ...] = (0.1, 0.25, 0.63, 1.58, 3.98)
@@ -72,7 +79,8 @@ class Settings:
     chunk: int = 10
 
 
-AS_PUBLISHED = Settings()
+ONE_RUN = Settings()  # the published notebook, once: 120 members
+AS_PUBLISHED = Settings(repetitions=5)  # enough to compare medians with the published code's
 CORRECTED = Settings(
     arms=("MSE", "NLL", "PG(U*)", "PG(U*), leave-one-out", "PG(U*), analytic"),
     experiments=50,
@@ -80,6 +88,16 @@ CORRECTED = Settings(
     paired=True,
     recorded=(*range(1, 11), *range(12, 25, 2), *range(25, 101, 5)),
 )
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One data set: `sigma` None draws the noise level."""
+
+    id: int
+    repetition: int
+    sigma: float | None
+
 
 POLICY = GaussianPolicy(2, 2, "diagonal", mean=MLP((64, 64)), scale="shared")
 
@@ -100,41 +118,55 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
         missing for MSE and NLL, which have none.
     """
     levels = settings.sigma or (None,)
+    grid = product(range(settings.repetitions), levels, range(settings.experiments))
     experiments = [
-        (level * settings.experiments + k, sigma)
-        for level, sigma in enumerate(levels)
-        for k in range(settings.experiments)
+        Experiment(id, repetition, sigma) for id, (repetition, sigma, _) in enumerate(grid)
     ]
     chunks = [
         experiments[start : start + settings.chunk]
         for start in range(0, len(experiments), settings.chunk)
     ]
+    jobs = [(arm, done, chunk) for arm in settings.arms for done, chunk in enumerate(chunks)]
     tables: list[pd.DataFrame] = []
-    for arm in settings.arms:
-        for done, chunk in enumerate(chunks):
+    with one_thread_per_job() as pool:
+        results = pool.map(lambda job: _run_arm(settings, job[0], job[2], seed), jobs)
+        for (arm, done, _), table in zip(jobs, results, strict=True):
+            tables.append(table)
             if progress is not None:
-                progress(arm, done, len(chunks))
-            tables.append(_run_arm(settings, arm, chunk, seed))
-        if progress is not None:
-            progress(arm, len(chunks), len(chunks))
+                progress(arm, done + 1, len(chunks))
     return pd.concat(tables, ignore_index=True)
 
 
-def _run_arm(
-    settings: Settings, arm: Arm, chunk: list[tuple[int, float | None]], seed: int
-) -> pd.DataFrame:
+@contextmanager
+def one_thread_per_job() -> Generator[ThreadPoolExecutor]:
+    """Yield a pool with a thread per core, and keep torch's operators on one thread meanwhile.
+
+    Jobs in parallel beat operators in parallel: these are short, and waiting for each other on a
+    busy machine costs more than they gain.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt drops what has not begun
+        torch.set_num_threads(before)
+
+
+def _run_arm(settings: Settings, arm: Arm, chunk: list[Experiment], seed: int) -> pd.DataFrame:
     """Train one arm on a chunk of experiments: members are experiments x λ."""
-    ids = [experiment for experiment, _ in chunk]
-    sigma = [level for _, level in chunk if level is not None] or None
+    ids = [experiment.id for experiment in chunk]
+    sigma = [experiment.sigma for experiment in chunk if experiment.sigma is not None] or None
     # As published, MSE and NLL draw their own data sets; both PG arms share theirs.
     data_owner = "all" if settings.paired else arm if arm in ("MSE", "NLL") else "PG"
     task = linear.draw([streams.generator(seed, "data", data_owner, i) for i in ids], sigma=sigma)
     lams = settings.lams if arm.startswith("PG") else (float("nan"),)
     batch = (len(ids), len(lams))
     objective = _objective(settings, arm, task.sigma, torch.tensor(lams).expand(batch))
-    initial = POLICY.init(
-        [streams.generator(seed, "init", i if settings.paired else 0) for i in ids], (len(ids), 1)
-    )
+    starts = [("own", e.id) if settings.paired else ("shared", e.repetition) for e in chunk]
+    generators = [streams.generator(seed, "init", *start) for start in starts]
+    initial = POLICY.init(generators, (len(ids), 1))
     params = {
         name: p.detach().expand(*batch, *p.shape[2:]).contiguous() for name, p in initial.items()
     }
@@ -166,7 +198,9 @@ def _run_arm(
     index = pd.MultiIndex.from_product([ids, lams, recorded], names=["experiment", "lam", "epoch"])
     table = pd.DataFrame(values.reshape(-1, len(METRICS)), index, METRICS).reset_index()
     table.insert(0, "arm", arm)
-    table.insert(1, "sigma", np.repeat(task.sigma.numpy(), len(lams) * len(recorded)))
+    rows = len(lams) * len(recorded)
+    table.insert(1, "repetition", np.repeat([e.repetition for e in chunk], rows))
+    table.insert(2, "sigma", np.repeat(task.sigma.numpy(), rows))
     return table
 
 
@@ -216,12 +250,13 @@ def final(table: pd.DataFrame) -> pd.DataFrame:
 def quartiles(table: pd.DataFrame, metric: str) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield, per arm that has the metric, its quartiles by epoch over experiments and λ.
 
-    A run whose metric is not a number has diverged and counts as infinite.
+    A run whose metric is not a number has diverged and counts as beyond all others.
     """
     for arm, rows in table.groupby("arm", sort=False):
         if rows[metric].notna().any():
-            values = rows.fillna({metric: np.inf}).groupby("epoch")[metric]
-            yield str(arm), values.quantile([0.25, 0.5, 0.75]).unstack()
+            # finite, because quantiles between two infinities would not be numbers
+            values = rows[metric].astype(float).fillna(np.inf).clip(upper=1e300)
+            yield str(arm), values.groupby(rows.epoch).quantile([0.25, 0.5, 0.75]).unstack()
 
 
 def agreement(table: pd.DataFrame) -> pd.DataFrame:
