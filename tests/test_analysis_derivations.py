@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def test_importing_derives_nothing():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-GOOD = {"U": np.eye(2), "Sigma": np.eye(2), "lam": 1.0}
+GOOD: dict[str, Any] = {"U": np.eye(2), "Sigma": np.eye(2), "lam": 1.0}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,169 @@
+"""The benchmarks measure what they say: the plain loop is the same training."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import names, plain_loop
+from benchmarks.measure import Record, process, seconds, to_json
+from benchmarks.plain_loop import Member
+from paper_checks import store
+from paper_checks.experiments import figure_b
+from solvers import streams
+from solvers.data import Dataset
+from solvers.ensemble import train
+from solvers.objectives import MSE, NLL
+from solvers.policies import Params
+from solvers.tasks import linear
+from solvers.tasks.linear import LinearTask
+
+LOADERS = [plain_loop.dataloader, plain_loop.tensors]
+ARMS = [Member("MSE"), Member("NLL"), Member("PG(I)", 1.0, 0.1), Member("PG(U*)", 0.3, 0.1)]
+
+
+def task() -> LinearTask:
+    return linear.draw([streams.generator(0, "data", 0)], rows=20)
+
+
+def network_of(params: Params) -> nn.Sequential:
+    model = plain_loop.network()
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    with torch.no_grad():
+        for layer, module in enumerate(linears):
+            module.weight.copy_(params[f"mean.weight{layer}"].T)
+            module.bias.copy_(params[f"mean.bias{layer}"])
+    return model
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize("member", ARMS, ids=lambda member: member.arm)
+def test_the_loop_returns_metrics(loader: plain_loop.Loader, member: Member) -> None:
+    history = plain_loop.train(member, task(), plain_loop.network(), loader, epochs=3)
+    assert [list(metrics) for metrics in history] == 3 * [list(figure_b.METRICS)]
+    assert all(math.isfinite(value) for metrics in history for value in metrics.values())
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize(("arm", "objective"), [("MSE", MSE()), ("NLL", NLL())])
+def test_the_loop_is_our_training(loader: plain_loop.Loader, arm, objective) -> None:
+    """Same start, same data: same metrics as the batched run, epoch by epoch."""
+    data, policy = task(), figure_b.POLICY
+    params = policy.init([streams.generator(0, "init", 0)], (1, 1))
+    ours: list[list[float]] = []
+    train(
+        policy,
+        params,
+        objective,
+        Dataset(*(t.unsqueeze(1) for t in vars(data.train).values())),
+        epochs=3,
+        learning_rate=plain_loop.SETTINGS.learning_rate,
+        batch_ndim=2,
+        max_norm=plain_loop.SETTINGS.max_norm,
+        observe=lambda _, p: ours.append(figure_b._metrics(p, data).flatten().tolist()),
+    )
+    alone = {name: p.detach()[0, 0] for name, p in params.items()}
+    history = plain_loop.train(Member(arm), data, network_of(alone), loader, epochs=3)
+    for metrics, want in zip(history, ours, strict=True):
+        assert list(metrics.values()) == pytest.approx(want, rel=1e-4, abs=1e-4)
+
+
+def test_the_loop_estimates_our_policy_gradient() -> None:
+    """Averaged over draws, its gradient in the network's outputs is the exact one."""
+    member, data = Member("PG(U*)", 0.3, 0.1), task()
+    x, y = plain_loop.rows(data.train)
+    outputs = plain_loop.network()(x).mean(0).detach().requires_grad_()
+    identity = nn.Identity()
+
+    def slope(loss: torch.Tensor) -> torch.Tensor:
+        return torch.autograd.grad(loss, outputs)[0]
+
+    def law() -> torch.distributions.Normal:
+        return plain_loop.law_at(identity, outputs.expand(len(x), -1))
+
+    rewards = -member.u * ((law().mean - y).square() + law().variance).sum(-1)
+    want = slope(-(rewards + member.lam * law().entropy().sum(-1)).mean())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        draws = torch.stack([slope(plain_loop.loss(member, law(), y)) for _ in range(300)])
+    z = (draws.mean(0) - want).abs() / draws.std(0) * math.sqrt(len(draws))
+    assert bool((z < 5).all()), z
+
+
+def test_the_sample_has_the_mix_of_the_figure() -> None:
+    settings = figure_b.ONE_RUN
+    arms = [len(settings.lams) if arm.startswith("PG") else 1 for arm in settings.arms]
+    assert settings.experiments * sum(arms) == names.B_MEMBERS
+
+
+def test_medians_and_targets() -> None:
+    runs: list[int] = []
+    record = seconds(runs.append, target=1.0, note="appending")
+    assert runs == [0, 1, 2, 3, 4]
+    assert record.met
+    assert record.note == "median of 5; appending"
+    assert not Record(2.0, "s", target=1.0).met
+    assert Record(2.0, "x", target=1.0).met
+    assert not Record(0.5, "x", target=1.0).met
+    assert not Record(None, "s", target=1.0).met
+    assert Record(2.0, "s").met is None
+
+
+def test_json_has_every_field() -> None:
+    records = {"a": Record(1.5, "x", 1.0, 3.0, 1.5, "how"), "b": Record(1.0, "s")}
+    assert json.loads(to_json(records)) == {
+        "a": {"value": 1.5, "unit": "x", "target": 1.0, "peer": 3.0, "ratio": 1.5},
+        "b": {"value": 1.0, "unit": "s", "target": None, "peer": None, "ratio": None},
+    }
+
+
+def test_failed_processes_say_why() -> None:
+    with pytest.raises(RuntimeError, match="the reason"):
+        process("-c", "raise SystemExit('the reason')")
+
+
+def test_names_of_the_first_issue_are_there() -> None:
+    assert set(names.ALL) >= {
+        "train_B_seconds",
+        "train_B_vs_dataloader_loop",
+        "train_B_vs_tensor_loop",
+        "import_analysis_seconds",
+        "derivations_cold_seconds",
+        "gate_seconds",
+        "figures_unchanged_seconds",
+    }
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=store.ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command(tmp_path: Path) -> None:
+    done = run("--out", str(tmp_path), "--only", "import_analysis_seconds")
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
+    assert list(written) == ["import_analysis_seconds"]
+    assert 0 < written["import_analysis_seconds"]["value"] < 60
+    assert "1 torch threads" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
+
+
+def test_an_unknown_name(tmp_path: Path) -> None:
+    done = run("--out", str(tmp_path), "--only", "nonsense")
+    assert done.returncode == 2
+    assert "nonsense" in done.stderr
+    assert "train_B_seconds" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,231 @@
+"""Bad input to the solvers: a typed error that names the value and the remedy, before any work."""
+
+from collections.abc import Iterator
+
+import jaxtyping
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from solvers import inner
+from solvers.data import Dataset
+from solvers.errors import (
+    InputError,
+    NonFiniteError,
+    NotPositiveDefiniteError,
+    ShapeError,
+    check_finite,
+    check_positive,
+    check_spd,
+)
+from solvers.gaussian import Gaussian
+from solvers.objectives import NLL, PolicyGradient
+from solvers.policies import GaussianPolicy
+from solvers.rewards import MahalanobisReward, optimal_scale
+from solvers.tasks import linear
+
+F64 = torch.float64
+
+
+@pytest.fixture(autouse=True, scope="module")
+def as_users_run() -> Iterator[None]:
+    """Without the shape checks of `conftest.py`, which would speak up before the solvers do."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
+@given(n=st.integers(1, 3), samples=st.integers(1, 6))
+def test_moments_are_those_of_the_outcomes(batch: tuple[int, ...], n: int, samples: int) -> None:
+    data = Dataset.of(normal(0, *batch, 4, 5), normal(1, *batch, 4, samples, n))
+    assert data.n == n
+    torch.testing.assert_close(data.mean, data.y.mean(-2))
+    second = (data.y.unsqueeze(-1) * data.y.unsqueeze(-2)).mean(-3)
+    outer = data.mean.unsqueeze(-1) * data.mean.unsqueeze(-2)
+    torch.testing.assert_close(data.covariance + outer, second)
+    if samples == 1:
+        assert bool((data.covariance == 0).all())
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        ((4, 2), (5, 1, 2)),
+        ((4, 2), (4, 2)),
+        ((3, 4, 2), (4, 1, 2)),
+        ((3, 4, 2), (2, 4, 1, 2)),
+        ((4,), (4, 1)),
+    ],
+)
+def test_data_must_fit(x: tuple[int, ...], y: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError) as caught:
+        Dataset.of(torch.zeros(x), torch.zeros(y))
+    assert str(x) in str(caught.value)
+    assert str(y) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [((0, 2), (0, 1, 1)), ((4, 2), (4, 0, 1)), ((4, 2), (4, 1, 0)), ((4, 0), (4, 1, 1))],
+)
+def test_empty_data(x: tuple[int, ...], y: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match=r"data are empty.*pass at least one row"):
+        Dataset.of(torch.zeros(x), torch.zeros(y))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_data_must_be_finite(value: float) -> None:
+    x, y = torch.zeros(3, 2), torch.zeros(3, 4, 1)
+    y[1, 2, 0] = value
+    with pytest.raises(NonFiniteError, match=rf"y\[1, 2, 0\] is {value} \(1 of 12 entries"):
+        Dataset.of(x, y)
+    x[2, 1] = value
+    with pytest.raises(NonFiniteError, match=rf"x\[2, 1\] is {value} .*remove or impute"):
+        Dataset.of(x, torch.zeros(3, 4, 1))
+
+
+def test_data_of_two_precisions() -> None:
+    with pytest.raises(ShapeError, match="convert both to one dtype"):
+        Dataset.of(torch.zeros(3, 2), torch.zeros(3, 1, 1, dtype=F64))
+
+
+def test_entropy_weight_of_an_objective() -> None:
+    reward = MahalanobisReward.scalar(torch.tensor(1.0), 2)
+    for bad in (0.0, -0.1):
+        with pytest.raises(InputError, match="lam must be positive"):
+            PolicyGradient(reward, torch.tensor([0.1, bad]))
+    with pytest.raises(NonFiniteError, match=r"lam\[0\] is nan"):
+        PolicyGradient(reward, torch.tensor([float("nan")]))
+
+
+def test_reward_of_another_outcome_dimension() -> None:
+    data = Dataset.of(torch.zeros(4, 2), torch.zeros(4, 1, 3))
+    law = Gaussian(torch.zeros(4, 3), torch.ones(4, 3))
+    objective = PolicyGradient(MahalanobisReward.scalar(torch.tensor(1.0), 2), torch.tensor(0.1))
+    with pytest.raises(ShapeError, match="the reward has n = 2, the data n = 3: build the reward"):
+        objective(law, data)
+    assert NLL()(law, data).shape == ()
+
+
+@given(n=st.integers(1, 4), seed=st.integers(0, 2**20), scale=st.sampled_from([1e-8, 1.0, 1e8]))
+def test_spd_matrices_of_any_size_pass(n: int, seed: int, scale: float) -> None:
+    A = normal(seed, 3, n, n)
+    check_spd("A", scale * (A @ A.mT + 0.1 * torch.eye(n, dtype=F64)))
+
+
+@given(n=st.integers(1, 4), seed=st.integers(0, 2**20), scale=st.sampled_from([1e-8, 1.0, 1e8]))
+def test_indefinite_matrices_of_any_size_are_refused(n: int, seed: int, scale: float) -> None:
+    rotation, _ = torch.linalg.qr(normal(seed, n, n))
+    eigenvalues = (
+        torch.linspace(-0.5, 1, n, dtype=F64) if n > 1 else torch.tensor([-0.5], dtype=F64)
+    )
+    A = scale * (rotation * eigenvalues) @ rotation.mT
+    with pytest.raises(NotPositiveDefiniteError, match="smallest eigenvalue") as caught:
+        check_spd("A", (A + A.mT) / 2)
+    assert f"{-0.5 * scale:.3g}" in str(caught.value)
+
+
+def test_singular_matrices_are_refused() -> None:
+    v = torch.tensor([[1.0], [2.0]], dtype=F64)
+    with pytest.raises(NotPositiveDefiniteError, match=r"Sigma .*largest 5"):
+        check_spd("Sigma", v @ v.T)
+
+
+def test_shapes_of_matrices() -> None:
+    for shape in [(2, 3), (3,), (), (0, 0)]:
+        with pytest.raises(ShapeError, match="square"):
+            check_spd("A", torch.zeros(shape))
+
+
+def test_a_batch_names_its_worst_matrix() -> None:
+    batch = torch.diag_embed(torch.tensor([[1.0, 1.0], [1.0, -3.0], [-1.0, 9.0]], dtype=F64))
+    with pytest.raises(NotPositiveDefiniteError, match=r"smallest eigenvalue -3, largest 1;"):
+        check_spd("A", batch)
+
+
+def test_one_asymmetric_matrix_in_a_batch_of_mixed_sizes() -> None:
+    """A large neighbour must not hide the asymmetry of a small matrix."""
+    skewed = torch.tensor([[1.0, 0.5], [0.0, 1.0]], dtype=F64)
+    batch = torch.stack([1e18 * torch.eye(2, dtype=F64), skewed])
+    with pytest.raises(NotPositiveDefiniteError, match="not symmetric"):
+        check_spd("A", batch)
+
+
+def test_scalars_are_checked_too() -> None:
+    check_finite("a", torch.tensor(1.0))
+    with pytest.raises(NonFiniteError, match=r"a.* is inf"):
+        check_finite("a", torch.tensor(float("inf")))
+    with pytest.raises(InputError, match="a must be positive, got -2: pass a > 0"):
+        check_positive("a", torch.tensor([1.0, -2.0]))
+
+
+def test_every_error_is_a_value_error() -> None:
+    for kind in (NotPositiveDefiniteError, NonFiniteError, ShapeError):
+        assert issubclass(kind, InputError)
+    assert issubclass(InputError, ValueError)
+
+
+def test_linear_task() -> None:
+    """Same experiment, same data, whatever its neighbours; the law is the one that was drawn."""
+
+    def generators(*seeds: int) -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    both = linear.draw(generators(1, 2), samples=50, dtype=F64)
+    alone = linear.draw(generators(2), samples=50, dtype=F64)
+    assert torch.equal(both.train.y[1], alone.train.y[0])
+    assert both.train.y.shape == (2, 100, 50, 2)
+    assert both.validation.y.shape == (2, 100, 1, 2)
+    assert bool((both.sigma > 0.1).all() and (both.sigma < 2.5).all())
+    law = both.law(both.train.x)
+    z = (both.train.y - law.mean.unsqueeze(-2)) / law.scale.unsqueeze(-2)
+    assert float(z.std()) == pytest.approx(1, abs=0.02)
+    assert float(z.mean()) == pytest.approx(0, abs=0.02)
+    given_sigma = linear.draw(generators(1, 2), sigma=[0.5, 0.1], dtype=F64)
+    assert torch.equal(given_sigma.sigma, torch.tensor([0.5, 0.1], dtype=F64))
+    assert torch.equal(given_sigma.train.x, both.train.x)
+
+
+def test_outcome_dimensions_of_rewards() -> None:
+    weight = MahalanobisReward.scalar(torch.tensor(1.0, dtype=F64), 2)
+    with pytest.raises(ShapeError, match="n = 3, the reward has n = 2"):
+        weight.quadratic(normal(0, 4, 3))
+    one = torch.tensor(1.0, dtype=F64)
+    with pytest.raises(ShapeError, match="M has n = 2 and Sigma has n = 3"):
+        optimal_scale(torch.eye(2, dtype=F64), torch.eye(3, dtype=F64), one)
+    with pytest.raises(ShapeError, match="square"):
+        MahalanobisReward.full(normal(0, 2, 3))
+
+
+def test_batches_in_the_inner_solver() -> None:
+    one, two = torch.tensor(1.0, dtype=F64), torch.ones(2, dtype=F64)
+    policy, reward = GaussianPolicy(1, 2), MahalanobisReward.scalar(one, 2)
+    params = policy.init([torch.Generator()], dtype=F64)
+    data = Dataset.of(normal(0, 3, 1), normal(1, 3, 4, 2))
+    batch = Dataset.of(normal(0, 2, 3, 1), normal(1, 2, 3, 4, 2))
+    objective = PolicyGradient(reward, one)
+    with pytest.raises(ShapeError, match=r"\(2, 3, 1\): solve one member at a time"):
+        inner.gradient(policy, params, objective, batch)
+    with pytest.raises(ShapeError, match=r"shape \(2,\), not one number"):
+        inner.gradient(policy, params, PolicyGradient(reward, two), data)
+    members = policy.init([torch.Generator(), torch.Generator()], (2,), F64)
+    with pytest.raises(ShapeError, match=r"shape \(2,\), not one number"):
+        inner.gradient(policy, members, objective, data)
+
+
+def test_closed_form_refuses_bad_input() -> None:
+    reward = MahalanobisReward.scalar(torch.tensor(1.0, dtype=F64), 2)
+    one, mu = torch.tensor(1.0, dtype=F64), torch.zeros(2, dtype=F64)
+    with pytest.raises(InputError, match="lam must be positive, got -1"):
+        inner.closed_form(reward, -one, mu)
+    with pytest.raises(NonFiniteError, match=r"mu\[0\] is nan"):
+        inner.closed_form(reward, one, mu / 0)
+    with pytest.raises(ShapeError, match="mu has n = 3, the reward has n = 2"):
+        inner.closed_form(reward, one, torch.zeros(3, dtype=F64))

@@ -1,0 +1,203 @@
+"""Batched training: a member of a batch is the same member trained alone."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from solvers import objectives, streams
+from solvers.data import Dataset
+from solvers.ensemble import clip_per_member, train
+from solvers.errors import InputError
+from solvers.estimators import Analytic, Baseline, ScoreFunction
+from solvers.objectives import MSE, NLL, Objective, PolicyGradient
+from solvers.policies import MLP, GaussianPolicy, Params, Structure
+from solvers.rewards import MahalanobisReward
+
+BATCH = (2, 3)
+MEMBERS = [(i, j) for i in range(BATCH[0]) for j in range(BATCH[1])]
+N, S, INPUTS, n = 5, 4, 3, 2
+EPOCHS = 20
+F64 = torch.float64
+Trajectory = list[dict[str, Tensor]]
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+
+
+def policy_of(structure: Structure = "full") -> GaussianPolicy:
+    return GaussianPolicy(INPUTS, n, structure, MLP((6,), "tanh"), "shared")
+
+
+def initial(policy: GaussianPolicy, members: list[tuple[int, int]], batch: tuple[int, ...]):
+    return policy.init([streams.generator(0, "init", *member) for member in members], batch, F64)
+
+
+def noise(members: list[tuple[int, int]], batch: tuple[int, ...]) -> streams.MemberNoise:
+    return streams.MemberNoise([streams.generator(0, "noise", *k) for k in members], batch)
+
+
+DATA = Dataset.of(normal(0, *BATCH, N, INPUTS), normal(1, *BATCH, N, S, n))
+LAM = 0.1 + normal(2, *BATCH).square()
+FACTOR = normal(3, *BATCH, n, n).tril(-1) + torch.diag_embed(0.5 + normal(4, *BATCH, n).square())
+
+
+def sampled(baseline: Baseline) -> PolicyGradient:
+    return PolicyGradient(MahalanobisReward(FACTOR), LAM, ScoreFunction(3, baseline))
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "NLL": NLL(),
+    "MSE": MSE(),
+    "analytic": PolicyGradient(MahalanobisReward(FACTOR), LAM, Analytic()),
+    "none": sampled("none"),
+    "minimum": sampled("minimum"),
+    "mean": sampled("mean"),
+    "leave-one-out": sampled("leave-one-out"),
+}
+
+
+def of_member(objective: Objective, index: tuple[int | slice, ...]) -> Objective:
+    if not isinstance(objective, PolicyGradient):
+        return objective
+    reward = MahalanobisReward(objective.reward.cholesky[index])
+    return replace(objective, reward=reward, lam=objective.lam[index])
+
+
+def data_of(index: tuple[int | slice, ...]) -> Dataset:
+    return Dataset.of(DATA.x[index], DATA.y[index])
+
+
+def trajectory(
+    policy: GaussianPolicy,
+    objective: Objective,
+    data: Dataset,
+    members: list[tuple[int, int]],
+    batch: tuple[int, ...],
+    max_norm: float | None = 0.05,
+) -> Trajectory:
+    steps: Trajectory = []
+
+    def observe(epoch: int, params: Params) -> None:
+        assert epoch == len(steps) + 1
+        steps.append({name: p.detach().clone() for name, p in params.items()})
+
+    train(
+        policy,
+        initial(policy, members, batch),
+        objective,
+        data,
+        epochs=EPOCHS,
+        learning_rate=0.01,
+        batch_ndim=len(batch),
+        noise=noise(members, batch),
+        max_norm=max_norm,
+        observe=observe,
+    )
+    return steps
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("structure", ["isotropic", "diagonal", "full"])
+def test_a_member_of_a_batch_is_the_member_alone(name: str, structure: Structure) -> None:
+    """Step by step, every parameter, with the clipping of each member active."""
+    policy, objective = policy_of(structure), OBJECTIVES[name]
+    together = trajectory(policy, objective, DATA, MEMBERS, BATCH)
+    for member in MEMBERS:
+        alone = trajectory(policy, of_member(objective, member), data_of(member), [member], ())
+        for epoch, (batched, single) in enumerate(zip(together, alone, strict=True), 1):
+            for key, want in single.items():
+                error = float((batched[key][member] - want).abs().max())
+                assert error <= 1e-10, (
+                    f"member {member} of a batch {BATCH} is not the member trained alone: {name}, "
+                    f"{structure}, {key} differs by {error:.3e} > 1e-10 after epoch {epoch}"
+                )
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_other_members_do_not_matter(name: str) -> None:
+    policy, objective = policy_of(), OBJECTIVES[name]
+    all_six = trajectory(policy, objective, DATA, MEMBERS, BATCH)[-1]
+    columns = (slice(None), slice(0, 2))
+    members = [(i, j) for i, j in MEMBERS if j < 2]
+    four = trajectory(policy, of_member(objective, columns), data_of(columns), members, (2, 2))
+    for key, p in four[-1].items():
+        torch.testing.assert_close(p, all_six[key][:, :2], rtol=0, atol=1e-12)
+
+
+def test_same_seed_same_bits() -> None:
+    policy, objective = policy_of(), OBJECTIVES["leave-one-out"]
+    first, second = (trajectory(policy, objective, DATA, MEMBERS, BATCH)[-1] for _ in range(2))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_global_random_state_is_untouched() -> None:
+    before = torch.random.get_rng_state()
+    trajectory(policy_of(), OBJECTIVES["none"], DATA, MEMBERS, BATCH)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_starting_point_is_left_unchanged() -> None:
+    policy = policy_of()
+    params = initial(policy, MEMBERS, BATCH)
+    before = {key: p.detach().clone() for key, p in params.items()}
+    trained = train(policy, params, NLL(), DATA, epochs=3, learning_rate=0.1, batch_ndim=2)
+    assert all(torch.equal(params[key], before[key]) for key in params)
+    assert all(p.grad is None for p in params.values())
+    assert not any(p.requires_grad for p in trained.values())
+    assert not torch.equal(trained["mean.weight0"], before["mean.weight0"])
+
+
+def test_no_epochs_return_the_start() -> None:
+    policy = policy_of()
+    params = initial(policy, MEMBERS, BATCH)
+    trained = train(policy, params, NLL(), DATA, epochs=0, learning_rate=0.1, batch_ndim=2)
+    assert all(torch.equal(trained[key], params[key]) for key in params)
+    with pytest.raises(InputError, match="epochs is -1"):
+        train(policy, params, NLL(), DATA, epochs=-1, learning_rate=0.1, batch_ndim=2)
+
+
+def test_clipping_is_that_of_torch_for_every_member() -> None:
+    gradients = [normal(0, 2, 3, 4, 5), normal(1, 2, 3, 5)]
+    gradients[0][0, 0] *= 1e-3
+    gradients[1][0, 0] *= 1e-3
+    clipped = [g.clone() for g in gradients]
+    clip_per_member(clipped, 0.7, 2)
+    for member in MEMBERS:
+        alone = [torch.zeros_like(g[member]) for g in gradients]
+        for p, g in zip(alone, gradients, strict=True):
+            p.grad = g[member].clone()
+        torch.nn.utils.clip_grad_norm_(alone, 0.7)
+        for p, g in zip(alone, clipped, strict=True):
+            torch.testing.assert_close(g[member], p.grad)
+    assert torch.equal(clipped[0][0, 0], gradients[0][0, 0])
+
+
+def test_clipping_matters_in_the_property_test() -> None:
+    policy = policy_of()
+    for objective in OBJECTIVES.values():
+        clipped = trajectory(policy, objective, DATA, MEMBERS, BATCH)
+        free = trajectory(policy, objective, DATA, MEMBERS, BATCH, max_norm=None)
+        difference = [(clipped[-1][k] - free[-1][k]).abs().flatten(2).amax(-1) for k in free[-1]]
+        assert bool((torch.stack(difference).amax(0) > 1e-6).all())
+
+
+def test_losses_match_their_definition() -> None:
+    """MSE, NLL and the exact objective are means over rows of what the data say."""
+    policy = policy_of()
+    params = initial(policy, MEMBERS, BATCH)
+    law = policy(params, DATA.x)
+    error = DATA.y - law.mean.unsqueeze(-2)
+    torch.testing.assert_close(objectives.MSE()(law, DATA), error.square().sum(-1).mean((-2, -1)))
+    rows = torch.distributions.MultivariateNormal(
+        law.mean.unsqueeze(-2), scale_tril=law.scale.unsqueeze(-3)
+    )
+    torch.testing.assert_close(objectives.NLL()(law, DATA), -rows.log_prob(DATA.y).mean((-2, -1)))
+    U = FACTOR @ FACTOR.mT
+    quadratic = torch.einsum("abNSi,abij,abNSj->abNS", error, U, error).mean((-2, -1))
+    spread = torch.einsum("abNij,abji->abN", law.covariance(), U).mean(-1)
+    want = quadratic + spread - LAM * law.entropy().mean(-1)
+    torch.testing.assert_close(OBJECTIVES["analytic"](law, DATA), want)

@@ -1,0 +1,105 @@
+"""Estimators: advantages, shapes, errors. Their gradients are checked by the gate."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from solvers import streams
+from solvers.data import Dataset
+from solvers.errors import InputError
+from solvers.estimators import Analytic, Estimator, ScoreFunction, advantage
+from solvers.gaussian import Gaussian
+from solvers.rewards import MahalanobisReward
+
+BASELINES = ["none", "minimum", "mean", "leave-one-out"]
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@given(M=st.integers(2, 7), seed=st.integers(0, 2**20))
+def test_advantages_are_their_definitions(M: int, seed: int) -> None:
+    r = normal(seed, 3, 4, M)
+    others = [torch.cat([r[..., :k], r[..., k + 1 :]], -1).mean(-1) for k in range(M)]
+    torch.testing.assert_close(advantage(r), r - torch.stack(others, -1))
+    torch.testing.assert_close(advantage(r, "mean"), r - r.mean(-1, keepdim=True))
+    assert torch.equal(advantage(r, "minimum"), r - r.min(-1, keepdim=True).values)
+    assert torch.equal(advantage(r, "none"), r)
+
+
+@given(M=st.integers(2, 7), seed=st.integers(0, 2**20))
+def test_group_mean_is_leave_one_out_shrunk(M: int, seed: int) -> None:
+    r = normal(seed, 3, M)
+    torch.testing.assert_close(advantage(r, "mean") * M / (M - 1), advantage(r))
+
+
+@pytest.mark.parametrize("baseline", ["minimum", "mean", "leave-one-out"])
+def test_baselines_ignore_a_constant_and_leave_their_argument_alone(baseline) -> None:
+    r = normal(0, 3, 5)
+    before = r.clone()
+    torch.testing.assert_close(advantage(r + 100, baseline), advantage(r, baseline))
+    assert torch.equal(r, before)
+
+
+def test_one_generation() -> None:
+    r = normal(0, 4, 1)
+    assert torch.equal(advantage(r, "none"), r)
+    assert bool((advantage(r, "mean") == 0).all())
+    with pytest.raises(InputError, match="at least 2 generations, got 1: pass M >= 2"):
+        advantage(r)
+    with pytest.raises(InputError, match="at least 2 generations, got 1"):
+        ScoreFunction(1)
+    assert ScoreFunction(1, "none").M == 1
+
+
+@pytest.mark.parametrize("M", [0, -2])
+def test_no_generation(M: int) -> None:
+    with pytest.raises(InputError, match=f"M is {M}: pass at least one generation"):
+        ScoreFunction(M, "none")
+
+
+def problem(batch: tuple[int, ...], full: bool, shared: bool = False):
+    N, S, n = 4, 3, 2
+    data = Dataset.of(normal(0, *batch, N, 5), normal(1, *batch, N, S, n))
+    deviations = 0.5 + normal(2, *batch, 1 if shared else N, n).square()
+    scale = torch.diag_embed(deviations) if full else deviations
+    law = Gaussian(normal(3, *batch, N, n).requires_grad_(), scale.requires_grad_())
+    reward = MahalanobisReward.diagonal(0.5 + normal(4, *batch, n).square())
+    noise = streams.MemberNoise(
+        [torch.Generator().manual_seed(k) for k in range(torch.Size(batch).numel())], batch
+    )
+    return law, data, reward, noise
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("estimator", [Analytic(), *(ScoreFunction(5, b) for b in BASELINES)])  # pyright: ignore[reportArgumentType]
+def test_surrogate_is_per_input(
+    batch: tuple[int, ...], full: bool, shared: bool, estimator: Estimator
+) -> None:
+    law, data, reward, noise = problem(batch, full, shared)
+    surrogate = estimator(law, data, reward, noise)
+    assert surrogate.shape == (*batch, 4)
+    slopes = torch.autograd.grad(surrogate.sum(), [law.mean, law.scale])
+    assert all(bool(torch.isfinite(slope).all()) for slope in slopes)
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_inputs_are_independent(baseline) -> None:
+    """The surrogate of an input depends on the policy at that input only."""
+    law, data, reward, noise = problem((), False)
+    surrogate = ScoreFunction(5, baseline)(law, data, reward, noise)
+    for slope in torch.autograd.grad(surrogate[1], [law.mean, law.scale]):
+        assert bool((slope[[0, 2, 3]] == 0).all())
+        assert bool((slope[1] != 0).all())
+
+
+def test_a_sampled_estimator_needs_noise() -> None:
+    law, data, reward, _ = problem((), False)
+    with pytest.raises(InputError, match="samples: pass a noise source"):
+        ScoreFunction()(law, data, reward, None)
+    assert Analytic()(law, data, reward).shape == (4,)

@@ -1,0 +1,148 @@
+"""Inner solvers: the closed form, and training to convergence, meet."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from solvers import inner
+from solvers.data import Dataset
+from solvers.objectives import NLL, PolicyGradient
+from solvers.policies import MLP, GaussianPolicy, Structure
+from solvers.rewards import MahalanobisReward
+from tests.strategies import Problem, problems
+from tests.tolerances import agree
+
+F64 = torch.float64
+STRUCTURES = ["isotropic", "diagonal", "full"]
+CONVERGED = 1e-6
+
+
+def start(policy: GaussianPolicy) -> dict[str, Tensor]:
+    return policy.init([torch.Generator().manual_seed(0)], dtype=F64)
+
+
+def outcomes(problem: Problem, rows: int, samples: int) -> Tensor:
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((rows, samples, problem.n))
+    return torch.as_tensor(problem.mu + noise @ np.linalg.cholesky(problem.Sigma).T)
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("structure", STRUCTURES)
+@settings(max_examples=12)
+@given(problem=problems(4))
+def test_training_to_convergence_meets_the_closed_form(
+    structure: Structure, problem: Problem
+) -> None:
+    t, y = problem.tensors(), outcomes(problem, 1, 7)
+    reward = MahalanobisReward.full(t["U"])
+    policy = GaussianPolicy(1, problem.n, structure)
+    data = Dataset.of(torch.zeros(1, 1, dtype=F64), y)
+    trained = inner.gradient(policy, start(policy), PolicyGradient(reward, t["lam"]), data)
+    law = policy(trained.value, data.x)
+    exact = inner.closed_form(reward, t["lam"], y.mean(1)[0], structure)
+    assert trained.converged, f"stationarity {trained.stationarity:.3e}: {problem}"
+    assert exact.converged, f"stationarity {exact.stationarity:.3e}: {problem}"
+    for name, got, want in [
+        ("m", law.mean[0], exact.value.mean),
+        ("P", law.covariance()[0], exact.value.covariance()),
+    ]:
+        agree(
+            f"{name} of the trained {structure} policy",
+            got,
+            want,
+            rtol=CONVERGED,
+            scale=1.0,
+            inputs=problem,
+        )
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("structure", STRUCTURES)
+@settings(max_examples=5)
+@given(problem=problems(3), inputs=st.integers(1, 4))
+def test_linear_regression(structure: Structure, problem: Problem, inputs: int) -> None:
+    """With a linear mean and constant covariance, the mean is least squares, whatever `U`."""
+    t, N, S = problem.tensors(), 9, 3
+    x = torch.as_tensor(np.random.default_rng(1).standard_normal((N, inputs)))
+    y = outcomes(problem, N, S) + (x.sum(-1)[:, None, None])
+    reward = MahalanobisReward.full(t["U"])
+    policy = GaussianPolicy(inputs, problem.n, structure)
+    trained = inner.gradient(
+        policy, start(policy), PolicyGradient(reward, t["lam"]), Dataset.of(x, y)
+    )
+    assert trained.converged, f"stationarity {trained.stationarity:.3e}: {problem}"
+    design = np.column_stack([x.repeat_interleave(S, 0), np.ones(N * S)])
+    want = np.linalg.lstsq(design, y.flatten(0, 1).numpy())[0]
+    got = torch.cat([trained.value["mean.weight0"], trained.value["mean.bias0"][None]])
+    name = f"linear mean of a {structure} policy is least squares"
+    agree(name, got, want, rtol=CONVERGED, scale=1.0, inputs=problem)
+    P = policy(trained.value, x).covariance()[0]
+    exact = inner.closed_form(reward, t["lam"], t["mu"], structure).value.covariance()
+    name = f"P of a {structure} policy with a linear mean"
+    agree(name, P, exact, rtol=CONVERGED, scale=1.0, inputs=problem)
+
+
+def test_maximum_likelihood_by_gradient() -> None:
+    x = torch.randn(30, 2, dtype=F64, generator=torch.Generator().manual_seed(0))
+    y = torch.randn(30, 1, 2, dtype=F64, generator=torch.Generator().manual_seed(1))
+    policy = GaussianPolicy(2, 2, "full")
+    trained = inner.gradient(policy, start(policy), NLL(), Dataset.of(x, y))
+    design = np.column_stack([x, np.ones(30)])
+    residual = y[:, 0].numpy() - design @ np.linalg.lstsq(design, y[:, 0].numpy())[0]
+    P = policy(trained.value, x).covariance()[0]
+    agree("residual covariance", P, residual.T @ residual / 30, rtol=CONVERGED, inputs="seed 0")
+    assert trained.converged
+    assert trained.iterations > 0
+
+
+def test_closed_form_of_a_batch() -> None:
+    U = torch.diag_embed(torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=F64))
+    lam, mu = torch.tensor([0.5, 2.0], dtype=F64), torch.zeros(2, 2, dtype=F64)
+    for structure in ("isotropic", "diagonal", "full"):
+        batched = inner.closed_form(MahalanobisReward.full(U), lam, mu, structure)
+        assert batched.converged
+        assert batched.iterations == 0
+        for k in range(2):
+            alone = inner.closed_form(MahalanobisReward.full(U[k]), lam[k], mu[k], structure)
+            torch.testing.assert_close(batched.value.covariance()[k], alone.value.covariance())
+
+
+def small_problem() -> tuple[GaussianPolicy, PolicyGradient, Dataset]:
+    one = torch.tensor(1.0, dtype=F64)
+    data = Dataset.of(torch.ones(3, 1, dtype=F64), torch.ones(3, 2, 2, dtype=F64))
+    objective = PolicyGradient(MahalanobisReward.scalar(one, 2), one)
+    return GaussianPolicy(1, 2), objective, data
+
+
+def test_without_convergence_there_is_no_claim() -> None:
+    policy, objective, data = small_problem()
+    params = start(policy)
+    before = {name: p.detach().clone() for name, p in params.items()}
+    solution = inner.gradient(policy, params, objective, data, tolerance=1e-300)
+    assert not solution.converged
+    assert solution.stationarity > 1e-300
+    assert all(torch.equal(params[name], before[name]) for name in params)
+
+
+def test_stationarity_is_the_gradient_at_the_solution() -> None:
+    policy, objective, data = small_problem()
+    solution = inner.gradient(policy, start(policy), objective, data, max_iterations=5)
+    theta = {name: p.requires_grad_() for name, p in solution.value.items()}
+    slopes = torch.autograd.grad(objective(policy(theta, data.x), data), list(theta.values()))
+    assert solution.stationarity == max(float(slope.abs().max()) for slope in slopes)
+
+
+def test_mlp_mean_converges_too() -> None:
+    policy = GaussianPolicy(1, 1, "diagonal", MLP((3,), "tanh"))
+    x = torch.linspace(-1, 1, 5, dtype=F64)[:, None]
+    y = x.square().unsqueeze(1)
+    one = torch.tensor(1.0, dtype=F64)
+    objective = PolicyGradient(MahalanobisReward.scalar(one, 1), one)
+    solution = inner.gradient(policy, start(policy), objective, Dataset.of(x, y), tolerance=1e-5)
+    assert solution.converged
+    variance = policy(solution.value, x).covariance()
+    torch.testing.assert_close(variance, torch.full_like(variance, 0.5), rtol=1e-4, atol=0)

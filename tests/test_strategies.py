@@ -1,0 +1,89 @@
+"""The strategies draw what they promise: else the property tests prove less than they say."""
+
+from typing import TypeVar
+
+import numpy as np
+import torch
+from hypothesis import find, given, settings
+from hypothesis import strategies as st
+
+from tests.strategies import CONDITION, Problem, Sizes, make_problem, problems, sizes, spd
+
+T = TypeVar("T")
+MATRICES = ("U", "Sigma", "P", "M")
+
+
+@given(problem=problems(5))
+def test_matrices_are_spd_with_bounded_condition(problem: Problem) -> None:
+    assert problem.lam > 0
+    for name in MATRICES:
+        A = getattr(problem, name)
+        assert A.shape == (problem.n, problem.n)
+        assert np.array_equal(A, A.T)
+        eigenvalues = np.linalg.eigvalsh(A)
+        assert eigenvalues[0] > 0
+        assert eigenvalues[-1] / eigenvalues[0] <= CONDITION * (1 + 1e-9)
+
+
+@given(problem=problems(5))
+def test_problems_tell_their_inputs_apart(problem: Problem) -> None:
+    assert problem.mu.shape == problem.m.shape == (problem.n,)
+    assert not np.allclose(problem.mu, problem.m)
+    drawn = [getattr(problem, name) for name in MATRICES]
+    assert all(not np.allclose(A, B) for i, A in enumerate(drawn) for B in drawn[:i])
+
+
+def test_dimensions_one_to_max_all_occur() -> None:
+    for n in range(1, 6):
+        assert find(problems(5), lambda p, n=n: p.n == n).n == n
+    assert find(problems(5), lambda p: p.n >= 1, settings=settings(database=None)).n == 1
+
+
+def test_eigenvalues_fill_their_range() -> None:
+    rng = np.random.default_rng(0)
+    logs = np.log10(np.concatenate([np.linalg.eigvalsh(spd(rng, 2)) for _ in range(400)]))
+    half = np.log10(CONDITION) / 2
+    assert -half <= logs.min() < -0.95 * half
+    assert 0.95 * half < logs.max() <= half
+    assert abs(np.mean(logs)) < 0.1
+
+
+def test_matrices_are_not_diagonal() -> None:
+    rng = np.random.default_rng(0)
+    off_diagonal = [abs(spd(rng, 2)[0, 1]) for _ in range(100)]
+    assert float(np.median(off_diagonal)) > 0.1
+
+
+@given(n=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
+def test_same_seed_same_problem(n: int, seed: int) -> None:
+    first, second = make_problem(n, seed), make_problem(n, seed)
+    assert repr(first) == repr(second)
+
+
+def test_tensors_and_pick_keep_the_values() -> None:
+    problem = make_problem(3, 0)
+    for name, tensor in problem.tensors().items():
+        assert tensor.dtype == torch.float64
+        assert np.array_equal(tensor.numpy(), getattr(problem, name))
+    assert problem.pick("U")["U"] is problem.U
+    scalar = make_problem(1, 0).pick("U", "mu", "lam")
+    assert all(isinstance(value, float) for value in scalar.values())
+    assert scalar["U"] == make_problem(1, 0).U[0, 0]
+
+
+def test_a_problem_shows_every_number() -> None:
+    shown = repr(make_problem(2, 0))
+    assert all(f"{name}=" in shown for name in ("lam", "U", "Sigma", "mu", "m", "P", "M"))
+
+
+@given(drawn=sizes())
+def test_sizes_are_distinct(drawn: Sizes) -> None:
+    values = list(vars(drawn).values())
+    assert len(set(values)) == len(values) == 6
+    assert min(values) >= 1
+    assert drawn.generations >= 2
+
+
+def test_outcome_dimension_one_occurs() -> None:
+    assert find(sizes(), lambda s: s.n == 1).n == 1
+    assert find(sizes(), lambda s: s.n == 5).n == 5

@@ -1,0 +1,90 @@
+"""Random streams are named, not numbered."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from solvers import streams
+
+keys = st.lists(st.one_of(st.text(max_size=8), st.integers(), st.floats(allow_nan=False)))
+
+
+def bits(seed: int, *key: str | int | float) -> torch.Tensor:
+    return torch.rand(4, generator=streams.generator(seed, *key))
+
+
+@given(seed=st.integers(0, 2**40), key=keys)
+def test_same_name_same_bits(seed: int, key: list[str | int | float]) -> None:
+    assert torch.equal(bits(seed, *key), bits(seed, *key))
+
+
+@given(seed=st.integers(0, 2**40), first=keys, second=keys)
+def test_other_name_other_bits(
+    seed: int, first: list[str | int | float], second: list[str | int | float]
+) -> None:
+    assert torch.equal(bits(seed, *first), bits(seed, *second)) == (repr(first) == repr(second))
+
+
+def test_every_part_of_a_name_counts() -> None:
+    names: list[tuple[int, *tuple[str | int | float, ...]]] = [
+        (0, "noise", 1, "PG", 0.1),
+        (1, "noise", 1, "PG", 0.1),
+        (0, "data", 1, "PG", 0.1),
+        (0, "noise", 2, "PG", 0.1),
+        (0, "noise", 1, "NLL", 0.1),
+        (0, "noise", 1, "PG", 0.25),
+        (0, "noise", 1, 0.1, "PG"),
+        (0, "noise", "1", "PG", 0.1),
+        (0, "noise", 1, "PG"),
+        (0,),
+    ]
+    assert len({tuple(bits(*name).tolist()) for name in names}) == len(names)
+
+
+def test_streams_are_the_same_on_every_machine() -> None:
+    """Published results name their seeds: this number must never change."""
+    drawn = torch.randint(2**31, (1,), generator=streams.generator(0, "noise", 3, "PG", 0.1))
+    assert drawn.item() == 1749590806
+
+
+def members(*names: int) -> list[torch.Generator]:
+    return [streams.generator(0, "noise", name) for name in names]
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_member_draws_the_same_whatever_its_batch(
+    batch: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    count = math.prod(batch)
+    together = streams.MemberNoise(members(*range(count)), batch)
+    alone = [streams.MemberNoise(members(k)) for k in range(count)]
+    for shape in [(4, 5), (2,), (3, 30)]:  # in sequence: the streams move on in step
+        noise = together.normal(shape, dtype)
+        assert noise.shape == batch + shape
+        assert noise.dtype == dtype
+        for row, single in zip(noise.reshape(-1, *shape), alone, strict=True):
+            assert torch.equal(row, single.normal(shape, dtype))
+
+
+def test_draws_do_not_repeat() -> None:
+    source = streams.MemberNoise(members(0))
+    assert not torch.equal(source.normal((9,), torch.float32), source.normal((9,), torch.float32))
+
+
+def test_noise_is_standard_normal() -> None:
+    noise = streams.MemberNoise(members(0, 1), (2,)).normal((50_000,), torch.float64)
+    z_mean = noise.mean(-1) * 50_000**0.5
+    z_variance = (noise.var(-1) - 1) * (50_000 / 2) ** 0.5
+    assert bool((z_mean.abs() < 5).all())
+    assert bool((z_variance.abs() < 5).all())
+    correlation = (noise[0] * noise[1]).mean() * 50_000**0.5
+    assert abs(float(correlation)) < 5
+
+
+def test_as_many_generators_as_members() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        streams.MemberNoise(members(0, 1), (3,)).normal((2,), torch.float32)
