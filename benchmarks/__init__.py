@@ -1,0 +1,1 @@
+"""How long things take, and how much faster than plain code: `python -m benchmarks`."""

@@ -1,0 +1,84 @@
+"""`python -m benchmarks`: measure, print a table, write `bench.json`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import names
+from benchmarks.measure import Record, to_json
+from paper_checks import store
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+console = Console()
+
+
+@app.command()
+def benchmarks(
+    out: Annotated[Path, typer.Option(help="Folder for bench.json.")] = Path("out"),
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="NAME", help="Repeat for more.")
+    ] = None,
+) -> None:
+    """Measure the numbers the project promises, and write them to `bench.json`."""
+    chosen = list(dict.fromkeys(only or names.ALL))
+    if unknown := [name for name in chosen if name not in names.ALL]:
+        raise typer.BadParameter(f"no benchmark {unknown[0]!r}; there are: {', '.join(names.ALL)}")
+    try:
+        store.Store.open(out)
+    except store.StoreError as error:
+        raise typer.BadParameter(str(error)) from error
+    # As the figures: one thread unless asked otherwise.
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    records: dict[str, Record] = {}
+    for name in chosen:
+        with console.status(f"measuring {name} ..."):
+            records[name] = _measure(name)
+        value = records[name].value
+        console.print(f"{name}: {'failed' if value is None else _number(value)}", highlight=False)
+    store.write_text(out / "bench.json", to_json(records))
+    console.print(_table(records))
+    if any(record.value is None for record in records.values()):
+        raise typer.Exit(1)
+
+
+def _measure(name: str) -> Record:
+    """Run one benchmark; one that cannot run says why and leaves the others their turn."""
+    try:
+        return names.ALL[name]()
+    except RuntimeError as error:  # a process or the gate failed
+        return Record(None, "", note=str(error))
+
+
+def _table(records: dict[str, Record]) -> Table:
+    versions = ", ".join(f"{name} {version}" for name, version in store.versions().items())
+    load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
+    table = Table(
+        caption=f"load {load}; {os.cpu_count()} CPUs, {torch.get_num_threads()} torch threads\n"
+        f"{versions}",
+    )
+    for heading in ("name", "value", "target", "peer", "how"):
+        numeric = heading in ("value", "target", "peer")
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
+    for name, record in records.items():
+        style = {True: "green", False: "red", None: ""}[record.met]
+        bound = "≥" if record.unit == "x" else "≤"
+        target = "" if record.target is None else f"{bound} {_number(record.target)}"
+        peer = "" if record.peer is None else f"{_number(record.peer)} s"
+        value = "-" if record.value is None else f"{_number(record.value)} {record.unit}"
+        table.add_row(name, value, target, peer, record.note, style=style)
+    return table
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m benchmarks")

@@ -1,0 +1,97 @@
+"""What is measured. A new benchmark is a function that returns a `Record`, named in `ALL`."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from benchmarks import plain_loop
+from benchmarks.measure import Record, process, seconds
+from paper_checks import gate
+from paper_checks.experiments import figure_b
+
+B_MEMBERS = 120
+DERIVATIONS = """
+from analysis import catalogue
+for entry in catalogue():
+    entry.build().verify()
+"""
+
+
+@cache
+def train_B_seconds() -> Record:
+    """As-published trainings of figure B: all 120 members, with per-epoch validation metrics."""
+    return seconds(
+        lambda seed: figure_b.run(figure_b.ONE_RUN, seed=seed),
+        target=4,
+        note=f"{B_MEMBERS} members, a thread per core",
+    )
+
+
+def train_B_vs_dataloader_loop() -> Record:
+    """The same trainings, one member at a time from a `DataLoader`."""
+    return _versus(plain_loop.dataloader, target=30)
+
+
+def train_B_vs_tensor_loop() -> Record:
+    """The same trainings, one member at a time on tensors."""
+    return _versus(plain_loop.tensors, target=5)
+
+
+def _versus(loader: plain_loop.Loader, target: float) -> Record:
+    ours = train_B_seconds().value
+    assert ours is not None
+    start = time.perf_counter()
+    members = plain_loop.train_sample(loader)
+    peer = (time.perf_counter() - start) * B_MEMBERS / members
+    threads = torch.get_num_threads()  # more do not help the loop: its operations are short
+    times = B_MEMBERS // members
+    note = f"{members} members of the loop, once, on {threads} thread, times {times}"
+    return Record(peer / ours, "x", target, peer, peer / ours, note)
+
+
+def import_analysis_seconds() -> Record:
+    """A whole process that imports `analysis`."""
+    return seconds(
+        lambda _: process("-c", "import analysis"), target=0.7, note="whole Python process"
+    )
+
+
+def derivations_cold_seconds() -> Record:
+    """A process that builds and verifies every derivation."""
+    return seconds(lambda _: process("-c", DERIVATIONS), target=30, note="whole Python process")
+
+
+def gate_seconds() -> Record:
+    """The gate, not reused."""
+
+    def run(_: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            gate.run(Path(folder))
+
+    return seconds(run, target=60, note="2 workers")
+
+
+def figures_unchanged_seconds() -> Record:
+    """`make figures` when nothing changed; draws what is not current first."""
+    process("-m", "figures")
+    return seconds(lambda _: process("-m", "figures"), target=10, note="everything current")
+
+
+ALL: dict[str, Callable[[], Record]] = {
+    benchmark.__name__: benchmark
+    for benchmark in (
+        train_B_seconds,
+        train_B_vs_dataloader_loop,
+        train_B_vs_tensor_loop,
+        import_analysis_seconds,
+        derivations_cold_seconds,
+        gate_seconds,
+        figures_unchanged_seconds,
+    )
+}
