@@ -76,7 +76,10 @@ def test_rendering(entry):
     assert derivation.statement in text
     assert "status: verified" in text
     assert repr(derivation) == text
-    assert derivation._repr_latex_().startswith("$\\displaystyle")
+    shown = derivation._repr_latex_()
+    assert shown.startswith("$\\begin{array}")
+    assert derivation.latex() in shown
+    assert "status: verified" in shown
     assert " = " in derivation.latex()
 
 

@@ -27,6 +27,7 @@ def laws(full: bool, n: int, batch: tuple[int, ...], seed: int) -> tuple[Gaussia
     return Gaussian(mean, scale), Independent(MultivariateNormal(mean, scale_tril=scale), 0)
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("batch", BATCHES)
 @given(n=st.integers(1, 5), seed=st.integers(0, 2**20))
@@ -41,6 +42,7 @@ def test_agrees_with_torch(full: bool, batch: tuple[int, ...], n: int, seed: int
     assert law.full == full
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("batch", BATCHES)
 def test_covariance_of_a_cholesky_factor(batch: tuple[int, ...]) -> None:
     law, _ = laws(True, 3, batch, 0)
@@ -50,6 +52,7 @@ def test_covariance_of_a_cholesky_factor(batch: tuple[int, ...]) -> None:
     torch.testing.assert_close(diagonal.covariance(), torch.diag_embed(diagonal.scale.square()))
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("full", [False, True])
 @given(n=st.integers(1, 5), seed=st.integers(0, 2**20))
 def test_cross_entropy_is_the_mean_of_minus_log_prob(full: bool, n: int, seed: int) -> None:
