@@ -122,7 +122,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
                     "epoch 100": float(fraction),
                 }
             )
-    return pd.DataFrame(rows).fillna("")
+    return pd.DataFrame(rows)
 
 
 def draw_as_published(table: pd.DataFrame) -> Figure:

@@ -7,6 +7,7 @@ present code, settings, seed, data and versions. Computing it imports neither to
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 UNVERIFIED = "unverified"
-CODE = (*store.CODE, "figures", "paper_checks/store.py")
+CODE = (*store.CODE, "figures", "paper_checks/store.py", "paper_checks/published")
 LIBRARIES = (*store.NUMERICS, "matplotlib", "tueplots")
 
 
@@ -159,10 +160,12 @@ def save(
 
 
 def markdown(data: DataFrame) -> str:
-    """Return a table as Markdown, floats with four significant digits."""
+    """Return a table as Markdown, floats with four significant digits, what is missing empty."""
 
     def text(value: object) -> str:
-        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        if isinstance(value, float):
+            return "" if math.isnan(value) else f"{value:.4g}"
+        shown = str(value)
         return shown.replace("|", "\\|").replace("\n", " ")
 
     rows = [[text(value) for value in row] for row in data.itertuples(index=False, name=None)]

@@ -45,6 +45,14 @@ def check_positive(name: str, value: Tensor) -> None:
         raise InputError(f"{name} must be positive, got {value.min().item():.6g}: pass {name} > 0")
 
 
+def check_same_n(name: str, n: int, other: str, other_n: int) -> None:
+    """Raise `ShapeError` unless two things have the same outcome dimension."""
+    if n != other_n:
+        raise ShapeError(
+            f"{name} has n = {n}, {other} n = {other_n}: build both for the same outcomes"
+        )
+
+
 def check_spd(name: str, matrix: Float[Tensor, "*b n n"]) -> None:
     """Raise unless every matrix of the batch is square, finite, symmetric, positive definite."""
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.shape[-1] == 0:

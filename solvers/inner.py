@@ -11,7 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from solvers.data import Dataset
-from solvers.errors import InputError, ShapeError, check_finite, check_positive
+from solvers.errors import (
+    InputError,
+    ShapeError,
+    check_finite,
+    check_positive,
+    check_same_n,
+)
 from solvers.gaussian import Gaussian
 from solvers.objectives import Objective
 from solvers.policies import GaussianPolicy, Params, Structure
@@ -66,8 +72,7 @@ def closed_form(
     """
     check_positive("lam", lam)
     check_finite("mu", mu)
-    if mu.shape[-1] != reward.n:
-        raise ShapeError(f"mu has n = {mu.shape[-1]}, the reward has n = {reward.n}")
+    check_same_n("mu", mu.shape[-1], "the reward", reward.n)
     weights = reward.U.diagonal(dim1=-2, dim2=-1)
     if structure == "isotropic":
         variance = lam * reward.n / (2 * weights.sum(-1))

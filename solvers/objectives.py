@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from solvers.data import Dataset
-from solvers.errors import ShapeError, check_positive
+from solvers.errors import check_positive, check_same_n
 from solvers.estimators import Analytic, Estimator, NoiseSource
 from solvers.gaussian import Gaussian
 from solvers.rewards import MahalanobisReward
@@ -34,6 +34,7 @@ class NLL:
         self, law: Gaussian, data: Dataset, noise: NoiseSource | None = None
     ) -> Float[Tensor, "*b"]:
         """Return the losses; exact through the moments of `y` at each input."""
+        check_same_n("the policy", law.n, "the data", data.n)
         return law.cross_entropy(data.mean, data.covariance).mean(-1)
 
 
@@ -45,6 +46,7 @@ class MSE:
         self, law: Gaussian, data: Dataset, noise: NoiseSource | None = None
     ) -> Float[Tensor, "*b"]:
         """Return the losses."""
+        check_same_n("the policy", law.n, "the data", data.n)
         spread = data.covariance.diagonal(dim1=-2, dim2=-1)
         return ((law.mean - data.mean).square() + spread).sum(-1).mean(-1)
 
@@ -70,10 +72,7 @@ class PolicyGradient:
         self, law: Gaussian, data: Dataset, noise: NoiseSource | None = None
     ) -> Float[Tensor, "*b"]:
         """Return the losses: of the sampled estimators, only the gradient has a meaning."""
-        if self.reward.n != data.n:
-            raise ShapeError(
-                f"the reward has n = {self.reward.n}, the data n = {data.n}: "
-                f"build the reward for the outcomes of the data"
-            )
+        check_same_n("the policy", law.n, "the data", data.n)
+        check_same_n("the reward", self.reward.n, "the data", data.n)
         surrogate = self.estimator(law, data, self.reward, noise).mean(-1)
         return -(surrogate + self.lam * law.entropy().mean(-1))

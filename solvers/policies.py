@@ -58,8 +58,8 @@ class MLP:
         return params
 
     def __call__(
-        self, params: Params, prefix: str, x: Float[Tensor, "*b N d"]
-    ) -> Float[Tensor, "*b N k"]:
+        self, params: Params, prefix: str, x: Float[Tensor, "*#b N d"]
+    ) -> Float[Tensor, "*#b N k"]:
         """Return the outputs at `x`, with the parameters named `prefix + layer`."""
         activation = ACTIVATIONS[self.activation]
         for layer in range(len(self.hidden) + 1):
@@ -145,7 +145,7 @@ class GaussianPolicy:
             params |= {f"scale.{k}": v for k, v in drawn.items()}
         return params
 
-    def __call__(self, params: Params, x: Float[Tensor, "*b N d"]) -> Gaussian:
+    def __call__(self, params: Params, x: Float[Tensor, "*#b N d"]) -> Gaussian:
         """Return the law at each input: mean `(*b, N, n)`, scale `(*b, N or 1, n[, n])`."""
         if x.shape[-1] != self.inputs:
             raise ShapeError(

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.errors import InputError, ShapeError, check_positive, check_spd
+from solvers.errors import InputError, check_positive, check_same_n, check_spd
 from solvers.gaussian import Gaussian
 from solvers.policies import Structure
 
@@ -69,11 +69,7 @@ class MahalanobisReward:
 
     def quadratic(self, deviation: Float[Tensor, "*d n"]) -> Float[Tensor, "*d"]:
         """Return `eᵀUe = ‖Cᵀe‖²`; the batch of the reward leads the dimensions of `e`."""
-        if deviation.shape[-1] != self.n:
-            raise ShapeError(
-                f"outcomes have n = {deviation.shape[-1]}, the reward has n = {self.n}: "
-                f"build it for the same outcomes"
-            )
+        check_same_n("the outcome", deviation.shape[-1], "the reward", self.n)
         leading = self.cholesky.ndim - 2
         slabs = deviation.movedim(-1, leading)
         columns = slabs.reshape(*slabs.shape[: leading + 1], -1)
@@ -150,6 +146,5 @@ def optimal_scale(
     check_spd("M", M)
     check_spd("Sigma", Sigma)
     check_positive("lam", lam)
-    if M.shape[-1] != Sigma.shape[-1]:
-        raise ShapeError(f"M has n = {M.shape[-1]} and Sigma has n = {Sigma.shape[-1]}")
+    check_same_n("M", M.shape[-1], "Sigma", Sigma.shape[-1])
     return lam * M.shape[-1] / (2 * (M * Sigma).sum((-2, -1)))

@@ -1,11 +1,7 @@
 """``python -m figures``: what it draws, what it refuses, and what it leaves behind."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -225,34 +221,6 @@ def test_interrupt_ends_with_130_and_complete_files(fake, passed, call, tmp_path
     assert names(tmp_path / "out") == before
 
 
-SLEEPS = """
-import sys, time
-from types import ModuleType
-from figures import __main__ as cli, catalogue
-def run(settings, *, seed, progress):
-    progress("sleeping", 0, 1)
-    time.sleep(60)
-fake = sys.modules["fake"] = ModuleType("fake")
-fake.run, fake.Settings = run, lambda: catalogue.FigureSpec("", "", "", "")
-catalogue.CATALOGUE = (catalogue.FigureSpec("T", "", "fake", "fake"),)
-cli.main()
-"""
-
-
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_the_process_with_130(tmp_path, kind):
-    command = [sys.executable, "-u", "-c", SLEEPS, "T", "--unverified", "--out", str(tmp_path)]
-    with subprocess.Popen(
-        command, cwd=store.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert "sleeping" in process.stdout.readline()
-        process.send_signal(kind)
-        _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 130, stderr
-    assert names(tmp_path) == set()
-
-
 def test_draw_returns_the_picture_for_a_notebook(fake, passed, tmp_path, monkeypatch):
     monkeypatch.setattr(gate, "ensure", lambda out: passed)
     figure = figures.draw("T", out=tmp_path)
@@ -279,32 +247,6 @@ def test_every_entry_of_the_catalogue_finds_what_it_names():
         assert hasattr(experiment, spec.settings or "Settings")
         assert callable(getattr(drawing, spec.draw))
         assert callable(getattr(drawing, spec.caption))
-
-
-def test_unchanged_run_imports_neither_torch_nor_matplotlib(tmp_path):
-    """Prepare the records of a finished run, then look at what a second one imports."""
-    place = store.Store.open(tmp_path)
-    picture = pipeline.Picture(catalogue.find("B"))
-    written = [place.save_text(place.figures, f"B.{e}", "") for e in ("pdf", "png")]
-    record = {
-        "fingerprint": pipeline.fingerprint(picture),
-        "files": [path.relative_to(tmp_path).as_posix() for path in written],
-    }
-    place.save_text(place.figures, "B.json", json.dumps(record))
-    passed = {"digest": gate.digest(), "tests": 1, "seconds": 1.0, "date": "today"}
-    place.save_text(place.root, "gate.json", json.dumps(passed))
-
-    script = (
-        "import sys; from figures import __main__ as cli\n"
-        f"cli.app(['B', '--out', {os.fspath(tmp_path)!r}], standalone_mode=False)\n"
-        "print(sorted({'torch', 'matplotlib', 'pandas', 'sympy'} & set(sys.modules)))"
-    )
-    start = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=store.ROOT, capture_output=True, text=True, check=True
-    )
-    assert "unchanged" in done.stdout
-    assert done.stdout.splitlines()[-1] == "[]", f"{done.stdout} in {time.monotonic() - start} s"
 
 
 def test_a_bad_table_of_ones_own_is_refused_before_the_gate(fake, call, monkeypatch, tmp_path):

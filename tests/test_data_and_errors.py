@@ -21,7 +21,7 @@ from solvers.errors import (
     check_spd,
 )
 from solvers.gaussian import Gaussian
-from solvers.objectives import NLL, PolicyGradient
+from solvers.objectives import MSE, NLL, PolicyGradient
 from solvers.policies import GaussianPolicy
 from solvers.rewards import MahalanobisReward, optimal_scale
 from solvers.tasks import linear
@@ -109,9 +109,20 @@ def test_reward_of_another_outcome_dimension() -> None:
     data = Dataset.of(torch.zeros(4, 2), torch.zeros(4, 1, 3))
     law = Gaussian(torch.zeros(4, 3), torch.ones(4, 3))
     objective = PolicyGradient(MahalanobisReward.scalar(torch.tensor(1.0), 2), torch.tensor(0.1))
-    with pytest.raises(ShapeError, match="the reward has n = 2, the data n = 3: build the reward"):
+    with pytest.raises(ShapeError, match="the reward has n = 2, the data n = 3: build both"):
         objective(law, data)
     assert NLL()(law, data).shape == ()
+
+
+@pytest.mark.parametrize("wrong", [1, 2])
+def test_policy_of_another_outcome_dimension(wrong: int) -> None:
+    """n = 1 in particular: it would broadcast."""
+    data = Dataset.of(torch.zeros(4, 2), torch.zeros(4, 1, 3))
+    law = Gaussian(torch.zeros(4, wrong), torch.ones(4, wrong))
+    reward = MahalanobisReward.scalar(torch.tensor(1.0), 3)
+    for objective in (NLL(), MSE(), PolicyGradient(reward, torch.tensor(0.1))):
+        with pytest.raises(ShapeError, match=f"the policy has n = {wrong}, the data n = 3"):
+            objective(law, data)
 
 
 @given(n=st.integers(1, 4), seed=st.integers(0, 2**20), scale=st.sampled_from([1e-8, 1.0, 1e8]))
@@ -195,10 +206,10 @@ def test_linear_task() -> None:
 
 def test_outcome_dimensions_of_rewards() -> None:
     weight = MahalanobisReward.scalar(torch.tensor(1.0, dtype=F64), 2)
-    with pytest.raises(ShapeError, match="n = 3, the reward has n = 2"):
+    with pytest.raises(ShapeError, match="the outcome has n = 3, the reward n = 2"):
         weight.quadratic(normal(0, 4, 3))
     one = torch.tensor(1.0, dtype=F64)
-    with pytest.raises(ShapeError, match="M has n = 2 and Sigma has n = 3"):
+    with pytest.raises(ShapeError, match="M has n = 2, Sigma n = 3"):
         optimal_scale(torch.eye(2, dtype=F64), torch.eye(3, dtype=F64), one)
     with pytest.raises(ShapeError, match="square"):
         MahalanobisReward.full(normal(0, 2, 3))
@@ -227,5 +238,5 @@ def test_closed_form_refuses_bad_input() -> None:
         inner.closed_form(reward, -one, mu)
     with pytest.raises(NonFiniteError, match=r"mu\[0\] is nan"):
         inner.closed_form(reward, one, mu / 0)
-    with pytest.raises(ShapeError, match="mu has n = 3, the reward has n = 2"):
+    with pytest.raises(ShapeError, match="mu has n = 3, the reward n = 2"):
         inner.closed_form(reward, one, torch.zeros(3, dtype=F64))

@@ -1,0 +1,178 @@
+"""The experiments behind the figures, on small settings, and the pictures drawn from them."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from figures import figure_b as drawing_b
+from figures import figure_r as drawing_r
+from figures import style
+from paper_checks.experiments import figure_b, figure_r
+
+SMALL = replace(
+    figure_b.CORRECTED, experiments=2, sigma=(0.5, 1.0), lams=(0.25, 1.58), epochs=100, chunk=3
+)
+LINNERUD_COST = 0.185113  # nats per row of linnerud's marginal covariance, as in the README
+
+
+@cache
+def corrected() -> pd.DataFrame:
+    return figure_b.run(SMALL, seed=0)
+
+
+def rows_of(table: pd.DataFrame, arm: str) -> pd.DataFrame:
+    return table[table.arm == arm].reset_index(drop=True)
+
+
+def test_every_run_is_in_the_table() -> None:
+    table, recorded = corrected(), len(SMALL.recorded)
+    counts = table.groupby("arm").size().to_dict()
+    assert counts == {arm: 4 * (2 if arm.startswith("PG") else 1) * recorded for arm in SMALL.arms}
+    assert sorted(set(table.sigma)) == [0.5, 1.0]
+    assert set(table.epoch) == set(SMALL.recorded)
+
+
+def test_only_what_is_not_trained_is_missing() -> None:
+    table = corrected()
+    assert rows_of(table, "MSE")[["nll", "excess_nll", "covariance_error"]].isna().all(axis=None)
+    assert table.mean_error.notna().all()
+    assert table[table.arm != "MSE"][list(figure_b.METRICS)].notna().all(axis=None)
+
+
+def test_same_seed_same_bits_and_other_seeds_differ() -> None:
+    fewer = replace(SMALL, epochs=2, recorded=())
+    first, again, other = (figure_b.run(fewer, seed=seed) for seed in (3, 3, 4))
+    pd.testing.assert_frame_equal(first, again, check_exact=True)
+    assert not np.allclose(first.mean_error, other.mean_error)
+
+
+def test_neither_other_arms_nor_chunks_change_a_run() -> None:
+    fewer = replace(SMALL, epochs=3, recorded=())
+    whole = figure_b.run(fewer, seed=0)
+    arm = "PG(U*), leave-one-out"
+    alone = figure_b.run(replace(fewer, arms=(arm,)), seed=0)
+    pd.testing.assert_frame_equal(rows_of(whole, arm), rows_of(alone, arm), check_exact=True)
+    one = figure_b.run(replace(fewer, chunk=1), seed=0)
+    pd.testing.assert_frame_equal(whole.sort_values(list(whole.columns[:5])).reset_index(drop=True),
+        one.sort_values(list(one.columns[:5])).reset_index(drop=True), rtol=1e-4)  # fmt: skip
+
+
+def test_paired_arms_start_alike_and_published_ones_do_not() -> None:
+    """After one update MSE and NLL differ little in the mean only if data and start are shared."""
+    arms = ("MSE", "NLL", "PG(U*), analytic")
+    one_step = replace(SMALL, arms=arms, epochs=1, recorded=(), learning_rate=1e-9)
+    paired = figure_b.run(one_step, seed=0).groupby("arm").mean_error.first()
+    assert paired.max() - paired.min() < 1e-5
+    published = figure_b.run(replace(one_step, paired=False), seed=0)
+    assert published.groupby("arm").mean_error.first().max() - paired.max() > 1e-2 or (
+        published.groupby("arm").mean_error.first().std() > 1e-2
+    )
+
+
+def test_progress_reports_every_chunk() -> None:
+    seen: list[tuple[str, int, int]] = []
+    few = replace(SMALL, arms=("MSE", "NLL"), epochs=1, recorded=())
+    figure_b.run(few, seed=0, progress=lambda *report: seen.append(report))
+    assert seen == [(arm, done, 2) for arm in few.arms for done in (1, 2)]
+
+
+def test_policy_gradient_learns_the_law() -> None:
+    last = figure_b.final(corrected())
+    assert set(last.arm) == set(SMALL.arms) - {"MSE"}
+    analytic = last[last.arm == "PG(U*), analytic"]
+    assert not analytic.failed.any()
+    assert analytic.excess_nll.median() < 0.1
+    assert analytic.covariance_error.median() < 0.1
+
+
+def test_diverged_runs_count_as_failures_and_as_large() -> None:
+    table = corrected().copy()
+    broken = (table.arm == "NLL") & (table.experiment == 0)
+    table.loc[broken, ["excess_nll", "mean_error", "covariance_error"]] = np.nan
+    failed = figure_b.final(table).groupby("arm").failed.mean()
+    assert failed["NLL"] == 0.25
+    upper = dict(figure_b.quartiles(table, "mean_error"))["NLL"]
+    assert np.isfinite(upper.to_numpy()).all()
+    assert (upper[0.75] >= dict(figure_b.quartiles(corrected(), "mean_error"))["NLL"][0.75]).all()
+
+
+@pytest.mark.slow
+def test_as_published_medians_lie_inside_the_published_quartiles() -> None:
+    compared = figure_b.agreement(
+        figure_b.run(replace(figure_b.AS_PUBLISHED, repetitions=5), seed=1)
+    )
+    assert len(compared) == 40
+    # Quartiles of 50 runs, whose own medians scatter: a few of 40 may fall out, most may not.
+    assert compared.inside.sum() >= 36, compared[~compared.inside].to_string()
+
+
+@cache
+def linnerud() -> pd.DataFrame:
+    return figure_r.run(figure_r.Settings(lams=(0.1, 10.0)), seed=0)
+
+
+def test_real_data_cost_what_the_theory_predicts() -> None:
+    table = linnerud()
+    assert table.converged.all()
+    assert (table.measured - table.predicted).abs().max() <= 1e-6
+    assert table[table.reward == "residual Σ"].measured.abs().max() <= 1e-6
+    marginal = table[(table.reward == "marginal Σ") & (table.n == 3)]
+    assert marginal.measured.to_numpy() == pytest.approx(LINNERUD_COST, abs=1e-6)
+    assert (table[table.reward == "marginal Σ"].measured > 1e-3).all()
+
+
+def test_a_table_of_ones_own_beyond_explicit_derivations(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((60, 2))
+    outcomes = features @ rng.standard_normal((2, 4)) + rng.standard_normal((60, 4))
+    frame = pd.DataFrame(np.hstack([features, outcomes]), columns=list("xyabcd"))
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    settings = figure_r.Settings(tmp_path / "mine.csv", tuple("abcd"), lams=(1.0,))
+    table = figure_r.run(settings, seed=0)
+    assert set(table.n) == {4}
+    assert table.converged.all()
+    assert (table.measured - table.predicted).abs().max() <= 1e-6
+    assert (table.predicted[table.reward != "residual Σ"] > 0.01).all()
+
+
+def drawn(draw, table: pd.DataFrame) -> Figure:
+    with style.context():
+        figure = draw(table)
+        figure.canvas.draw()  # every label is laid out
+    plt.close(figure)
+    return figure
+
+
+def test_figure_b_shows_every_arm_and_says_what_moved() -> None:
+    figure = drawn(drawing_b.draw, corrected())
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == len(SMALL.arms)
+    assert len(figure.axes) == 4
+    assert "What moved" in drawing_b.caption(corrected())
+    summary = drawing_b.summary(corrected())
+    assert set(summary["σ"]) == {"0.5", "1", "all"}
+
+
+def test_figure_b_as_published() -> None:
+    short = replace(figure_b.ONE_RUN, repetitions=2, experiments=2, lams=(0.25, 1.58))
+    table = figure_b.run(short, seed=0)
+    figure = drawn(drawing_b.draw_as_published, table)
+    assert len(figure.axes) == 6
+    assert "of 40 of our medians" in drawing_b.caption_as_published(table)
+    assert len(drawing_b.summary_as_published(table)) == 40
+
+
+def test_figure_r_and_its_caption() -> None:
+    figure = drawn(drawing_r.draw, linnerud())
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        f"$U$ from {reward}" for reward in figure_r.REWARDS
+    ]
+    assert "every run converged" in drawing_r.caption(linnerud())
+    unconverged = linnerud().assign(converged=False)
+    assert "did NOT converge" in drawing_r.caption(unconverged)
