@@ -16,6 +16,10 @@ settings.register_profile(
     report_multiple_bugs=False,
 )
 settings.register_profile("gate", settings.get_profile("default"), max_examples=25)
+# Fresh random problems on every run, to look for what the fixed ones miss.
+settings.register_profile(
+    "thorough", settings.get_profile("default"), derandomize=False, max_examples=1000
+)
 settings.load_profile("default")
 
 # Checks the jaxtyping shapes of the solvers. `make figures` installs no beartype: there the gate

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -118,3 +119,8 @@ def sizes() -> st.SearchStrategy[Sizes]:
         return Sizes(rest[0], rest[1], rest[2], generations, rest[3], n)
 
     return st.builds(order, st.integers(1, 5), st.permutations(range(1, 9)))
+
+
+def one_in(k: int) -> settings:
+    """Fewer examples for a costly test: one in `k` of the active profile's."""
+    return settings(max_examples=max(1, settings().max_examples // k))

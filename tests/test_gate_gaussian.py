@@ -1,13 +1,13 @@
 """The gate: torch solvers against SymPy derivations, over random problems."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from solvers.estimators import Baseline
 from solvers.policies import Structure
 from tests.identities import inner, outer, policy_gradients
-from tests.strategies import Problem, Sizes, problems, sizes
+from tests.strategies import Problem, Sizes, one_in, problems, sizes
 
 pytestmark = pytest.mark.gate
 
@@ -23,7 +23,7 @@ def test_inner_solution(structure: Structure, problem: Problem) -> None:
 
 
 @structures
-@settings(max_examples=5)
+@one_in(5)
 @explicit_n
 def test_inner_solution_by_search(structure: Structure, problem: Problem) -> None:
     inner.inner_solution_by_search(problem, structure)
@@ -49,7 +49,7 @@ def test_expected_score_gradient(
 
 
 @pytest.mark.parametrize("baseline", ["none", "mean", "leave-one-out"])
-@settings(max_examples=5)
+@one_in(5)
 @given(problem=problems(5), generations=st.integers(2, 6), seed=st.integers(0, 2**32 - 1))
 def test_sampled_score_gradient(
     baseline: Baseline, problem: Problem, generations: int, seed: int
@@ -59,7 +59,7 @@ def test_sampled_score_gradient(
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("baseline", ["none", "minimum", "mean", "leave-one-out"])
-@settings(max_examples=8)
+@one_in(3)
 @given(sizes=sizes(), seed=st.integers(0, 2**32 - 1))
 def test_score_gradient_by_definition(
     baseline: Baseline, full: bool, sizes: Sizes, seed: int
@@ -85,7 +85,7 @@ def test_hypergradient(structure: Structure, problem: Problem) -> None:
 
 
 @structures
-@settings(max_examples=2)
+@one_in(12)
 @explicit_n
 def test_hypergradient_by_search(structure: Structure, problem: Problem) -> None:
     outer.hypergradient_by_search(problem, structure)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -12,7 +12,7 @@ from solvers.data import Dataset
 from solvers.objectives import NLL, PolicyGradient
 from solvers.policies import MLP, GaussianPolicy, Structure
 from solvers.rewards import MahalanobisReward
-from tests.strategies import Problem, problems
+from tests.strategies import Problem, one_in, problems
 from tests.tolerances import agree
 
 F64 = torch.float64
@@ -32,7 +32,7 @@ def outcomes(problem: Problem, rows: int, samples: int) -> Tensor:
 
 @pytest.mark.gate
 @pytest.mark.parametrize("structure", STRUCTURES)
-@settings(max_examples=12)
+@one_in(2)
 @given(problem=problems(4))
 def test_training_to_convergence_meets_the_closed_form(
     structure: Structure, problem: Problem
@@ -62,7 +62,7 @@ def test_training_to_convergence_meets_the_closed_form(
 
 @pytest.mark.gate
 @pytest.mark.parametrize("structure", STRUCTURES)
-@settings(max_examples=5)
+@one_in(5)
 @given(problem=problems(3), inputs=st.integers(1, 4))
 def test_linear_regression(structure: Structure, problem: Problem, inputs: int) -> None:
     """With a linear mean and constant covariance, the mean is least squares, whatever `U`."""

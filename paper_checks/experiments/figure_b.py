@@ -62,7 +62,7 @@ class Settings:
         learning_rate: Adam's.
         max_norm: clipping of each member's gradient. The published code averages its losses
             over the n = 2 outcomes and clips at 1e5; ours sum, hence twice that.
-        chunk: experiments trained at once; bounds memory, changes no number.
+        chunk: experiments trained at once; bounds memory, changes numbers by rounding only.
     """
 
     arms: tuple[Arm, ...] = ("MSE", "NLL", "PG(I)", "PG(U*)")
