@@ -11,6 +11,7 @@ from solvers.data import Dataset
 from solvers.errors import InputError
 from solvers.estimators import Analytic, Estimator, ScoreFunction, advantage
 from solvers.gaussian import Gaussian
+from solvers.policies import GaussianPolicy, Structure
 from solvers.rewards import MahalanobisReward
 
 BASELINES = ["none", "minimum", "mean", "leave-one-out"]
@@ -103,3 +104,28 @@ def test_a_sampled_estimator_needs_noise() -> None:
     with pytest.raises(InputError, match="samples: pass a noise source"):
         ScoreFunction()(law, data, reward, None)
     assert Analytic()(law, data, reward).shape == (4,)
+
+
+@pytest.mark.parametrize("structure", ["isotropic", "diagonal", "full"])
+def test_a_constant_scale_counts_for_every_input(structure: Structure) -> None:
+    """A scale stored once for all inputs gives the gradient of the same scale repeated."""
+    data = Dataset.of(normal(0, 5, 3), normal(1, 5, 4, 2))
+    policy = GaussianPolicy(3, 2, structure)
+    params = policy.init([torch.Generator().manual_seed(1)], dtype=torch.float64)
+    reward = MahalanobisReward.scalar(torch.tensor(0.7, dtype=torch.float64), 2)
+    law = policy(params, data.x)
+    assert law.scale.shape[0] == 1
+    repeated = Gaussian(law.mean, law.scale.expand(5, *law.scale.shape[1:]))
+    slopes = [
+        torch.autograd.grad(
+            ScoreFunction(3)(
+                each, data, reward, streams.MemberNoise([torch.Generator().manual_seed(2)])
+            ).sum(),
+            list(params.values()),
+            retain_graph=True,
+        )
+        for each in (law, repeated)
+    ]
+    for once, often in zip(*slopes, strict=True):
+        assert bool((once != 0).any())
+        torch.testing.assert_close(once, often)
