@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,8 @@ from benchmarks.measure import Record, to_json
 from paper_checks import store
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-console = Console()
+# A file is as wide as the table; a terminal folds what does not fit and cuts nothing.
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 @app.command()
@@ -65,7 +67,9 @@ def _table(records: dict[str, Record]) -> Table:
     )
     for heading in ("name", "value", "target", "peer", "how"):
         numeric = heading in ("value", "target", "peer")
-        table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
+        table.add_column(
+            heading, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold"
+        )
     for name, record in records.items():
         style = {True: "green", False: "red", None: ""}[record.met]
         bound = "≥" if record.unit == "x" else "≤"

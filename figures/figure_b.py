@@ -85,7 +85,7 @@ def caption(table: pd.DataFrame) -> str:
     )
     experiments = table.experiment.nunique()
     leads = [
-        f"{metric.replace('_', ' ')} at epoch {epoch}: σ = {', '.join(f'{level:g}' for level in levels)}"
+        f"{metric.replace('_', ' ')} at epoch {epoch}: σ = {', '.join(levels)}"
         for metric in ("mean_error", "covariance_error")
         for epoch in EPOCHS[:3]
         if (levels := where_nll_leads(table, "PG(U*), analytic", metric, epoch))
@@ -107,13 +107,13 @@ def caption(table: pd.DataFrame) -> str:
     )
 
 
-def where_nll_leads(table: pd.DataFrame, arm: str, metric: str, epoch: int) -> list[float]:
+def where_nll_leads(table: pd.DataFrame, arm: str, metric: str, epoch: int) -> list[str]:
     """Return the noise levels at which NLL's median of a metric is below that of `arm`."""
     at = table[table.epoch == epoch]
     medians = at.assign(sigma=at.sigma.round(6)).pivot_table(
         index="sigma", columns="arm", values=metric, aggfunc="median"
     )
-    return medians.index[medians["NLL"] < medians[arm]].tolist()
+    return [f"{level:g}" for level in medians.index[medians["NLL"] < medians[arm]]]
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
