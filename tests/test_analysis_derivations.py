@@ -155,14 +155,14 @@ def test_missing_argument_and_unknown_side():
     with pytest.raises(ArgumentNameError, match="needs 'lam'"):
         derivation.at(U=np.eye(2), Sigma=np.eye(2))
     with pytest.raises(ArgumentNameError, match="side must be"):
-        derivation.at("guessed", **GOOD)  # type: ignore[arg-type]
+        derivation.at("guessed", **GOOD)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ArgumentError, match="probability"):
         misspecification.conditional_gain(1).at(w=1.0, Sigma_a=1.0, Sigma_b=2.0)
 
 
 def test_unknown_structure_and_dimension():
     with pytest.raises(StructureError, match="unknown structure 'banded'"):
-        outer.objective("banded", 2)  # type: ignore[arg-type]
+        outer.objective("banded", 2)  # pyright: ignore[reportArgumentType]
     with pytest.raises(StructureError, match="'full' only"):
         outer.objective("diagonal", None)
     with pytest.raises(StructureError, match="n = 0"):
