@@ -1,4 +1,4 @@
-"""SymPy to NumPy callables (common subexpressions shared), LaTeX and MathML."""
+"""SymPy to NumPy callables (common subexpressions shared), terminal text and LaTeX."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import sympy as sp
 from sympy.printing.numpy import NumPyPrinter
 from sympy.printing.pretty.pretty import PrettyPrinter
 from sympy.printing.pretty.stringpict import prettyForm, stringPict
+
+from analysis.symbols import DIMENSION
+from analysis.words import is_general
 
 _TEX = {
     "log det": r"\log\det",
@@ -45,9 +48,6 @@ def compile_numpy(arguments: Mapping[str, Any], expression: Any) -> Callable[...
     Returns:
         Callable taking one float or array per argument; for general n the dimension comes first.
     """
-    from analysis.symbols import DIMENSION
-    from analysis.words import is_general
-
     if isinstance(expression, sp.MatrixBase):
         expression = sp.Matrix(expression)
     if is_general(expression) or any(isinstance(s, sp.MatrixSymbol) for s in arguments.values()):
@@ -100,11 +100,6 @@ def latex_of_text(text: str) -> str:
     for plain, tex in _TEX.items():
         text = text.replace(plain, tex)
     return text
-
-
-def mathml(expression: Any) -> str:
-    """Presentation MathML of an expression."""
-    return str(sp.mathml(expression, printer="presentation"))
 
 
 def _is_symmetric(X: Any) -> bool:

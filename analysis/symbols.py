@@ -29,10 +29,6 @@ class Quantity:
     domain: Domain
     meaning: str
 
-    @property
-    def is_matrix(self) -> bool:
-        return self.domain in ("symmetric", "spd")
-
 
 QUANTITIES = {
     quantity.name: quantity

@@ -16,6 +16,7 @@ import typer
 
 from figures import catalogue, pipeline
 from paper_checks import gate, store
+from paper_checks.experiments import Progress
 
 # What the project itself raises on bad input; anything else is a bug and keeps its traceback.
 OWN_PACKAGES = {"analysis", "solvers", "paper_checks", "figures"}
@@ -132,7 +133,7 @@ def _make(place: store.Store, picture: pipeline.Picture, verdict: str, formats: 
 
 
 @contextmanager
-def _progress(name: str) -> Generator[pipeline.Progress]:
+def _progress(name: str) -> Generator[Progress]:
     """Yield a progress callback: bars on a terminal, one line per stage elsewhere."""
     if not sys.stdout.isatty():
         seen: set[str] = set()

@@ -70,18 +70,14 @@ def failure_fractions(table: pd.DataFrame) -> pd.DataFrame:
     """Return the fraction of failed runs at the last epoch: a row per σ, a column per arm."""
     last = experiment.final(table)
     order = list(dict.fromkeys(last.arm))
-    rounded = last.assign(sigma=last.sigma.round(6))
-    return rounded.pivot_table(index="sigma", columns="arm", values="failed")[order]
+    return last.pivot_table(index="sigma", columns="arm", values="failed")[order]
 
 
 def caption(table: pd.DataFrame) -> str:
     """Say what is drawn, what differs from the publication, and what the numbers are."""
-    failures = experiment.final(table).groupby("arm").failed.mean()
-    runs = experiment.final(table).groupby("arm").size()
+    ends = experiment.final(table).groupby("arm", sort=False).failed.agg(["mean", "size"])
     arms = ", ".join(
-        f"{arm} {failures[arm]:.1%} of {runs[arm]}"
-        for arm in dict.fromkeys(table.arm)
-        if arm in failures
+        f"{arm} {end['mean']:.1%} of {end['size']:.0f}" for arm, end in ends.iterrows()
     )
     experiments = table.experiment.nunique()
     leads = [
@@ -107,21 +103,26 @@ def caption(table: pd.DataFrame) -> str:
     )
 
 
+def by_level(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Split a table by noise level."""
+    return [(f"{level:g}", rows) for level, rows in table.groupby("sigma")]
+
+
 def where_nll_leads(table: pd.DataFrame, arm: str, metric: str, epoch: int) -> list[str]:
     """Return the noise levels at which NLL's median of a metric is below that of `arm`."""
-    at = table[table.epoch == epoch]
-    medians = at.assign(sigma=at.sigma.round(6)).pivot_table(
-        index="sigma", columns="arm", values=metric, aggfunc="median"
-    )
-    return [f"{level:g}" for level in medians.index[medians["NLL"] < medians[arm]]]
+    leads: list[str] = []
+    for level, rows in by_level(table):
+        medians = dict(experiment.quartiles(rows, metric))
+        if medians["NLL"].loc[epoch, 0.5] < medians[arm].loc[epoch, 0.5]:
+            leads.append(level)
+    return leads
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Return medians by noise level and overall at chosen epochs, and failure fractions."""
     failures = failure_fractions(table)
     rows: list[dict[str, object]] = []
-    levels = [(f"{s:g}", table[np.isclose(table.sigma, s)]) for s in failures.index]
-    for level, part in [*levels, ("all", table)]:
+    for level, part in [*by_level(table), ("all", table)]:
         for metric in ("mean_error", "covariance_error", "excess_nll"):
             for arm, curves in experiment.quartiles(part, metric):
                 medians = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from figures.catalogue import FigureSpec
 from paper_checks import store
+from paper_checks.experiments import Progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-Progress = Callable[[str, int, int], None]
 UNVERIFIED = "unverified"
 CODE = (*store.CODE, "figures", "paper_checks/store.py", "paper_checks/published")
 LIBRARIES = (*store.NUMERICS, "matplotlib", "tueplots")

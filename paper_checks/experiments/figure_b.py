@@ -14,7 +14,7 @@ In both, `U* = λn/(2 Tr Σ) I` is given the *true* Σ, which NLL is not.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from paper_checks.experiments import Progress
 from solvers import streams
 from solvers.data import Dataset
 from solvers.ensemble import train
@@ -37,7 +38,6 @@ from solvers.rewards import MahalanobisReward, optimal_reward
 from solvers.tasks import linear
 
 Arm = Literal["MSE", "NLL", "PG(I)", "PG(U*)", "PG(U*), leave-one-out", "PG(U*), analytic"]
-Progress = Callable[[str, int, int], None]
 
 METRICS = ("excess_nll", "nll", "mean_error", "covariance_error")
 PUBLISHED = Path(__file__).parents[1] / "published" / "figure_b.csv"

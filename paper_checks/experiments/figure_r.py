@@ -14,7 +14,6 @@ SymPy derivation of the cost; the measurement is the likelihood of the trained p
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor
 
 from analysis import misspecification
+from paper_checks.experiments import Progress
 from solvers import inner, streams
 from solvers.data import Dataset
 from solvers.gaussian import Gaussian
@@ -33,7 +33,6 @@ from solvers.rewards import optimal_reward
 from solvers.tasks import tabular
 from solvers.tasks.tabular import RegressionTask
 
-Progress = Callable[[str, int, int], None]
 Reward = Literal["residual Σ", "marginal Σ", "scalar of residual Σ"]
 REWARDS: tuple[Reward, ...] = ("residual Σ", "marginal Σ", "scalar of residual Σ")
 
