@@ -25,6 +25,7 @@ SOURCES = (
     "analysis",
     "solvers",
     "tests",
+    "paper_checks/conformance",
     "paper_checks/experiments",
     "paper_checks/gate.py",
     "pyproject.toml",

@@ -13,7 +13,7 @@ from figures import catalogue, pipeline
 from paper_checks import gate, store
 
 SLEEPS = """
-import sys, time
+import signal, sys, time
 from types import ModuleType
 from figures import __main__ as cli, catalogue
 def run(settings, *, seed, progress):
@@ -22,6 +22,7 @@ def run(settings, *, seed, progress):
 fake = sys.modules["fake"] = ModuleType("fake")
 fake.run, fake.Settings = run, lambda: catalogue.FigureSpec("", "", "", "")
 catalogue.CATALOGUE = (catalogue.FigureSpec("T", "", "fake", "fake"),)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell ran with &
 cli.main()
 """
 

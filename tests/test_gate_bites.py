@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from paper_checks.conformance.strategies import Sizes, make_problem
 from solvers import estimators, rewards
 from solvers import inner as inner_solvers
 from solvers.estimators import Analytic, ScoreFunction
@@ -21,7 +22,6 @@ from solvers.gaussian import Gaussian
 from solvers.objectives import PolicyGradient
 from solvers.rewards import MahalanobisReward
 from tests.identities import inner, outer, policy_gradients
-from tests.strategies import Sizes, make_problem
 
 PROBLEM = make_problem(n=2, seed=7)
 SIZES = Sizes(members=2, rows=3, samples=4, generations=5, inputs=1, n=2)

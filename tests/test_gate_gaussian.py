@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paper_checks.conformance.strategies import Problem, Sizes, one_in, problems, sizes
 from solvers.estimators import Baseline
 from solvers.policies import Structure
 from tests.identities import inner, outer, policy_gradients
-from tests.strategies import Problem, Sizes, one_in, problems, sizes
 
 pytestmark = pytest.mark.gate
 

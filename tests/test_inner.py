@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from paper_checks.conformance.strategies import Problem, one_in, problems
+from paper_checks.conformance.tolerances import agree
 from solvers import inner
 from solvers.data import Dataset
 from solvers.objectives import NLL, PolicyGradient
 from solvers.policies import MLP, GaussianPolicy, Structure
 from solvers.rewards import MahalanobisReward
-from tests.strategies import Problem, one_in, problems
-from tests.tolerances import agree
 
 F64 = torch.float64
 STRUCTURES = ["isotropic", "diagonal", "full"]

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from paper_checks.conformance.strategies import Problem, problems
+from paper_checks.conformance.witnesses import cubature, reward
 from solvers.errors import InputError, NonFiniteError, NotPositiveDefiniteError
 from solvers.gaussian import Gaussian
 from solvers.rewards import MahalanobisReward, optimal_reward, optimal_scale
-from tests.strategies import Problem, problems
-from tests.witnesses import cubature, reward
 
 F64 = torch.float64
 

@@ -7,7 +7,15 @@ import torch
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
-from tests.strategies import CONDITION, Problem, Sizes, make_problem, problems, sizes, spd
+from paper_checks.conformance.strategies import (
+    CONDITION,
+    Problem,
+    Sizes,
+    make_problem,
+    problems,
+    sizes,
+    spd,
+)
 
 T = TypeVar("T")
 MATRICES = ("U", "Sigma", "P", "M")

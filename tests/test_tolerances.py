@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tolerances import CLOSED_FORM, Z_MAX, agree, agree_on_average, closed_form
+from paper_checks.conformance.tolerances import (
+    CLOSED_FORM,
+    Z_MAX,
+    agree,
+    agree_on_average,
+    closed_form,
+)
 
 
 def message(call: object, *arguments: object, **options: object) -> str:

@@ -10,10 +10,10 @@ import torch
 
 from analysis import outer
 from analysis.derivation import Derivation
+from paper_checks.conformance import witnesses
+from paper_checks.conformance.strategies import Problem
 from solvers.data import Dataset
 from solvers.gaussian import Gaussian
-from tests import witnesses
-from tests.strategies import Problem
 
 EXPLICIT = 3  # derivations with explicit entries exist up to this n
 

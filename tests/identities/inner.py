@@ -6,14 +6,14 @@ import numpy as np
 import torch
 
 from analysis import divergences, gaussian
+from paper_checks.conformance import witnesses
+from paper_checks.conformance.strategies import Problem
+from paper_checks.conformance.tolerances import agree, closed_form
 from solvers import inner, objectives, rewards
 from solvers.estimators import Analytic
 from solvers.policies import Structure
 from solvers.rewards import MahalanobisReward
-from tests import witnesses
 from tests.identities.common import EXPLICIT, data_with_moments, derived, policy_law, square
-from tests.strategies import Problem
-from tests.tolerances import agree, closed_form
 
 
 def inner_solution(problem: Problem, structure: Structure) -> None:

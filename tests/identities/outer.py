@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from analysis import misspecification, outer
+from paper_checks.conformance import witnesses
+from paper_checks.conformance.strategies import Problem
+from paper_checks.conformance.tolerances import agree, closed_form
 from solvers import inner, rewards
 from solvers.policies import Structure
 from solvers.rewards import MahalanobisReward
-from tests import witnesses
 from tests.identities.common import EXPLICIT, derived, square
-from tests.strategies import Problem
-from tests.tolerances import agree, closed_form
 
 
 def outer_objective(problem: Problem, structure: Structure) -> None:

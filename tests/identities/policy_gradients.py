@@ -12,15 +12,15 @@ from torch import Tensor
 
 from analysis import gaussian
 from analysis.derivation import Derivation
+from paper_checks.conformance import witnesses
+from paper_checks.conformance.strategies import Problem, Sizes
+from paper_checks.conformance.tolerances import agree, agree_on_average, closed_form
 from solvers import objectives
 from solvers.data import Dataset
 from solvers.estimators import Analytic, Baseline, ScoreFunction
 from solvers.gaussian import Gaussian
 from solvers.rewards import MahalanobisReward
-from tests import witnesses
 from tests.identities.common import EXPLICIT, data_with_moments, square
-from tests.strategies import Problem, Sizes
-from tests.tolerances import agree, agree_on_average, closed_form
 
 
 def derived_policy_gradient(problem: Problem, reward_weight: float = 1.0) -> tuple[Any, Any]:
