@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -10,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from solvers import minimise
 from solvers.data import Dataset
 from solvers.errors import (
     InputError,
@@ -139,103 +139,60 @@ def gradient(
     Raises:
         ShapeError: the data or the parameters carry batch dimensions.
     """
+    return _solve(minimise.lbfgs, policy, params, objective, data, tolerance, max_iterations)
+
+
+def second_order(
+    policy: GaussianPolicy,
+    params: Params,
+    objective: Objective,
+    data: Dataset,
+    *,
+    tolerance: float = 1e-8,
+    max_iterations: int = 2000,
+) -> Solution[dict[str, Tensor]]:
+    """Minimise a deterministic objective of one member by SciPy's trust-region Newton method.
+
+    Few iterations, each with several Hessian-vector products (method "trust-ncg"). It needs no
+    line search, and follows directions of negative curvature, which a network's objective has.
+
+    Arguments, result and errors are those of `gradient`; `iterations` counts evaluations of
+    gradients and Hessian-vector products.
+    """
+    return _solve(minimise.trust_region, policy, params, objective, data, tolerance, max_iterations)
+
+
+def _solve(
+    method: minimise.Method,
+    policy: GaussianPolicy,
+    params: Params,
+    objective: Objective,
+    data: Dataset,
+    tolerance: float,
+    max_iterations: int,
+) -> Solution[dict[str, Tensor]]:
+    """Run a method from `params`, then Newton steps where function values no longer help."""
     if data.x.ndim != 2:
         raise ShapeError(
             f"x has shape {tuple(data.x.shape)}: solve one member at a time, with x (N, d)"
         )
     theta = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
+    leaves = list(theta.values())
 
     def loss() -> Tensor:
-        return objective(policy(theta, data.x), data)
-
-    iterations, stationarity = _lbfgs(theta, loss, tolerance, max_iterations)
-    return Solution(
-        {name: p.detach() for name, p in theta.items()},
-        stationarity <= tolerance,
-        stationarity,
-        iterations,
-    )
-
-
-def _lbfgs(
-    theta: Mapping[str, Tensor],
-    loss: Callable[[], Tensor],
-    tolerance: float,
-    max_iterations: int,
-) -> tuple[int, float]:
-    """Run L-BFGS in place, then Newton steps where values no longer help."""
-    leaves = list(theta.values())
-    evaluations = 0
-
-    def closure() -> Tensor:
-        nonlocal evaluations
-        evaluations += 1
-        for leaf in leaves:
-            leaf.grad = None
-        value = loss()
+        value = objective(policy(theta, data.x), data)
         if value.ndim:
             raise ShapeError(
                 f"the objective returned shape {tuple(value.shape)}, not one number: "
                 f"give the reward and lam no batch dimensions"
             )
-        value.backward()
         return value
 
-    def largest_gradient() -> float:
-        closure()
-        return max(float(p.grad.abs().amax()) for p in leaves if p.grad is not None)
-
-    optimiser = torch.optim.LBFGS(
-        leaves,
-        max_iter=max_iterations,
-        max_eval=max_iterations,
-        history_size=20,
-        tolerance_grad=tolerance,
-        tolerance_change=0.0,
-        line_search_fn="strong_wolfe",
+    iterations = method(leaves, loss, tolerance, max_iterations)
+    polishing, stationarity = minimise.polish(leaves, loss, tolerance, max_iterations - iterations)
+    return Solution(
+        {name: p.detach() for name, p in theta.items()},
+        stationarity <= tolerance,
+        stationarity,
+        iterations + polishing,
     )
-    optimiser.step(closure)  # pyright: ignore[reportArgumentType]
-    stationarity = largest_gradient()
-    # The search compares values, and those stop resolving progress once the gradient is about the
-    # root of the machine precision. Newton steps need no values; kept while they help.
-    while stationarity > tolerance and evaluations < max_iterations:
-        before = [leaf.detach().clone() for leaf in leaves]
-        evaluations += _newton_step(leaves, loss)
-        reached = largest_gradient()
-        if not reached < stationarity:
-            with torch.no_grad():
-                for leaf, value in zip(leaves, before, strict=True):
-                    leaf.copy_(value)
-            break
-        stationarity = reached
-    return evaluations, stationarity
-
-
-def _newton_step(leaves: Sequence[Tensor], loss: Callable[[], Tensor]) -> int:
-    """Add `-H⁻¹g`, by conjugate gradients on Hessian-vector products; return their number."""
-    slopes = torch.autograd.grad(loss(), leaves, create_graph=True, materialize_grads=True)
-    g = torch.cat([slope.reshape(-1) for slope in slopes])
-    step, residual = torch.zeros_like(g), -g.detach()
-    direction, size = residual, residual @ residual
-    enough, products = 1e-16 * size, 0
-    while size > enough and products < 2 * len(g):
-        curved = torch.cat(
-            [
-                product.reshape(-1)
-                for product in torch.autograd.grad(
-                    g @ direction, leaves, retain_graph=True, materialize_grads=True
-                )
-            ]
-        )
-        products += 1
-        curvature = direction @ curved
-        if curvature <= 0:  # not near a minimum: keep what was gained before
-            break
-        step = step + size / curvature * direction
-        residual = residual - size / curvature * curved
-        previous, size = size, residual @ residual
-        direction = residual + size / previous * direction
-    with torch.no_grad():
-        for leaf, change in zip(leaves, step.split([leaf.numel() for leaf in leaves]), strict=True):
-            leaf.add_(change.view_as(leaf))
-    return products

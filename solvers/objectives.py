@@ -12,7 +12,7 @@ from solvers.data import Dataset
 from solvers.errors import check_positive, check_same_n
 from solvers.estimators import Analytic, Estimator, NoiseSource
 from solvers.gaussian import Gaussian
-from solvers.rewards import MahalanobisReward
+from solvers.rewards import Reward
 
 
 @runtime_checkable
@@ -56,12 +56,12 @@ class PolicyGradient:
     """`-J = -E_x [E_y E_ŷ r(ŷ, y) + λ H(p(. | x))]`, the inner problem of the paper.
 
     Attributes:
-        reward: `r`, with batch dimensions that lead those of the ensemble.
+        reward: `r`, Mahalanobis or bounded, with batch dimensions that lead those of the ensemble.
         lam: entropy weight `λ > 0`, shape `(*b,)`.
         estimator: of the gradient of the expected reward; the entropy's is exact.
     """
 
-    reward: MahalanobisReward
+    reward: Reward
     lam: Float[Tensor, "*b"]
     estimator: Estimator = Analytic()
 
@@ -73,6 +73,5 @@ class PolicyGradient:
     ) -> Float[Tensor, "*b"]:
         """Return the losses: of the sampled estimators, only the gradient has a meaning."""
         check_same_n("the policy", law.n, "the data", data.n)
-        check_same_n("the reward", self.reward.n, "the data", data.n)
         surrogate = self.estimator(law, data, self.reward, noise).mean(-1)
         return -(surrogate + self.lam * law.entropy().mean(-1))

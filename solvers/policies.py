@@ -24,6 +24,7 @@ Structure = Literal["isotropic", "diagonal", "full"]
 Params = Mapping[str, Tensor]
 
 ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}
+POSITIVE = {"exp": torch.exp, "softplus": torch.nn.functional.softplus}
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class MLP:
 
 @dataclass(frozen=True)
 class GaussianPolicy:
-    """`p_θ(. | x) = N(m(x), P(x))`, `P = S Sᵀ` of the given structure, `S_ii = exp(.) > 0`.
+    """`p_θ(. | x) = N(m(x), P(x))`, `P = S Sᵀ` of the given structure, `S_ii > 0`.
 
     Attributes:
         inputs: input dimension `d`.
@@ -81,6 +82,7 @@ class GaussianPolicy:
         mean: network of the mean.
         scale: network of the scale; "shared" adds the scale's outputs to the mean's network,
             "constant" makes it one free parameter for all inputs.
+        positive: the map that makes `S_ii` positive.
     """
 
     inputs: int
@@ -88,6 +90,7 @@ class GaussianPolicy:
     structure: Structure = "full"
     mean: MLP = MLP()
     scale: MLP | Literal["shared", "constant"] = "constant"
+    positive: Literal["exp", "softplus"] = "exp"
 
     def __post_init__(self) -> None:
         if self.inputs < 1 or self.n < 1:
@@ -96,6 +99,8 @@ class GaussianPolicy:
             raise InputError(
                 f"structure is {self.structure!r}: pass 'isotropic', 'diagonal' or 'full'"
             )
+        if self.positive not in POSITIVE:
+            raise InputError(f"positive is {self.positive!r}: pass 'exp' or 'softplus'")
 
     @property
     def scale_outputs(self) -> int:
@@ -118,7 +123,8 @@ class GaussianPolicy:
             dtype: of the parameters; the draws are the same for every dtype.
 
         Returns:
-            Tensors of shape `(*b, ...)` that require gradients. A constant scale starts at 1.
+            Tensors of shape `(*b, ...)` that require gradients. A constant scale starts with all
+            parameters 0 (`S = I` for "exp", `S = log 2 I` for "softplus").
         """
         if len(generators) != math.prod(batch):
             raise ShapeError(
@@ -162,11 +168,12 @@ class GaussianPolicy:
         return Gaussian(output, self._scale(raw))
 
     def _scale(self, raw: Float[Tensor, "*b k"]) -> Float[Tensor, "..."]:
+        positive = POSITIVE[self.positive]
         if self.structure == "isotropic":
-            return raw.exp().expand(*raw.shape[:-1], self.n)
+            return positive(raw).expand(*raw.shape[:-1], self.n)
         if self.structure == "diagonal":
-            return raw.exp()
+            return positive(raw)
         rows, columns = torch.tril_indices(self.n, self.n).unbind()
         lower = raw.new_zeros(*raw.shape[:-1], self.n, self.n)
         lower[..., rows, columns] = raw
-        return lower.tril(-1) + torch.diag_embed(lower.diagonal(dim1=-2, dim2=-1).exp())
+        return lower.tril(-1) + torch.diag_embed(positive(lower.diagonal(dim1=-2, dim2=-1)))

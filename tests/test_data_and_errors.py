@@ -109,7 +109,7 @@ def test_reward_of_another_outcome_dimension() -> None:
     data = Dataset.of(torch.zeros(4, 2), torch.zeros(4, 1, 3))
     law = Gaussian(torch.zeros(4, 3), torch.ones(4, 3))
     objective = PolicyGradient(MahalanobisReward.scalar(torch.tensor(1.0), 2), torch.tensor(0.1))
-    with pytest.raises(ShapeError, match="the reward has n = 2, the data n = 3: build both"):
+    with pytest.raises(ShapeError, match="the outcome has n = 3, the reward n = 2: build both"):
         objective(law, data)
     assert NLL()(law, data).shape == ()
 

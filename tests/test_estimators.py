@@ -7,14 +7,22 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from solvers import streams
+from solvers.bounded_reward import BoundedReward
 from solvers.data import Dataset
 from solvers.errors import InputError
-from solvers.estimators import Analytic, Estimator, ScoreFunction, advantage
+from solvers.estimators import (
+    BASELINES,
+    Analytic,
+    Estimator,
+    Pathwise,
+    ScoreFunction,
+    advantage,
+)
 from solvers.gaussian import Gaussian
 from solvers.policies import GaussianPolicy, Structure
 from solvers.rewards import MahalanobisReward
 
-BASELINES = ["none", "minimum", "mean", "leave-one-out"]
+ESTIMATORS = [Analytic(), Pathwise(5), *(ScoreFunction(5, b) for b in BASELINES)]
 
 
 def normal(seed: int, *shape: int) -> Tensor:
@@ -78,7 +86,7 @@ def problem(batch: tuple[int, ...], full: bool, shared: bool = False):
 @pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("estimator", [Analytic(), *(ScoreFunction(5, b) for b in BASELINES)])  # pyright: ignore[reportArgumentType]
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_surrogate_is_per_input(
     batch: tuple[int, ...], full: bool, shared: bool, estimator: Estimator
 ) -> None:
@@ -103,7 +111,47 @@ def test_a_sampled_estimator_needs_noise() -> None:
     law, data, reward, _ = problem((), False)
     with pytest.raises(InputError, match="samples: pass a noise source"):
         ScoreFunction()(law, data, reward, None)
+    with pytest.raises(InputError, match="samples: pass a noise source"):
+        Pathwise()(law, data, reward, None)
     assert Analytic()(law, data, reward).shape == (4,)
+
+
+def test_what_an_estimator_refuses() -> None:
+    law, data, _, noise = problem((), False)
+    with pytest.raises(InputError, match="M is 0: pass at least one generation"):
+        Pathwise(0)
+    bounded = BoundedReward(torch.tensor(1.0, dtype=torch.float64))
+    with pytest.raises(InputError, match="known for MahalanobisReward, not BoundedReward"):
+        ScoreFunction(2, "optimal")(law, data, bounded, noise)
+
+
+@pytest.mark.parametrize("batch", [(), (3,)])
+@pytest.mark.parametrize("baseline", ["optimal", "optimal-per-outcome"])
+def test_optimal_baselines_of_a_diagonal_policy(baseline, batch: tuple[int, ...]) -> None:
+    """They are those of the same law with a diagonal Cholesky factor, which the gate checks."""
+    laws = [problem(batch, full) for full in (False, True)]
+    slopes = [
+        torch.autograd.grad(
+            ScoreFunction(3, baseline)(law, data, reward, noise).sum(), [law.mean, law.scale]
+        )
+        for law, data, reward, noise in laws
+    ]
+    torch.testing.assert_close(slopes[0][0], slopes[1][0])
+    torch.testing.assert_close(slopes[0][1], slopes[1][1].diagonal(dim1=-2, dim2=-1))
+
+
+def test_members_do_not_mix_in_the_optimal_baseline() -> None:
+    law, data, reward, noise = problem((3,), True)
+    both = ScoreFunction(3, "optimal")(law, data, reward, noise)
+    _, _, _, again = problem((3,), True)
+    one = Gaussian(law.mean[1], law.scale[1])
+    alone = ScoreFunction(3, "optimal")(
+        one,
+        Dataset.of(data.x[1], data.y[1]),
+        MahalanobisReward(reward.cholesky[1]),
+        streams.MemberNoise([again.generators[1]]),
+    )
+    torch.testing.assert_close(alone, both[1])
 
 
 @pytest.mark.parametrize("structure", ["isotropic", "diagonal", "full"])

@@ -1,5 +1,7 @@
 """Inner solvers: the closed form, and training to convergence, meet."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from paper_checks.conformance.strategies import Problem, one_in, problems
 from paper_checks.conformance.tolerances import agree
 from solvers import inner
 from solvers.data import Dataset
+from solvers.errors import ShapeError
 from solvers.objectives import NLL, PolicyGradient
 from solvers.policies import MLP, GaussianPolicy, Structure
 from solvers.rewards import MahalanobisReward
@@ -18,6 +21,7 @@ from solvers.rewards import MahalanobisReward
 F64 = torch.float64
 STRUCTURES = ["isotropic", "diagonal", "full"]
 CONVERGED = 1e-6
+solvers = pytest.mark.parametrize("solve", [inner.gradient, inner.second_order])
 
 
 def start(policy: GaussianPolicy) -> dict[str, Tensor]:
@@ -31,17 +35,18 @@ def outcomes(problem: Problem, rows: int, samples: int) -> Tensor:
 
 
 @pytest.mark.gate
+@solvers
 @pytest.mark.parametrize("structure", STRUCTURES)
 @one_in(2)
 @given(problem=problems(4))
 def test_training_to_convergence_meets_the_closed_form(
-    structure: Structure, problem: Problem
+    solve: Any, structure: Structure, problem: Problem
 ) -> None:
     t, y = problem.tensors(), outcomes(problem, 1, 7)
     reward = MahalanobisReward.full(t["U"])
     policy = GaussianPolicy(1, problem.n, structure)
     data = Dataset.of(torch.zeros(1, 1, dtype=F64), y)
-    trained = inner.gradient(policy, start(policy), PolicyGradient(reward, t["lam"]), data)
+    trained = solve(policy, start(policy), PolicyGradient(reward, t["lam"]), data)
     law = policy(trained.value, data.x)
     exact = inner.closed_form(reward, t["lam"], y.mean(1)[0], structure)
     assert trained.converged, f"stationarity {trained.stationarity:.3e}: {problem}"
@@ -61,19 +66,18 @@ def test_training_to_convergence_meets_the_closed_form(
 
 
 @pytest.mark.gate
+@solvers
 @pytest.mark.parametrize("structure", STRUCTURES)
 @one_in(5)
 @given(problem=problems(3), inputs=st.integers(1, 4))
-def test_linear_regression(structure: Structure, problem: Problem, inputs: int) -> None:
+def test_linear_regression(solve: Any, structure: Structure, problem: Problem, inputs: int) -> None:
     """With a linear mean and constant covariance, the mean is least squares, whatever `U`."""
     t, N, S = problem.tensors(), 9, 3
     x = torch.as_tensor(np.random.default_rng(1).standard_normal((N, inputs)))
     y = outcomes(problem, N, S) + (x.sum(-1)[:, None, None])
     reward = MahalanobisReward.full(t["U"])
     policy = GaussianPolicy(inputs, problem.n, structure)
-    trained = inner.gradient(
-        policy, start(policy), PolicyGradient(reward, t["lam"]), Dataset.of(x, y)
-    )
+    trained = solve(policy, start(policy), PolicyGradient(reward, t["lam"]), Dataset.of(x, y))
     assert trained.converged, f"stationarity {trained.stationarity:.3e}: {problem}"
     design = np.column_stack([x.repeat_interleave(S, 0), np.ones(N * S)])
     want = np.linalg.lstsq(design, y.flatten(0, 1).numpy())[0]
@@ -86,11 +90,12 @@ def test_linear_regression(structure: Structure, problem: Problem, inputs: int) 
     agree(name, P, exact, rtol=CONVERGED, scale=1.0, inputs=problem)
 
 
-def test_maximum_likelihood_by_gradient() -> None:
+@solvers
+def test_maximum_likelihood(solve: Any) -> None:
     x = torch.randn(30, 2, dtype=F64, generator=torch.Generator().manual_seed(0))
     y = torch.randn(30, 1, 2, dtype=F64, generator=torch.Generator().manual_seed(1))
     policy = GaussianPolicy(2, 2, "full")
-    trained = inner.gradient(policy, start(policy), NLL(), Dataset.of(x, y))
+    trained = solve(policy, start(policy), NLL(), Dataset.of(x, y))
     design = np.column_stack([x, np.ones(30)])
     residual = y[:, 0].numpy() - design @ np.linalg.lstsq(design, y[:, 0].numpy())[0]
     P = policy(trained.value, x).covariance()[0]
@@ -118,31 +123,67 @@ def small_problem() -> tuple[GaussianPolicy, PolicyGradient, Dataset]:
     return GaussianPolicy(1, 2), objective, data
 
 
-def test_without_convergence_there_is_no_claim() -> None:
+@solvers
+def test_without_convergence_there_is_no_claim(solve: Any) -> None:
     policy, objective, data = small_problem()
     params = start(policy)
     before = {name: p.detach().clone() for name, p in params.items()}
-    solution = inner.gradient(policy, params, objective, data, tolerance=1e-300)
+    solution = solve(policy, params, objective, data, tolerance=1e-300)
     assert not solution.converged
     assert solution.stationarity > 1e-300
     assert all(torch.equal(params[name], before[name]) for name in params)
 
 
-def test_stationarity_is_the_gradient_at_the_solution() -> None:
+@solvers
+def test_stationarity_is_the_gradient_at_the_solution(solve: Any) -> None:
     policy, objective, data = small_problem()
-    solution = inner.gradient(policy, start(policy), objective, data, max_iterations=5)
+    solution = solve(policy, start(policy), objective, data, max_iterations=5)
     theta = {name: p.requires_grad_() for name, p in solution.value.items()}
     slopes = torch.autograd.grad(objective(policy(theta, data.x), data), list(theta.values()))
     assert solution.stationarity == max(float(slope.abs().max()) for slope in slopes)
 
 
-def test_mlp_mean_converges_too() -> None:
+@solvers
+def test_mlp_mean_converges_too(solve: Any) -> None:
     policy = GaussianPolicy(1, 1, "diagonal", MLP((3,), "tanh"))
     x = torch.linspace(-1, 1, 5, dtype=F64)[:, None]
     y = x.square().unsqueeze(1)
     one = torch.tensor(1.0, dtype=F64)
     objective = PolicyGradient(MahalanobisReward.scalar(one, 1), one)
-    solution = inner.gradient(policy, start(policy), objective, Dataset.of(x, y), tolerance=1e-5)
+    solution = solve(policy, start(policy), objective, Dataset.of(x, y), tolerance=1e-5)
     assert solution.converged
     variance = policy(solution.value, x).covariance()
     torch.testing.assert_close(variance, torch.full_like(variance, 0.5), rtol=1e-4, atol=0)
+
+
+@solvers
+def test_one_member_at_a_time(solve: Any) -> None:
+    policy, objective, data = small_problem()
+    batch = Dataset.of(data.x.expand(2, 3, 1), data.y.expand(2, 3, 2, 2))
+    with pytest.raises(ShapeError, match=r"x has shape \(2, 3, 1\): solve one member at a time"):
+        solve(policy, start(policy), objective, batch)
+    several = PolicyGradient(objective.reward, torch.ones(2, dtype=F64))
+    with pytest.raises(ShapeError, match=r"returned shape \(2,\), not one number"):
+        solve(policy, start(policy), several, data)
+
+
+def test_second_order_follows_negative_curvature() -> None:
+    """A tanh network with all weights 0 is a saddle point: start beside it."""
+    policy = GaussianPolicy(1, 1, "diagonal", MLP((2,), "tanh"))
+    x = torch.linspace(-1, 1, 9, dtype=F64)[:, None]
+    data = Dataset.of(x, torch.tanh(2 * x).unsqueeze(1))
+    one = torch.tensor(1.0, dtype=F64)
+    objective = PolicyGradient(MahalanobisReward.scalar(one, 1), one)
+    near = {name: 1e-4 * p.detach() for name, p in start(policy).items()}
+    before = float(objective(policy(near, x), data))
+    solution = inner.second_order(policy, near, objective, data, tolerance=1e-6)
+    assert solution.converged
+    assert float(objective(policy(solution.value, x), data)) < before - 0.1
+
+
+def test_the_budget_is_kept() -> None:
+    policy, objective, data = small_problem()
+    for solve in (inner.gradient, inner.second_order):
+        solution = solve(policy, start(policy), objective, data, max_iterations=1)
+        assert not solution.converged
+        assert solution.iterations <= 20
