@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 
 from paper_checks.conformance.strategies import (
     CONDITION,
+    GROUPS,
+    Group,
     Problem,
     Sizes,
+    groups,
     make_problem,
     problems,
     sizes,
@@ -95,3 +98,16 @@ def test_sizes_are_distinct(drawn: Sizes) -> None:
 def test_outcome_dimension_one_occurs() -> None:
     assert find(sizes(), lambda s: s.n == 1).n == 1
     assert find(sizes(), lambda s: s.n == 5).n == 5
+
+
+@given(group=groups())
+def test_groups_are_small_enough_for_quadrature(group: Group) -> None:
+    assert group.M >= 2
+    assert group.n * group.M <= 6
+    assert repr(group.problem) == repr(make_problem(group.n, group.seed))
+
+
+def test_groups_of_every_size_occur() -> None:
+    for n, M in GROUPS:
+        found = find(groups(), lambda g, size=(n, M): (g.n, g.M) == size)
+        assert (found.problem.n, found.M) == (n, M)

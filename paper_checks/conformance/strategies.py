@@ -6,6 +6,7 @@ number is bounded and no draw has to be thrown away. Everything is float64 NumPy
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+GROUPS = ((1, 2), (1, 3), (2, 2), (3, 2), (2, 3))  # (n, M) whose noise has at most 6 coordinates
 CONDITION = 1e3  # bound on the condition number of every SPD matrix drawn here
 
 
@@ -83,9 +85,43 @@ def make_problem(n: int, seed: int) -> Problem:
     )
 
 
+def seeds() -> st.SearchStrategy[int]:
+    """Seeds of problems."""
+    return st.integers(0, 2**32 - 1)
+
+
 def problems(max_n: int = 5) -> st.SearchStrategy[Problem]:
     """Problems of dimension 1 to `max_n`."""
-    return st.builds(make_problem, st.integers(1, max_n), st.integers(0, 2**32 - 1))
+    return st.builds(make_problem, st.integers(1, max_n), seeds())
+
+
+@dataclass(frozen=True)
+class Group:
+    """A problem by its seed, and how many generations an estimator gets for one data point.
+
+    Attributes:
+        n: outcome dimension.
+        M: number of generations.
+        seed: of the problem; its `μ` is the data point.
+    """
+
+    n: int
+    M: int
+    seed: int
+
+    @property
+    def problem(self) -> Problem:
+        """The problem."""
+        return make_problem(self.n, self.seed)
+
+
+def groups(sizes: Sequence[tuple[int, int]] = GROUPS) -> st.SearchStrategy[Group]:
+    """Groups with `(n, M)` among `sizes`; the default ones are small enough for quadrature."""
+
+    def build(size: tuple[int, int], seed: int) -> Group:
+        return Group(*size, seed)
+
+    return st.builds(build, st.sampled_from(sizes), seeds())
 
 
 @dataclass(frozen=True)

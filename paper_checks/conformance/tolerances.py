@@ -1,6 +1,7 @@
 """How far two numbers that should agree may differ, by the kind of computation: the only table.
 
-Symbolic residuals have no entry: they are 0.
+Symbolic residuals have no entry: they are 0. The comparisons raise `AssertionError` themselves, so
+that `python -O` does not strip them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,12 @@ from numpy.typing import ArrayLike
 
 CLOSED_FORM = 1e-10
 """Relative, times the condition number of the matrices involved."""
+
+SEARCH = 1e2
+"""Numerical maxima: times `closed_form`; the search stops at a rounded gradient."""
+
+FINITE_DIFFERENCE = 1e-5
+"""Relative to the terms that cancel: curvature and rounding of a central difference."""
 
 Z_MAX = 5.0
 """Monte Carlo means lie within this many of their estimated standard errors."""
@@ -34,27 +41,32 @@ def agree(
         scale: size of the terms that cancel in `want`, where they do.
     """
     computed, expected = np.asarray(got, float), np.asarray(want, float)
-    assert computed.shape == expected.shape, (
-        f"{identity}: shapes {computed.shape} and {expected.shape} differ\n  inputs: {inputs}"
-    )
+    if computed.shape != expected.shape:
+        raise AssertionError(
+            f"{identity}: shapes {computed.shape} and {expected.shape} differ\n  inputs: {inputs}"
+        )
     bound = rtol * max(float(np.abs(expected).max()), scale)
     error = float(np.abs(computed - expected).max())
-    assert error <= bound < np.inf, (
-        f"{identity} fails\n  got      {computed.tolist()}\n  expected {expected.tolist()}\n"
-        f"  error    {error:.3e} > tolerance {bound:.3e}\n  inputs   {inputs}"
-    )
+    if not error <= bound < np.inf:
+        raise AssertionError(
+            f"{identity} fails\n  got      {computed.tolist()}\n  expected {expected.tolist()}\n"
+            f"  error    {error:.3e} > tolerance {bound:.3e}\n  inputs   {inputs}"
+        )
 
 
 def agree_on_average(identity: str, samples: ArrayLike, want: ArrayLike, *, inputs: object) -> None:
     """Assert that the mean of `samples` (first axis) is `want`, by a z-test on every entry."""
     draws, expected = np.asarray(samples, float), np.asarray(want, float)
-    assert draws.shape[1:] == expected.shape, (
-        f"{identity}: shapes {draws.shape[1:]} and {expected.shape} differ\n  inputs: {inputs}"
-    )
+    if draws.shape[1:] != expected.shape:
+        raise AssertionError(
+            f"{identity}: shapes {draws.shape[1:]} and {expected.shape} differ\n  inputs: {inputs}"
+        )
     error = np.abs(draws.mean(0) - expected)
     bound = Z_MAX * draws.std(0, ddof=1) / np.sqrt(len(draws))
-    assert np.all(error <= bound), (
-        f"{identity} fails\n  mean     {draws.mean(0).tolist()} of {len(draws)}\n"
-        f"  expected {expected.tolist()}\n  error    {error.tolist()} > tolerance {bound.tolist()}"
-        f" ({Z_MAX} standard errors)\n  inputs   {inputs}"
-    )
+    if not np.all(error <= bound):
+        raise AssertionError(
+            f"{identity} fails\n  mean     {draws.mean(0).tolist()} of {len(draws)}\n"
+            f"  expected {expected.tolist()}\n"
+            f"  error    {error.tolist()} > tolerance {bound.tolist()}"
+            f" ({Z_MAX} standard errors)\n  inputs   {inputs}"
+        )

@@ -10,19 +10,19 @@ import torch
 from torch import Tensor
 
 from analysis import misspecification, outer
-from paper_checks.conformance import witnesses
+from paper_checks.conformance import derived, identities
+from paper_checks.conformance.derived import EXPLICIT, square
 from paper_checks.conformance.strategies import Problem
 from paper_checks.conformance.tolerances import agree, closed_form
 from solvers import inner, rewards
 from solvers.policies import Structure
 from solvers.rewards import MahalanobisReward
-from tests.identities.common import EXPLICIT, derived, square
 
 
 def outer_objective(problem: Problem, structure: Structure) -> None:
     """`F(U) = E_y log N(y; m*, P*)`: the NLL of the solver's inner solution."""
     got = -outer_loss(problem.tensors(), structure)
-    want = derived(outer.objective, structure, problem, "U", "Sigma")
+    want = derived.derived(outer.objective, structure, problem, "U", "Sigma")
     rtol = closed_form(problem.U)
     agree(f"F(U), {structure}", got, want, rtol=rtol, scale=1.0, inputs=problem)
 
@@ -34,52 +34,46 @@ def outer_loss(t: dict[str, Tensor], structure: Structure) -> Tensor:
     return law.cross_entropy(t["mu"], t["Sigma"])
 
 
+def slope(
+    U: np.ndarray, Sigma: np.ndarray, lam: float, structure: Structure = "full"
+) -> np.ndarray:
+    """Return `∇_U F` by autograd through the solver's inner solution, as a plain function."""
+    variable = torch.tensor(U, requires_grad=True)
+    t = {
+        "U": variable,
+        "Sigma": torch.as_tensor(Sigma),
+        "lam": torch.tensor(lam, dtype=torch.float64),
+        "mu": torch.zeros(len(U), dtype=torch.float64),
+    }
+    (raw,) = torch.autograd.grad(-outer_loss(t, structure), variable)
+    return ((raw + raw.T) / 2).numpy()
+
+
 def hypergradient(problem: Problem, structure: Structure) -> None:
     """`∇_U F`: autograd through the solver's inner solution, direct and implicit derivation."""
-    t = problem.tensors()
-    U = t["U"].requires_grad_()
-    (slope,) = torch.autograd.grad(-outer_loss({**t, "U": U}, structure), U)
-    got = (slope + slope.T) / 2
-    names = ("U", "Sigma")
-    direct = square(derived(outer.hypergradient, structure, problem, *names), problem.n)
-    rtol, scale = closed_form(problem.U), float(np.linalg.norm(problem.Sigma) / problem.lam)
-    agree(f"∇_U F, {structure}", got, direct, rtol=rtol, scale=scale, inputs=problem)
+    identities.SLOPE_IS_DERIVED(slope, problem, structure)
     if problem.n <= EXPLICIT:
-        implicit = derived(outer.implicit_hypergradient, structure, problem, *names)
-        name = f"∇_U F by the implicit function theorem, {structure}"
-        want = square(implicit, problem.n)
-        agree(name, got, want, rtol=rtol, scale=scale, inputs=problem)
+        identities.SLOPE_IS_IMPLICIT(slope, problem, structure)
 
 
 def hypergradient_by_search(problem: Problem, structure: Structure) -> None:
     """`∇_U F` is the slope of the likelihood of numerically found inner solutions."""
-    t = problem.tensors()
-
-    def F(U: np.ndarray) -> float:
-        m, L = witnesses.solve_inner(torch.as_tensor(U), t["mu"], t["Sigma"], t["lam"], structure)
-        return float(witnesses.log_likelihood(m, L, t["mu"], t["Sigma"]))
-
-    step = 1e-4 * float(np.linalg.eigvalsh(problem.U)[0])
-    got = witnesses.central_difference(F, problem.U, step)
-    want = square(derived(outer.hypergradient, structure, problem, "U", "Sigma"), problem.n)
-    # curvature error of the difference: (step/smallest eigenvalue)² of the terms that cancel
-    scale = float(np.linalg.norm(np.linalg.inv(problem.U)) + np.linalg.norm(problem.Sigma))
-    name = f"∇_U F by finite differences of the definition, {structure}"
-    agree(name, got, want, rtol=1e-5, scale=scale / min(problem.lam, 1), inputs=problem)
+    identities.SLOPE_IS_MEASURED(slope, problem, structure)
+    # with this, the derivation is held against the differences, too
+    identities.SLOPE_IS_DERIVED(slope, problem, structure)
 
 
 def optimal_reward(problem: Problem, structure: Structure) -> None:
     """`U*`: the solver's formula, the derivation, and a vanishing hypergradient."""
     t = problem.tensors()
     U = rewards.optimal_reward(t["Sigma"], t["lam"], structure).U
-    want = square(derived(outer.optimal_reward, structure, problem, "Sigma"), problem.n)
+    want = derived.optimal_reward(problem, structure)
     rtol = closed_form(problem.Sigma)
     agree(f"U*, {structure}", U, want, rtol=rtol, inputs=problem)
     at_optimum = replace(problem, U=U.numpy())
-    slope = square(derived(outer.hypergradient, structure, at_optimum, "U", "Sigma"), problem.n)
-    scale = float(np.linalg.norm(problem.Sigma) / problem.lam)
-    zero = np.zeros_like(slope)
-    agree(f"∇F(U*) = 0, {structure}", slope, zero, rtol=rtol, scale=scale, inputs=problem)
+    gradient = derived.hypergradient(at_optimum, structure)
+    name = f"∇F(U*) = 0, {structure}"
+    identities.vanishes(name, lambda *_: gradient, at_optimum, structure)
 
 
 def bilevel_is_maximum_likelihood(problem: Problem) -> None:
@@ -101,8 +95,7 @@ def ray(problem: Problem) -> None:
     c = rewards.optimal_scale(t["M"], t["Sigma"], t["lam"])
     rtol = closed_form(problem.M, problem.Sigma)
     at_best = replace(problem, U=(c * t["M"]).numpy())
-    slope = derived(outer.hypergradient, "full", at_best, "U", "Sigma")
-    along = float(np.sum(square(slope, problem.n) * problem.M))
+    along = float(np.sum(derived.hypergradient(at_best, "full") * problem.M))
     scale = float(np.sum(problem.M * problem.Sigma)) / problem.lam
     agree("Tr(M ∇F(c*M)) = 0", along, 0.0, rtol=rtol, scale=scale, inputs=problem)
     optimum = rewards.optimal_reward(t["Sigma"], t["lam"]).U

@@ -10,9 +10,8 @@ from scipy import integrate
 from scipy.stats import chi2
 from torch import Tensor
 
-from analysis import gaussian
-from analysis.derivation import Derivation
-from paper_checks.conformance import witnesses
+from paper_checks.conformance import derived, identities, witnesses
+from paper_checks.conformance.derived import PolicyGradient
 from paper_checks.conformance.strategies import Problem, Sizes
 from paper_checks.conformance.tolerances import agree, agree_on_average, closed_form
 from solvers import objectives
@@ -20,30 +19,13 @@ from solvers.data import Dataset
 from solvers.estimators import Analytic, Baseline, ScoreFunction
 from solvers.gaussian import Gaussian
 from solvers.rewards import MahalanobisReward
-from tests.identities.common import EXPLICIT, data_with_moments, square
+from tests.identities.common import data_with_moments
 
 
-def derived_policy_gradient(problem: Problem, reward_weight: float = 1.0) -> tuple[Any, Any]:
-    """Return the derived gradient of `J` in `(m, S)`, the reward's part times `reward_weight`.
-
-    The derivations give `∂J/∂m` and the symmetric `∂J/∂P`; in the Cholesky factor `S`, `P = SSᵀ`,
-    the gradient is the lower triangle of `2 (∂J/∂P) S`.
-    """
-    n = problem.n if problem.n <= EXPLICIT else None
-    S = np.linalg.cholesky(problem.P)
-    values = problem.pick("m", "P", "mu", "U", "lam")
-    mean = gaussian.mean_gradient(n)
-    covariance = gaussian.covariance_gradient(n)
-
-    def at(build: Derivation, lam: float) -> np.ndarray:
-        chosen = {k: v for k, v in {**values, "lam": lam}.items() if k in build.arguments}
-        return np.asarray(build.at(side="derived", **chosen))
-
-    in_mean = at(mean, problem.lam).reshape(problem.n)
-    # J is affine in λ: two evaluations separate the entropy from the reward
-    once, twice = (square(at(covariance, k * problem.lam), problem.n) for k in (1, 2))
-    in_covariance = reward_weight * (2 * once - twice) + (twice - once)
-    return reward_weight * in_mean, np.tril(2 * in_covariance @ S)
+def derived_policy_gradient(problem: Problem, reward_weight: float = 1.0) -> PolicyGradient:
+    """Return the derived gradient of `J` in `(m, L)`, the reward's part times `reward_weight`."""
+    reward, entropy = derived.policy_gradient(problem)
+    return reward_weight * reward + entropy
 
 
 def solver_gradient(problem: Problem, estimator: Any, data: Dataset, noise: Any) -> Any:
@@ -63,7 +45,7 @@ def analytic_gradient(problem: Problem) -> None:
     got = solver_gradient(problem, Analytic(), data_with_moments(problem), None)
     want = derived_policy_gradient(problem)
     scale = float(np.abs(problem.U).max() * (1 + np.abs(problem.m - problem.mu).max()))
-    for name, g, w in zip(("m", "S"), got, want, strict=True):
+    for name, g, w in zip(("m", "S"), got, (want.m, want.L), strict=True):
         rtol = closed_form(problem.P)
         agree(f"∂J/∂{name}, analytic", g, w, rtol=rtol, scale=scale, inputs=problem)
 
@@ -81,22 +63,18 @@ def expected_score_gradient(problem: Problem, M: int, baseline: Baseline) -> Non
     exact. The group mean scales the reward's part by `(M-1)/M`; no baseline and leave-one-out
     leave it unbiased.
     """
-    n = problem.n
-    nodes, weights = witnesses.gauss_hermite_grid(M * n)
-    noise = witnesses.FixedNoise(nodes.reshape(-1, n, M, 1, 1))
-    got = solver_gradient(problem, ScoreFunction(M, baseline), one_outcome(problem), noise)
+
+    def estimates(epsilon: np.ndarray) -> Any:
+        """All nodes at once: `(K, M, n)` is `(K, n, M, 1, 1)` to the solver."""
+        noise = torch.as_tensor(epsilon).mT[..., None, None]
+        source = witnesses.FixedNoise(noise)
+        return solver_gradient(problem, ScoreFunction(M, baseline), one_outcome(problem), source)
+
+    got = identities.expectation(estimates, problem.n, M)
     want = derived_policy_gradient(problem, (M - 1) / M if baseline == "mean" else 1.0)
-    scale = float(np.linalg.norm(problem.U) * (1 + np.abs(problem.m - problem.mu).max() ** 2))
-    for name, g, w in zip(("m", "S"), got, want, strict=True):
-        expected = torch.einsum("k,k...->...", weights, g)
-        agree(
-            f"E ∂J/∂{name}, score function, baseline {baseline}, M = {M}",
-            expected,
-            w,
-            rtol=10 * closed_form(problem.P),
-            scale=scale,
-            inputs=problem,
-        )
+    for part in ("m", "L"):
+        name = f"E ∂J/∂{part}, score function, baseline {baseline}, M = {M}"
+        identities.agree_on_policy_gradient(name, part, got, want, problem, problem)
 
 
 def sampled_score_gradient(problem: Problem, M: int, baseline: Baseline, seed: int) -> None:
@@ -109,12 +87,12 @@ def sampled_score_gradient(problem: Problem, M: int, baseline: Baseline, seed: i
         problem, ScoreFunction(M, baseline), one_outcome(problem), witnesses.FixedNoise(noise)
     )
     want = derived_policy_gradient(problem, (M - 1) / M if baseline == "mean" else 1.0)
-    agree_on_average(f"E ∂J/∂m, {baseline}, M = {M}", got[0], want[0], inputs=problem)
+    agree_on_average(f"E ∂J/∂m, {baseline}, M = {M}", got[0], want.m, inputs=problem)
     rows, columns = np.tril_indices(problem.n)
     agree_on_average(
         f"E ∂J/∂S, {baseline}, M = {M}",
         got[1][:, rows, columns],
-        want[1][rows, columns],
+        want.L[rows, columns],
         inputs=problem,
     )
 

@@ -1,0 +1,113 @@
+"""The SymPy derivations evaluated at a random problem, for any n and every structure.
+
+Always the *derived* side: what was computed from objective, entropy and log-likelihood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from analysis import gaussian, outer
+from analysis.derivation import Derivation
+from analysis.symbols import Structure
+from paper_checks.conformance.strategies import Problem
+
+EXPLICIT = 3  # derivations with explicit entries exist up to this n
+
+Builder = Callable[[Any, Any], Derivation]
+
+
+def derived(build: Builder, structure: str, problem: Problem, *names: str) -> np.ndarray:
+    """Return a derived matrix or scalar of the outer or inner problem, for any n.
+
+    Beyond explicit n, the full structure has its derivation for general n. The restricted ones
+    separate into scalar problems: one per diagonal entry for a diagonal policy, and `n` copies of
+    the one with averaged diagonals for an isotropic policy.
+    """
+    n, values = problem.n, problem.pick("lam", *names)
+    if n <= EXPLICIT:
+        return np.asarray(build(structure, n).at(side="derived", **values))
+    if structure == "full":
+        return np.asarray(build("full", None).at(side="derived", **values))
+    scalar = build(structure, 1)
+    diagonals = np.stack([np.diag(getattr(problem, name)) for name in names])
+    if structure == "isotropic":
+        diagonals = np.broadcast_to(diagonals.mean(1, keepdims=True), diagonals.shape)
+    entries = [
+        scalar.at(
+            side="derived", lam=problem.lam, **dict(zip(names, map(float, column), strict=True))
+        )
+        for column in diagonals.T
+    ]
+    return np.sum(entries) if build is outer.objective else np.diag(entries)
+
+
+def square(value: Any, n: int) -> np.ndarray:
+    """Return a matrix result as `(n, n)`, also where n = 1 made it a float."""
+    return np.asarray(value, float).reshape(n, n)
+
+
+def inner_solution(problem: Problem, structure: Structure) -> np.ndarray:
+    """Return `P*`, shape `(n, n)`."""
+    return square(derived(gaussian.inner_solution, structure, problem, "U"), problem.n)
+
+
+def hypergradient(problem: Problem, structure: Structure) -> np.ndarray:
+    """Return `∇_U F`, the derivative of `F` at the inner solution, shape `(n, n)`."""
+    return square(derived(outer.hypergradient, structure, problem, "U", "Sigma"), problem.n)
+
+
+def implicit_hypergradient(problem: Problem, structure: Structure) -> np.ndarray:
+    """Return `-(∂²_{Uθ}J)(∂²_{θθ}J)⁻¹ ∂_θF`, shape `(n, n)`; explicit n only."""
+    build = outer.implicit_hypergradient
+    return square(derived(build, structure, problem, "U", "Sigma"), problem.n)
+
+
+def optimal_reward(problem: Problem, structure: Structure) -> np.ndarray:
+    """Return `U*`, shape `(n, n)`."""
+    return square(derived(outer.optimal_reward, structure, problem, "Sigma"), problem.n)
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyGradient:
+    """A gradient in the mean and in the Cholesky factor of the policy.
+
+    Attributes:
+        m: in the mean, `(n,)`.
+        L: in the factor, lower triangle `(n, n)`.
+    """
+
+    m: np.ndarray
+    L: np.ndarray
+
+    def __add__(self, other: PolicyGradient) -> PolicyGradient:
+        return PolicyGradient(self.m + other.m, self.L + other.L)
+
+    def __rmul__(self, factor: float) -> PolicyGradient:
+        return PolicyGradient(factor * self.m, factor * self.L)
+
+
+def policy_gradient(problem: Problem) -> tuple[PolicyGradient, PolicyGradient]:
+    """Return the derived gradients of `E r` and of `λH`, whose sum is that of `J`.
+
+    The derivations give `∂J/∂m` and the symmetric `∂J/∂P`; in the Cholesky factor `L`, `P = LLᵀ`,
+    the gradient is the lower triangle of `2 (∂J/∂P) L`.
+    """
+    n = problem.n if problem.n <= EXPLICIT else None
+    L = np.linalg.cholesky(problem.P)
+    values = problem.pick("m", "P", "mu", "U", "lam")
+
+    def at(build: Derivation, lam: float) -> np.ndarray:
+        chosen = {k: v for k, v in {**values, "lam": lam}.items() if k in build.arguments}
+        return np.asarray(build.at(side="derived", **chosen))
+
+    in_mean = at(gaussian.mean_gradient(n), problem.lam).reshape(problem.n)
+    # J is affine in λ: two evaluations separate the entropy from the reward
+    in_covariance = gaussian.covariance_gradient(n)
+    once, twice = (square(at(in_covariance, k * problem.lam), problem.n) for k in (1, 2))
+    reward = PolicyGradient(in_mean, np.tril(2 * (2 * once - twice) @ L))
+    return reward, PolicyGradient(0 * in_mean, np.tril(2 * (twice - once) @ L))
