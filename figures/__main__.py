@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from figures import catalogue, pipeline
+from figures import catalogue, pipeline, venues
+from figures.venues import Venue
 from paper_checks import gate, store
 from paper_checks.experiments import Progress
 
@@ -43,6 +44,12 @@ def figures(
         list[Format] | None, typer.Option("--format", help="Repeat for more; none: both.")
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the figures and stop.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Smaller experiments, for a first look; marked as such.")
+    ] = False,
+    venue: Annotated[Venue, typer.Option(help="Where to appear: text width, font sizes.")] = (
+        venues.DEFAULT
+    ),
     unverified: Annotated[
         bool, typer.Option("--unverified", help="Skip the gate; adds a watermark.")
     ] = False,
@@ -57,7 +64,13 @@ def figures(
         for spec in catalogue.CATALOGUE:
             typer.echo(f"{spec.name:<16}{spec.title}")
         return
-    pictures = _pictures(names, seed, data, targets, verified=not unverified)
+    specs, columns = _chosen(names, data, targets)
+    pictures = [
+        pipeline.Picture(
+            spec, seed, data, columns, verified=not unverified, quick=quick, venue=venue
+        )
+        for spec in specs
+    ]
     chosen = [entry.value for entry in dict.fromkeys(formats or Format)]
     try:
         place = store.Store.open(out)
@@ -78,10 +91,10 @@ def figures(
         _stop("interrupted; every file already written is complete", INTERRUPTED)
 
 
-def _pictures(
-    names: list[str] | None, seed: int, data: Path | None, targets: str | None, *, verified: bool
-) -> list[pipeline.Picture]:
-    """Return what to draw, after checking names and options against the catalogue."""
+def _chosen(
+    names: list[str] | None, data: Path | None, targets: str | None
+) -> tuple[Sequence[catalogue.FigureSpec], tuple[str, ...]]:
+    """Return figures and target columns, after checking them against the catalogue."""
     columns = tuple(name.strip() for name in targets.split(",") if name.strip()) if targets else ()
     if (data is None) != (not columns):
         raise typer.BadParameter(
@@ -100,7 +113,7 @@ def _pictures(
         raise typer.BadParameter(
             f"--data is for one figure alone that takes a table of your own: {able}"
         )
-    return [pipeline.Picture(spec, seed, data, columns, verified) for spec in specs]
+    return specs, columns
 
 
 def _verify(place: store.Store) -> str:

@@ -27,6 +27,8 @@ class FigureSpec:
     drawing: str
     settings: str | None = None
     """Name of the settings in the experiment module; None: its ``Settings()``."""
+    quick: str | None = None
+    """Name of smaller settings for a first look; None: the experiment is fast as it is."""
     draw: str = "draw"
     caption: str = "caption"
     summary: str = "summary"
@@ -38,11 +40,48 @@ class FigureSpec:
 
 CATALOGUE = (
     FigureSpec(
+        name="A",
+        title="Distribution evolution, unbiased, and where the published shift settles",
+        experiment="paper_checks.experiments.figure_a",
+        drawing="figures.figure_a",
+        settings="CORRECTED",
+        quick="QUICK",
+    ),
+    FigureSpec(
+        name="A-grid",
+        title="Distribution evolution for every λ, unbiased",
+        experiment="paper_checks.experiments.figure_a",
+        drawing="figures.figure_a",
+        settings="CORRECTED",
+        quick="QUICK",
+        draw="draw_grid",
+        caption="caption_grid",
+    ),
+    FigureSpec(
+        name="A-as-published",
+        title="Distribution evolution, as published",
+        experiment="paper_checks.experiments.figure_a",
+        drawing="figures.figure_a",
+        settings="AS_PUBLISHED",
+        draw="draw_as_published",
+        caption="caption_as_published",
+    ),
+    FigureSpec(
+        name="A-grid-as-published",
+        title="Distribution evolution for every λ, as published",
+        experiment="paper_checks.experiments.figure_a",
+        drawing="figures.figure_a",
+        settings="AS_PUBLISHED",
+        draw="draw_grid",
+        caption="caption_as_published",
+    ),
+    FigureSpec(
         name="B",
         title="Moment matching with a linear mean, corrected protocol",
         experiment="paper_checks.experiments.figure_b",
         drawing="figures.figure_b",
         settings="CORRECTED",
+        quick="QUICK",
     ),
     FigureSpec(
         name="B-as-published",
@@ -50,6 +89,26 @@ CATALOGUE = (
         experiment="paper_checks.experiments.figure_b",
         drawing="figures.figure_b",
         settings="AS_PUBLISHED",
+        quick="QUICK_AS_PUBLISHED",
+        draw="draw_as_published",
+        caption="caption_as_published",
+        summary="summary_as_published",
+    ),
+    FigureSpec(
+        name="C",
+        title="Full covariance, with the reward the theory asks for",
+        experiment="paper_checks.experiments.figure_c",
+        drawing="figures.figure_c",
+        settings="CORRECTED",
+        quick="QUICK",
+    ),
+    FigureSpec(
+        name="C-as-published",
+        title="Full covariance, as published",
+        experiment="paper_checks.experiments.figure_c",
+        drawing="figures.figure_c",
+        settings="AS_PUBLISHED",
+        quick="QUICK_AS_PUBLISHED",
         draw="draw_as_published",
         caption="caption_as_published",
         summary="summary_as_published",

@@ -8,11 +8,12 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures import style
+from figures import curves, style
 from paper_checks.experiments import figure_b as experiment
+from paper_checks.experiments.summaries import quartiles
 
 PANELS = {
-    "excess_nll": "Excess NLL [nats / dim.]",
+    "excess_nll": "Excess NLL [nats\xa0/\xa0dim.]",
     "mean_error": "Mean error (RMS)",
     "covariance_error": "Covariance error",
 }
@@ -27,34 +28,18 @@ EPOCHS = (10, 25, 50, 100)
 
 def draw(table: pd.DataFrame) -> Figure:
     """Draw the corrected comparison: medians and quartiles by epoch, failures by noise level."""
-    figure, axes = plt.subplots(1, 4, figsize=_wide(1.95))
+    figure, axes = plt.subplots(1, 4, figsize=style.size(15))
     for axis, (metric, title) in zip(axes, PANELS.items(), strict=False):
-        for arm, curves in experiment.quartiles(table, metric):
-            _median_and_quartiles(axis, curves, arm)
-        axis.set(title=title, xlabel="epoch", xlim=(0, 100), yscale="log")
+        for arm, spread in quartiles(table, metric):
+            curves.median_and_quartiles(axis, spread, arm)
+        axis.set(title=style.wrap(title, 1 / 4), xlabel="epoch", xlim=(0, 100), yscale="log")
     axes[0].set_ylim(3e-3, 1e5)
     axes[0].set_yticks([1e-2, 1, 1e2, 1e4])
     axes[1].set_ylim(6e-2, 1e1)
     axes[2].set_ylim(2e-2, 1e2)
     _draw_failures(axes[3], table)
-    _legend(figure, axes[1], columns=3)
+    style.legend_below(figure, axes[1], columns=3, names=LABELS)
     return figure
-
-
-def _median_and_quartiles(axis: Axes, curves: pd.DataFrame, arm: str) -> None:
-    epochs, look = curves.index.to_numpy(), style.look(arm)
-    above = 4 if arm == "MSE" else 2  # dotted: seen above the line it lies on
-    axis.plot(
-        epochs,
-        curves[0.5],
-        color=look["color"],
-        linestyle=look["linestyle"],
-        label=arm,
-        zorder=above,
-    )
-    axis.fill_between(
-        epochs, curves[0.25], curves[0.75], color=look["color"], alpha=0.15, linewidth=0
-    )
 
 
 def _draw_failures(axis: Axes, table: pd.DataFrame) -> None:
@@ -63,7 +48,9 @@ def _draw_failures(axis: Axes, table: pd.DataFrame) -> None:
     for arm in failures.columns:
         axis.plot(positions, failures[arm], label=arm, clip_on=False, **style.look(arm))
     axis.set_xticks(positions, [f"{level:g}" for level in failures.index], rotation=60)
-    axis.set(title="Failure fraction", xlabel="noise level $\\sigma$", ylim=(0, 1))
+    axis.set(
+        title=style.wrap("Failure fraction", 1 / 4), xlabel="noise level $\\sigma$", ylim=(0, 1)
+    )
 
 
 def failure_fractions(table: pd.DataFrame) -> pd.DataFrame:
@@ -109,11 +96,14 @@ def by_level(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def where_nll_leads(table: pd.DataFrame, arm: str, metric: str, epoch: int) -> list[str]:
-    """Return the noise levels at which NLL's median of a metric is below that of `arm`."""
+    """Return the noise levels at which NLL's median of a metric is below that of `arm`.
+
+    An arm of which every run at a level has diverged has no median there, and does not lead.
+    """
     leads: list[str] = []
     for level, rows in by_level(table):
-        medians = dict(experiment.quartiles(rows, metric))
-        if medians["NLL"].loc[epoch, 0.5] < medians[arm].loc[epoch, 0.5]:
+        medians = {name: float(spread.loc[epoch, 0.5]) for name, spread in quartiles(rows, metric)}
+        if medians.get("NLL", np.inf) < medians.get(arm, np.inf):
             leads.append(level)
     return leads
 
@@ -124,9 +114,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     for level, part in [*by_level(table), ("all", table)]:
         for metric in ("mean_error", "covariance_error", "excess_nll"):
-            for arm, curves in experiment.quartiles(part, metric):
+            for arm, spread in quartiles(part, metric):
                 medians = {
-                    f"epoch {e}": float(curves.loc[e, 0.5]) for e in EPOCHS if e in curves.index
+                    f"epoch {e}": float(spread.loc[e, 0.5]) for e in EPOCHS if e in spread.index
                 }
                 rows.append({"σ": level, "median of": metric, "arm": arm, **medians})
     for arm in failures.columns:
@@ -144,26 +134,28 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 def draw_as_published(table: pd.DataFrame) -> Figure:
     """Draw one repetition as published, and medians of all beside the published code's."""
-    figure, axes = plt.subplots(2, 3, figsize=_wide(3.6), sharex=True)
+    figure, axes = plt.subplots(2, 3, figsize=style.size(30), sharex=True)
     one = table[table.repetition == _shown_repetition(table)]
     limits = {"nll": (0, 27), "mean_error": (0, 6.5), "covariance_error": (0, 10)}
-    titles = {"nll": "NLL [nats / dim.]", **PANELS}
+    titles = {"nll": "NLL [nats\xa0/\xa0dim.]", **PANELS}
     for axis, (metric, limit) in zip(axes[0], limits.items(), strict=True):
         for arm, rows in one.groupby("arm", sort=False):
             if rows[metric].notna().any():
-                _mean_and_interval(axis, rows, metric, str(arm))
-        axis.set(title=titles[metric], ylim=limit)
+                whole = rows.fillna({"lam": 0.0, metric: np.inf})  # no λ for NLL; diverged runs
+                runs = whole.pivot(index=["experiment", "lam"], columns="epoch", values=metric)
+                curves.mean_and_interval(axis, runs, str(arm))
+        axis.set(title=style.wrap(titles[metric], 1 / 3), ylim=limit)
     published = experiment.agreement(table)
     for axis, (metric, title) in zip(axes[1], PANELS.items(), strict=True):
-        for arm, curves in experiment.quartiles(table, metric):
-            _median_and_quartiles(axis, curves, arm)
+        for arm, spread in quartiles(table, metric):
+            curves.median_and_quartiles(axis, spread, arm)
             _published_quartiles(axis, published, metric, arm)
-        axis.set(title=title, xlabel="epoch", xlim=(0, 102), yscale="log")
+        axis.set(title=style.wrap(title, 1 / 3), xlabel="epoch", xlim=(0, 102), yscale="log")
     axes[1, 0].set_ylim(1e-3, 1e5)
     axes[1, 1].set_ylim(6e-2, 1e1)
     axes[0, 0].set_ylabel("mean, one run")
     axes[1, 0].set_ylabel("median, all runs")
-    _legend(figure, axes[0, 1], columns=4)
+    style.legend_below(figure, axes[0, 1], columns=4, names=LABELS)
     return figure
 
 
@@ -176,19 +168,6 @@ def _failures_by_repetition(table: pd.DataFrame) -> pd.Series:
 def _shown_repetition(table: pd.DataFrame) -> int:
     """Return the first repetition with the fewest failing runs of PG(U*)."""
     return int(_failures_by_repetition(table).idxmin())
-
-
-def _mean_and_interval(axis: Axes, rows: pd.DataFrame, metric: str, arm: str) -> None:
-    """Draw the mean and its 95 % bootstrap interval over runs, as the publication does."""
-    whole = rows.fillna({"lam": 0.0, metric: np.inf})  # no λ for NLL and MSE; diverged runs
-    values = whole.pivot(index=["experiment", "lam"], columns="epoch", values=metric)
-    epochs, runs = values.columns.to_numpy(), values.to_numpy(float)
-    chosen = np.random.default_rng(0).integers(len(runs), size=(1000, len(runs)))
-    # Order statistics, because means of diverged runs are infinite and cannot be interpolated.
-    interval = np.quantile(runs[chosen].mean(1), [0.025, 0.975], axis=0, method="inverted_cdf")
-    look = style.look(arm)
-    axis.plot(epochs, runs.mean(0), color=look["color"], linestyle=look["linestyle"], label=arm)
-    axis.fill_between(epochs, *interval, color=look["color"], alpha=0.2, linewidth=0)
 
 
 def _published_quartiles(axis: Axes, published: pd.DataFrame, metric: str, arm: str) -> None:
@@ -232,13 +211,3 @@ def caption_as_published(table: pd.DataFrame) -> str:
 def summary_as_published(table: pd.DataFrame) -> pd.DataFrame:
     """Return our medians beside the published code's quartiles."""
     return experiment.agreement(table)
-
-
-def _wide(height: float) -> tuple[float, float]:
-    return style.size(wide=True)[0], height
-
-
-def _legend(figure: Figure, axis: Axes, columns: int) -> None:
-    handles, arms = axis.get_legend_handles_labels()
-    names = [LABELS.get(str(arm), str(arm)) for arm in arms]
-    figure.legend(handles, names, loc="outside lower center", ncols=columns)

@@ -19,9 +19,8 @@ CLAIM = 1e-6  # nats per row within which prediction and measurement must agree
 
 def draw(table: pd.DataFrame) -> Figure:
     """Draw measured against predicted cost, and their distance for every table."""
-    width = style.size(wide=True)[0]
     figure, (left, right) = plt.subplots(
-        1, 2, figsize=(width, 2.5), gridspec_kw={"width_ratios": [1, 1.35]}
+        1, 2, figsize=style.size(20.5), gridspec_kw={"width_ratios": [1, 1.35]}
     )
     problems = list(dict.fromkeys(_names(table)))
     for shift, (reward, (marker, color)) in zip((-0.22, 0, 0.22), LOOKS.items(), strict=True):
@@ -33,23 +32,25 @@ def draw(table: pd.DataFrame) -> Figure:
     top = 1.08 * float(max(table.predicted.max(), table.measured.max(), 1e-3))
     left.plot([0, top], [0, top], color="0.6", linewidth=0.8, zorder=0)
     left.set(
-        xlabel="predicted cost [nats / row]",
-        ylabel="measured cost [nats / row]",
+        xlabel=style.wrap("predicted cost [nats\xa0/\xa0row]", 0.27),
+        ylabel=style.wrap("measured cost [nats\xa0/\xa0row]", 0.27),
         xlim=(-0.03 * top, top),
         ylim=(-0.03 * top, top),
     )
     left.set_aspect("equal")
     right.axvline(CLAIM, color="0.4", linestyle="--", linewidth=0.8)
     right.text(CLAIM, -0.72, " $10^{-6}$", fontsize="small", color="0.4", va="center")
-    right.set(xscale="log", xlabel="|measured - predicted| [nats / row]", xlim=(3e-17, 1e-4))
-    right.set_yticks(range(len(problems)), problems)
+    distance = style.wrap("|measured\xa0-\xa0predicted| [nats\xa0/\xa0row]", 0.35)
+    right.set(xscale="log", xlabel=distance, xlim=(3e-17, 1e-4))
+    labels = [style.wrap(problem, 0.34, "ytick.labelsize") for problem in problems]
+    right.set_yticks(range(len(problems)), labels)
     right.set_ylim(len(problems) - 0.4, -1.0)
-    figure.legend(loc="outside lower center", ncols=3)
+    style.legend_below(figure, left, columns=3)
     return figure
 
 
 def _names(table: pd.DataFrame) -> list[str]:
-    return [f"{row.table}: {row.targets} (n = {row.n})" for row in table.itertuples()]
+    return [f"{row.table}: {row.targets}" for row in table.itertuples()]
 
 
 def _distance(table: pd.DataFrame) -> pd.Series:

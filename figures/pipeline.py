@@ -1,7 +1,8 @@
 """From a catalogue entry to files: table, picture, caption, summary; and are they still current?
 
 A picture is current while the fingerprint in the file ``<name>.json`` beside it equals that of the
-present code, settings, seed, data and versions. Computing it imports neither torch nor Matplotlib.
+present code, settings, seed, data, venue and versions. Computing it imports neither torch nor
+Matplotlib.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from figures import venues
 from figures.catalogue import FigureSpec
+from figures.venues import Venue
 from paper_checks import store
 from paper_checks.experiments import Progress
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 UNVERIFIED = "unverified"
+QUICK = "quick: smaller experiments, for a first look only"
 CODE = (*store.CODE, "figures", "paper_checks/store.py", "paper_checks/published")
 LIBRARIES = (*store.NUMERICS, "matplotlib", "tueplots")
 
@@ -36,11 +40,25 @@ class Picture:
     data: Path | None = None
     targets: tuple[str, ...] = ()
     verified: bool = True
+    quick: bool = False
+    venue: Venue = venues.DEFAULT
+
+    @property
+    def reduced(self) -> bool:
+        """Whether the experiment is smaller than that of the figure: asked for, and on offer."""
+        return self.quick and self.spec.quick is not None
+
+    @property
+    def table_name(self) -> str:
+        """Name of the table; one from the user's own data or of smaller experiments has another."""
+        parts = (self.spec.name, self.data and self.data.stem, self.reduced and "quick")
+        return "-".join(part for part in parts if part)
 
     @property
     def name(self) -> str:
-        """File name without extension; a table of the user's own gets another one."""
-        return f"{self.spec.name}-{self.data.stem}" if self.data else self.spec.name
+        """File name without extension; every venue but the default has its own."""
+        default = self.venue == venues.DEFAULT
+        return self.table_name if default else f"{self.table_name}-{self.venue}"
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -55,6 +73,8 @@ def fingerprint(picture: Picture) -> str:
         "seed": picture.seed,
         "targets": picture.targets,
         "verified": picture.verified,
+        "quick": picture.reduced,
+        "venue": picture.venue,
         "code": store.digest_files(store.ROOT, CODE),
         "versions": store.versions(LIBRARIES),
     }
@@ -95,7 +115,7 @@ def table(
     experiment = import_module(picture.spec.experiment)
     settings = _settings(experiment, picture)
     return place.load_or_run(
-        picture.name,
+        picture.table_name,
         settings,
         lambda: experiment.run(settings, seed=picture.seed, progress=progress),
         seed=picture.seed,
@@ -105,19 +125,21 @@ def table(
 
 
 def _settings(experiment: Any, picture: Picture) -> Any:
+    name = picture.spec.quick if picture.reduced else picture.spec.settings
+    settings = getattr(experiment, name) if name else experiment.Settings()
     if picture.data:
-        return experiment.Settings(data=picture.data, targets=picture.targets)
-    if picture.spec.settings:
-        return getattr(experiment, picture.spec.settings)
-    return experiment.Settings()
+        return replace(settings, data=picture.data, targets=picture.targets)
+    return settings
 
 
 def draw(picture: Picture, data: DataFrame) -> Figure:
-    """Return the picture of a table, with a watermark unless it is verified."""
+    """Return the picture of a table, marked if the experiments are reduced or not verified."""
     from figures import style
 
-    with style.context():
+    with style.context(picture.venue):
         figure = getattr(import_module(picture.spec.drawing), picture.spec.draw)(data)
+        if picture.reduced:
+            style.banner(figure, QUICK)
         if not picture.verified:
             style.watermark(figure, UNVERIFIED)
         return figure
@@ -146,7 +168,9 @@ def save(
     record = {**store.provenance(), "gate": verdict, "fingerprint": mark}
     module = import_module(picture.spec.drawing)
     caption: str = getattr(module, picture.spec.caption)(data)
-    with style.context():
+    if picture.reduced:
+        caption = f"{QUICK}.\n{caption}"
+    with style.context(picture.venue):
         figure = draw(picture, data)
         files = place.save_figure(figure, picture.name, formats, record)
         plt.close(figure)

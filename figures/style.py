@@ -1,17 +1,22 @@
-"""One look for all figures: column width, fonts of Matplotlib itself, colour-blind-safe methods."""
+"""One look for all figures: text width of a venue, Matplotlib's own fonts, colour-blind-safe."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import textwrap
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib as mpl
 from cycler import cycler
 from tueplots import figsizes, fontsizes
 
+from figures import venues
+from figures.venues import Venue
+
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -28,7 +33,7 @@ class Look:
     marker: str
 
 
-# Colours of Okabe and Ito (2008).
+# Colours of Okabe and Ito (2008); they run out, so then two of Tol (2021) and a brown.
 METHODS = {
     "MSE": Look("#000000", ":", "x"),
     "NLL": Look("#D55E00", "-.", "s"),
@@ -36,6 +41,40 @@ METHODS = {
     "PG(U*)": Look("#E69F00", "--", "^"),
     "PG(U*), leave-one-out": Look("#009E73", (0, (5, 1)), "D"),
     "PG(U*), analytic": Look("#0072B2", "-", "o"),
+    "PG(ray)": Look("#882255", (0, (8, 2)), "P"),
+    "PG(isotropic)": Look("#80604D", (0, (2, 2)), "*"),
+    "PG(M)": Look("#332288", (0, (3, 1, 1, 1)), "<"),
+}
+
+POINTS_PER_INCH = 72
+LETTER = 0.6  # width of an average letter of DejaVu Sans, in font sizes
+
+
+@dataclass(frozen=True)
+class Page:
+    """What of a venue's layout matters to a figure: inches, and font sizes as rcParams."""
+
+    width: float
+    """Of the text: of both columns where there are two."""
+    fonts: Mapping[str, float]
+    height: float = 8.0
+    """Of what fits on a page beside the caption."""
+
+
+def _width(settings: Mapping[str, Any]) -> float:
+    return settings["figure.figsize"][0]
+
+
+PAGES = {
+    Venue.icml: Page(_width(figsizes.icml2024_full()), fontsizes.icml2024()),
+    Venue.neurips: Page(_width(figsizes.neurips2024()), fontsizes.neurips2024()),
+    Venue.iclr: Page(_width(figsizes.iclr2024()), fontsizes.iclr2024()),
+    Venue.aistats: Page(_width(figsizes.aistats2025_full()), fontsizes.aistats2025()),
+    Venue.uai: Page(_width(figsizes.uai2023_full()), fontsizes.uai2023()),
+    Venue.jmlr: Page(_width(figsizes.jmlr2001()), fontsizes.jmlr2001()),
+    Venue.tmlr: Page(_width(figsizes.tmlr2023()), fontsizes.tmlr2023()),
+    # A slide of Beamer, 16:9, is 3.5 inches high; the title takes some.
+    Venue.slides: Page(_width(figsizes.beamer_169(rel_width=1)), fontsizes.beamer(), height=2.6),
 }
 
 
@@ -50,22 +89,44 @@ def look(method: str) -> dict[str, Any]:
     return asdict(METHODS[method])
 
 
-def size(nrows: int = 1, ncols: int = 1, *, wide: bool = False) -> tuple[float, float]:
-    """Return (width, height) in inches of a grid of panels; `wide` spans two text columns."""
-    of = figsizes.icml2024_full if wide else figsizes.icml2024_half
-    # tueplots annotates its settings more loosely than they are.
-    return cast(tuple[float, float], of(nrows=nrows, ncols=ncols)["figure.figsize"])
+def size(lines: float) -> tuple[float, float]:
+    """Return (width, height) in inches of a figure across the whole text of the active venue.
+
+    Args:
+        lines: height in font sizes of the venue, cut to what its page holds; `legend_below` and
+            `banner` add their own.
+    """
+    width, most = mpl.rcParams["figure.figsize"]
+    return width, min(lines * mpl.rcParams["font.size"] / POINTS_PER_INCH, most)
 
 
-def _settings() -> dict[Any, Any]:
+def wrap(
+    text: str,
+    share: float,
+    font: Literal["font.size", "xtick.labelsize", "ytick.labelsize"] = "font.size",
+) -> str:
+    """Break `text` into lines that fit into a `share` of the text width of the active venue.
+
+    Args:
+        text: no-break spaces keep words together.
+        share: between 0 and 1.
+        font: the rcParam that holds the font size of the text.
+    """
+    width = share * mpl.rcParams["figure.figsize"][0] * POINTS_PER_INCH
+    letters = int(width / (LETTER * mpl.rcParams[font]))
+    return textwrap.fill(text, letters, break_long_words=False, break_on_hyphens=False)
+
+
+def _settings(venue: Venue) -> dict[Any, Any]:
     # Of the tueplots settings only sizes: its bundles ask for TeX or for fonts that may be missing.
+    page = PAGES[venue]
     return {
-        **fontsizes.icml2024(),
+        **page.fonts,
+        "figure.figsize": (page.width, page.height),
         "font.family": "DejaVu Sans",
         "mathtext.fontset": "dejavusans",
         "text.usetex": False,
         "figure.constrained_layout.use": True,
-        "figure.figsize": size(),
         "savefig.dpi": 200,
         "pdf.fonttype": 42,  # text stays text in the PDF
         "axes.prop_cycle": cycler(color=[look.color for look in METHODS.values()]),
@@ -80,10 +141,56 @@ def _settings() -> dict[Any, Any]:
 
 
 @contextmanager
-def context() -> Generator[None]:
-    """Apply the style while drawing *and* saving."""
-    with mpl.rc_context(_settings()):
+def context(venue: Venue = venues.DEFAULT) -> Generator[None]:
+    """Apply the style, in the sizes of a venue, while drawing *and* saving."""
+    with mpl.rc_context(_settings(venue)):
         yield
+
+
+def legend_below(
+    figure: Figure, axes: Axes, columns: int, names: Mapping[str, str] | None = None
+) -> None:
+    """Put the legend of one panel below all panels; the figure grows by its height.
+
+    Args:
+        columns: at most; fewer where the text is too narrow for so many.
+        names: what to print for a label that should not be printed as it is.
+    """
+    handles, labels = axes.get_legend_handles_labels()
+    shown = [(names or {}).get(str(label), str(label)) for label in labels]
+    for ncols in range(columns, 0, -1):
+        legend = figure.legend(
+            handles,
+            shown,
+            loc="outside lower center",
+            ncols=ncols,
+            borderpad=0.2,
+            borderaxespad=0.2,
+        )
+        extent = legend.get_window_extent()
+        if extent.width <= figure.bbox.width or ncols == 1:
+            _grow(figure, extent.height / figure.dpi)
+            return
+        legend.remove()
+
+
+def banner(figure: Figure, text: str) -> None:
+    """Write `text` in a line of its own above all panels; the figure grows by that line."""
+    points = mpl.rcParams["font.size"]
+    _grow(figure, 2 * points / POINTS_PER_INCH)
+    title = figure.get_suptitle()
+    figure.suptitle(
+        f"{text}\n{title}" if title else text,
+        fontsize=points,
+        weight="bold",
+        color="white",
+        bbox={"boxstyle": "square,pad=0.3", "facecolor": "#B00020", "edgecolor": "none"},
+    )
+
+
+def _grow(figure: Figure, inches: float) -> None:
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + inches)
 
 
 def watermark(figure: Figure, text: str) -> None:

@@ -1,95 +1,30 @@
 """``python -m figures``: what it draws, what it refuses, and what it leaves behind."""
 
 import json
-import sys
-from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 
-import pandas as pd
 import pytest
-from matplotlib.figure import Figure
-from typer.testing import CliRunner
 
 import figures
-from figures import __main__ as cli
 from figures import catalogue, pipeline
-from figures.catalogue import FigureSpec
 from paper_checks import gate, store
-
-
-class BadData(ValueError):
-    """As an experiment of the project would raise it."""
-
-    __module__ = "paper_checks.experiments.fake"
-
-
-@dataclass(frozen=True)
-class Settings:
-    lam: float = 0.1
-    data: Path | None = None
-    targets: tuple[str, ...] = ()
+from tests import fakes
+from tests.fakes import BadData, Settings, names, texts
 
 
 @pytest.fixture
 def fake(monkeypatch) -> SimpleNamespace:
-    """An experiment and its drawing, in the catalogue as figures T and T-other; counts its runs."""
-    module = SimpleNamespace(
-        runs=[], error=None, pictures=0, Settings=Settings, OTHER=Settings(lam=1.0)
-    )
-
-    def run(settings, *, seed, progress):
-        if module.error:
-            raise module.error
-        module.runs.append((settings, seed))
-        if progress:
-            progress("training", 0, 2)
-            progress("training", 2, 2)
-        return pd.DataFrame({"method": ["NLL"], "lam": [settings.lam]})
-
-    def draw(table):
-        module.pictures += 1
-        figure = Figure()
-        figure.add_subplot(title=f"{table.lam[0]}")
-        return figure
-
-    def tasks(settings):
-        if settings.data and "bad" in settings.data.read_text():
-            raise BadData("the table is bad: mend it")
-
-    module.run, module.draw, module.tasks = run, draw, tasks
-    module.caption = lambda table: f"Caption at {table.lam[0]}."
-    module.summary = lambda table: table
-    monkeypatch.setitem(sys.modules, "fake", module)
-    specs = (
-        FigureSpec("T", "A test", "fake", "fake", takes_data=True),
-        FigureSpec("T-other", "Another", "fake", "fake", settings="OTHER"),
-    )
-    monkeypatch.setattr(catalogue, "CATALOGUE", specs)
-    return module
+    return fakes.install(monkeypatch)
 
 
 @pytest.fixture
 def passed(monkeypatch) -> gate.GateResult:
-    """A gate that passed before."""
-    result = gate.GateResult("digest-of-the-gate", 7, 1.0, "today")
-    monkeypatch.setattr(gate, "recorded", lambda out: result)
-    monkeypatch.setattr(gate, "digest", lambda root=None: result.digest)
-    return result
+    return fakes.pass_gate(monkeypatch)
 
 
 @pytest.fixture
 def call(tmp_path):
-    """A function that calls the command line with ``--out`` in a folder of its own."""
-
-    def call(*arguments: str):
-        return CliRunner().invoke(cli.app, [*arguments, "--out", str(tmp_path / "out")])
-
-    return call
-
-
-def names(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return fakes.command_line(tmp_path / "out")
 
 
 def test_draws_everything_with_captions_tables_and_provenance(fake, passed, call, tmp_path):
@@ -180,6 +115,7 @@ def test_own_table_is_passed_on_and_does_not_overwrite(fake, passed, call, tmp_p
         (["T", "Z"], "unknown figure 'Z'"),
         (["--seed", "-1"], "'--seed': Input should be greater than or equal to 0"),
         (["--format", "svg"], "svg"),
+        (["--venue", "nature"], "'nature' is not one of 'icml', 'neurips'"),
         (["T", "--data", "{here}"], "--targets"),
         (["T", "--targets", "a"], "--data"),
         (["T", "--data", "no-such.csv", "--targets", "a"], "no-such.csv"),
@@ -196,7 +132,7 @@ def test_bad_usage_is_named_before_any_work(fake, call, tmp_path, arguments, mes
 
 def test_unwritable_out_is_named_before_any_work(fake, tmp_path):
     (tmp_path / "taken").write_text("")
-    result = CliRunner().invoke(cli.app, ["T", "--out", str(tmp_path / "taken")])
+    result = fakes.command_line(tmp_path / "taken")("T")
     assert result.exit_code == 2
     assert f"cannot write to {tmp_path / 'taken'}" in result.stderr
     assert fake.runs == []
@@ -221,14 +157,11 @@ def test_interrupt_ends_with_130_and_complete_files(fake, passed, call, tmp_path
     assert names(tmp_path / "out") == before
 
 
-def test_draw_returns_the_picture_for_a_notebook(fake, passed, tmp_path, monkeypatch):
-    monkeypatch.setattr(gate, "ensure", lambda out: passed)
+def test_draw_returns_the_picture_for_a_notebook(fake, passed, tmp_path):
     figure = figures.draw("T", out=tmp_path)
     assert figure.axes[0].get_title() == "0.1"
     assert not figure.texts
-    assert [text.get_text() for text in figures.draw("T", out=tmp_path, unverified=True).texts] == [
-        "unverified"
-    ]
+    assert texts(figures.draw("T", out=tmp_path, unverified=True)) == ["unverified"]
     with pytest.raises(catalogue.UnknownFigure, match="known figures: T, T-other"):
         figures.draw("Z", out=tmp_path)
 
@@ -245,6 +178,7 @@ def test_every_entry_of_the_catalogue_finds_what_it_names():
         drawing = pipeline.import_module(spec.drawing)
         assert callable(experiment.run)
         assert hasattr(experiment, spec.settings or "Settings")
+        assert hasattr(experiment, spec.quick or "Settings")
         assert callable(getattr(drawing, spec.draw))
         assert callable(getattr(drawing, spec.caption))
 

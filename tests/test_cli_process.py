@@ -10,6 +10,7 @@ import time
 import pytest
 
 from figures import catalogue, pipeline
+from figures.venues import Venue
 from paper_checks import gate, store
 
 SLEEPS = """
@@ -41,22 +42,31 @@ def test_signals_end_the_process_with_130(tmp_path, kind):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_unchanged_run_imports_neither_torch_nor_matplotlib(tmp_path):
+@pytest.mark.parametrize(
+    ("options", "picture"),
+    [
+        ([], pipeline.Picture(catalogue.find("B"))),
+        (
+            ["--quick", "--venue", "jmlr"],
+            pipeline.Picture(catalogue.find("B"), quick=True, venue=Venue.jmlr),
+        ),
+    ],
+)
+def test_unchanged_run_imports_neither_torch_nor_matplotlib(tmp_path, options, picture):
     """Prepare the records of a finished run, then look at what a second one imports."""
     place = store.Store.open(tmp_path)
-    picture = pipeline.Picture(catalogue.find("B"))
-    written = [place.save_text(place.figures, f"B.{e}", "") for e in ("pdf", "png")]
+    written = [place.save_text(place.figures, f"{picture.name}.{e}", "") for e in ("pdf", "png")]
     record = {
         "fingerprint": pipeline.fingerprint(picture),
         "files": [path.relative_to(tmp_path).as_posix() for path in written],
     }
-    place.save_text(place.figures, "B.json", json.dumps(record))
+    place.save_text(place.figures, f"{picture.name}.json", json.dumps(record))
     passed = {"digest": gate.digest(), "tests": 1, "seconds": 1.0, "date": "today"}
     place.save_text(place.root, "gate.json", json.dumps(passed))
 
     script = (
         "import sys; from figures import __main__ as cli\n"
-        f"cli.app(['B', '--out', {os.fspath(tmp_path)!r}], standalone_mode=False)\n"
+        f"cli.app({['B', *options, '--out', os.fspath(tmp_path)]!r}, standalone_mode=False)\n"
         "print(sorted({'torch', 'matplotlib', 'pandas', 'sympy'} & set(sys.modules)))"
     )
     start = time.monotonic()

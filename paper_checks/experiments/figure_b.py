@@ -13,11 +13,7 @@ In both, `U* = λn/(2 Tr Σ) I` is given the *true* Σ, which NLL is not.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -28,6 +24,8 @@ import torch
 from torch import Tensor
 
 from paper_checks.experiments import Progress
+from paper_checks.experiments.parallel import one_thread_per_job
+from paper_checks.experiments.summaries import quartiles
 from solvers import streams
 from solvers.data import Dataset
 from solvers.ensemble import train
@@ -88,6 +86,9 @@ CORRECTED = Settings(
     paired=True,
     recorded=(*range(1, 11), *range(12, 25, 2), *range(25, 101, 5)),
 )
+# For a first look in seconds.
+QUICK_AS_PUBLISHED = replace(AS_PUBLISHED, repetitions=3)
+QUICK = replace(CORRECTED, experiments=3)
 
 
 @dataclass(frozen=True)
@@ -135,23 +136,6 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
             if progress is not None:
                 progress(arm, done + 1, len(chunks))
     return pd.concat(tables, ignore_index=True)
-
-
-@contextmanager
-def one_thread_per_job() -> Generator[ThreadPoolExecutor]:
-    """Yield a pool with a thread per core, and keep torch's operators on one thread meanwhile.
-
-    Jobs in parallel beat operators in parallel: these are short, and waiting for each other on a
-    busy machine costs more than they gain.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)  # an interrupt drops what has not begun
-        torch.set_num_threads(before)
 
 
 def _run_arm(settings: Settings, arm: Arm, chunk: list[Experiment], seed: int) -> pd.DataFrame:
@@ -245,18 +229,6 @@ def final(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the last epoch, with a column `failed` (excess NLL not below 1)."""
     last = table[(table.epoch == table.epoch.max()) & (table.arm != "MSE")]
     return last.assign(failed=~(last.excess_nll <= FAILURE))
-
-
-def quartiles(table: pd.DataFrame, metric: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield, per arm that has the metric, its quartiles by epoch over experiments and λ.
-
-    A run whose metric is not a number has diverged and counts as beyond all others.
-    """
-    for arm, rows in table.groupby("arm", sort=False):
-        if rows[metric].notna().any():
-            # finite, because quantiles between two infinities would not be numbers
-            values = rows[metric].astype(float).fillna(np.inf).clip(upper=1e300)
-            yield str(arm), values.groupby(rows.epoch).quantile([0.25, 0.5, 0.75]).unstack()
 
 
 def agreement(table: pd.DataFrame) -> pd.DataFrame:
