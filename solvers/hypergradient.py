@@ -1,0 +1,274 @@
+"""Hypergradients: how the outer objective changes with the reward, through the inner solution.
+
+With `θ*(φ) = argmax_θ J(θ, φ)` and an outer objective `F(θ, φ)`, the implicit function theorem
+gives
+
+    dF/dφ = ∂_φF + (∂²_{φθ}J) v,    (-∂²_{θθ}J) v = ∂_θF    at θ*.
+
+`implicit` solves the linear system. `solvers.unrolled` differentiates through the steps of an
+optimiser instead, `solvers.penalty` uses first derivatives only. All return a `Hypergradient`,
+which says how far to trust it.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from solvers import linear_solve
+from solvers.errors import InputError, NonFiniteError, ShapeError
+from solvers.linear_solve import Solve
+from solvers.trees import Leaves, Tree, flat
+
+Objective = Callable[[Tree, Tree], Tensor]
+"""`J(θ, φ)` or `F(θ, φ)`: a number, to be maximised in `θ` or `φ`."""
+
+Method = Literal["auto", "dense", "cg", "neumann", "nystrom", "nystrom-cg"]
+METHODS: tuple[Method, ...] = ("auto", "dense", "cg", "neumann", "nystrom", "nystrom-cg")
+DENSE = 200  # up to this many inner parameters the Hessian is built and factored
+
+
+class HypergradientWarning(UserWarning):
+    """A hypergradient that may be wrong; the message says why, and what to do."""
+
+
+class HypergradientError(RuntimeError):
+    """The same, with `strict=True`; or a linear system without a finite solution."""
+
+
+@dataclass(frozen=True)
+class Hypergradient:
+    """`dF/dφ`, and how far to trust it.
+
+    Attributes:
+        value: the hypergradient, a tree like `φ`.
+        stationarity: `‖∂_θJ‖` at the inner point; the formulas hold where it is 0.
+        residual: `‖∂_θF - A v‖/‖∂_θF‖`, `A` the (damped) negative Hessian, computed from the
+            final `v`; None for methods without a linear system.
+        iterations: Hessian-vector products (implicit), or steps differentiated (unrolled).
+        curvature: smallest `dᵀ(-∂²_{θθ}J)d/dᵀd` met; None where none was met.
+        damping: added to the negative Hessian; the value is that of another problem unless 0.
+    """
+
+    value: Tree
+    stationarity: float
+    residual: float | None
+    iterations: int
+    curvature: float | None
+    damping: float = 0.0
+
+
+def implicit(
+    J: Objective,
+    F: Objective,
+    theta: Tree,
+    phi: Tree,
+    *,
+    method: Method = "auto",
+    tolerance: float = 1e-10,
+    max_iterations: int | None = None,
+    damping: float = 0.0,
+    rank: int = 20,
+    step: float | None = None,
+    generator: torch.Generator | None = None,
+    distance: float = 1e-6,
+    strict: bool = False,
+) -> Hypergradient:
+    """Return `dF/dφ = ∂_φF + (∂²_{φθ}J) v`, `(-∂²_{θθ}J + damping I) v = ∂_θF`.
+
+    Args:
+        J: inner objective, maximised by `theta`, twice differentiable.
+        F: outer objective.
+        theta: inner solution, a tree of tensors of one dtype.
+        phi: outer variables, a tree of tensors of that dtype.
+        method: of the linear system: "dense" (Cholesky), "cg", "neumann", "nystrom" (a low-rank
+            approximation of the Hessian in its place: inexact, needs `damping`), "nystrom-cg"
+            (CG preconditioned by it); "auto" is dense up to `DENSE` parameters, else CG.
+        tolerance: on the relative residual of the linear system.
+        max_iterations: limit of the iterative methods.
+        damping: added to the diagonal of the negative Hessian; needed where that is singular, as
+            for networks. The result is then that of the damped system, and says so.
+        rank: of the Nyström approximation.
+        step: of the Neumann series; by default found by power iteration.
+        generator: of the Nyström sketch, needed by its methods.
+        distance: how far from the inner solution `theta` may be, estimated as stationarity over
+            curvature, relative to `1 + ‖θ‖`.
+        strict: raise where the default is to warn.
+
+    Returns:
+        The hypergradient with its diagnostics.
+
+    Raises:
+        InputError: arguments outside their domain.
+        NonFiniteError: NaN or infinity in the arguments, the objectives or their derivatives.
+        HypergradientError: no finite solution; with `strict`, whatever is warned of otherwise.
+
+    Warns:
+        HypergradientWarning: the inner point is not stationary, the linear system is not solved
+            to `tolerance`, or the inner problem is not strictly concave at the point.
+
+    Source: paper (implicit differentiation).
+    """
+    if method not in METHODS:
+        raise InputError(f"method is {method!r}: pass one of {', '.join(METHODS)}")
+    if not 0 <= damping < math.inf:
+        raise InputError(f"damping is {damping}: pass a number >= 0")
+    inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
+    slope, pull, direct = first_derivatives(J, F, inner, outer)
+    if method == "auto":
+        method = "dense" if len(slope) <= DENSE else "cg"
+    needs_sketch = method in ("nystrom", "nystrom-cg")
+    if needs_sketch and generator is None:
+        raise InputError(f"method {method!r} draws a random sketch: pass generator")
+    if method == "nystrom" and damping == 0:
+        raise InputError("method 'nystrom' inverts a low-rank matrix: pass damping > 0")
+
+    def product(v: Tensor) -> Tensor:
+        curved = torch.autograd.grad(
+            slope, inner.tensors, -v, retain_graph=True, materialize_grads=True
+        )
+        return flat(curved) + damping * v
+
+    if method == "dense":
+        solve = linear_solve.dense(_matrix(slope, inner, damping), pull)
+    elif method == "neumann":
+        solve = linear_solve.neumann(
+            product, pull, tolerance=tolerance, max_iterations=max_iterations, step=step
+        )
+    elif needs_sketch:
+        assert generator is not None
+        solve = _with_sketch(
+            method, product, pull, rank, damping, generator, tolerance, max_iterations
+        )
+    else:
+        solve = linear_solve.cg(product, pull, tolerance=tolerance, max_iterations=max_iterations)
+    if not math.isfinite(solve.residual) or not bool(torch.isfinite(solve.x).all()):
+        raise HypergradientError(
+            "the linear system has no finite solution (residual "
+            f"{solve.residual:.3g}, curvature {solve.curvature:.3g}): the Hessian of J is singular "
+            "at theta; pass damping > 0, or remove parameters J does not depend on"
+        )
+    mixed = torch.autograd.grad(slope, outer.tensors, solve.x, materialize_grads=True)
+    value = outer.tree([(a + b).detach() for a, b in zip(direct, mixed, strict=True)])
+    curvature = solve.curvature - damping
+    result = Hypergradient(
+        value, float(slope.detach().norm()), solve.residual, solve.iterations, curvature, damping
+    )
+    check_trust(
+        result, float(flat(inner.tensors).detach().norm()), tolerance, distance, strict=strict
+    )
+    return result
+
+
+def first_derivatives(
+    J: Objective, F: Objective, inner: Leaves, outer: Leaves
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """Return `∂_θJ` with its graph, `∂_θF`, both flat, and `∂_φF`.
+
+    Raises:
+        ShapeError: an objective is not a single number.
+        NonFiniteError: an objective or a derivative is NaN or infinite.
+        InputError: an objective depends on none of its arguments.
+    """
+    theta, phi = inner.tree(), outer.tree()
+    values = {"J": J(theta, phi), "F": F(theta, phi)}
+    for name, value in values.items():
+        if value.ndim:
+            raise ShapeError(f"{name} has shape {tuple(value.shape)}: return a single number")
+        if not bool(torch.isfinite(value)):
+            raise NonFiniteError(f"{name} is {value.item()} at the given point: move it inside")
+    if not values["J"].requires_grad:
+        raise InputError("J depends neither on theta nor on phi: build it from its arguments")
+    slope = flat(
+        torch.autograd.grad(values["J"], inner.tensors, create_graph=True, materialize_grads=True)
+    )
+    if not slope.requires_grad:  # J is linear in θ: the Hessian is 0
+        slope = slope + 0 * flat(inner.tensors)
+    both = (*inner.tensors, *outer.tensors)
+    if values["F"].requires_grad:
+        pulls = torch.autograd.grad(values["F"], both, materialize_grads=True)
+    else:
+        pulls = tuple(torch.zeros_like(t) for t in both)
+    pull, direct = flat(pulls[: len(inner.tensors)]), pulls[len(inner.tensors) :]
+    for name, gradient in (("∂J/∂θ", slope), ("∂F/∂θ", pull), ("∂F/∂φ", flat(direct))):
+        if not bool(torch.isfinite(gradient).all()):
+            raise NonFiniteError(f"{name} has an entry that is not finite: move the point inside")
+    return slope, pull, direct
+
+
+def check_trust(
+    result: Hypergradient, size: float, tolerance: float, distance: float, *, strict: bool
+) -> None:
+    """Warn of, or with `strict` refuse, a hypergradient that may be wrong."""
+    faults: list[str] = []
+    curvature = result.curvature
+    if curvature is not None and curvature + result.damping <= 0:
+        faults.append(
+            f"curvature {curvature:.3g}: J is not strictly concave at theta, which is no inner "
+            f"maximum, or one of many; train on, or pass damping > {-curvature:.3g}"
+        )
+    elif curvature is not None:
+        away = result.stationarity / (curvature + result.damping)
+        if away > distance * (1 + size):
+            faults.append(
+                f"the inner gradient is {result.stationarity:.3g}: theta is about {away:.3g} from "
+                f"the inner solution; train on, or pass distance={away / (1 + size):.1g}"
+            )
+    if result.residual is not None and not result.residual <= tolerance:
+        faults.append(
+            f"the linear system is solved to {result.residual:.3g}, not to {tolerance:.3g}, after "
+            f"{result.iterations} products; raise max_iterations or tolerance, or another method"
+        )
+    if faults:
+        message = "the hypergradient may be wrong: " + "; ".join(faults)
+        if strict:
+            raise HypergradientError(message)
+        warnings.warn(message, HypergradientWarning, stacklevel=3)
+
+
+def _matrix(slope: Tensor, inner: Leaves, damping: float) -> Tensor:
+    """Return the damped negative Hessian, symmetrised against rounding."""
+    identity = torch.eye(len(slope), dtype=slope.dtype, device=slope.device)
+    rows = torch.autograd.grad(
+        slope,
+        inner.tensors,
+        -identity,
+        retain_graph=True,
+        is_grads_batched=True,
+        materialize_grads=True,
+    )
+    A = torch.cat([row.reshape(len(slope), -1) for row in rows], 1)
+    return (A + A.T) / 2 + damping * identity
+
+
+def _with_sketch(
+    method: Method,
+    product: Callable[[Tensor], Tensor],
+    pull: Tensor,
+    rank: int,
+    damping: float,
+    generator: torch.Generator,
+    tolerance: float,
+    max_iterations: int | None,
+) -> Solve:
+    """Solve with a Nyström approximation: in place of the Hessian, or as preconditioner."""
+    sketch = linear_solve.nystrom(lambda v: product(v) - damping * v, pull, rank, generator)
+    if method == "nystrom":
+        x = sketch.inverse(pull, damping)
+        residual = float((pull - product(x)).norm() / pull.norm()) if bool(pull.any()) else 0.0
+        bend = float(x @ product(x) / (x @ x)) if bool(x.any()) else math.inf
+        return Solve(x, residual, sketch.products + 2, bend)
+    solve = linear_solve.cg(
+        product,
+        pull,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        precondition=sketch.precondition,
+    )
+    return Solve(solve.x, solve.residual, solve.iterations + sketch.products, solve.curvature)

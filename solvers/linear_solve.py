@@ -1,0 +1,212 @@
+"""Solvers of `A x = b` for a symmetric positive definite `A` known by its products.
+
+Every solver returns what it found with its *true* residual, computed anew from the last iterate,
+and the smallest curvature `dᵀAd/dᵀd` it met; none repairs an `A` that is not positive definite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Product = Callable[[Tensor], Tensor]
+Vector = Float[Tensor, "d"]
+
+
+@dataclass(frozen=True)
+class Solve:
+    """An approximate solution of `A x = b`.
+
+    Attributes:
+        x: the solution.
+        residual: `‖b - Ax‖ / ‖b‖`, 0 where `b` is 0.
+        iterations: products with `A` (dense: 0, its products are made at once).
+        curvature: smallest `dᵀAd/dᵀd` met; not positive where `A` is not positive definite.
+    """
+
+    x: Vector
+    residual: float
+    iterations: int
+    curvature: float
+
+
+def cg(
+    product: Product,
+    b: Vector,
+    *,
+    tolerance: float,
+    max_iterations: int | None = None,
+    precondition: Product | None = None,
+) -> Solve:
+    """Return the solution by (preconditioned) conjugate gradients.
+
+    Exact arithmetic ends within `d` iterations; rounding may need more, hence the limit of `10 d`
+    by default. Stops at a direction of negative curvature and keeps what it has.
+
+    Args:
+        product: `v -> Av`.
+        b: right-hand side; any size down to the smallest numbers, the method is scale-free.
+        tolerance: on the relative residual.
+        max_iterations: products with `A`.
+        precondition: `r -> M⁻¹r`, symmetric positive definite.
+    """
+    limit = 10 * len(b) if max_iterations is None else max_iterations
+    size = b.norm()
+    x, iterations, curvature = torch.zeros_like(b), 0, float("inf")
+    if size == 0:
+        return Solve(x, 0.0, 0, curvature)
+    unit = b / size  # so that squares neither underflow nor overflow
+    residual = unit
+    z = residual if precondition is None else precondition(residual)
+    direction, rho = z, residual @ z
+    while iterations < limit and residual.norm() > tolerance:
+        Ad = product(direction)
+        iterations += 1
+        bend = direction @ Ad
+        curvature = min(curvature, float(bend / (direction @ direction)))
+        if not bend > 0:
+            break
+        step = rho / bend
+        x = x + step * direction
+        residual = residual - step * Ad
+        z = residual if precondition is None else precondition(residual)
+        previous, rho = rho, residual @ z
+        direction = z + rho / previous * direction
+    return Solve(x * size, _relative(product, x, unit), iterations + 1, curvature)
+
+
+def neumann(
+    product: Product,
+    b: Vector,
+    *,
+    tolerance: float,
+    max_iterations: int | None = None,
+    step: float | None = None,
+) -> Solve:
+    """Return the solution by the Neumann series `x = η Σ_k (I - ηA)^k b`.
+
+    Args:
+        product: `v -> Av`.
+        b: right-hand side.
+        tolerance: on the relative residual.
+        max_iterations: terms of the series, 1000 by default.
+        step: `η < 2/‖A‖`; by default 1 over the largest eigenvalue, found by power iteration.
+    """
+    limit = 1000 if max_iterations is None else max_iterations
+    size = b.norm()
+    if size == 0:
+        return Solve(torch.zeros_like(b), 0.0, 0, float("inf"))
+    unit, spent = b / size, 0
+    if step is None:
+        largest, spent = _largest_eigenvalue(product, unit)
+        step = 1 / largest
+    x, residual, curvature, iterations = torch.zeros_like(b), unit, float("inf"), 0
+    while iterations < limit and tolerance < residual.norm() < float("inf"):
+        x = x + step * residual
+        Ar = product(residual)
+        iterations += 1
+        curvature = min(curvature, float(residual @ Ar / (residual @ residual)))
+        residual = residual - step * Ar
+    return Solve(x * size, _relative(product, x, unit), iterations + spent + 1, curvature)
+
+
+def dense(matrix: Float[Tensor, "d d"], b: Vector) -> Solve:
+    """Return the solution by Cholesky's factorisation, refined once.
+
+    Where `A` is not positive definite, the solution of the symmetric system is returned with the
+    smallest eigenvalue as its curvature, which says so.
+    """
+    size = b.norm()
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if bool(failed):
+        curvature = float(torch.linalg.eigvalsh(matrix)[0])
+        x, singular = torch.linalg.solve_ex(matrix, b)
+        x = torch.full_like(b, float("nan")) if bool(singular) else x
+        return Solve(x, _relative(lambda v: matrix @ v, x, b), 0, min(curvature, 0.0))
+
+    def solve(v: Tensor) -> Tensor:
+        return torch.cholesky_solve(v.unsqueeze(-1), factor)[..., 0]
+
+    if size == 0:
+        return Solve(torch.zeros_like(b), 0.0, 0, _smallest(matrix, solve, torch.ones_like(b)))
+    unit = b / size
+    x = solve(unit)
+    x = x + solve(unit - matrix @ x)
+    curvature = _smallest(matrix, solve, x)
+    return Solve(x * size, _relative(lambda v: matrix @ v, x, unit), 0, curvature)
+
+
+@dataclass(frozen=True)
+class Nystrom:
+    """`A ≈ V diag(w) Vᵀ` of low rank, from products with a random sketch.
+
+    Attributes:
+        V: orthonormal columns, `(d, k)`.
+        w: eigenvalues, largest first, `(k,)`.
+        products: with `A`, spent on the sketch.
+    """
+
+    V: Float[Tensor, "d k"]
+    w: Float[Tensor, "k"]
+    products: int
+
+    def inverse(self, r: Vector, shift: float) -> Vector:
+        """Return `(V diag(w) Vᵀ + shift I)⁻¹ r`."""
+        inside = self.V.T @ r
+        return self.V @ (inside / (self.w + shift)) + (r - self.V @ inside) / shift
+
+    def precondition(self, r: Vector) -> Vector:
+        """Return `M⁻¹r`: like `A⁻¹` on the range of `V`, the identity times `1/w_k` beyond it."""
+        inside = self.V.T @ r
+        return self.V @ (inside / self.w) + (r - self.V @ inside) / self.w[-1]
+
+
+def nystrom(product: Product, like: Vector, rank: int, generator: torch.Generator) -> Nystrom:
+    """Return a Nyström approximation of rank at most `rank` (Frangella, Tropp, Udell, 2023)."""
+    d = len(like)
+    rank = min(rank, d)
+    sketch = torch.randn(d, rank, generator=generator, dtype=torch.float64).to(like)
+    Omega, _ = torch.linalg.qr(sketch)
+    Y = torch.stack([product(column) for column in Omega.T], 1)
+    # a shift of the size of rounding keeps the small factor positive definite; taken off again
+    shift = torch.finfo(like.dtype).eps * d**0.5 * Y.norm()
+    Y = Y + shift * Omega
+    middle = Omega.T @ Y
+    factor = torch.linalg.cholesky((middle + middle.T) / 2)
+    B = torch.linalg.solve_triangular(factor, Y.T, upper=False).T
+    V, singular, _ = torch.linalg.svd(B, full_matrices=False)
+    w = singular.square() - shift
+    kept = w > shift
+    return Nystrom(V[:, kept], w[kept], rank)
+
+
+def _relative(product: Product, x: Vector, b: Vector) -> float:
+    size = b.norm()
+    return float((b - product(x)).norm() / size) if size > 0 else 0.0
+
+
+def _smallest(matrix: Tensor, solve: Product, start: Vector) -> float:
+    """Estimate the smallest eigenvalue by a few inverse iterations."""
+    v = start
+    for _ in range(3):
+        v = solve(v / v.norm())
+    return float(v @ matrix @ v / (v @ v))
+
+
+def _largest_eigenvalue(product: Product, start: Vector) -> tuple[float, int]:
+    """Return an upper estimate of the largest eigenvalue and the products it took."""
+    v, products, value = start / start.norm(), 0, 0.0
+    while products < 50:
+        Av = product(v)
+        products += 1
+        previous, value = value, float(Av.norm())
+        if value == 0:
+            return 1.0, products
+        v = Av / value
+        if abs(value - previous) <= 1e-3 * value:
+            break
+    return 1.05 * value, products
