@@ -1,4 +1,4 @@
-# make figures | make test | make bench | make check | make clean
+# make figures | make claims | make test | make bench | make check | make clean
 # Each sets up .venv first; the stamp files in it skip pip while pyproject.toml and constraints.txt are unchanged.
 
 PYTHON ?= python3
@@ -6,11 +6,12 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ARGS ?=
 
-.PHONY: help figures test bench check clean
+.PHONY: help figures claims test bench check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make figures   verify the formulas, then draw all figures into out/figures (ARGS='B --seed 1')"
+	@echo "make claims    judge every claim: proved, reproduced, corrected? (ARGS='--only figure_b')"
 	@echo "make test      run the whole test suite (ARGS='-k gate')"
 	@echo "make bench     measure, print a table and write out/bench.json"
 	@echo "make check     lint, format check, types, import rules"
@@ -19,6 +20,9 @@ help:
 
 figures: .venv/.base
 	@$(BIN)/python -m figures $(ARGS)
+
+claims: .venv/.base
+	@$(BIN)/python -m paper_checks $(ARGS)
 
 test: .venv/.all
 	@$(BIN)/python -m pytest -n 2 $(ARGS)

@@ -5,7 +5,7 @@
 -0.35
 """
 
-from analysis import divergences, gaussian, misspecification, outer
+from analysis import bounded_reward, divergences, estimators, gaussian, misspecification, outer
 from analysis.catalogue import Entry, catalogue
 from analysis.derivation import Condition, Derivation, Step
 from analysis.errors import (
@@ -26,8 +26,10 @@ __all__ = [
     "MomentError",
     "Step",
     "StructureError",
+    "bounded_reward",
     "catalogue",
     "divergences",
+    "estimators",
     "gaussian",
     "misspecification",
     "outer",

@@ -34,6 +34,16 @@ def read_arguments(
     return [n, *checked] if general else checked
 
 
+def read_scalar(name: str, value: Any) -> float:
+    """The value of one scalar argument, checked against the domain of its symbol.
+
+    Raises:
+        ArgumentNameError: if it is not numeric.
+        ArgumentError: if it is not one number, or lies outside its domain.
+    """
+    return _checked_scalar(name, _numeric(name, value))
+
+
 def _numeric(name: str, value: Any) -> Any:
     import numpy as np
 
@@ -57,29 +67,64 @@ def _dimension(arguments: Mapping[str, Any], numbers: Mapping[str, Any]) -> int:
 
 
 def _checked(name: str, shape: Any, value: Any, n: int) -> Any:
-    import numpy as np
-
-    if not np.all(np.isfinite(value)):
-        raise ArgumentError(f"{name} has an entry that is not finite: {value}; pass finite numbers")
-    domain = QUANTITIES[name].domain
     if not isinstance(shape, (sp.MatrixBase, sp.MatrixSymbol)):
-        if value.size != 1:
-            raise ArgumentError(f"{name} has shape {value.shape}; pass one number")
-        number = float(value.reshape(()))
-        if domain == "positive" and number <= 0:
-            raise ArgumentError(f"{name} = {number} must be > 0; pass a positive number")
-        if domain == "weight" and not 0 < number < 1:
-            raise ArgumentError(f"{name} = {number} must lie in (0, 1); pass a probability")
-        return number
+        return _checked_scalar(name, value)
+    _check_finite(name, value)
+    domain = QUANTITIES[name].domain
     is_vector = domain == "vector"
     wanted = (n,) if is_vector else (n, n)
     column = is_vector and value.shape == (n, 1)
     if value.shape != wanted and not column and not (n == 1 and value.size == 1):
         raise ArgumentError(f"{name} has shape {value.shape}; pass an array of shape {wanted}")
     matrix = value.reshape((n, 1) if is_vector else (n, n))
-    if not is_vector:
+    if domain == "triangular":
+        _check_triangular(name, matrix)
+    elif not is_vector:
         _check_symmetric(name, matrix, spd=domain == "spd")
     return matrix
+
+
+def _checked_scalar(name: str, value: Any) -> float:
+    if value.size != 1:
+        raise ArgumentError(f"{name} has shape {value.shape}; pass one number")
+    number, domain = float(value.reshape(())), QUANTITIES[name].domain
+    if domain in ("count", "group"):
+        _check_count(name, number, least=1 if domain == "count" else 2)
+    _check_finite(name, value)
+    if domain == "positive" and number <= 0:
+        raise ArgumentError(f"{name} = {number} must be > 0; pass a positive number")
+    if domain == "weight" and not 0 < number < 1:
+        raise ArgumentError(f"{name} = {number} must lie in (0, 1); pass a probability")
+    return number
+
+
+def _check_finite(name: str, value: Any) -> None:
+    import numpy as np
+
+    if not np.all(np.isfinite(value)):
+        raise ArgumentError(f"{name} has an entry that is not finite: {value}; pass finite numbers")
+
+
+def _check_count(name: str, number: float, least: int) -> None:
+    if number < least or not number.is_integer():
+        shown = int(number) if number.is_integer() else number
+        raise ArgumentError(f"{name} = {shown} is not an integer >= {least}; pass one")
+
+
+def _check_triangular(name: str, X: Any) -> None:
+    import numpy as np
+
+    above = float(np.max(np.abs(np.triu(X, 1))))
+    if above > 0:
+        raise ArgumentError(
+            f"{name} is not lower triangular: largest entry above the diagonal is {above:.6g}; "
+            "pass a Cholesky factor"
+        )
+    smallest = float(np.min(np.diagonal(X)))
+    if smallest <= 0:
+        raise ArgumentError(
+            f"{name} has {smallest:.6g} on its diagonal; pass a factor with a positive diagonal"
+        )
 
 
 def _check_symmetric(name: str, X: Any, spd: bool) -> None:

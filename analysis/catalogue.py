@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from analysis import divergences, gaussian, misspecification, outer
+from analysis import bounded_reward, divergences, estimators, gaussian, misspecification, outer
 from analysis.derivation import Derivation
 from analysis.gaussian import label
 from analysis.log_det import log_det_gradient
@@ -56,6 +56,12 @@ _EXPLICIT = {
         misspecification.restricted_mean_hypergradient
     ),
 }
+_DIMENSIONAL = {  # n is an argument of its own in general: no matrix shows it
+    "bounded_reward.slope": bounded_reward.slope,
+    "bounded_reward.peak_variance": bounded_reward.peak_variance,
+    "bounded_reward.critical_weight": bounded_reward.critical_weight,
+    "bounded_reward.reachable_weight": bounded_reward.reachable_weight,
+}
 
 
 def catalogue() -> tuple[Entry, ...]:
@@ -79,4 +85,43 @@ def catalogue() -> tuple[Entry, ...]:
     ]
     entries += [Entry(label(name, None), partial(f, None)) for name, f in _GENERAL.items()]
     entries.append(Entry("misspecification.two_maxima[n=2]", misspecification.two_maxima))
-    return tuple(entries)
+    return (*entries, *_estimators(), *_bounded_rewards())
+
+
+def _estimators() -> list[Entry]:
+    e, name = estimators, "estimators."
+    entries: list[Entry] = []
+    for data in ("averaged", "sampled"):
+        for function in (e.score_gradient, e.pathwise_variance):
+            title = label(name + function.__name__, 1, data)
+            entries.append(Entry(title, partial(function, data)))
+    for kind in ("averaged", "sampled", "conditional"):
+        for function in (e.optimal_baseline, e.minimal_variance):
+            title = label(name + function.__name__, 1, kind)
+            entries.append(Entry(title, partial(function, kind)))
+    entries.append(
+        Entry(label(f"{name}leave_one_out_variance", 1, "averaged"), e.leave_one_out_variance)
+    )
+    for n in SIZES:
+        for parameter in ("mean", "scale"):
+            title = label(f"{name}matrix_baseline", n, parameter)
+            entries.append(Entry(title, partial(e.matrix_baseline, parameter, n)))
+        entries.append(Entry(label(f"{name}group_minimum", n), partial(e.group_minimum, n)))
+    entries.append(Entry(label(f"{name}group_mean", 1), e.group_mean))
+    for M in (2, 3, 5):
+        title = f"{name}group_minimum_planar[M={M}, n=2]"
+        entries.append(Entry(title, partial(e.group_minimum_planar, M)))
+    return entries
+
+
+def _bounded_rewards() -> list[Entry]:
+    b, name = bounded_reward, "bounded_reward."
+    kernel, general = b.log_expected_kernel, (*SIZES, None)
+    entries = [Entry(label(f"{name}log_expected_kernel", n), partial(kernel, n)) for n in (1, 2)]
+    entries += [
+        Entry(label(title, n), partial(f, n)) for title, f in _DIMENSIONAL.items() for n in general
+    ]
+    for n in SIZES:
+        entries.append(Entry(label(f"{name}expected_reward", n), partial(b.expected_reward, n)))
+        entries.append(Entry(label(f"{name}growth", n), partial(b.growth, n)))
+    return [*entries, Entry(f"{name}inner_variance[n=2]", b.inner_variance)]

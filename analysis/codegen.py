@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import product
 from typing import Any
 
 import sympy as sp
 from sympy.printing.numpy import NumPyPrinter
 from sympy.printing.pretty.pretty import PrettyPrinter
+from sympy.printing.pretty.pretty_symbology import pretty_use_unicode
 from sympy.printing.pretty.stringpict import prettyForm, stringPict
 
 from analysis.symbols import DIMENSION
@@ -54,14 +56,12 @@ def compile_numpy(arguments: Mapping[str, Any], expression: Any) -> Callable[...
         flat = [DIMENSION, *arguments.values()]
         printer = _GeneralPrinter({"fully_qualified_modules": False, "inline": True})
         return sp.lambdify(flat, expression, modules="numpy", printer=printer, cse=True)
-    flat = [entry for value in arguments.values() for entry in _entries(value)]
+    places = [_free_places(shape) for shape in arguments.values()]
+    flat = _entries(arguments.values(), places)
     function = sp.lambdify(flat, expression, modules="numpy", cse=True)
 
     def call(*values: Any) -> Any:
-        numbers: list[float] = []
-        for shape, value in zip(arguments.values(), values, strict=True):
-            numbers += _numbers(shape, value)
-        return function(*numbers)
+        return function(*(float(entry) for entry in _entries(values, places)))
 
     return call
 
@@ -87,7 +87,12 @@ def _is_negative(term: Any) -> bool:
 
 def terminal(expression: Any) -> str:
     """Return the expression as lines of Unicode text."""
-    return _Terminal({"use_unicode": True}).doprint(expression)
+    # SymPy decides once, by the stdout it is imported under, whether Greek letters are Unicode.
+    before = pretty_use_unicode(True)
+    try:
+        return _Terminal({"use_unicode": True}).doprint(expression)
+    finally:
+        pretty_use_unicode(before)
 
 
 def latex(expression: Any) -> str:
@@ -102,19 +107,24 @@ def latex_of_text(text: str) -> str:
     return text
 
 
-def _is_symmetric(X: Any) -> bool:
-    return isinstance(X, sp.MatrixBase) and X.rows == X.cols
+def _free_places(X: Any) -> list[tuple[int, int]] | None:
+    """Where the free entries of a matrix stand, None for a scalar.
+
+    It is the first place of each entry that is not 0: n(n+1)/2 of them in a symmetric or a lower
+    triangular matrix, n in a vector.
+    """
+    if not isinstance(X, sp.MatrixBase):
+        return None
+    first: dict[Any, tuple[int, int]] = {}
+    for place in product(range(X.rows), range(X.cols)):
+        if X[place] != 0:
+            first.setdefault(X[place], place)
+    return list(first.values())
 
 
-def _entries(X: Any) -> list[Any]:
-    if _is_symmetric(X):
-        return [X[i, j] for i in range(X.rows) for j in range(i, X.cols)]
-    return list(X) if isinstance(X, sp.MatrixBase) else [X]
-
-
-def _numbers(shape: Any, value: Any) -> list[float]:
-    if _is_symmetric(shape):
-        return [float(value[i, j]) for i in range(shape.rows) for j in range(i, shape.cols)]
-    if isinstance(shape, sp.MatrixBase):
-        return [float(entry) for entry in value.ravel()]
-    return [float(value)]
+def _entries(values: Iterable[Any], places: list[list[tuple[int, int]] | None]) -> list[Any]:
+    """All free entries in a row; the same for symbols as for numbers in their place."""
+    entries: list[Any] = []
+    for X, free in zip(values, places, strict=True):
+        entries += [X] if free is None else [X[place] for place in free]
+    return entries

@@ -12,7 +12,7 @@ import sympy as sp
 
 from analysis import words
 from analysis.errors import MomentError
-from analysis.matrix_calculus import cancel_outside_logs, inverse, logdet, quadratic
+from analysis.matrix_calculus import cancel_outside_logs, inverse, logdet, lowest_terms, quadratic
 from analysis.symbols import DIMENSION, symbol
 
 
@@ -41,6 +41,70 @@ def expectation(f: Any, v: Any, mean: Any, covariance: Any) -> Any:
         raise MomentError("the expression is not quadratic: it needs more than two moments")
     spread = sum(second[i] * covariance[i] for i in range(len(second)))
     return f.xreplace(dict(zip(v, mean, strict=True))) + spread / 2
+
+
+def normal_expectation(f: Any, *noise: Any) -> Any:
+    """E f(ε) for a polynomial f of independent standard normals: E ε^k = (k-1)!!, 0 for odd k.
+
+    Raises:
+        MomentError: if f is not a polynomial in the noise.
+    """
+    try:
+        terms = sp.Poly(f, *noise).terms()
+    except sp.PolynomialError as error:
+        raise MomentError(f"the expression is not a polynomial in the noise: {error}") from error
+    return sp.Add(
+        *(
+            coefficient * sp.prod([sp.factorial2(k - 1) for k in powers])
+            for powers, coefficient in terms
+            if all(k % 2 == 0 for k in powers)
+        )
+    )
+
+
+def normal_covariance(f: Any, g: Any, *noise: Any) -> Any:
+    """Cov(f, g) = E fg - E f E g for polynomials of independent standard normals."""
+    product = normal_expectation(f * g, *noise)
+    return sp.expand(product - normal_expectation(f, *noise) * normal_expectation(g, *noise))
+
+
+def score(m: Any, L: Any, noise: Any, shift: Any, spread: Any) -> Any:
+    """d/dt log N(ŷ; m + t shift, SSᵀ), S = L + t spread, at t = 0 and ŷ = m + Lε: a polynomial."""
+    t = sp.Dummy("t")
+    S = L + t * spread
+    value = log_density(m + L * noise, m + t * shift, (S * S.T).applyfunc(sp.expand).as_immutable())
+    return sp.expand(lowest_terms(sp.diff(value, t).subs(t, 0)))
+
+
+def bounded_reward(y_hat: Any, y: Any, W: Any) -> Any:
+    """exp(-(ŷ - y)ᵀ W (ŷ - y)); with W = I/ω, exp(-‖ŷ - y‖²/ω)."""
+    return sp.exp(reward(y_hat, y, W))
+
+
+def log_integral(exponent: Any, z: Any) -> tuple[Any, Any]:
+    """log ∫ exp(exponent) dz of a concave quadratic, and the gap in the completed square (0).
+
+    With Q = -½ Hessian, b the slope at 0 and 2Qc = b, the exponent is its value at 0 plus
+    ½bᵀc - (z - c)ᵀQ(z - c), and the density N(c, (2Q)⁻¹) integrates to 1.
+    """
+    at_zero = dict.fromkeys(z, 0)
+    slopes = sp.ImmutableMatrix([sp.expand(sp.diff(exponent, x)) for x in z])
+    Q, b = -sp.hessian(exponent, list(z)).as_immutable() / 2, slopes.xreplace(at_zero)
+    spread = inverse(2 * Q)
+    c = lowest_terms(spread * b)
+    gap = [*lowest_terms(2 * Q * c - b), *(slopes - b + 2 * Q * z)]
+    value = exponent.xreplace(at_zero) + b.dot(c) / 2 - log_density(c, c, spread)
+    return value, sp.Matrix(gap)
+
+
+def log_expected_bounded_reward(m: Any, mu: Any, omega: Any, s: Any, beta: Any) -> tuple[Any, Any]:
+    """log E exp(-(ŷ - y)²/ω), ŷ ~ N(m, s), y ~ N(μ, β²), and the gap in the square (0)."""
+    (y_hat, y), cell = (symbol(name, 1) for name in ("y_hat", "y")), sp.ImmutableMatrix
+    exponent = sp.log(bounded_reward(y_hat, y, cell([1 / omega])))
+    exponent += log_density(y_hat, cell([m]), cell([s])) + log_density(
+        y, cell([mu]), cell([beta**2])
+    )
+    return log_integral(exponent, cell([y_hat[0], y[0]]))
 
 
 def expected_reward(m: Any, P: Any, mu: Any, Sigma: Any, U: Any) -> Any:

@@ -133,8 +133,9 @@ class Derivation:
             float for a scalar or 1 x 1 result, else an array of shape (n, n), or (n,) for a vector.
         Raises:
             ArgumentNameError: if a name is missing or unknown, or a value is not numeric.
-            ArgumentError: if a value is not finite, not symmetric, not SPD, not positive, or of the
-                wrong shape.
+            ArgumentError: if a value is of the wrong shape, not finite, or outside its domain: not
+                symmetric, not SPD, not lower triangular with a positive diagonal, not positive, no
+                probability, no integer >= 1 (a dimension) or >= 2 (the size of a group).
         """
         import numpy as np
 

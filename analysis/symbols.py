@@ -15,10 +15,13 @@ import sympy as sp
 
 from analysis.errors import StructureError
 
-Domain = Literal["positive", "weight", "vector", "symmetric", "spd"]
+Domain = Literal[
+    "positive", "weight", "real", "count", "group", "vector", "symmetric", "spd", "triangular"
+]
 Structure = Literal["isotropic", "diagonal", "full"]
 STRUCTURES: tuple[Structure, ...] = ("isotropic", "diagonal", "full")
 DIMENSION = sp.Symbol("n", positive=True, integer=True)
+_PRINTED = {"lam": "lambda", "generations": "M"}
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ QUANTITIES = {
         Quantity("U", "spd", "weight matrix of the Mahalanobis reward"),
         Quantity("M", "spd", "direction of a ray of rewards, U = cM"),
         Quantity("Sigma", "spd", "covariance of the data"),
-        Quantity("S", "spd", "a covariance used in place of Sigma"),
+        Quantity("S", "spd", "a covariance used in place of Sigma, or of y_hat - y"),
         Quantity("P", "spd", "covariance of the policy"),
         Quantity("P0", "spd", "covariance of the policy at time 0"),
         Quantity("H", "symmetric", "direction of a second differential"),
@@ -58,6 +61,18 @@ QUANTITIES = {
         Quantity("e_b", "vector", "mean error at the second input"),
         Quantity("a", "vector", "feature of the restricted mean at the first input"),
         Quantity("b", "vector", "feature of the restricted mean at the second input"),
+        Quantity("n", "count", "outcome dimension, where no array shows it"),
+        Quantity("u", "positive", "weight of the Mahalanobis reward, U = uI"),
+        Quantity("s", "positive", "standard deviation of a scalar policy; variance in P = sI"),
+        Quantity("sigma", "positive", "standard deviation of scalar data"),
+        Quantity("delta", "real", "mean error m - mu of a scalar policy"),
+        Quantity("L", "triangular", "lower triangular factor of the policy's covariance"),
+        Quantity("generations", "group", "number M of generations per data point"),
+        Quantity("maximum", "positive", "expected maximum of M chi-squared variables"),
+        Quantity("W", "spd", "weight matrix of the bounded reward"),
+        Quantity("omega", "positive", "width of the bounded reward, W = I/omega"),
+        Quantity("beta", "positive", "standard deviation of isotropic data"),
+        Quantity("q", "weight", "entropy weight as a fraction of the critical one"),
     )
 }
 
@@ -87,7 +102,13 @@ def symbol(name: str, n: int | None = 1) -> Any:
     """The registered symbol of this name: scalar, explicit n-vector or n x n matrix, or general."""
     domain = QUANTITIES[name].domain
     if domain in ("positive", "weight"):
-        return sp.Symbol("lambda" if name == "lam" else name, positive=True)
+        return sp.Symbol(_PRINTED.get(name, name), positive=True)
+    if domain in ("count", "group"):
+        return sp.Symbol(_PRINTED.get(name, name), positive=True, integer=True)
+    if domain == "real":
+        return sp.Symbol(name, real=True)
+    if domain == "triangular" and n is None:
+        raise StructureError(f"general n has no triangular {name}; pass n=1, 2, 3")
     columns = 1 if domain == "vector" else n
     if n is None:
         size: Any = DIMENSION
@@ -95,6 +116,8 @@ def symbol(name: str, n: int | None = 1) -> Any:
     size = check_dimension(n)
     if domain == "vector":
         return sp.ImmutableMatrix(size, columns, lambda i, _: _entry(name, n, i))
+    if domain == "triangular":
+        return sp.ImmutableMatrix(size, size, lambda i, j: _entry(name, n, i, j) if i >= j else 0)
     return sp.ImmutableMatrix(size, size, lambda i, j: _entry(name, n, min(i, j), max(i, j)))
 
 
@@ -106,7 +129,7 @@ def symbols(names: str, n: int | None = 1) -> tuple[Any, ...]:
 def _entry(name: str, n: int, i: int, j: int | None = None) -> sp.Symbol:
     indices = str(i + 1) if j is None else f"{i + 1}{j + 1}"
     entry = name if n == 1 else f"{name}_{indices}"
-    is_pivot = QUANTITIES[name].domain == "spd" and i == j
+    is_pivot = QUANTITIES[name].domain in ("spd", "triangular") and i == j
     return sp.Symbol(entry, positive=True) if is_pivot else sp.Symbol(entry, real=True)
 
 

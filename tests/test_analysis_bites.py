@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import pytest
 import sympy as sp
 
-from analysis import DerivationError, catalogue, definitions, gaussian
+from analysis import (
+    DerivationError,
+    MomentError,
+    bounded_reward,
+    catalogue,
+    definitions,
+    estimators,
+    gaussian,
+)
 from analysis.normal_form import is_clearly_nonzero, is_zero
 from analysis.symbols import symbol
 from analysis.words import is_general
@@ -108,12 +117,82 @@ def test_a_missing_expectation_is_an_error():
         definitions.expectation(y[0] ** 3, y, symbol("mu", 1), symbol("Sigma", 1))
 
 
+@pytest.mark.parametrize("f", [1 / sp.Symbol("x"), sp.exp(sp.Symbol("x"))])
+def test_noise_that_is_no_polynomial_is_an_error(f):
+    x = sp.Symbol("x")
+    with pytest.raises(MomentError, match="not a polynomial in the noise"):
+        definitions.normal_expectation(f, x)
+    assert [definitions.normal_expectation(x**k, x) for k in range(9)] == [
+        *(1, 0, 1, 0, 3, 0, 15, 0, 105)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "builds"),
+    [
+        (
+            "reward",
+            [
+                *(partial(estimators.score_gradient, data) for data in ("averaged", "sampled")),
+                *(partial(estimators.pathwise_variance, d) for d in ("averaged", "sampled")),
+                partial(estimators.optimal_baseline, "conditional"),
+                partial(estimators.leave_one_out_variance),
+                partial(estimators.group_mean),
+                partial(estimators.matrix_baseline, "scale", 2),
+                partial(bounded_reward.log_expected_kernel, 1),
+                partial(bounded_reward.expected_reward, 2),
+            ],
+        ),
+        ("score", [partial(estimators.matrix_baseline, "mean", 2)]),
+        ("entropy", [partial(estimators.group_mean), partial(estimators.group_minimum, 2)]),
+        ("log_density", [partial(bounded_reward.expected_reward, 1)]),
+        (
+            "normal_covariance",
+            [
+                partial(estimators.leave_one_out_variance),
+                partial(estimators.minimal_variance, "sampled"),
+            ],
+        ),
+    ],
+)
+def test_a_wrong_definition_of_an_estimator_fails(monkeypatch, name, builds):
+    with_doubled(monkeypatch, name)
+    for build in builds:
+        with pytest.raises(DerivationError):
+            build.func.__wrapped__(*build.args).verify()
+
+
+def test_a_wrong_variance_of_leave_one_out_fails():
+    """1/M in place of 1/(M - 1), and the limits exchanged."""
+    derivation = estimators.leave_one_out_variance()
+    M = symbol("generations")
+    with pytest.raises(DerivationError, match="fails"):
+        dataclasses.replace(derivation, stated=derivation.stated * (M - 1) / M).verify()
+
+
+def test_the_conditions_on_the_bounded_reward_bite():
+    """Every sign turned round, and every zero moved, is noticed."""
+    for build in (
+        bounded_reward.peak_variance,
+        bounded_reward.critical_weight,
+        bounded_reward.reachable_weight,
+        bounded_reward.expected_reward,
+        bounded_reward.growth,
+    ):
+        for condition in build(2).conditions:
+            assert condition.holds()
+            right = condition.expression
+            one = sp.ones(*right.shape) if isinstance(right, sp.MatrixBase) else 1
+            wrong = -right if condition.kind == "positive" else right + one
+            assert not dataclasses.replace(condition, expression=wrong).holds()
+
+
 def test_the_stated_side_imports_no_definition():
-    """stated.py may use matrix functions only; the definitions may not use stated results."""
+    """The stated modules may use matrix functions only; the definitions no stated results."""
     import ast
     import inspect
 
-    from analysis import matrix_calculus, stated, words
+    from analysis import matrix_calculus, stated, stated_estimators, words
 
     def imported(module) -> set[str]:
         found: set[str] = set()
@@ -122,6 +201,7 @@ def test_the_stated_side_imports_no_definition():
                 found |= {node.module} | {f"{node.module}.{name.name}" for name in node.names}
         return {name for name in found if name.startswith("analysis.")}
 
-    assert {name.split(".")[1] for name in imported(stated)} == {"matrix_calculus"}
+    for module in (stated, stated_estimators):
+        assert {name.split(".")[1] for name in imported(module)} == {"matrix_calculus"}
     for module in (definitions, matrix_calculus, words):
-        assert "analysis.stated" not in imported(module)
+        assert not {"analysis.stated", "analysis.stated_estimators"} & imported(module)

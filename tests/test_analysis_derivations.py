@@ -10,9 +10,18 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from analysis import catalogue, divergences, gaussian, misspecification, outer
+from analysis import (
+    Derivation,
+    bounded_reward,
+    catalogue,
+    divergences,
+    estimators,
+    gaussian,
+    misspecification,
+    outer,
+)
 from analysis.errors import ArgumentError, ArgumentNameError, DerivationError, StructureError
-from analysis.symbols import QUANTITIES
+from analysis.symbols import QUANTITIES, symbol
 
 ENTRIES = catalogue()
 NAMES = [entry.name for entry in ENTRIES]
@@ -23,9 +32,9 @@ def spd(n: int, rng: np.random.Generator) -> np.ndarray:
     return root @ root.T / n + 0.3 * np.eye(n)
 
 
-def values_for(derivation, rng: np.random.Generator, size: int = 4) -> dict[str, object]:
+def values_for(derivation, rng: np.random.Generator, size: int = 4) -> dict[str, Any]:
     """Numbers in the domain of every argument; `size` where the dimension is general."""
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     for name, shape in derivation.arguments.items():
         domain = QUANTITIES[name].domain
         general = isinstance(shape, sp.MatrixSymbol)
@@ -36,6 +45,12 @@ def values_for(derivation, rng: np.random.Generator, size: int = 4) -> dict[str,
             values[name] = float(rng.uniform(0.1, 0.9))
         elif domain == "vector":
             values[name] = rng.normal(size=n)
+        elif domain == "real":
+            values[name] = float(rng.normal())
+        elif domain in ("count", "group"):
+            values[name] = int(rng.integers(2, 6))
+        elif domain == "triangular":
+            values[name] = np.linalg.cholesky(spd(n, rng))
         elif domain == "spd":
             values[name] = spd(n, rng)
         else:
@@ -71,6 +86,7 @@ def test_both_sides_evaluate_to_the_same_numbers(entry):
 @pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
 def test_rendering(entry):
     derivation = entry.build()
+    assert type(derivation) is Derivation
     text = str(derivation)
     assert derivation.name in text
     assert derivation.statement in text
@@ -187,3 +203,115 @@ def test_signs_between_matrix_terms_are_printed() -> None:
     """SymPy 1.14 prints U⁻¹/2 - Σ/λ without the sign."""
     result = str(outer.hypergradient("full", None)).split("∇_U F =\n")[1]
     assert [line.strip() for line in result.splitlines()[:3]] == ["-1   1", "1/2⋅U   - ─⋅Σ", "λ"]
+
+
+FACTOR: dict[str, Any] = {
+    **{name: np.eye(2) for name in ("U", "Sigma", "L")},
+    **{name: np.zeros(2) for name in ("m", "mu")},
+}
+
+
+@pytest.mark.parametrize(
+    ("L", "error", "words"),
+    [
+        (np.array([[1.0, 0.5], [0.0, 1.0]]), ArgumentError, "L is not lower triangular.* 0.5"),
+        (np.diag([1.0, -2.0]), ArgumentError, "L has -2 on its diagonal"),
+        (np.diag([1.0, 0.0]), ArgumentError, "L has 0 on its diagonal"),
+        (np.eye(3), ArgumentError, r"L has shape \(3, 3\); pass an array of shape \(2, 2\)"),
+        (np.ones(2), ArgumentError, r"L has shape \(2,\)"),
+        (1.0, ArgumentError, r"L has shape \(\)"),
+        (np.ones((2, 1)), ArgumentError, r"L has shape \(2, 1\)"),
+        (-np.eye(2), ArgumentError, "L has -1 on its diagonal"),
+        (np.diag([1.0, np.nan]), ArgumentError, "not finite"),
+        (None, ArgumentNameError, "L must be a float"),
+        ("identity", ArgumentNameError, "L must be a float"),
+    ],
+)
+def test_a_bad_factor_is_named(L, error, words):
+    for parameter in ("mean", "scale"):
+        with pytest.raises(error, match=words):
+            estimators.matrix_baseline(parameter, 2).at(**{**FACTOR, "L": L})
+
+
+def test_a_factor_is_read_by_its_lower_triangle():
+    L = np.array([[1.5, 0.0], [-0.7, 0.4]])
+    derivation = estimators.matrix_baseline("mean", 2)
+    A = L.T @ np.diag([2.0, 0.5]) @ L
+    values: dict[str, Any] = {**FACTOR, "L": L, "U": np.diag([2.0, 0.5])}
+    expected = -(2.5 + np.trace(A)) - 2 * np.diag(A)
+    for side in ("stated", "derived"):
+        np.testing.assert_allclose(derivation.at(side, **values), expected)
+    with pytest.raises(ArgumentNameError, match="needs 'L'"):
+        derivation.at(**{name: value for name, value in values.items() if name != "L"})
+    with pytest.raises(ArgumentNameError, match="no argument 'K'"):
+        derivation.at(**values, K=L)
+    with pytest.raises(StructureError, match="no triangular L"):
+        symbol("L", None)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("parameter", ["mean", "scale"])
+def test_every_entry_of_a_factor_counts(parameter, n):
+    """Lambdified entry by entry as by substitution of the whole lower triangle."""
+    derivation = estimators.matrix_baseline(parameter, n)
+    values = values_for(derivation, np.random.default_rng(n))
+    wanted = derivation.stated
+    for name, X in derivation.arguments.items():
+        numbers = np.reshape(np.asarray(values[name], dtype=float), X.shape)
+        wanted = wanted.subs({X[at]: numbers[at] for at in np.ndindex(*X.shape) if X[at] != 0})
+    got = np.reshape(derivation.at(**values), wanted.shape)
+    np.testing.assert_allclose(got, np.array(wanted, dtype=float), rtol=1e-12)
+
+
+def test_a_factor_of_a_scalar_policy_is_one_positive_number():
+    derivation = estimators.matrix_baseline("mean", 1)
+    values: dict[str, Any] = {"m": 0.2, "mu": 0.0, "U": 2.0, "Sigma": 1.0}
+    assert derivation.at(**values, L=0.5) == derivation.at(**values, L=[[0.5]])
+    with pytest.raises(ArgumentError, match=r"L has -0.5 on its diagonal"):
+        derivation.at(**values, L=-0.5)
+    with pytest.raises(ArgumentError, match=r"L has shape \(2, 2\)"):
+        derivation.at(**values, L=np.eye(2))
+
+
+def test_bad_counts_are_named():
+    for value in (1, 2.5, 0, -3, np.inf, np.nan, np.array([1.0])):
+        with pytest.raises(ArgumentError, match=r"generations = .* is not an integer >= 2"):
+            estimators.group_mean().at(u=1.0, lam=1.0, generations=value)
+    for value in (1, 2.5):
+        with pytest.raises(ArgumentError, match=f"^generations = {value} is not an integer >= 2"):
+            estimators.group_mean().at(u=1.0, lam=1.0, generations=value)
+    with pytest.raises(ArgumentNameError, match="generations must be a float"):
+        estimators.group_mean().at(u=1.0, lam=1.0, generations=None)
+    with pytest.raises(ArgumentNameError, match="generations must be a float"):
+        estimators.group_mean().at(u=1.0, lam=1.0, generations="two")
+    with pytest.raises(ArgumentError, match="pass one number"):
+        estimators.group_mean().at(u=1.0, lam=1.0, generations=[2, 3])
+    with pytest.raises(ArgumentError, match="generations = 1 is not an integer >= 2"):
+        estimators.group_minimum_planar(1)
+    with pytest.raises(ArgumentNameError, match="generations must be a float"):
+        estimators.group_minimum_planar("two")  # pyright: ignore[reportArgumentType]
+    for n in (0, 0.5, 2.5, -1):
+        with pytest.raises(ArgumentError, match=f"n = {n} is not an integer >= 1"):
+            bounded_reward.critical_weight(None).at(omega=1.0, beta=1.0, n=n)
+    with pytest.raises(ArgumentError, match=r"n has shape \(2,\); pass one number"):
+        bounded_reward.critical_weight(None).at(omega=1.0, beta=1.0, n=[1, 2])
+    assert bounded_reward.reachable_weight(None).at(n=2) == pytest.approx(1 / 8)
+    with pytest.raises(ArgumentError, match=r"q = 1.0 must lie in"):
+        bounded_reward.inner_variance().at(omega=1.0, beta=1.0, q=1.0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize(
+    "function",
+    [
+        bounded_reward.slope,
+        bounded_reward.peak_variance,
+        bounded_reward.critical_weight,
+        bounded_reward.reachable_weight,
+    ],
+)
+def test_the_symbol_n_agrees_with_explicit_n(function, n):
+    small, general = function(n), function(None)
+    values = values_for(small, np.random.default_rng(n))
+    for side in ("stated", "derived"):
+        assert general.at(side, **values, n=n) == pytest.approx(small.at(**values), rel=1e-12)
