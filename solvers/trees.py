@@ -63,6 +63,19 @@ class Leaves:
             list(self.tensors if tensors is None else tensors), self.structure
         )
 
+    def detached(self) -> Tree:
+        """Return the tree of detached copies."""
+        return self.tree([t.detach().clone() for t in self.tensors])
+
+    def replaced(self, tensors: Sequence[Tensor]) -> Leaves:
+        """Return other tensors of the same tree, detached and requiring gradients."""
+        return Leaves(tuple(tensors), self.names, self.structure).fresh()
+
+    def moved(self, directions: Sequence[Tensor], step: float) -> Leaves:
+        """Return `tensors + step · directions`, detached and requiring gradients."""
+        moved = [t.detach() + step * d for t, d in zip(self.tensors, directions, strict=True)]
+        return self.replaced(moved)
+
     def split(self, flat: Tensor) -> tuple[Tensor, ...]:
         """Return a flat vector cut and shaped like the tensors."""
         parts = flat.split([t.numel() for t in self.tensors])

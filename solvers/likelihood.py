@@ -1,0 +1,190 @@
+"""The paper's bilevel problem: the reward whose inner solution makes the data most likely.
+
+`problem` builds it for a policy, a learnable reward and data, to be solved by `bilevel.solve`
+(implicit differentiation) or `single_loop`. `plug_in` is the paper's other algorithm: estimate the
+covariance of the data, set the reward by theory, train once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from solvers import inner
+from solvers.bilevel import Bilevel
+from solvers.data import Dataset
+from solvers.errors import InputError, ShapeError, check_positive
+from solvers.estimators import Analytic, Estimator
+from solvers.hypergradient import Objective
+from solvers.learnable import InputReward, Phi, RewardModel
+from solvers.objectives import MSE, NLL, PolicyGradient
+from solvers.policies import GaussianPolicy, Params
+from solvers.rewards import MahalanobisReward, optimal_reward
+from solvers.streams import MemberNoise
+
+Estimate = Literal["marginal", "residual", "online"]
+
+
+def problem(
+    policy: GaussianPolicy,
+    reward: RewardModel,
+    lam: Float[Tensor, ""],
+    data: Dataset,
+    *,
+    held_out: Dataset | None = None,
+    estimator: Estimator | None = None,
+    batch_size: int | None = None,
+) -> Bilevel:
+    """Return `max_φ E log p_{θ*(φ)}(y | x)`, `θ*(φ) = argmax_θ E r_φ + λH`.
+
+    Args:
+        policy: the policy; `theta` are its parameters, of a single member.
+        reward: from `phi` and inputs to a Mahalanobis reward.
+        lam: entropy weight `λ > 0`.
+        data: of the inner problem, without batch dimensions.
+        held_out: of the outer problem; the same data if not given.
+        estimator: of the inner gradient, for `bilevel.AdamSteps`; the objectives themselves and
+            the hypergradient are always exact.
+        batch_size: inputs per batch, for `single_loop`; drawn without replacement.
+
+    Raises:
+        InputError: `lam` is not positive, or a sampled estimator with an input-dependent reward.
+        ShapeError: data with batch dimensions.
+
+    Source: paper.
+    """
+    check_positive("lam", lam)
+    outer = data if held_out is None else held_out
+    for name, each in (("data", data), ("held_out", outer)):
+        if each.x.ndim != 2:
+            raise ShapeError(f"{name}.x has shape {tuple(each.x.shape)}: pass x (N, d)")
+    if estimator is not None and isinstance(reward, InputReward):
+        raise InputError(
+            "a sampled inner gradient takes one reward for all inputs, not InputReward: "
+            "leave estimator out"
+        )
+
+    def sampled(theta: Params, phi: Phi, generator: torch.Generator) -> Tensor:
+        assert estimator is not None
+        noise = MemberNoise([generator])
+        objective = PolicyGradient(reward(phi, data.x), lam, estimator)
+        return -objective(policy(theta, data.x), data, noise)
+
+    def batch(generator: torch.Generator) -> tuple[Objective, Objective]:
+        assert batch_size is not None
+        parts = [_rows(each, batch_size, generator) for each in (data, outer)]
+        return _objectives(policy, reward, lam, *parts)
+
+    J, F = _objectives(policy, reward, lam, data, outer)
+    return Bilevel(
+        J,
+        F,
+        batch=batch if batch_size is not None else None,
+        sampled=sampled if estimator is not None else None,
+    )
+
+
+def _objectives(
+    policy: GaussianPolicy, reward: RewardModel, lam: Tensor, data: Dataset, outer: Dataset
+) -> tuple[Objective, Objective]:
+    def J(theta: Params, phi: Phi) -> Tensor:
+        objective = PolicyGradient(reward(phi, data.x), lam, Analytic())
+        return -objective(policy(theta, data.x), data)
+
+    def F(theta: Params, phi: Phi) -> Tensor:
+        return -NLL()(policy(theta, outer.x), outer)
+
+    return J, F
+
+
+def _rows(data: Dataset, size: int, generator: torch.Generator) -> Dataset:
+    """Return `size` inputs with their outcomes, drawn without replacement."""
+    N = len(data.x)
+    if not 1 <= size <= N:
+        raise InputError(f"batch_size is {size}: pass 1 to {N}, the number of inputs")
+    chosen = torch.randperm(N, generator=generator)[:size]
+    return Dataset(*(t[chosen] for t in vars(data).values()))
+
+
+@dataclass(frozen=True)
+class PlugIn:
+    """What the plug-in algorithm found.
+
+    Attributes:
+        reward: `U* ` for the estimated covariance and the policy's covariance structure.
+        Sigma: the estimate.
+        trained: the policy trained on it.
+        rounds: times the covariance was estimated.
+    """
+
+    reward: MahalanobisReward
+    Sigma: Float[Tensor, "n n"]
+    trained: inner.Solution[dict[str, Tensor]]
+    rounds: int
+
+
+def plug_in(
+    policy: GaussianPolicy,
+    params: Params,
+    lam: Float[Tensor, ""],
+    data: Dataset,
+    *,
+    estimate: Estimate = "residual",
+    rounds: int = 50,
+    tolerance: float = 1e-9,
+) -> PlugIn:
+    """Estimate Σ, set `U` by theory for the policy's structure, train by policy gradient.
+
+    Args:
+        policy: the policy.
+        params: starting point of a single member.
+        lam: entropy weight `λ > 0`.
+        data: the data, without batch dimensions.
+        estimate: "marginal" covariance of the outcomes (as published: costs likelihood wherever
+            the mean depends on `x`), covariance of the residuals of a mean fitted beforehand by
+            least squares ("residual"), or second moment of the residuals of the policy itself,
+            estimated again after each training, without a fit beforehand ("online").
+        rounds: at most this many trainings, for "online".
+        tolerance: "online" stops when no entry of the estimate changes by more than this, relative
+            to the largest.
+
+    Raises:
+        NotPositiveDefiniteError: the estimate is singular (fewer rows than outcomes, or a
+            perfect fit).
+        InputError: `lam` is not positive, or an unknown estimate.
+
+    Source: paper ("marginal"); "residual" and "online" are new.
+    """
+    check_positive("lam", lam)
+
+    def train(Sigma: Tensor, start: Params) -> PlugIn:
+        reward = optimal_reward(Sigma, lam, policy.structure)
+        trained = inner.gradient(policy, start, PolicyGradient(reward, lam), data)
+        return PlugIn(reward, Sigma, trained, 1)
+
+    if estimate == "marginal":
+        mean = data.mean.mean(0)
+        return train(second_moment(mean.expand_as(data.mean), data), params)
+    if estimate == "residual":
+        fitted = inner.gradient(policy, params, MSE(), data)
+        return train(second_moment(policy(fitted.value, data.x).mean, data), params)
+    if estimate != "online":
+        raise InputError(f"estimate is {estimate!r}: pass 'marginal', 'residual' or 'online'")
+    found = train(second_moment(data.mean.mean(0).expand_as(data.mean), data), params)
+    for round_ in range(2, rounds + 1):
+        Sigma = second_moment(policy(found.trained.value, data.x).mean, data)
+        change = (Sigma - found.Sigma).abs().amax()
+        if bool(change <= tolerance * Sigma.abs().amax()):
+            return found
+        found = replace(train(Sigma, found.trained.value), rounds=round_)
+    return found
+
+
+def second_moment(mean: Float[Tensor, "N n"], data: Dataset) -> Float[Tensor, "n n"]:
+    """Return `E_x [Σ(x) + e(x) e(x)ᵀ]`, `e = mean - E[y | x]`, over the data."""
+    error = (mean - data.mean).detach()
+    return data.covariance.mean(0) + error.mT @ error / len(error)

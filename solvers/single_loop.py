@@ -1,0 +1,141 @@
+"""A single-loop stochastic bilevel solver: inner, linear system and outer, one step each per batch.
+
+After Dagréou, Ablin, Vaiter, Moreau (2022), "A framework for bilevel optimization that enables
+stochastic and global variance reduction algorithms" (SOBA), written for maximisation:
+
+    θ ← θ + ρ ∂_θJ,   v ← v + ρ (∂_θF + ∂²_{θθ}J v),   φ ← φ + γ (∂_φF + ∂²_{φθ}J v),
+
+all three at the same point and on the same batch, with steps that may decay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from solvers.bilevel import Bilevel, Observe, Record, Result
+from solvers.checkpoint import read, write
+from solvers.errors import InputError, NonFiniteError
+from solvers.hypergradient import first_derivatives
+from solvers.trees import Leaves, Tree, flat
+
+Rate = Callable[[int], float]
+"""Step size at a step; `lambda k: 0.1 / (1 + k) ** 0.4` decays, `lambda k: 0.1` does not."""
+
+
+def single_loop(
+    problem: Bilevel,
+    theta: Tree,
+    phi: Tree,
+    *,
+    steps: int,
+    inner_rate: Rate,
+    outer_rate: Rate,
+    generator: torch.Generator | None = None,
+    every: int = 1,
+    tolerance: float | None = None,
+    checkpoint: Path | None = None,
+    observe: Observe | None = None,
+) -> Result:
+    """Maximise `F(θ*(φ), φ)` by one step in each of the three problems per batch.
+
+    Args:
+        problem: the objectives; `batch` draws them anew each step, without it they are exact.
+        theta: starting point of the inner variables.
+        phi: starting point of the outer variables.
+        steps: number of steps.
+        inner_rate: `ρ`, of the inner problem and the linear system; below 2 over the largest
+            eigenvalue of the inner Hessian, or the iteration diverges.
+        outer_rate: `γ`.
+        generator: of the batches.
+        every: steps between records, observations and checkpoints.
+        tolerance: stop where, at a record after the first step, the norm of the outer direction
+            is at most this; makes sense without batches only. None runs all steps.
+        checkpoint: file written with every record; if it exists, the run goes on from it.
+        observe: called as `observe(step, θ, φ)` at every record.
+
+    Returns:
+        The last point and the history. In a record, `hypergradient` is the norm of the outer
+        direction, `residual` that of the linear system.
+
+    Raises:
+        InputError: a negative number of steps, or batches without a generator.
+        NonFiniteError: the iteration diverged.
+
+    Source: Dagréou et al. (2022).
+    """
+    if steps < 0 or every < 1:
+        raise InputError(f"steps is {steps}, every {every}: pass steps >= 0 and every >= 1")
+    if problem.batch is not None and generator is None:
+        raise InputError("batches are drawn at random: pass generator")
+    inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
+    adjoint = torch.zeros_like(flat(inner.tensors).detach())
+    history: list[Record] = []
+    first, converged = 0, False
+    if checkpoint is not None and checkpoint.exists():
+        state = read(checkpoint, {"theta": inner.tensors, "phi": outer.tensors})
+        first, adjoint = state["step"], state["adjoint"]
+        inner, outer = inner.replaced(state["theta"]), outer.replaced(state["phi"])
+        history = [Record(**row) for row in state["history"]]
+        if generator is not None:
+            generator.set_state(state["generator"])
+    for step in range(first, steps + 1):
+        if checkpoint is not None and step % every == 0 and step > first:
+            write(
+                checkpoint,
+                {
+                    "step": step,
+                    "theta": [t.detach() for t in inner.tensors],
+                    "phi": [t.detach() for t in outer.tensors],
+                    "adjoint": adjoint,
+                    "generator": None if generator is None else generator.get_state(),
+                    "history": [asdict(row) for row in history],
+                },
+            )
+        J, F = problem.J, problem.F
+        if problem.batch is not None and generator is not None:
+            J, F = problem.batch(generator)
+        try:
+            slope, pull, direct = first_derivatives(J, F, inner, outer)
+        except NonFiniteError as error:
+            raise NonFiniteError(
+                f"the iteration left the domain at step {step} ({error}): pass smaller rates"
+            ) from error
+        both = (*inner.tensors, *outer.tensors)
+        products = torch.autograd.grad(slope, both, adjoint, materialize_grads=True)
+        curved, mixed = products[: len(inner.tensors)], products[len(inner.tensors) :]
+        gap = pull + flat(curved)
+        directions = [a + b for a, b in zip(direct, mixed, strict=True)]
+        if step % every == 0 or step == steps:
+            norm = float(flat(directions).norm())
+            history.append(_record(problem, step, inner, outer, slope, gap, pull, norm))
+            if observe is not None:
+                observe(step, inner.detached(), outer.detached())
+            converged = tolerance is not None and step > 0 and norm <= tolerance
+        if converged or step == steps:
+            break
+        rho, gamma = inner_rate(step), outer_rate(step)
+        inner = inner.moved(inner.split(slope.detach()), rho)
+        adjoint = adjoint + rho * gap.detach()
+        outer = outer.moved(directions, gamma)
+    return Result(inner.detached(), outer.detached(), converged, tuple(history))
+
+
+def _record(
+    problem: Bilevel,
+    step: int,
+    inner: Leaves,
+    outer: Leaves,
+    slope: Tensor,
+    gap: Tensor,
+    pull: Tensor,
+    norm: float,
+) -> Record:
+    theta, phi = inner.detached(), outer.detached()
+    residual = float(gap.norm() / pull.norm()) if bool(pull.any()) else 0.0
+    F, J = float(problem.F(theta, phi)), float(problem.J(theta, phi))
+    return Record(step, F, J, norm, float(slope.detach().norm()), residual, 1, None)
