@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,9 +14,9 @@ import torch
 from benchmarks import plain_loop
 from benchmarks.measure import Record, process, seconds
 from paper_checks import gate
-from paper_checks.experiments import figure_b
+from paper_checks.experiments import figure_a, figure_b, figure_c
 
-B_MEMBERS = 120
+A_MEMBERS, B_MEMBERS, C_MEMBERS = 11, 120, 450
 DERIVATIONS = """
 from analysis import catalogue
 for entry in catalogue():
@@ -55,6 +56,29 @@ def _versus(loader: plain_loop.Loader, target: float) -> Record:
     return Record(peer / ours, "x", target, peer, peer / ours, note)
 
 
+def train_A_seconds() -> Record:
+    """As-published trainings of figure A: all 11 members, with the law after every update."""
+    settings = figure_a.AS_PUBLISHED
+    figure_a.run(settings, seed=0)  # the first run of a process also pays for what torch loads
+    return seconds(
+        lambda seed: figure_a.run(settings, seed=seed),
+        target=0.4,
+        note=f"{A_MEMBERS} members, after one run",
+    )
+
+
+def train_C_seconds() -> Record:
+    """As-published trainings of figure C: all 450 members, with per-epoch training metrics."""
+    settings = figure_c.AS_PUBLISHED
+    # The first run of a process also pays for the derivations behind the predicted ends.
+    figure_c.run(replace(settings, experiments=1, epochs=1), seed=0)
+    return seconds(
+        lambda seed: figure_c.run(settings, seed=seed),
+        target=4,
+        note=f"{C_MEMBERS} members, a thread per core, after one small run",
+    )
+
+
 def import_analysis_seconds() -> Record:
     """A whole process that imports `analysis`."""
     return seconds(
@@ -89,6 +113,8 @@ ALL: dict[str, Callable[[], Record]] = {
         train_B_seconds,
         train_B_vs_dataloader_loop,
         train_B_vs_tensor_loop,
+        train_A_seconds,
+        train_C_seconds,
         import_analysis_seconds,
         derivations_cold_seconds,
         gate_seconds,

@@ -27,9 +27,9 @@ SETTLING = {  # label and look of each baseline
 
 def draw_as_published(table: pd.DataFrame) -> Figure:
     """Draw one row of scatter plots, for the λ of the published picture."""
-    height = style.size(_panel_lines() + 2)
-    figure, axes = plt.subplots(1, len(EPOCHS), figsize=height, layout="compressed")
-    _evolution(list(axes), table, ONE_LAM, rows=1)
+    size = style.size(_panel_lines() + 2)
+    figure, axes = plt.subplots(1, len(EPOCHS), figsize=size)
+    _evolution(list(axes), table, ONE_LAM, size[1])
     _legend(figure, axes[0])
     return figure
 
@@ -37,12 +37,10 @@ def draw_as_published(table: pd.DataFrame) -> Figure:
 def draw_grid(table: pd.DataFrame) -> Figure:
     """Draw a row of scatter plots for every λ."""
     lams = sorted(set(table[table.arm == "PG(U*)"].lam))
-    height = style.size(_panel_lines() * len(lams) + 2)
-    figure, axes = plt.subplots(
-        len(lams), len(EPOCHS), figsize=height, squeeze=False, layout="compressed"
-    )
+    size = style.size((_panel_lines(beside=5) + 0.5) * len(lams) + 2)
+    figure, axes = plt.subplots(len(lams), len(EPOCHS), figsize=size, squeeze=False)
     for row, lam in zip(axes, lams, strict=True):
-        _evolution(list(row), table, lam, rows=len(lams), titles=lam == lams[0])
+        _evolution(list(row), table, lam, size[1] / len(lams), titles=lam == lams[0])
         row[0].set_ylabel(f"$\\lambda = {lam:g}$", rotation=0, ha="right", va="center")
     _legend(figure, axes[0, 0])
     return figure
@@ -52,25 +50,32 @@ def draw(table: pd.DataFrame) -> Figure:
     """Draw one row of scatter plots, and below it the standard deviation in the long run."""
     settled = table[table.arm == "settling"]
     groups = sorted(set(settled.generations))
-    figure = plt.figure(figsize=style.size(26))
-    above, below = figure.add_gridspec(2, 1, height_ratios=[3, 4])
+    lines = (_panel_lines() + 2, 15)
+    size = style.size(sum(lines))
+    figure = plt.figure(figsize=size)
+    above, below = figure.add_gridspec(2, 1, height_ratios=lines)
     row = [figure.add_subplot(cell) for cell in above.subgridspec(1, len(EPOCHS))]
-    _evolution(row, table, ONE_LAM, rows=1)
+    _evolution(row, table, ONE_LAM, size[1] * lines[0] / sum(lines))
     panels = [figure.add_subplot(cell) for cell in below.subgridspec(1, len(groups))]
     top = 1.05 * float(settled[["std_1", "std_2"]].max(axis=None))
     for axis, M in zip(panels, groups, strict=True):
         _settling(axis, settled[settled.generations == M])
         axis.set(title=f"$M = {M:g}$ generations", ylim=(0.9, top))
     panels[0].set_ylabel(style.wrap("std / optimum", 1 / 5))
-    panels[-1].legend(loc="upper right")  # where the lines leave most room
+    # where the lines leave most room
+    panels[-1].legend(loc="upper right", borderpad=0, borderaxespad=0, handletextpad=0.4)
     _legend(figure, row[0])
     return figure
 
 
-def _panel_lines() -> float:
-    """Return the side of a square panel in font sizes, where all epochs share the text width."""
-    inches = mpl.rcParams["figure.figsize"][0] / len(EPOCHS)
-    return inches * style.POINTS_PER_INCH / mpl.rcParams["font.size"]
+def _panel_lines(beside: float = 0) -> float:
+    """Return the side of a square panel in font sizes: all epochs share the text width.
+
+    Args:
+        beside: width of what stands beside the panels, in font sizes.
+    """
+    width = mpl.rcParams["figure.figsize"][0] * style.POINTS_PER_INCH / mpl.rcParams["font.size"]
+    return (width - beside) / len(EPOCHS)
 
 
 def _legend(figure: Figure, axis: Axes) -> None:
@@ -82,9 +87,17 @@ def _legend(figure: Figure, axis: Axes) -> None:
 
 
 def _evolution(
-    axes: list[Axes], table: pd.DataFrame, lam: float, *, rows: int, titles: bool = True
+    axes: list[Axes], table: pd.DataFrame, lam: float, height: float, *, titles: bool = True
 ) -> None:
-    """Scatter samples of initial, target and trained laws of the first repetition."""
+    """Scatter samples of initial, target and trained laws of the first repetition.
+
+    Args:
+        axes: one for each epoch.
+        table: of the experiment.
+        lam: the λ of the PG arms.
+        height: inches that the row has.
+        titles: whether to name the epochs.
+    """
     first = table[(table.repetition == 0) & (table.lam.isna() | (table.lam == lam))]
     rng = np.random.default_rng(0)
     laws = {arm: rows.set_index("epoch") for arm, rows in first.groupby("arm", sort=False)}
@@ -93,8 +106,8 @@ def _evolution(
         {f"mean_{i}": experiment.MEAN for i in (1, 2)}
         | {f"std_{i}": experiment.SIGMA for i in (1, 2)}
     )
-    width, height = axes[0].figure.bbox.size * style.POINTS_PER_INCH / axes[0].figure.dpi
-    area = (min(width / len(EPOCHS), height / rows) / 36) ** 2  # of a marker: small panels, small
+    side = min(mpl.rcParams["figure.figsize"][0] / len(EPOCHS), height)
+    area = (2 * side) ** 2  # of a marker, in square points: its side is 1/36 of the panel's
     for axis, epoch in zip(axes, EPOCHS, strict=True):
         _scatter(axis, start, rng, "initial", "0.6", "x", area)
         _scatter(axis, target, rng, "target", "black", "*", area)
@@ -222,7 +235,7 @@ def _spread(table: pd.DataFrame) -> str:
     over = f"median of {runs} repetitions" if runs > 1 else "one run"
     return (
         f"Standard deviation at epoch {EPOCHS[-1]} in units of the data's, PG(U*) and PG(I), "
-        f"{over}: {'; '.join(wide)}."
+        f"{over}: {'; '.join(wide)}. Samples outside the panels are not shown."
     )
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from figures import curves, style
 from paper_checks.experiments import figure_c as experiment
@@ -61,21 +62,22 @@ def _ends(axis: Axes, table: pd.DataFrame) -> None:
         axis.scatter(
             rows.predicted.clip(lower=MEASURABLE),
             rows.excess_nll.clip(lower=MEASURABLE),
-            s=6,
+            s=8,
             alpha=0.6,
             linewidths=0,
             color=look["color"],
             marker=look["marker"],
         )
     shown = last[last.arm.isin(ENDS_ELSEWHERE)][["excess_nll", "predicted"]]
-    line = (
-        0.7 * max(MEASURABLE, float(shown.min(axis=None))),
-        1.4 * max(MEASURABLE, float(shown.max(axis=None))),
+    low, high = (
+        max(MEASURABLE, float(end)) for end in (shown.min(axis=None), shown.max(axis=None))
     )
+    line = (10 ** np.floor(np.log10(low)), 10 ** (np.floor(np.log10(high)) + 1))  # whole decades
     axis.plot(line, line, color="0.4", linestyle=":", linewidth=0.8, zorder=1)
     axis.set(xscale="log", yscale="log", xlim=line, ylim=line, box_aspect=1)
-    axis.set_xlabel(style.wrap("predicted [nats]", 1 / 5))
-    axis.set_title(style.wrap("Final excess NLL", 1 / 5))
+    for direction in (axis.xaxis, axis.yaxis):
+        direction.set_minor_formatter(NullFormatter())  # within one decade they would overlap
+    axis.set(title=style.wrap("Final excess NLL [nats]", 1 / 4), xlabel="predicted")
 
 
 def final(table: pd.DataFrame) -> pd.DataFrame:

@@ -131,6 +131,37 @@ def test_constant_scale_starts_at_one() -> None:
     assert torch.equal(law.scale, torch.eye(2)[None])
 
 
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("scale", SCALES)
+def test_softplus_makes_the_diagonal_and_nothing_else(structure, scale) -> None:
+    """Both maps read the same outputs: `softplus(a)` where the other has `exp(a)`."""
+    exp, soft = (
+        GaussianPolicy(2, 3, structure, MLP((5,)), scale, positive)
+        for positive in ("exp", "softplus")
+    )
+    params = exp.init(generators(1), dtype=torch.float64)
+    if scale == "constant":  # starts at 0
+        params["scale.raw"] = inputs(*params["scale.raw"].shape)
+    x = inputs(8, 2)
+    exponential, got = exp(params, x), soft(params, x)
+    assert torch.equal(got.mean, exponential.mean)
+    if structure == "full":
+        assert torch.equal(got.scale.tril(-1), exponential.scale.tril(-1))
+        assert bool((got.scale.tril(-1) != 0).any())
+    diagonals = [
+        law.scale.diagonal(dim1=-2, dim2=-1) if law.full else law.scale
+        for law in (got, exponential)
+    ]
+    torch.testing.assert_close(diagonals[0], (1 + diagonals[1]).log())
+
+
+def test_wrong_positive_is_named() -> None:
+    policy = GaussianPolicy(2, 2)
+    object.__setattr__(policy, "positive", "relu")  # past the type checks of the test suite
+    with pytest.raises(InputError, match="positive is 'relu': pass 'exp' or 'softplus'"):
+        policy.__post_init__()
+
+
 def test_wrong_inputs_are_named() -> None:
     policy = GaussianPolicy(2, 2)
     with pytest.raises(ShapeError, match=r"x has 3 columns, the policy takes 2"):
