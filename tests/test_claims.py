@@ -1,0 +1,266 @@
+"""Claims: verdicts follow from numbers, and every result of the catalogue is in exactly one."""
+
+import json
+from dataclasses import replace
+from functools import cache
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import catalogue
+from analysis.catalogue import Entry
+from paper_checks.claims import figure_b, figure_b_published, propositions, report
+from paper_checks.claims.catalogue import UnknownClaim, all_claims, select
+from paper_checks.claims.claim import Claim, Judgement, Result, Verdict, counts, judge, seeds
+from paper_checks.claims.propositions import key, problems, verdict
+from paper_checks.claims.statements import PROPOSITIONS
+from paper_checks.claims.statistics import Interval
+from paper_checks.claims.witness_table import WITNESSES
+
+ENTRIES = catalogue()
+COVERED = [name for item in PROPOSITIONS for name in item.covers]
+# The smallest size at which the result is not identically 0, so that a factor changes it.
+SMALLEST = {
+    name: next(
+        entry
+        for entry in ENTRIES
+        if key(entry.name) == name
+        and (name not in ("outer.ray_loss", "outer.mean_field_cost") or "n=2" in entry.name)
+    )
+    for name in COVERED
+}
+
+
+def a_claim(name: str = "fake.one", expected: Verdict = Verdict.proved, judge=None) -> Claim:
+    return Claim(name, "a statement", "new", expected, judge or (lambda seed: a_judgement()))
+
+
+def a_judgement(verdict: Verdict = Verdict.proved) -> Judgement:
+    return Judgement(verdict, "evidence", 0.5, Interval(0.0, float("inf"), 0.95), 0.7)
+
+
+def test_every_entry_of_the_catalogue_belongs_to_exactly_one_claim() -> None:
+    """A new derivation needs a claim in `statements.py` and a witness in `witness_table.py`."""
+    names = {key(entry.name) for entry in ENTRIES}
+    assert sorted(COVERED) == sorted(names)
+    assert set(WITNESSES) == names
+
+
+def test_claims_have_distinct_names_and_none_selects_another() -> None:
+    names = [claim.name for claim in all_claims()]
+    assert len(set(names)) == len(names)
+    assert all(claim.statement and claim.source for claim in all_claims())
+
+
+def test_keys_drop_the_size_and_nothing_else() -> None:
+    assert key("outer.objective[full, n=2]") == "outer.objective/full"
+    assert key("outer.objective[full, any n]") == "outer.objective/full"
+    assert key("divergences.kl[n=1]") == "divergences.kl"
+    assert key("estimators.group_minimum_planar[M=3, n=2]") == "estimators.group_minimum_planar/M=3"
+    assert [len(p.mu) for p in problems("a[full, any n]", 0)] == [4]
+    assert [len(p.mu) for p in problems("a[n=2]", 0)] == [2, 2]
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_a_witness_agrees_and_bites(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the result doubled and its proof switched off, the numbers alone must object."""
+    entry = SMALLEST[name]
+    derivation = entry.build()
+    monkeypatch.setattr(propositions, "PROBLEMS", {})  # one problem each
+    assert verdict([entry], 0).verdict is Verdict.proved
+    wrong = replace(derivation, stated=2 * derivation.stated)
+    vars(wrong)["failure"] = None
+    judgement = verdict([Entry(entry.name, lambda: wrong)], 0)
+    assert judgement.verdict is Verdict.failed
+    assert "DISAGREE" in judgement.evidence
+    assert judgement.ours is not None
+    assert judgement.ours > WITNESSES[name].tolerance
+
+
+def test_a_proof_that_fails_fails_the_claim() -> None:
+    derivation = SMALLEST["outer.bilevel_solution"].build()
+    wrong = replace(derivation, stated=2 * derivation.stated)
+    judgement = verdict([Entry(derivation.name, lambda: wrong)], 0)
+    assert judgement.verdict is Verdict.failed
+    assert judgement.evidence == wrong.failure
+
+
+def test_a_result_that_left_the_catalogue_fails_its_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(propositions, "catalogue", lambda: ())
+    judgement = propositions.judge(PROPOSITIONS[0], 0)
+    assert judgement.verdict is Verdict.failed
+    assert "gaussian.objective" in judgement.evidence
+
+
+def test_seeds_belong_to_a_purpose() -> None:
+    assert seeds(0, "a", 3)[:2] == seeds(0, "a", 2)
+    assert len({*seeds(0, "a", 3), *seeds(0, "b", 3), *seeds(1, "a", 3)}) == 9
+
+
+def test_a_breakdown_is_a_failed_check_and_a_bug_is_not() -> None:
+    def singular(seed: int) -> Judgement:
+        raise np.linalg.LinAlgError("Singular matrix")
+
+    def bug(seed: int) -> Judgement:
+        raise KeyError("oops")
+
+    judgement = judge(a_claim(judge=singular), 0)
+    assert judgement.verdict is Verdict.failed
+    assert judgement.evidence == "LinAlgError: Singular matrix"
+    with pytest.raises(KeyError):
+        judge(a_claim(judge=bug), 0)
+
+
+def test_selection_is_by_prefix_and_names_the_known() -> None:
+    claims = [a_claim("a.one"), a_claim("a.two"), a_claim("b")]
+    assert [c.name for c in select(claims, ["b", "a.t"])] == ["a.two", "b"]
+    assert len(select(claims, [])) == 3
+    with pytest.raises(UnknownClaim, match=r"'c'; known claims: a\.one, a\.two, b"):
+        select(claims, ["a", "c"])
+
+
+def test_json_holds_everything_and_no_infinity() -> None:
+    results = [Result(a_claim(), a_judgement(), 0.1)]
+    results.append(Result(a_claim("fake.two"), a_judgement(Verdict.failed), 0.1))
+    content = json.loads(report.to_json(results, 3))
+    assert (content["seed"], content["as_expected"]) == (3, False)
+    assert content["counts"] == {"proved": 1, "failed": 1}
+    first, second = content["claims"]
+    assert first["interval"] == {"low": 0.0, "high": None, "level": 0.95}
+    assert (first["ours"], first["published"], first["as_expected"]) == (0.5, 0.7, True)
+    assert (second["verdict"], second["expected"]) == ("failed", "proved")
+    assert "NOT as expected: fake.two" in report.summary(results)
+    assert counts(results) == {Verdict.proved: 1, Verdict.failed: 1}
+
+
+# --- figure B ---
+
+
+def test_a_published_median_is_reproduced_inside_the_prediction_and_not_outside() -> None:
+    ours = np.exp(np.random.default_rng(0).normal(0.0, 0.3, 12))
+    near = figure_b_published.compare(ours, 1.1, 0.005, 0.999, 10)
+    far = figure_b_published.compare(ours, 3.0, 0.005, 0.999, 10)
+    assert (near.inside, far.inside) == (True, False)
+    assert near.distance < 1 < far.distance
+    assert near.interval.low < near.ours < near.interval.high
+    assert near.interval.high / near.ours == pytest.approx(near.ours / near.interval.low)
+    # rounding counts in its favour
+    edge = near.interval.high * 1.01
+    assert not figure_b_published.compare(ours, edge, 0.0, 0.999, 10).inside
+    assert figure_b_published.compare(ours, edge, 0.1 * edge, 0.999, 10).inside
+
+
+def test_medians_that_are_not_positive_are_compared_without_logarithms() -> None:
+    ours = np.array([-0.01, 0.02, 0.03, 0.01, 0.0])
+    found = figure_b_published.compare(ours, 0.02, 0.005, 0.95, 100)
+    assert found.inside
+    assert found.interval.low < 0
+
+
+def fake_runs(monkeypatch: pytest.MonkeyPatch, factor: float, failing: float = 0.0) -> None:
+    """Runs whose medians are `factor` times the published ones, with scatter."""
+    rng = np.random.default_rng(0)
+    rows = figure_b_published.published_medians()
+
+    @cache
+    def medians(seed: int, metric: str) -> pd.DataFrame:
+        chosen = rows[rows.metric == metric]
+        return pd.DataFrame(
+            {
+                (row.arm, row.epoch): row.median * factor * np.exp(rng.normal(0, 0.1, 12))
+                for row in chosen.itertuples()
+            }
+        )
+
+    table = pd.DataFrame(
+        {
+            "arm": np.repeat(["NLL", "PG(U*)"], 100),
+            "epoch": 100,
+            "excess_nll": np.tile(np.where(np.arange(100) < 100 * failing, 2.0, 0.1), 2),
+        }
+    )
+    for module in (figure_b, figure_b_published):
+        monkeypatch.setattr(module, "medians", medians)
+    monkeypatch.setattr(figure_b_published, "published_runs", lambda seed: (table,) * 12)
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1, "reproduced"), (2, "not reproduced")])
+def test_published_medians_decide(monkeypatch, factor, expected) -> None:
+    fake_runs(monkeypatch, factor)
+    found = figure_b_published.reproduces_medians("mean_error", "NLL", 0)
+    assert found.verdict == expected
+    assert found.published is not None
+
+
+@pytest.mark.parametrize(("failing", "expected"), [(0.1, "reproduced"), (0.6, "not reproduced")])
+def test_published_failures_decide(monkeypatch, failing, expected) -> None:
+    fake_runs(monkeypatch, 1, failing)
+    found = figure_b_published.reproduces_failures("PG(U*)", 0)
+    assert (found.verdict, found.published) == (expected, 0.11)
+    assert found.ours == pytest.approx(failing)
+
+
+def test_directions_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_runs(monkeypatch, 1)
+    for claim in figure_b.DIRECTIONS:
+        assert figure_b.has_direction(claim, 0).verdict is Verdict.reproduced
+        turned = replace(claim, smaller=claim.larger, larger=claim.smaller)
+        assert figure_b.has_direction(turned, 0).verdict is Verdict.not_reproduced
+
+
+@pytest.mark.parametrize(
+    ("published", "corrected", "expected"),
+    [
+        ((0.1, 0.2), (-0.2, -0.1), "corrected"),
+        ((-0.2, -0.1), (-0.2, -0.1), "reproduced"),
+        ((0.1, 0.2), (-0.1, 0.1), "not reproduced"),
+        ((-0.1, 0.2), (-0.2, -0.1), "not reproduced"),
+    ],
+)
+def test_a_correction_needs_both_intervals(
+    published: tuple[float, float], corrected: tuple[float, float], expected: str
+) -> None:
+    found = figure_b.correction(Interval(*published, 0.95), Interval(*corrected, 0.95))
+    assert found == expected
+
+
+@pytest.mark.parametrize(("corrected", "expected"), [(0.0, "corrected"), (0.9, "not reproduced")])
+def test_stability_is_judged_on_paired_failures(monkeypatch, corrected, expected) -> None:
+    rng = np.random.default_rng(1)
+    arms = {"NLL": 0.4, "PG(U*)": 0.95, "PG(U*), analytic": corrected}
+    rows = [
+        {"experiment": i, "arm": arm, "failed": bool(rng.random() < p)}
+        for i in range(100)
+        for arm, p in arms.items()
+    ]
+    monkeypatch.setattr(figure_b, "small_noise", lambda seed: pd.DataFrame(rows))
+    found = figure_b.is_stable("PG(U*), analytic", 0)
+    assert found.verdict == expected
+    assert found.interval is not None
+    assert "NLL" in found.evidence
+
+
+def test_runs_are_trained_once_and_give_a_median_per_run(monkeypatch) -> None:
+    """On a tiny experiment: same columns as the published medians, one row per run."""
+    small = replace(figure_b_published.figure_b.ONE_RUN, experiments=2, lams=(0.25,))
+    calls: list[int] = []
+    run = figure_b_published.figure_b.run
+
+    def counted(settings, *, seed):
+        calls.append(seed)
+        return run(settings, seed=seed)
+
+    fake = SimpleNamespace(
+        ONE_RUN=small, run=counted, quartiles=figure_b_published.figure_b.quartiles
+    )
+    monkeypatch.setattr(figure_b_published, "figure_b", fake)
+    monkeypatch.setattr(figure_b_published, "RUNS", 2)
+    seed = 987654321  # no other test's cache
+    found = figure_b_published.medians(seed, "mean_error")
+    figure_b_published.medians(seed, "covariance_error")
+    assert len(calls) == len(set(calls)) == 2
+    assert len(found) == 2
+    assert {epoch for _, epoch in found.columns} == set(figure_b_published.EPOCHS)
+    assert {arm for arm, _ in found.columns} == set(small.arms)
