@@ -5,7 +5,17 @@
 -0.35
 """
 
-from analysis import bounded_reward, divergences, estimators, gaussian, misspecification, outer
+from analysis import (
+    bounded_reward,
+    divergences,
+    estimators,
+    functional,
+    gaussian,
+    misspecification,
+    outer,
+    penalty,
+    unrolled,
+)
 from analysis.catalogue import Entry, catalogue
 from analysis.derivation import Condition, Derivation, Step
 from analysis.errors import (
@@ -30,7 +40,10 @@ __all__ = [
     "catalogue",
     "divergences",
     "estimators",
+    "functional",
     "gaussian",
     "misspecification",
     "outer",
+    "penalty",
+    "unrolled",
 ]

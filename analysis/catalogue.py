@@ -6,7 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from analysis import bounded_reward, divergences, estimators, gaussian, misspecification, outer
+from analysis import (
+    bounded_reward,
+    divergences,
+    estimators,
+    functional,
+    gaussian,
+    misspecification,
+    outer,
+    penalty,
+    unrolled,
+)
 from analysis.derivation import Derivation
 from analysis.gaussian import label
 from analysis.log_det import log_det_gradient
@@ -55,6 +65,14 @@ _EXPLICIT = {
     "misspecification.restricted_mean_hypergradient": (
         misspecification.restricted_mean_hypergradient
     ),
+    "functional.mean_adjoint": functional.mean_adjoint,
+    "functional.restricted_mean_gap": functional.restricted_mean_gap,
+}
+_EXPLICIT_STRUCTURED = {
+    "outer.implicit_hypergradient": outer.implicit_hypergradient,
+    "functional.covariance_adjoint": functional.covariance_adjoint,
+    "functional.hypergradient": functional.hypergradient,
+    "functional.at_solution": functional.at_solution,
 }
 _DIMENSIONAL = {  # n is an argument of its own in general: no matrix shows it
     "bounded_reward.slope": bounded_reward.slope,
@@ -70,13 +88,8 @@ def catalogue() -> tuple[Entry, ...]:
     for n in SIZES:
         for name, function in _STRUCTURED.items():
             entries += [Entry(label(name, n, s), partial(function, s, n)) for s in STRUCTURES]
-        entries += [
-            Entry(
-                label("outer.implicit_hypergradient", n, s),
-                partial(outer.implicit_hypergradient, s, n),
-            )
-            for s in STRUCTURES
-        ]
+        for name, function in _EXPLICIT_STRUCTURED.items():
+            entries += [Entry(label(name, n, s), partial(function, s, n)) for s in STRUCTURES]
         entries += [Entry(label(name, n), partial(f, n)) for name, f in _GENERAL.items()]
         entries += [Entry(label(name, n), partial(f, n)) for name, f in _EXPLICIT.items()]
     entries += [
@@ -85,7 +98,7 @@ def catalogue() -> tuple[Entry, ...]:
     ]
     entries += [Entry(label(name, None), partial(f, None)) for name, f in _GENERAL.items()]
     entries.append(Entry("misspecification.two_maxima[n=2]", misspecification.two_maxima))
-    return (*entries, *_estimators(), *_bounded_rewards())
+    return (*entries, *_estimators(), *_bounded_rewards(), *_unrolled())
 
 
 def _estimators() -> list[Entry]:
@@ -125,3 +138,19 @@ def _bounded_rewards() -> list[Entry]:
         entries.append(Entry(label(f"{name}expected_reward", n), partial(b.expected_reward, n)))
         entries.append(Entry(label(f"{name}growth", n), partial(b.growth, n)))
     return [*entries, Entry(f"{name}inner_variance[n=2]", b.inner_variance)]
+
+
+def _unrolled() -> list[Entry]:
+    u, p = unrolled, penalty
+    entries = [
+        Entry(f"unrolled.{function.__name__}", function)
+        for function in (u.hypergradient, u.bias, u.truncated, u.one_step)
+    ]
+    for n in SIZES:
+        for structure in ("diagonal", "isotropic"):
+            title = label("unrolled.gaussian", n, structure)
+            entries.append(Entry(title, partial(u.gaussian, structure, n)))
+    return entries + [
+        Entry(f"penalty.{function.__name__}", function)
+        for function in (p.hypergradient, p.bias, p.bias_limit)
+    ]

@@ -21,7 +21,14 @@ Domain = Literal[
 Structure = Literal["isotropic", "diagonal", "full"]
 STRUCTURES: tuple[Structure, ...] = ("isotropic", "diagonal", "full")
 DIMENSION = sp.Symbol("n", positive=True, integer=True)
-_PRINTED = {"lam": "lambda", "generations": "M"}
+_PRINTED = {
+    "lam": "lambda",
+    "generations": "M",
+    "steps": "K",
+    "earlier": "j",
+    "last": "k",
+    "weight": "sigma",
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,18 @@ QUANTITIES = {
         Quantity("omega", "positive", "width of the bounded reward, W = I/omega"),
         Quantity("beta", "positive", "standard deviation of isotropic data"),
         Quantity("q", "weight", "entropy weight as a fraction of the critical one"),
+        Quantity("kappa", "positive", "curvature of a scalar quadratic inner objective"),
+        Quantity("gamma", "real", "coupling of inner and outer variable in it"),
+        Quantity("nu", "positive", "curvature of a scalar quadratic outer objective"),
+        Quantity("tau", "real", "inner variable that maximises it"),
+        Quantity("d", "real", "its slope in the outer variable"),
+        Quantity("phi", "real", "scalar outer variable"),
+        Quantity("theta_0", "real", "start of the inner optimiser"),
+        Quantity("eta", "positive", "step size of the inner optimiser"),
+        Quantity("steps", "count", "number K of inner steps"),
+        Quantity("earlier", "count", "number j of inner steps before those differentiated"),
+        Quantity("last", "count", "number k of inner steps differentiated"),
+        Quantity("weight", "positive", "weight σ of the inner objective in a penalty"),
     )
 }
 

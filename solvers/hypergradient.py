@@ -50,7 +50,8 @@ class Hypergradient:
         value: the hypergradient, a tree like `φ`.
         stationarity: `‖∂_θJ‖` at the inner point; the formulas hold where it is 0.
         residual: `‖∂_θF - A v‖/‖∂_θF‖`, `A` the (damped) negative Hessian, computed from the
-            final `v`; None for methods without a linear system.
+            final `v`; `unrolled` and `penalty` report the same quantity for the `v` that they
+            imply; None where there is none.
         iterations: Hessian-vector products (implicit), or steps differentiated (unrolled).
         curvature: smallest `dᵀ(-∂²_{θθ}J)d/dᵀd` met; None where none was met.
         damping: added to the negative Hessian; the value is that of another problem unless 0.

@@ -23,7 +23,8 @@ from solvers.hypergradient import Hypergradient, HypergradientError, Objective, 
 from solvers.trees import Leaves, Tree, flat
 from solvers.unrolled import report, share
 
-ENOUGH = 1e-10  # how far to solve for θ_σ, relative to the force ∂_θF/σ that moves it from θ*
+# How far to solve for θ_σ, relative to the force ∂_θF/σ that moves it from θ*.
+CLOSE, ENOUGH = 1e-3, 1e-10
 
 
 def penalty(
@@ -142,7 +143,8 @@ def _tracked(
         return -(J(theta, phi) + F(theta, phi) / weight)
 
     enough = ENOUGH * float(pull.abs().amax()) / weight
-    spent = minimise.lbfgs(moved.tensors, loss, enough, limit)
+    # L-BFGS only comes close, and leaves evaluations to the Newton steps should it get stuck
+    spent = minimise.lbfgs(moved.tensors, loss, CLOSE / ENOUGH * enough, limit // 2)
     polishing, _ = minimise.polish(moved.tensors, loss, enough, limit - spent)
     if not all(bool(torch.isfinite(t).all()) for t in moved.tensors):
         raise HypergradientError(

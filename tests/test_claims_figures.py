@@ -189,16 +189,31 @@ def test_runs_are_the_unit_where_they_share_a_policy(monkeypatch, rng) -> None:
 
 @pytest.mark.parametrize("panel", figure_c.PANELS, ids=lambda panel: panel.name)
 def test_nll_must_end_below_both_arms(monkeypatch, rng, panel) -> None:
-    fake_published_runs(monkeypatch, rng, 1.0)
-    table = figure_c.published_runs(0)
-    assert figure_c.nll_wins(panel, 0).verdict is REPRODUCED  # as in the picture
-    closer = table[table.arm == "NLL"].assign(arm="PG(U*)")
-    closer[panel.metric] *= 1 + rng.normal(0, 0.1, len(closer))
-    others = table[table.arm != "PG(U*)"]
-    monkeypatch.setattr(figure_c, "published_runs", lambda seed: pd.concat([others, closer]))
+    columns = pd.MultiIndex.from_product([[p.metric for p in figure_c.PANELS], figure_c.SHORT])
+    levels = {"NLL": 1.0, "PG(M)": 3.0, "PG(U*)": 2.0}
+    centre = [levels[arm] for _, arm in columns]
+    means = pd.DataFrame(rng.normal(centre, 0.1, (figure_c.PANEL_RUNS, len(centre))), None, columns)
+    monkeypatch.setattr(figure_c, "panel_means", lambda seed: means)
+    found = figure_c.nll_wins(panel, 0)
+    assert found.verdict is REPRODUCED
+    assert found.ours == pytest.approx(-1, abs=0.1)
+    close = means.copy()
+    close[(panel.metric, "PG(U*)")] = rng.normal(1.0, 0.1, len(means))
+    monkeypatch.setattr(figure_c, "panel_means", lambda seed: close)
     found = figure_c.nll_wins(panel, 0)
     assert found.verdict is NOT_REPRODUCED
     assert "minus PG(U*)" in found.evidence
+
+
+def test_panels_are_means_of_runs(monkeypatch) -> None:
+    small = replace(figure_c.PANEL, experiments=2, epochs=1, recorded=(1,))
+    monkeypatch.setattr(figure_c, "PANEL", small)
+    monkeypatch.setattr(figure_c, "PANEL_RUNS", 2)
+    figure_c.panel_means.cache_clear()
+    found = figure_c.panel_means(0)
+    figure_c.panel_means.cache_clear()
+    assert found.shape == (2, len(figure_c.PANELS) * len(figure_c.SHORT))
+    assert found["nll"].notna().all(axis=None)
 
 
 @pytest.mark.parametrize(

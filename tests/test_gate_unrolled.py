@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+import sympy as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis import DerivationError, StructureError, catalogue, definitions
+from analysis import unrolled as derived
 from paper_checks.conformance.strategies import Problem, make_problem, one_in, problems, seeds
 from solvers import penalty, unrolled
 from solvers.errors import NonFiniteError
 from solvers.optimisers import SGD, Adam
 from tests.identities import unrolled as identities
-from tests.identities.unrolled import make_quadratic
+from tests.identities.quadratics import make_quadratic
 
 sizes = st.integers(1, 5)
 shares = st.floats(0.05, 0.95)  # of the largest stable step size
@@ -112,12 +116,10 @@ def test_nan_is_refused(place: str, n: int, seed: int) -> None:
 
 ROUND, FULL = make_quadratic(3, 1), make_quadratic(3, 1, condition=5, round_outer=False)
 SCALAR = make_quadratic(1, 7)
-RATE = 1 / float(np.linalg.eigvalsh(FULL.A)[-1])
 ASCENT = partial(identities.steps_of_gradient_ascent, ROUND, 0.4, 3, None)
 CUT = partial(identities.steps_of_gradient_ascent, ROUND, 0.4, 4, 2)
 GAUSSIAN = partial(identities.gaussian, make_problem(2, 7), "diagonal", 0.3, 3, 1)
 ADAM = partial(identities.adam_by_differences, make_quadratic(2, 3), Adam(0.1, eps=1e-2), 3)
-ADAM_CONVERGED = partial(identities.converged, FULL, Adam(RATE, (0.5, 0.8), 1.0), 300, 1e-6)
 PENALTY = partial(identities.penalised, FULL, 1e3)
 Plant = Callable[[Any], Any]
 
@@ -183,7 +185,6 @@ FAULTS: dict[str, tuple[Any, str, Plant, partial[None]]] = {
         partial(identities.decay, SCALAR, 0.6, 2),
     ),
     "Adam's memory not differentiated": (Adam, "step", without_memory, ADAM),
-    "Adam's memory not differentiated, converged": (Adam, "step", without_memory, ADAM_CONVERGED),
     "σ missing": (
         penalty,
         "difference",
@@ -218,3 +219,45 @@ def test_a_planted_fault_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(owner, attribute, plant(vars(owner)[attribute]))
     with pytest.raises((AssertionError, unrolled.HypergradientError), match=r"fails|may be wrong"):
         notices()
+
+
+def test_the_conditions_of_the_derivations_bite() -> None:
+    """Every sign turned round, and every zero moved, is noticed."""
+    derivations = [entry.build() for entry in catalogue() if entry.name in CONDITIONED]
+    assert len(derivations) == len(CONDITIONED)
+    for derivation in derivations:
+        assert derivation.conditions
+        for condition in derivation.conditions:
+            assert condition.holds()
+            right = condition.expression
+            one = sp.ones(*right.shape) if isinstance(right, sp.MatrixBase) else 1
+            wrong = -right if condition.kind == "positive" else right + one
+            assert not replace(condition, expression=wrong).holds()
+
+
+CONDITIONED = (
+    "unrolled.hypergradient",
+    "unrolled.bias",
+    "unrolled.truncated",
+    "unrolled.one_step",
+    "unrolled.gaussian[diagonal, n=1]",
+    "unrolled.gaussian[isotropic, n=2]",
+    "penalty.hypergradient",
+    "penalty.bias",
+)
+
+
+@pytest.mark.parametrize("name", ["objective", "log_likelihood"])
+@pytest.mark.parametrize("structure", ["diagonal", "isotropic"])
+def test_a_wrong_gaussian_definition_fails(
+    name: str, structure: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = getattr(definitions, name)
+    monkeypatch.setattr(definitions, name, lambda *args: 2 * right(*args))
+    with pytest.raises(DerivationError):
+        derived.gaussian.__wrapped__(structure, 2).verify()
+
+
+def test_a_full_covariance_has_no_one_factor() -> None:
+    with pytest.raises(StructureError, match="no one factor for 'full'"):
+        derived.gaussian("full", 2)

@@ -122,12 +122,6 @@ def test_an_inner_problem_that_is_not_concave_is_doubted() -> None:
         run(J=lambda t, p: (t - p).square().sum() / 2, strict=True)
 
 
-def test_a_warning_points_at_the_caller() -> None:
-    with pytest.warns(HypergradientWarning) as caught:
-        unrolled(J, F, ZERO, ONE, optimiser=SGD(0.5), steps=3)
-    assert caught[0].filename == __file__
-
-
 def test_linear_and_constant_objectives() -> None:
     found = run(J=lambda t, p: t.sum() + p.sum(), **FREE)
     torch.testing.assert_close(found.value, ONE, rtol=0, atol=0)
@@ -142,7 +136,7 @@ def test_linear_and_constant_objectives() -> None:
 
 
 def test_trees_keep_their_structure_and_arguments_their_values() -> None:
-    theta = {"a": torch.tensor(0.5), "b": [torch.zeros(2, 3), torch.ones(1)]}
+    theta: Any = {"a": torch.tensor(0.5), "b": [torch.zeros(2, 3), torch.ones(1)]}
     phi = (torch.tensor(2.0), {"c": torch.ones(3)})
 
     def inner(theta: Any, phi: Any) -> Tensor:

@@ -1,0 +1,117 @@
+"""The penalty (value function) hypergradient of scalar quadratics: first derivatives only.
+
+θ_σ = argmax_θ F + σJ, and ∇F_σ = d/dφ of max_θ [F + σJ] - σ max_θ J, which by the envelope theorem
+is ∂_φF(θ_σ) + σ[∂_φJ(θ_σ) - ∂_φJ(θ*)] (Kwon, Kwon, Wright, Nowak, 2023).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import sympy as sp
+
+from analysis import quadratic
+from analysis import stated_unrolled as stated
+from analysis.derivation import Derivation, Step, positive, zero
+from analysis.quadratic import THETA, implicit, inner, outer, solution, total
+from analysis.stationary import solve_linear
+from analysis.symbols import symbol
+
+DOMAIN = (*quadratic.DOMAIN, "θ_σ = argmax F + σJ, σ > 0")
+
+
+def _penalised() -> Any:
+    """F + σJ."""
+    return outer(THETA) + symbol("weight") * inner(THETA)
+
+
+def _tracked() -> Any:
+    """θ_σ from ∂_θ(F + σJ) = 0."""
+    return solve_linear([sp.diff(_penalised(), THETA)], [THETA])[0]
+
+
+@cache
+def hypergradient() -> Derivation:
+    """∇F_σ = d + σνγ(τ - θ*)/(ν + σκ).
+
+    Returns:
+        Scalar derivation in kappa, gamma, nu, phi, tau, d, weight (σ). Conditions: θ_σ is a
+        maximum, and the formula is the total derivative of max (F + σJ) - σ max J.
+    Source: new; the method is that of Kwon, Kwon, Wright, Nowak (2023).
+    """
+    arguments = quadratic.arguments("kappa gamma nu phi tau d weight")
+    phi, weight = symbol("phi"), symbol("weight")
+    moved, best = _tracked(), solution()
+    direct, pull = sp.diff(outer(THETA), phi), sp.diff(inner(THETA), phi)
+    change = pull.xreplace({THETA: moved}) - pull.xreplace({THETA: best})
+    derived = direct.xreplace({THETA: moved}) + weight * change
+    envelope = total(_penalised(), moved) - weight * total(inner(THETA), best)
+    return Derivation(
+        name="penalty.hypergradient",
+        statement="∇F_σ = ∂_φF(θ_σ) + σ[∂_φJ(θ_σ) - ∂_φJ(θ*)] = d + σνγ(τ - θ*)/(ν + σκ)",
+        symbol="∇F_P",
+        arguments=arguments,
+        stated=stated.penalty(*arguments.values()),
+        derived=derived,
+        assumptions=DOMAIN,
+        steps=(Step("θ_σ", moved), Step("∂_φJ(θ_σ) - ∂_φJ(θ*)", change)),
+        conditions=(
+            positive("θ_σ is a maximum", -sp.diff(_penalised(), THETA, 2)),
+            zero("d/dφ of max (F + σJ) - σ max J", envelope - derived),
+        ),
+    )
+
+
+@cache
+def bias() -> Derivation:
+    """∇F_σ - ∇F = -ν²γ(τ - θ*)/(κ(ν + σκ)).
+
+    Returns:
+        Scalar derivation in kappa, gamma, nu, phi, tau, weight. Condition: relative to the
+        indirect part of ∇F it is ν/(ν + σκ), the relative change of ∂_θF from θ* to θ_σ.
+    Source: new.
+    """
+    arguments = quadratic.arguments("kappa gamma nu phi tau weight")
+    exact, pull = implicit(), sp.diff(outer(THETA), THETA)
+    derived = hypergradient().derived - exact
+    there, here = (pull.xreplace({THETA: x}) for x in (_tracked(), solution()))
+    return Derivation(
+        name="penalty.bias",
+        statement="∇F_σ - ∇F = -ν²γ(τ - θ*)/(κ(ν + σκ))",
+        symbol="∇F_P - ∇F",
+        arguments=arguments,
+        stated=stated.penalty_bias(*arguments.values()),
+        derived=derived,
+        assumptions=DOMAIN,
+        steps=(Step("∇F, by the implicit function theorem", exact),),
+        conditions=(
+            zero(
+                "relative to the indirect part it is the relative change of ∂_θF",
+                derived * here - (exact - symbol("d")) * (there - here),
+            ),
+        ),
+    )
+
+
+@cache
+def bias_limit() -> Derivation:
+    """σ(∇F_σ - ∇F) → -ν²γ(τ - θ*)/κ² as σ → ∞: the bias is O(1/σ).
+
+    Returns:
+        Scalar derivation in kappa, gamma, nu, phi, tau.
+    Source: new.
+    """
+    arguments = quadratic.arguments("kappa gamma nu phi tau")
+    weight = symbol("weight")
+    scaled = sp.together(weight * bias().derived)
+    return Derivation(
+        name="penalty.bias_limit",
+        statement="σ(∇F_σ - ∇F) → -ν²γ(τ - θ*)/κ²",
+        symbol="lim",
+        arguments=arguments,
+        stated=stated.penalty_limit(*arguments.values()),
+        derived=sp.limit(sp.cancel(scaled), weight, sp.oo),
+        assumptions=DOMAIN,
+        steps=(Step("σ(∇F_σ - ∇F)", scaled),),
+    )

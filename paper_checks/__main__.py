@@ -1,0 +1,143 @@
+"""``python -m paper_checks``: does each claim hold? And ``conform``: does a solver of yours?"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from paper_checks.conformance.command import conform_command
+
+# What imports torch and SymPy is imported where it is used: after `main` has set the threads.
+if TYPE_CHECKING:
+    from paper_checks.claims.claim import Claim, Result
+
+FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
+WIDTH = 100  # of the table, in a pipe or a file
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app.command("conform")(conform_command)
+
+Report = Callable[["Result"], None]
+
+
+@app.callback(invoke_without_command=True)
+def checks(
+    context: typer.Context,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", help="A claim, or how its name begins; repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and only JSON.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of problems and experiments.")] = 0,
+    list_: Annotated[bool, typer.Option("--list", help="List the claims and stop.")] = False,
+) -> None:
+    """Judge every claim of the paper and of this project; 1 if one is not as expected."""
+    if context.invoked_subcommand is not None:
+        return
+    from paper_checks.claims import catalogue, report
+
+    try:
+        claims = catalogue.select(catalogue.all_claims(), only or [])
+    except catalogue.UnknownClaim as error:
+        _stop(str(error), BAD_USAGE)
+    if list_:
+        text = "\n".join(f"{claim.name}\n    {claim.statement}" for claim in claims)
+        typer.echo(report.list_json(claims) if as_json else text)
+        return
+    try:
+        results = _run(claims, seed)
+    except KeyboardInterrupt:
+        _stop("interrupted", INTERRUPTED)
+    if as_json:
+        typer.echo(report.to_json(results, seed))
+    else:
+        _print(results)
+    if not all(result.as_expected for result in results):
+        raise typer.Exit(FAILED)
+
+
+def _run(claims: Sequence[Claim], seed: int) -> list[Result]:
+    """Judge the claims one after the other, telling stderr how far it is."""
+    from paper_checks.claims.claim import Result, judge
+
+    results: list[Result] = []
+    with _progress(claims) as report:
+        for claim in claims:
+            start = time.monotonic()
+            judgement = judge(claim, seed)
+            results.append(Result(claim, judgement, time.monotonic() - start))
+            report(results[-1])
+    return results
+
+
+@contextmanager
+def _progress(claims: Sequence[Claim]) -> Generator[Report]:
+    """Yield what is called with each result: a bar on a terminal, one line per claim elsewhere."""
+    if not sys.stderr.isatty():
+
+        def tell(result: Result) -> None:
+            verdict = result.judgement.verdict
+            typer.echo(f"{result.claim.name}: {verdict} ({result.seconds:.1f} s)", err=True)
+
+        yield tell
+        return
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    names = [claim.name for claim in claims]
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(names[0], total=len(names))
+        following = dict(zip(names, [*names[1:], "done"], strict=True))
+
+        def advance(result: Result) -> None:
+            bar.update(task, advance=1, description=following[result.claim.name])
+
+        yield advance
+
+
+def _print(results: Sequence[Result]) -> None:
+    """Print the table and a line of counts; as wide as the terminal, or 100 columns."""
+    from rich.console import Console
+
+    from paper_checks.claims import report
+
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console.print(report.table(results))
+    console.print(report.summary(results), highlight=False, markup=False, soft_wrap=True)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    """Print one red message (plain when not on a terminal) and end with `code`."""
+    typer.secho(message, fg=typer.colors.RED, err=True)
+    raise typer.Exit(code)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command line; SIGTERM ends it as cleanly as Ctrl-C."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    # Before torch is imported: the problems are small, and more threads would wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    app(prog_name="python -m paper_checks")
+
+
+if __name__ == "__main__":
+    main()
