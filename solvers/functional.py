@@ -35,7 +35,7 @@ from solvers.errors import (
 )
 from solvers.gaussian import Gaussian
 from solvers.hypergradient import Hypergradient, check_trust
-from solvers.policies import GaussianPolicy, Params, Structure
+from solvers.policies import GaussianPolicy, Params
 from solvers.rewards import MahalanobisReward
 from solvers.trees import Leaves, Tree
 
@@ -60,7 +60,7 @@ def functional(
     Args:
         policy: a policy of any structure and any networks.
         params: of a single member; at its inner solution, or near it.
-        reward_of: the reward of `phi`, differentiable; input-dependent if its factor is `(N, n, n)`.
+        reward_of: the reward of `phi`; one for each row of `data` if its factor is `(N, n, n)`.
         phi: outer variables, a tree of tensors.
         lam: entropy weight `λ > 0`.
         data: inner data, without batch dimensions. Rows that share an input share the outputs.
@@ -109,65 +109,178 @@ def functional(
     _check_reward(reward, policy.n, len(data.x))
     points = _Inputs.of(data, held_out)
     outputs = _Outputs.of(policy, params, points.x)
-    at_data = outputs.rows(points.inner)
-    J = reward.expected(at_data.law(), data.mean, data.covariance) + weight * at_data.law().entropy()
-    slopes = torch.autograd.grad(
-        J.mean(), [outputs.mean, outputs.spread], create_graph=True, materialize_grads=True
-    )
-    law = outputs.rows(points.outer).law()
-    F = -law.cross_entropy(held_out.mean, held_out.covariance).mean()
-    pulls = torch.autograd.grad(F, [outputs.mean, outputs.spread], materialize_grads=True)
+    at_data = outputs.law(points.inner)
+    J = reward.expected(at_data, data.mean, data.covariance) + weight * at_data.entropy()
+    free = [outputs.mean, outputs.spread]
+    slopes = torch.autograd.grad(J.mean(), free, create_graph=True, materialize_grads=True)
+    F = -outputs.law(points.outer).cross_entropy(held_out.mean, held_out.covariance).mean()
+    pulls = torch.autograd.grad(F, free, materialize_grads=True)
     share = points.shares()
-    U = points.average(reward.U.detach().expand(len(data.x), policy.n, policy.n))
-    a = mean_adjoint(U, pulls[0] / share[:, None])
     spread = outputs.spread.detach()
-    A = covariance_adjoint(spread, pulls[1] / _like(share, spread), weight, outputs.structure)
+    U = points.average(reward.U.detach().expand(len(data.x), policy.n, policy.n))
+    a = mean_adjoint(U, _per_input(pulls[0], share))
+    A = covariance_adjoint(spread, _per_input(pulls[1], share), weight, policy)
     linear = (slopes[0] * a).sum() + (slopes[1] * A).sum()
-    if linear.requires_grad and reward.cholesky.requires_grad:
-        cross = torch.autograd.grad(linear, outer.tensors, materialize_grads=True)
-    else:
-        raise InputError("the reward does not depend on phi: build it from the argument")
+    cross = torch.autograd.grad(linear, outer.tensors, materialize_grads=True)
     for name, gradient in zip(outer.names, cross, strict=True):
-        check_finite(f"the hypergradient in {name}", gradient)
+        check_finite(f"dF/d({name})", gradient)
+    steepness = [_mean_square(_per_input(g.detach(), share), share) for g in slopes]
+    size = [_mean_square(output.detach(), share) for output in free]
+    in_mean = 2 * float(torch.linalg.eigvalsh(U).min())
     result = Hypergradient(
-        outer.tree(cross),
-        math.sqrt(sum(float((g.detach().flatten(1).square().sum(1) / share).sum()) for g in slopes)),
-        None,
-        0,
-        min(
-            2 * float(torch.linalg.eigvalsh(U).min()),
-            _covariance_curvature(spread, float(weight), policy.n, outputs.structure),
-        ),
+        value=outer.tree(cross),
+        stationarity=math.sqrt(sum(steepness)),
+        residual=None,
+        iterations=0,
+        curvature=min(in_mean, covariance_curvature(spread, float(weight), policy)),
     )
-    size = math.sqrt(
-        sum(
-            float((o.flatten(1).square().sum(1) * share).sum())
-            for o in (outputs.mean.detach(), spread)
-        )
-    )
-    check_trust(result, size, math.inf, distance, strict=strict)
+    check_trust(result, math.sqrt(sum(size)), math.inf, distance, strict=strict)
     return result
 
 
 def mean_adjoint(U: Float[Tensor, "K n n"], pull: Float[Tensor, "K n"]) -> Float[Tensor, "K n"]:
-    """Return `a = (2U)⁻¹ ∂_mF` per input."""
+    """Return `a = (2U)⁻¹ ∂_mF` for each input."""
     return torch.cholesky_solve(pull[..., None], torch.linalg.cholesky(2 * U))[..., 0]
 
 
 def covariance_adjoint(
-    spread: Float[Tensor, "K ..."], pull: Float[Tensor, "K ..."], lam: Tensor, structure: Structure
+    spread: Float[Tensor, "K ..."],
+    pull: Float[Tensor, "K ..."],
+    lam: Float[Tensor, ""],
+    policy: GaussianPolicy,
 ) -> Float[Tensor, "K ..."]:
-    """Return `A = (2/λ) P (∂_PF) P` per input, in the free entries of `P`.
+    """Return `A = (2/λ) P (∂_PF) P` for each input, in the free entries of `P`.
 
     Args:
-        spread: `P`, `(K, n, n)`; its diagonal, `(K, n)`; or `s` with `P = s I`, expanded to `n`
-            equal columns `(K, n)`, in which case each column carries its share of `∂F/∂s`.
-        pull: `∂F` in `spread`; symmetric where that is a matrix.
+        spread: `P`, `(K, n, n)` (full); its diagonal, `(K, n)` (diagonal), where `A` is
+            `(2/λ) P_ii² ∂F/∂P_ii`; `s`, `(K, 1)` (isotropic), where it is `(2/(λn)) s² ∂F/∂s`.
+        pull: derivative of `F` in `spread`, symmetric where that is a matrix.
         lam: `λ`.
-        structure: of `P`.
+        policy: tells the structure.
     """
-    if structure == "full":
+    if policy.structure == "full":
         return 2 / lam * spread @ pull @ spread
-    if structure == "diagonal":
-        return 2 / lam * spread.square() * pull
-    return 2 / lam * spread.square() * pull.mean(-1, keepdim=True)
+    copies = policy.n if policy.structure == "isotropic" else 1
+    return 2 / (lam * copies) * spread.square() * pull
+
+
+def covariance_curvature(
+    spread: Float[Tensor, "K ..."], lam: float, policy: GaussianPolicy
+) -> float:
+    """Return the smallest eigenvalue of `-∂²J` in the free entries of `P`, over all inputs.
+
+    `(λ/2)/max eig(P)²`; for an isotropic policy `λn/(2s²)`.
+    """
+    if policy.structure == "full":
+        return lam / 2 / float(torch.linalg.eigvalsh(spread).max()) ** 2
+    copies = policy.n if policy.structure == "isotropic" else 1
+    return lam / 2 * copies / float(spread.max()) ** 2
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """The distinct inputs, and which of them each row has.
+
+    Attributes:
+        x: distinct inputs.
+        inner: index into `x` of each row of the inner data.
+        outer: index of each row of the outer data.
+    """
+
+    x: Float[Tensor, "K d"]
+    inner: Int[Tensor, "N"]
+    outer: Int[Tensor, "M"]
+
+    @classmethod
+    def of(cls, data: Dataset, held_out: Dataset) -> _Inputs:
+        """Match the rows.
+
+        Raises:
+            InputError: an outer input is not among the inner ones.
+            ShapeError: inputs of another width or dtype.
+        """
+        if held_out.x.shape[1] != data.x.shape[1] or held_out.x.dtype != data.x.dtype:
+            raise ShapeError(
+                f"outer_data.x is {held_out.x.dtype} with {held_out.x.shape[1]} columns, data.x "
+                f"{data.x.dtype} with {data.x.shape[1]}: pass the same inputs"
+            )
+        rows = torch.cat([data.x, held_out.x])
+        x, index = torch.unique(rows, dim=0, return_inverse=True)
+        inner, outer = index.split([len(data.x), len(held_out.x)])
+        missing = ~torch.isin(outer, inner)
+        if bool(missing.any()):
+            first = int(missing.nonzero()[0])
+            raise InputError(
+                f"outer_data.x[{first}] is no input of data ({int(missing.sum())} of {len(outer)} "
+                "rows are not): the inner problem says nothing about the outputs there; pass other "
+                "outcomes at the inputs of data, or use solvers.hypergradient.implicit, which goes "
+                "through the parameters"
+            )
+        return cls(x, inner, outer)
+
+    def shares(self) -> Float[Tensor, "K"]:
+        """Return the fraction of inner rows at each distinct input."""
+        return torch.bincount(self.inner, minlength=len(self.x)).to(self.x) / len(self.inner)
+
+    def average(self, values: Float[Tensor, "N n n"]) -> Float[Tensor, "K n n"]:
+        """Return the mean over the inner rows at each distinct input."""
+        total = values.new_zeros(len(self.x), *values.shape[1:]).index_add(0, self.inner, values)
+        return _per_input(total / len(self.inner), self.shares())
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """The outputs of the policy at the distinct inputs, as variables of their own.
+
+    Attributes:
+        mean: `m`.
+        spread: the free entries of `P`: the matrix, its diagonal, or `s`, `(K, 1)`.
+        policy: tells the structure.
+    """
+
+    mean: Float[Tensor, "K n"]
+    spread: Float[Tensor, "K ..."]
+    policy: GaussianPolicy
+
+    @classmethod
+    def of(cls, policy: GaussianPolicy, params: Params, x: Float[Tensor, "K d"]) -> _Outputs:
+        """Evaluate the policy; a scale it shares among inputs becomes one for each."""
+        with torch.no_grad():
+            law = policy(params, x)
+            spread = law.covariance() if law.full else law.scale.square()
+            if policy.structure == "isotropic":
+                spread = spread[..., :1]
+            spread = spread.expand(len(x), *spread.shape[1:]).clone()
+        check_finite("the policy's mean", law.mean)
+        check_finite("the policy's covariance", spread)
+        return cls(law.mean.clone().requires_grad_(), spread.requires_grad_(), policy)
+
+    def law(self, index: Int[Tensor, "N"]) -> Gaussian:
+        """Return the law at each of the rows."""
+        mean, spread = self.mean[index], self.spread[index]
+        if self.policy.structure == "full":
+            return Gaussian(mean, torch.linalg.cholesky(spread))
+        return Gaussian(mean, spread.sqrt().expand_as(mean))
+
+
+def _check_reward(reward: MahalanobisReward, n: int, rows: int) -> None:
+    """Raise unless the reward fits and depends on `phi`."""
+    shape = tuple(reward.cholesky.shape)
+    if shape not in ((n, n), (1, n, n), (rows, n, n)):
+        raise ShapeError(
+            f"the factor of the reward has shape {shape}: return {(n, n)}, or {(rows, n, n)} with "
+            "one matrix for each input"
+        )
+    if not reward.cholesky.requires_grad:
+        raise InputError("the reward does not depend on phi: build it from the argument")
+    check_spd("U", reward.U.detach())
+
+
+def _per_input(total: Float[Tensor, "K *s"], share: Float[Tensor, "K"]) -> Float[Tensor, "K *s"]:
+    """Return the entries of each input divided by its share."""
+    return total / share.reshape(-1, *(1,) * (total.ndim - 1))
+
+
+def _mean_square(values: Float[Tensor, "K *s"], share: Float[Tensor, "K"]) -> float:
+    """Return `E_x ‖values‖²`."""
+    return float((share * values.flatten(1).square().sum(1)).sum())

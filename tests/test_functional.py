@@ -7,6 +7,7 @@ import inspect
 import math
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from solvers import inner
 from solvers.data import Dataset
 from solvers.errors import InputError, NonFiniteError, NotPositiveDefiniteError, ShapeError
 from solvers.functional import functional
+from solvers.gaussian import Gaussian
 from solvers.hypergradient import HypergradientError, HypergradientWarning, implicit
 from solvers.objectives import NLL, PolicyGradient
 from solvers.policies import MLP, GaussianPolicy, Structure
@@ -179,13 +181,13 @@ def test_held_out_outcomes_at_some_of_the_inputs_in_any_order():
     got = functional(policy, exact, reward, phi, LAM, data, part)
     variable = phi.clone().requires_grad_()
     best = inner.closed_form(reward(variable), LAM.expand(3), data.mean).value
-    F = -sum(
-        type(best)(best.mean[i], best.scale[i]).cross_entropy(
+    losses = [
+        Gaussian(best.mean[i], best.scale[i]).cross_entropy(
             held_out.mean[i], held_out.covariance[i]
         )
         for i in order.tolist()
-    )
-    (want,) = torch.autograd.grad(F / 3, variable)
+    ]
+    (want,) = torch.autograd.grad(-torch.stack(losses).mean(), variable)
     assert torch.allclose(got.value, want, rtol=1e-9, atol=1e-9)
     assert not got.value[1].any()  # no outer data at this input
 
@@ -252,7 +254,13 @@ def test_wrong_arguments_are_named():
     policy, params, data = saturated("full")
 
     def run(**change):
-        given = {"params": params, "reward_of": reward_of, "phi": U, "lam": LAM, "data": data}
+        given: dict[str, Any] = {
+            "params": params,
+            "reward_of": reward_of,
+            "phi": U,
+            "lam": LAM,
+            "data": data,
+        }
         return functional(policy, **{**given, **change}, distance=math.inf)
 
     other = sample(data.x + torch.eye(3, dtype=torch.float64)[:, [0]])

@@ -18,6 +18,7 @@ from solvers.policies import GaussianPolicy
 from solvers.trees import Leaves, Tree, flat
 
 F64, N = torch.float64, 2
+GAUSSIAN = "Gaussian policy"
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,21 @@ class Case:
         return 1 / float(torch.linalg.eigvalsh(self.A)[-1])
 
     @property
-    def contraction(self) -> float:
-        """`1 - ημ`, `μ` the smallest curvature."""
-        return 1 - self.rate * float(torch.linalg.eigvalsh(self.A)[0])
+    def condition(self) -> float:
+        """Largest over smallest curvature."""
+        curvatures = torch.linalg.eigvalsh(self.A)
+        return float(curvatures[-1] / curvatures[0])
 
-    def off(self, distance: float, generator: torch.Generator) -> Tree:
-        """Return a point at a distance from the solution, relative to its norm."""
+    def off(self, distance: float, generator: torch.Generator, steps: int = 0) -> Tree:
+        """Return a point at a distance from the solution, relative to its norm.
+
+        The direction is random; with steps, it is what gradient ascent would leave of a random
+        one, in the linear approximation: the more steps, the more it is that of least curvature.
+        """
         leaves = Leaves.of("theta", self.theta)
+        curvatures, Q = torch.linalg.eigh(self.A)
         direction = torch.randn(len(self.pull), generator=generator, dtype=F64)
+        direction = Q @ ((1 - self.rate * curvatures) ** steps * (Q.T @ direction))
         direction = direction / direction.norm() * flat(leaves.tensors).norm()
         return leaves.moved(leaves.split(direction), distance).detached()
 
@@ -78,26 +86,27 @@ class Case:
         `‖v_k - v‖_A ≤ 2 ((√κ-1)/(√κ+1))^k ‖v‖_A`, and `‖Bᵀe‖ ≤ ‖BᵀA^{-1/2}‖ ‖e‖_A`.
         """
         curvatures, Q = torch.linalg.eigh(self.A)
-        root = math.sqrt(float(curvatures[-1] / curvatures[0]))
+        root = math.sqrt(self.condition)
         spread = torch.linalg.matrix_norm(self.B.T @ Q / curvatures.sqrt(), 2)
         size = (Q.T @ self.pull / curvatures.sqrt()).norm()  # ‖v‖_A, v = A⁻¹ ∂_θF
         factor = 2 * ((root - 1) / (root + 1)) ** iterations
         return factor * float(spread * size / self.exact.norm())
 
     def slowest(self, steps: int, start: Tree) -> float:
-        """Return the part of the error of unrolled steps in the direction of least curvature.
+        """Return the part of the error of unrolled steps that decays most slowly.
 
-        All others decay faster. Two things shrink by `1 - ημ` a step: what is left of the pull
-        `∂_θF`, and the error of the pull itself, taken where the steps end.
+        It is that in the direction of least curvature `μ` (of those that matter: along others
+        the hypergradient has no part), and decays as `(1 - ημ)^k`. Two things do: what is left of
+        the pull `∂_θF`, and the error of the pull, taken where the steps end.
         """
         curvatures, Q = torch.linalg.eigh(self.A)
-        q, bend = Q[:, 0], self.bend
-        away = flat(Leaves.of("start", start).tensors) - flat(
-            Leaves.of("theta", self.theta).tensors
-        )
-        pull = self.pull if bend is None else self.pull + bend @ away
-        part = (self.B.T @ q) * (q @ pull) / curvatures[0]
-        return self.contraction**steps * float(part.norm() / self.exact.norm())
+        solution = flat(Leaves.of("theta", self.theta).tensors)
+        away = flat(Leaves.of("start", start).tensors) - solution
+        pull = self.pull if self.bend is None else self.pull + self.bend @ away
+        parts = (self.B.T @ Q).norm(dim=0) * (Q.T @ pull).abs() / curvatures
+        matters = parts > 1e-9 * parts.max()
+        part, mu = parts[matters][0], curvatures[matters][0]  # in order of curvature
+        return float((1 - self.rate * mu) ** steps * part / self.exact.norm())
 
     def first_order(self, weight: float) -> float:
         """Return the leading term `‖BᵀA⁻¹(-∂²F)A⁻¹∂_θF‖/σ` of the penalty's bias."""

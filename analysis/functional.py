@@ -1,0 +1,298 @@
+"""The functional hypergradient: implicit differentiation in the policy's outputs (m(x), P(x)).
+
+In the parameters of a network the Hessian of J is singular; in the outputs J is strictly concave,
+one input at a time, and the adjoint (a, A), which maximises ½ d²J(a, A) + dF(a, A), is a closed
+form. With m(x) and P(x) free at every input, ∇_U F = E_x ∂_U dJ(a, A); formulas are for one input.
+Source: Petrulionyte, Mairal, Arbel, "Functional Bilevel Optimization for Machine Learning", 2024.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import sympy as sp
+
+from analysis import definitions, gaussian, misspecification, stated_functional
+from analysis import policy_outputs as outputs
+from analysis.derivation import Derivation, Step, zero
+from analysis.gaussian import MOMENTS, SYMMETRIC, label
+from analysis.matrix_calculus import gradient, lowest_terms, replace, zip_entries
+from analysis.normal_form import normal
+from analysis.stationary import free_entries, solve_linear
+from analysis.symbols import (
+    Structure,
+    check_structure,
+    from_coordinates,
+    ldl_factors,
+    symbol,
+    symbols,
+)
+
+SPD = "U, Σ, P symmetric positive definite, λ > 0"
+FREE = "m(x) and P(x) are free at every input x"
+_ADJOINTS = {
+    "full": "A = (2/λ) P (∂_P F) P = (Σ + eeᵀ - P)/λ, e = m - μ",
+    "diagonal": "A_ii = (2/λ) P_ii² ∂F/∂P_ii = (Σ_ii + e_i² - P_ii)/λ, e = m - μ",
+    "isotropic": "A = (2/(λn)) s² ∂F/∂s I = (Tr(Σ + eeᵀ)/n - s)/λ I, e = m - μ, P = sI",
+}
+_HYPERGRADIENTS = {
+    "full": "∇_U F = ½(U⁻¹P⁻¹eeᵀ + eeᵀP⁻¹U⁻¹) + (P - Σ - eeᵀ)/λ",
+    "diagonal": "∇_U F = ½(U⁻¹P⁻¹eeᵀ + eeᵀP⁻¹U⁻¹) + diag(P_ii - Σ_ii - e_i²)/λ",
+    "isotropic": "∇_U F = ½(U⁻¹eeᵀ + eeᵀU⁻¹)/s + (s - Tr(Σ + eeᵀ)/n)/λ I",
+}
+_AT_SOLUTION = {
+    "full": "½ U⁻¹ - Σ/λ at m = μ, P = (λ/2)U⁻¹",
+    "diagonal": "diag(1/(2U_ii) - Σ_ii/λ) at m = μ, P_ii = λ/(2U_ii)",
+    "isotropic": "(n/(2 Tr U) - Tr Σ/(λn)) I at m = μ, P = λn/(2 Tr U) I",
+}
+
+
+@cache
+def mean_adjoint(n: int) -> Derivation:
+    """a = (2U)⁻¹ ∂_mF = -½ U⁻¹P⁻¹(m - μ).
+
+    Args:
+        n: dimension.
+    Returns:
+        Derivation in m, P, mu, U; a vector of shape (n,), the same for every structure of P.
+        Conditions: it makes ½ d²J(h) + dF(h) stationary in h, and is (2U)⁻¹ ∂_mF.
+    Source: new.
+    """
+    m, P, mu, U, h = symbols("m P mu U h", n)
+    concave, pull = _mean_problem(n, P)
+    equations, a = outputs.maximiser(concave, h)
+    return Derivation(
+        name=label("functional.mean_adjoint", n),
+        statement="a = (2U)⁻¹ ∂_mF = -½ U⁻¹P⁻¹(m - μ)",
+        symbol="a",
+        arguments={"m": m, "P": P, "mu": mu, "U": U},
+        stated=stated_functional.mean_adjoint(m - mu, P, U),
+        derived=a,
+        assumptions=(SPD, MOMENTS, FREE),
+        steps=(Step("½ d²J(h) + dF(h)", concave), Step("its maximiser", a)),
+        conditions=(
+            zero("d²J(a, h) + dF(h) = 0 for every h", replace(sp.Matrix(equations), h, a)),
+            zero("a = (2U)⁻¹ ∂_mF", 2 * U * a - pull),
+        ),
+    )
+
+
+@cache
+def covariance_adjoint(structure: Structure, n: int) -> Derivation:
+    """A = (2/λ) P (∂_PF) P = (Σ + eeᵀ - P)/λ (full), within the structure otherwise; e = m - μ.
+
+    Args:
+        structure: of the policy covariance.
+        n: dimension.
+    Returns:
+        Derivation in m, P, mu, Sigma, lam; shape (n, n). In place of P a diagonal policy takes L,
+        P_ii = L_ii², and an isotropic one s, P = sI. Conditions: A = CXCᵀ makes ½ d²J(H) + dF(H)
+        stationary in every H of the structure, and is (2/λ) P (∂_PF) P, in the coordinates of
+        P = CDCᵀ (C = I unless P is full).
+    Raises:
+        StructureError: for an unknown structure.
+    Source: new.
+    """
+    check_structure(structure, n)
+    m, mu, Sigma, U = symbols("m mu Sigma U", n)
+    lam = symbol("lam")
+    P, H = outputs.covariance(structure, n)
+    free, along = free_entries(P), free_entries(H)
+    J = definitions.objective(m, P, mu, Sigma, U, lam)
+    F = definitions.log_likelihood(m, P, mu, Sigma)
+    kept = {entry: sp.Dummy("kept") for entry in free_entries(Sigma)}  # outside the coordinates
+    curvature, pull = (
+        outputs.second(J, free, along) / 2,
+        outputs.first(F, free, along).xreplace(kept),
+    )
+    back = {dummy: entry for entry, dummy in kept.items()}
+    if structure == "full":  # with P = C D Cᵀ and H = C X Cᵀ the equations for X are diagonal
+        curvature, pull = normal(curvature), normal(pull)
+        C, D = ldl_factors("P", n)
+        X = C * H * C.T
+    else:
+        X, D = H, P
+    concave = curvature + pull
+    turned, turned_pull = (sp.expand(replace(f, H, X)) for f in (concave, pull))
+    solution = solve_linear([sp.diff(turned, x) for x in along], along)
+    solution = dict(zip(along, solution, strict=True))
+    best = X.xreplace(solution).applyfunc(sp.expand)
+    A = lowest_terms(from_coordinates(best).xreplace(back))
+    if structure == "diagonal":
+        A, P = outputs.in_factor(A, n), outputs.in_factor(P, n)
+    stationary = sp.Matrix([sp.diff(turned, x).xreplace(solution) for x in along])
+    G = outputs.within(structure, [sp.diff(turned_pull, x) for x in along], n)
+    gap = H.xreplace(solution) - 2 / lam * D * G * D
+    return Derivation(
+        name=label("functional.covariance_adjoint", n, structure),
+        statement=_ADJOINTS[structure],
+        symbol="A",
+        arguments={
+            "m": m,
+            **outputs.argument(structure, n),
+            "mu": mu,
+            "Sigma": Sigma,
+            "lam": lam,
+        },
+        stated=stated_functional.covariance_adjoint(structure, m - mu, P, Sigma, lam),
+        derived=A,
+        assumptions=(SPD, f"P {structure}", MOMENTS, FREE),
+        steps=(
+            Step("½ d²J(H) + dF(H), P = CDCᵀ where it is full", concave),
+            Step("its maximiser", A),
+        ),
+        conditions=(
+            zero("d²J(A, H) + dF(H) = 0 for every H", outputs.expanded(stationary)),
+            zero("X = (2/λ) D (Cᵀ ∂_PF C) D", outputs.expanded(gap)),
+        ),
+    )
+
+
+@cache
+def hypergradient(structure: Structure, n: int) -> Derivation:
+    """∇_U F = ½(U⁻¹P⁻¹eeᵀ + eeᵀP⁻¹U⁻¹) + (P - Σ - eeᵀ)/λ at outputs m = μ + e and P (full).
+
+    The outputs need not be the inner solution: this is what the functional form gives for a policy
+    that misses it. In other coordinates than (m, P) it would give something else there.
+
+    Args:
+        structure: of the policy covariance; U is always full.
+        n: dimension.
+    Returns:
+        Derivation in m, P (diagonal: L, isotropic: s), mu, Sigma, U, lam; shape (n, n), symmetric
+        gradient.
+    Raises:
+        StructureError: for an unknown structure.
+    Source: new.
+    """
+    check_structure(structure, n)
+    m, mu, Sigma, U, h = symbols("m mu Sigma U h", n)
+    lam = symbol("lam")
+    P, H = outputs.covariance(structure, n)
+    _, a = outputs.maximiser(_mean_problem(n, P)[0], h)
+    A = covariance_adjoint(structure, n).derived
+    slope, cross = _cross(structure, n)
+    derived = replace(replace(cross, h, a), H, A)
+    if structure == "diagonal":
+        derived, P = outputs.in_factor(derived, n), outputs.in_factor(P, n)
+    arguments = {
+        "m": m,
+        **outputs.argument(structure, n),
+        "mu": mu,
+        "Sigma": Sigma,
+        "U": U,
+        "lam": lam,
+    }
+    return Derivation(
+        name=label("functional.hypergradient", n, structure),
+        statement=_HYPERGRADIENTS[structure] + ", e = m - μ",
+        symbol="∇_U F",
+        arguments=arguments,
+        stated=stated_functional.hypergradient(structure, m - mu, P, U, Sigma, lam),
+        derived=derived,
+        assumptions=(SPD, f"P {structure}", MOMENTS, FREE, SYMMETRIC),
+        steps=(
+            Step("dJ(h, H)", slope),
+            Step("its gradient in U", cross),
+            Step("at the adjoint (a, A)", derived),
+        ),
+    )
+
+
+@cache
+def at_solution(structure: Structure, n: int) -> Derivation:
+    """∇_U F = ½U⁻¹ - Σ/λ (full) at the inner solution: the hypergradient of the parameters.
+
+    Args:
+        structure: of the policy covariance; U is always full.
+        n: dimension.
+    Returns:
+        Derivation in U, Sigma, lam; shape (n, n), symmetric gradient.
+    Raises:
+        StructureError: for an unknown structure.
+    Source: new.
+    """
+    check_structure(structure, n)
+    Sigma, U, mu = symbols("Sigma U mu", n)
+    derived = _at_inner_covariance(structure, n, mu, mu)
+    return Derivation(
+        name=label("functional.at_solution", n, structure),
+        statement="functional ∇_U F = " + _AT_SOLUTION[structure],
+        symbol="∇_U F",
+        arguments={"U": U, "Sigma": Sigma, "lam": symbol("lam")},
+        stated=stated_functional.at_solution(structure, U, Sigma, symbol("lam")),
+        derived=derived,
+        assumptions=("U, Σ symmetric positive definite, λ > 0", f"P {structure}", MOMENTS, FREE),
+        steps=(Step("functional ∇_U F at m = μ, P = P*(U)", derived),),
+    )
+
+
+@cache
+def restricted_mean_gap(n: int) -> Derivation:
+    """Functional minus parametric hypergradient = (2/λ) E eeᵀ, for a mean that misses μ(x) by e(x).
+
+    The functional form takes m(x) for free, the parametric one knows that the mean is restricted,
+    m(x) = β v(x), and that β = β_U solves E vᵀUe = 0. P is full and free, P = P*(U).
+
+    Args:
+        n: dimension.
+    Returns:
+        Derivation in w, e_a, e_b (errors at the two inputs, at β_U), lam; shape (n, n), symmetric
+        gradient.
+    Source: new.
+    """
+    w, e_a, e_b, mu_a, mu_b = symbols("w e_a e_b mu_a mu_b", n)
+    Sigma, Sigma_a, Sigma_b = symbols("Sigma Sigma_a Sigma_b", n)
+    lam = symbol("lam")
+
+    def at(e: Any, mu: Any, covariance: Any) -> Any:
+        return replace(_at_inner_covariance("full", n, mu + e, mu), Sigma, covariance)
+
+    functional = w * at(e_a, mu_a, Sigma_a) + (1 - w) * at(e_b, mu_b, Sigma_b)
+    parametric = misspecification.restricted_mean_hypergradient(n)
+    return Derivation(
+        name=label("functional.restricted_mean_gap", n),
+        statement="functional ∇_U F - parametric ∇_U F = (2/λ) E eeᵀ",
+        symbol="Δ∇_U F",
+        arguments={"w": w, "e_a": e_a, "e_b": e_b, "lam": lam},
+        stated=stated_functional.restricted_mean_gap(w, e_a, e_b, lam),
+        derived=lowest_terms(functional - parametric.derived),
+        assumptions=(*parametric.assumptions, "the functional form: " + FREE),
+        steps=(
+            Step("functional, averaged over x", functional),
+            Step("parametric, at β_U", parametric.derived),
+        ),
+        conditions=parametric.conditions,
+    )
+
+
+def _mean_problem(n: int, P: Any) -> tuple[Any, Any]:
+    """½ d²J(h) + dF(h) along the mean, and ∂_mF."""
+    m, mu, Sigma, U, h = symbols("m mu Sigma U h", n)
+    J = definitions.objective(m, symbol("P", n), mu, Sigma, U, symbol("lam"))
+    F = definitions.log_likelihood(m, P, mu, Sigma)
+    return outputs.second(J, m, h) / 2 + outputs.first(F, m, h), gradient(F, m)
+
+
+def _cross(structure: Structure, n: int) -> tuple[Any, Any]:
+    """dJ(h, H), and its gradient in U."""
+    m, mu, Sigma, U, h = symbols("m mu Sigma U h", n)
+    P, H = outputs.covariance(structure, n)
+    J = definitions.objective(m, P, mu, Sigma, U, symbol("lam"))
+    slope = outputs.first(J, m, h) + outputs.first(J, free_entries(P), free_entries(H))
+    return slope, gradient(slope, U).applyfunc(sp.expand)
+
+
+def _at_inner_covariance(structure: Structure, n: int, m: Any, mu: Any) -> Any:
+    """The functional hypergradient at P = P*(U) and a given mean."""
+    h, H = symbols("h H", n)
+    P = gaussian.inner_solution(structure, n).derived
+    _, a = outputs.maximiser(_mean_problem(n, P)[0], h)
+    A = covariance_adjoint(structure, n).derived
+    if structure == "diagonal":
+        A = A.xreplace({symbol("L", n)[i, i]: sp.sqrt(P[i, i]) for i in range(n)})
+    else:
+        A = replace(A, outputs.covariance(structure, n)[0], P)
+    G = replace(replace(_cross(structure, n)[1], h, a), H, A)
+    return lowest_terms(G.xreplace(dict(zip_entries((symbol("m", n), m), (symbol("mu", n), mu)))))
