@@ -1,10 +1,34 @@
-"""The numerical side, in PyTorch: train a policy on a reward, and say how well it went.
+"""The numerical side, in PyTorch: train a policy on a reward, choose the reward, say how well.
+
+The inner problem, `θ*(φ) = argmax_θ J(θ, φ)`:
 
 - `policies`: Gaussian policies as small frozen objects, `policies.MLP` bodies
 - `gaussian`: the law a policy returns; `data`: outcomes grouped by distinct input
-- `rewards`: Mahalanobis rewards, and the optimal ones of the theory
+- `rewards`: Mahalanobis rewards, and the optimal ones of the theory; `bounded_reward`;
+  `learnable`: rewards with parameters, constant or a network of the input
 - `estimators`, `objectives`: policy gradients, likelihood, squared error
-- `inner`: closed-form and gradient solvers of the inner problem, returning a `Solution`
+- `inner`: closed-form, L-BFGS and trust-region solvers, returning a `Solution`
 - `ensemble`: many members trained in one batched run; `streams`: their random numbers
 - `tasks`: where the data come from
+
+The outer problem, `max_φ F(θ*(φ), φ)`, all returning a `Hypergradient` or a `Result`:
+
+- `hypergradient`: by implicit differentiation; `linear_solve` holds its methods
+- `unrolled`, `penalty`: through the steps of an optimiser; with first derivatives only
+- `functional`: in the outputs of the policy, a closed form for each input
+- `differentiable`: the inner solution as a differentiable function
+- `bilevel`, `single_loop`: outer loops; `likelihood`: the paper's problem and plug-in algorithm
+
+What each solver accepts as inner problem; the rest is refused with a message that says why:
+
+- `inner.closed_form`: an unrestricted Gaussian policy, a Mahalanobis reward
+- `bounded_reward.inner_solution`: an isotropic policy, Gaussian data, `λ < critical_lam`
+- `inner.gradient`, `inner.second_order`: one member, a deterministic objective
+- `ensemble.train`: any objective, sampled ones too, batches of members
+- `hypergradient.implicit`: `J` strictly concave near `θ`; elsewhere only with `damping`
+- `unrolled.unrolled`, `penalty.penalty`: the same, but no linear system is solved
+- `functional.functional`: a Gaussian policy with any network, outer data at inner inputs
+- `differentiable.inner_solution`: a strict maximum, some hundreds of inner parameters
+- `bilevel.solve`, `single_loop.single_loop`: any `J` and `F`; sampled inner gradients in the first
+- `likelihood.problem`: a Gaussian policy; rewards that depend on the input without sampling
 """
