@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from figures import catalogue, pipeline, venues
 from figures.venues import Venue
 from paper_checks import gate, store
+from paper_checks.console import BAD_USAGE, FAILED, INTERRUPTED, start, stop
 from paper_checks.experiments import Progress
 
 # What the project itself raises on bad input; anything else is a bug and keeps its traceback.
 OWN_PACKAGES = {"analysis", "solvers", "paper_checks", "figures"}
-FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -62,7 +59,7 @@ def figures(
     """Verify formulas and solvers against each other, then draw; what is unchanged is reused."""
     if list_:
         for spec in catalogue.CATALOGUE:
-            typer.echo(f"{spec.name:<16}{spec.title}")
+            typer.echo(f"{spec.name:<21}{spec.title}")
         return
     specs, columns = _chosen(names, data, targets)
     pictures = [
@@ -80,15 +77,15 @@ def figures(
         for picture in pictures:
             _make(place, picture, verdict, chosen)
     except gate.GateFailed as error:
-        _stop(str(error), FAILED)
+        stop(str(error), FAILED)
     except store.StoreError as error:
-        _stop(str(error), BAD_USAGE)
+        stop(str(error), BAD_USAGE)
     except (ValueError, TypeError) as error:
         if type(error).__module__.partition(".")[0] not in OWN_PACKAGES:
             raise
-        _stop(str(error), BAD_USAGE)
+        stop(str(error), BAD_USAGE)
     except KeyboardInterrupt:
-        _stop("interrupted; every file already written is complete", INTERRUPTED)
+        stop("interrupted; every file already written is complete", INTERRUPTED)
 
 
 def _chosen(
@@ -185,23 +182,9 @@ def _progress(name: str) -> Generator[Progress]:
         yield advance
 
 
-def _stop(message: str, code: int) -> NoReturn:
-    """Print one red message (plain when not on a terminal) and end with `code`."""
-    typer.secho(message, fg=typer.colors.RED, err=True)
-    raise typer.Exit(code)
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def main() -> None:
-    """Run the command line; SIGTERM ends it as cleanly as Ctrl-C."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    # Before torch is imported. The batches are small: more threads gain nothing on an idle machine,
-    # and on a busy one they wait for each other (ten times slower).
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    app(prog_name="python -m figures")
+    """Run the command line."""
+    start(app, "python -m figures")
 
 
 if __name__ == "__main__":

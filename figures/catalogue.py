@@ -120,6 +120,20 @@ CATALOGUE = (
         drawing="figures.figure_r",
         takes_data=True,
     ),
+    FigureSpec(
+        name="F",
+        title="Error of hypergradients against their cost, with predicted rates",
+        experiment="paper_checks.experiments.figure_f",
+        drawing="figures.figure_f",
+        quick="QUICK",
+    ),
+    FigureSpec(
+        name="G",
+        title="Outer trajectories on the cone of SPD matrices, by algorithm",
+        experiment="paper_checks.experiments.figure_g",
+        drawing="figures.figure_g",
+        quick="QUICK",
+    ),
 )
 
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from paper_checks.conformance.command import conform_command
+from paper_checks.console import BAD_USAGE, FAILED, INTERRUPTED, start, stop
 
 # What imports torch and SymPy is imported where it is used: after `main` has set the threads.
 if TYPE_CHECKING:
     from paper_checks.claims.claim import Claim, Result
 
-FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
 WIDTH = 100  # of the table, in a pipe or a file
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -47,7 +44,7 @@ def checks(
     try:
         claims = catalogue.select(catalogue.all_claims(), only or [])
     except catalogue.UnknownClaim as error:
-        _stop(str(error), BAD_USAGE)
+        stop(str(error), BAD_USAGE)
     if list_:
         text = "\n".join(f"{claim.name}\n    {claim.statement}" for claim in claims)
         typer.echo(report.list_json(claims) if as_json else text)
@@ -55,7 +52,7 @@ def checks(
     try:
         results = _run(claims, seed)
     except KeyboardInterrupt:
-        _stop("interrupted", INTERRUPTED)
+        stop("interrupted", INTERRUPTED)
     if as_json:
         typer.echo(report.to_json(results, seed))
     else:
@@ -121,22 +118,9 @@ def _print(results: Sequence[Result]) -> None:
     console.print(report.summary(results), highlight=False, markup=False, soft_wrap=True)
 
 
-def _stop(message: str, code: int) -> NoReturn:
-    """Print one red message (plain when not on a terminal) and end with `code`."""
-    typer.secho(message, fg=typer.colors.RED, err=True)
-    raise typer.Exit(code)
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def main() -> None:
-    """Run the command line; SIGTERM ends it as cleanly as Ctrl-C."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    # Before torch is imported: the problems are small, and more threads would wait for each other.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    app(prog_name="python -m paper_checks")
+    """Run the command line."""
+    start(app, "python -m paper_checks")
 
 
 if __name__ == "__main__":

@@ -169,7 +169,9 @@ def test_draw_returns_the_picture_for_a_notebook(fake, passed, tmp_path):
 def test_list_names_every_figure_of_the_real_catalogue(call):
     result = call("--list")
     assert result.exit_code == 0
-    assert [line.split()[0] for line in result.stdout.splitlines()] == ["B", "B-as-published", "R"]
+    lines = [line.split(maxsplit=1) for line in result.stdout.splitlines()]
+    assert lines == [[spec.name, spec.title] for spec in catalogue.CATALOGUE]
+    assert {"A", "A-as-published", "B", "B-as-published", "C", "R"} <= {name for name, _ in lines}
 
 
 def test_every_entry_of_the_catalogue_finds_what_it_names():

@@ -19,10 +19,19 @@ from matplotlib.text import Text
 from figures import figure_a as drawing_a
 from figures import figure_b as drawing_b
 from figures import figure_c as drawing_c
+from figures import figure_f as drawing_f
+from figures import figure_g as drawing_g
 from figures import figure_r as drawing_r
 from figures import pipeline, style
 from figures.venues import Venue
-from paper_checks.experiments import figure_a, figure_b, figure_c, figure_r
+from paper_checks.experiments import (
+    figure_a,
+    figure_b,
+    figure_c,
+    figure_f,
+    figure_g,
+    figure_r,
+)
 
 
 def test_methods_differ_in_colour_and_in_line_and_in_marker():
@@ -195,6 +204,16 @@ def covariance_as_published() -> pd.DataFrame:
     return figure_c.run(fast, seed=0)
 
 
+@cache
+def hypergradients() -> pd.DataFrame:
+    return figure_f.run(replace(figure_f.QUICK, size=20, products=(1, 2, 8, 32, 64)), seed=0)
+
+
+@cache
+def trajectories() -> pd.DataFrame:
+    return figure_g.run(replace(figure_g.QUICK, rows=50, steps=30, loops=200), seed=0)
+
+
 DRAWINGS = {
     "A": (drawing_a.draw, evolution),
     "A-grid": (drawing_a.draw_grid, evolution),
@@ -204,6 +223,8 @@ DRAWINGS = {
     "B-as-published": (drawing_b.draw_as_published, published),
     "C": (drawing_c.draw, covariance),
     "C-as-published": (drawing_c.draw_as_published, covariance_as_published),
+    "F": (drawing_f.draw, hypergradients),
+    "G": (drawing_g.draw, trajectories),
     "R": (drawing_r.draw, real),
 }
 

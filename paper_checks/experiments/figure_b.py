@@ -13,6 +13,7 @@ In both, `U* = λn/(2 Tr Σ) I` is given the *true* Σ, which NLL is not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor
 
 from paper_checks.experiments import Progress
-from paper_checks.experiments.parallel import one_thread_per_job
+from paper_checks.experiments.parallel import run_arms
 from paper_checks.experiments.summaries import quartiles
 from solvers import streams
 from solvers.data import Dataset
@@ -123,22 +124,16 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
     experiments = [
         Experiment(id, repetition, sigma) for id, (repetition, sigma, _) in enumerate(grid)
     ]
-    chunks = [
-        experiments[start : start + settings.chunk]
-        for start in range(0, len(experiments), settings.chunk)
-    ]
-    jobs = [(arm, done, chunk) for arm in settings.arms for done, chunk in enumerate(chunks)]
-    tables: list[pd.DataFrame] = []
-    with one_thread_per_job() as pool:
-        results = pool.map(lambda job: _run_arm(settings, job[0], job[2], seed), jobs)
-        for (arm, done, _), table in zip(jobs, results, strict=True):
-            tables.append(table)
-            if progress is not None:
-                progress(arm, done + 1, len(chunks))
-    return pd.concat(tables, ignore_index=True)
+    return run_arms(
+        lambda arm, chunk: _run_arm(settings, arm, chunk, seed),
+        settings.arms,
+        experiments,
+        settings.chunk,
+        progress,
+    )
 
 
-def _run_arm(settings: Settings, arm: Arm, chunk: list[Experiment], seed: int) -> pd.DataFrame:
+def _run_arm(settings: Settings, arm: Arm, chunk: Sequence[Experiment], seed: int) -> pd.DataFrame:
     """Train one arm on a chunk of experiments: members are experiments x λ."""
     ids = [experiment.id for experiment in chunk]
     sigma = [experiment.sigma for experiment in chunk if experiment.sigma is not None] or None

@@ -14,6 +14,7 @@ at the excess NLL that the theory predicts for its reward.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from analysis import outer
 from paper_checks.experiments import Progress
-from paper_checks.experiments.parallel import one_thread_per_job
+from paper_checks.experiments.parallel import run_arms
 from solvers import streams
 from solvers.data import Dataset
 from solvers.ensemble import train
@@ -109,20 +110,16 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
         `‖P - Σ̂‖_F`; and `‖S - chol Σ‖_F`, which the publication plots as its covariance error.
         `predicted` is the excess NLL at which the theory says the arm's reward must end.
     """
-    ids = range(settings.experiments)
-    chunks = [list(ids[k : k + settings.chunk]) for k in ids[:: settings.chunk]]
-    jobs = [(arm, done, chunk) for arm in settings.arms for done, chunk in enumerate(chunks)]
-    tables: list[pd.DataFrame] = []
-    with one_thread_per_job() as pool:
-        results = pool.map(lambda job: _run_arm(settings, job[0], job[2], seed), jobs)
-        for (arm, done, _), table in zip(jobs, results, strict=True):
-            tables.append(table)
-            if progress is not None:
-                progress(arm, done + 1, len(chunks))
-    return pd.concat(tables, ignore_index=True)
+    return run_arms(
+        lambda arm, chunk: _run_arm(settings, arm, chunk, seed),
+        settings.arms,
+        range(settings.experiments),
+        settings.chunk,
+        progress,
+    )
 
 
-def _run_arm(settings: Settings, arm: Arm, chunk: list[int], seed: int) -> pd.DataFrame:
+def _run_arm(settings: Settings, arm: Arm, chunk: Sequence[int], seed: int) -> pd.DataFrame:
     """Train one arm on a chunk of experiments, one member each."""
     data_streams = [streams.generator(seed, "data", i) for i in chunk]
     task = gaussian.draw(
