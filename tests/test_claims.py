@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import catalogue
+from analysis import catalogue, functional, penalty, unrolled
 from analysis.catalogue import Entry
+from analysis.symbols import symbol
 from paper_checks.claims import figure_b, figure_b_published, propositions, report
 from paper_checks.claims.catalogue import UnknownClaim, all_claims, select
 from paper_checks.claims.claim import Claim, Judgement, Result, Verdict, counts, judge, seeds
@@ -77,6 +78,29 @@ def test_a_witness_agrees_and_bites(name: str, monkeypatch: pytest.MonkeyPatch) 
     assert "DISAGREE" in judgement.evidence
     assert judgement.ours is not None
     assert judgement.ours > WITNESSES[name].tolerance
+
+
+def test_witnesses_tell_hypergradients_from_near_relatives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut or not, converged or not, at or off the inner solution, in one structure or another."""
+    monkeypatch.setattr(propositions, "PROBLEMS", {})
+    K, j, k = (symbol(name) for name in ("steps", "earlier", "last"))
+    converged = unrolled.hypergradient().stated - unrolled.bias().stated
+    unbiased = penalty.hypergradient().stated - penalty.bias().stated
+    uncut = unrolled.hypergradient().stated.subs(K, j + k)
+    off, at = functional.hypergradient("full", 2), functional.at_solution("full", 2)
+    slower = unrolled.gaussian("diagonal", 2).stated.subs(K, K - 1)
+    for wrong in (
+        replace(unrolled.truncated(), stated=uncut),
+        replace(unrolled.hypergradient(), stated=converged),
+        replace(penalty.hypergradient(), stated=unbiased),
+        replace(unrolled.gaussian("diagonal", 2), stated=slower),
+        replace(off, stated=at.stated),
+        replace(at, stated=functional.at_solution("diagonal", 2).stated),
+    ):
+        vars(wrong)["failure"] = None
+        found = verdict([Entry(wrong.name, lambda wrong=wrong: wrong)], 0)
+        assert found.verdict is Verdict.failed, wrong.name
+        assert "DISAGREE" in found.evidence
 
 
 def test_a_proof_that_fails_fails_the_claim() -> None:

@@ -221,4 +221,54 @@ PROPOSITIONS = (
             )
         ),
     ),
+    Proposition(
+        "unrolled",
+        "K steps of gradient ascent give ∇F_K = d + (νγ/κ)(τ - θ_K)(1 - ρ^K), ρ = 1 - ηκ",
+        "new",
+        ("unrolled.hypergradient", "unrolled.bias"),
+    ),
+    Proposition(
+        "truncated",
+        "only the last k of j + k steps differentiated: d + (νγ/κ)(τ - θ_{j+k})(1 - ρ^k)",
+        "new",
+        ("unrolled.truncated",),
+    ),
+    Proposition(
+        "one_step",
+        "one step: d + ηνγ(τ - θ₁); from θ* the indirect part is ηκ times the exact one",
+        "new",
+        ("unrolled.one_step",),
+    ),
+    Proposition(
+        "unrolled_gaussian",
+        "K steps in (m, log s) from the inner optimum: ∇_U F (1 - (1 - 2ηλ)^K), λn if isotropic",
+        "new",
+        ("unrolled.gaussian/diagonal", "unrolled.gaussian/isotropic"),
+    ),
+    Proposition(
+        "penalty",
+        "a penalty of weight σ gives d + σνγ(τ - θ*)/(ν + σκ): a bias of order 1/σ",
+        "new; the method Kwon et al. (2023)",
+        ("penalty.hypergradient", "penalty.bias", "penalty.bias_limit"),
+    ),
+    Proposition(
+        "functional_adjoint",
+        "in outputs (m, P): a = -½ U⁻¹P⁻¹e, A = (Σ + eeᵀ - P)/λ within the structure, e = m - μ",
+        "new; the method Petrulionyte, Mairal, Arbel (2024)",
+        ("functional.mean_adjoint", *(f"functional.covariance_adjoint{s}" for s in STRUCTURES)),
+    ),
+    Proposition(
+        "functional_hypergradient",
+        "½(U⁻¹P⁻¹eeᵀ + eeᵀP⁻¹U⁻¹) + (P - Σ - eeᵀ)/λ, which is ∇_U F at the inner solution",
+        "new; the method Petrulionyte, Mairal, Arbel (2024)",
+        tuple(
+            f"functional.{name}{s}" for name in ("hypergradient", "at_solution") for s in STRUCTURES
+        ),
+    ),
+    Proposition(
+        "functional_gap",
+        "a mean restricted to miss μ(x) by e(x): functional - parametric ∇_U F = (2/λ) E eeᵀ",
+        "new",
+        ("functional.restricted_mean_gap",),
+    ),
 )

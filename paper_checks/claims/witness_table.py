@@ -14,6 +14,7 @@ from paper_checks.claims import bounded_witnesses as bounded
 from paper_checks.claims import covariance_witnesses as covariances
 from paper_checks.claims import estimator_witnesses as estimators
 from paper_checks.claims import gaussian_witnesses as gaussian
+from paper_checks.claims import hypergradient_witnesses as hypergradients
 from paper_checks.claims import outer_witnesses as outer
 from paper_checks.conformance.strategies import Problem
 
@@ -80,6 +81,33 @@ def _bounded() -> dict[str, Witness]:
     return {f"bounded_reward.{check.__name__}": Witness(check, SEARCH) for check in checks}
 
 
+def _hypergradients() -> dict[str, Witness]:
+    """Witnesses of `analysis.unrolled`, `analysis.penalty` and `analysis.functional`."""
+    h = hypergradients
+    unrolled = {
+        f"unrolled.gaussian/{structure}": Witness(
+            partial(h.unrolled_gaussian, structure=structure), EXACT
+        )
+        for structure in ("diagonal", "isotropic")
+    }
+    return unrolled | {
+        "unrolled.hypergradient": Witness(partial(h.unrolled, earlier=0, last=5), EXACT),
+        "unrolled.bias": Witness(partial(h.unrolled, earlier=0, last=5, bias=True), EXACT),
+        "unrolled.truncated": Witness(partial(h.unrolled, earlier=3, last=2), EXACT),
+        "unrolled.one_step": Witness(partial(h.unrolled, earlier=0, last=1), EXACT),
+        "penalty.hypergradient": Witness(h.penalty, DIFFERENCES),
+        "penalty.bias": Witness(partial(h.penalty, bias=True), DIFFERENCES),
+        "penalty.bias_limit": Witness(h.penalty_limit, DIFFERENCES),
+        "functional.mean_adjoint": Witness(
+            partial(h.functional, structure="full", part="a"), EXACT
+        ),
+        **_structured(partial(h.functional, part="A"), EXACT, "functional.covariance_adjoint"),
+        **_structured(partial(h.functional, part="∇F"), EXACT, "functional.hypergradient"),
+        **_structured(h.functional_at_solution, DIFFERENCES, "functional.at_solution"),
+        "functional.restricted_mean_gap": Witness(h.restricted_mean_gap, DIFFERENCES),
+    }
+
+
 WITNESSES: dict[str, Witness] = {
     "gaussian.objective": Witness(gaussian.objective, EXACT),
     "gaussian.mean_gradient": Witness(gaussian.mean_gradient, EXACT),
@@ -112,4 +140,5 @@ WITNESSES: dict[str, Witness] = {
     "misspecification.two_maxima": Witness(covariances.two_maxima, DIFFERENCES),
     **_estimators(),
     **_bounded(),
+    **_hypergradients(),
 }
