@@ -154,11 +154,12 @@ def caption(table: pd.DataFrame) -> str:
         values = [rows.loc[(problem, method), column] for problem in problems]
         return ", ".join("not reached" if np.isnan(v) else format(v, form) for v in values)
 
+    goal = f"cost of {GOAL:g}"
     wrong = "; ".join(
         f"{problem}: {rows.loc[(problem, 'left by ascent'), 'error']:.1%} (estimate "
         f"{rows.loc[(problem, 'left by ascent'), 'estimate']:.1%}), in a random direction "
         f"{rows.loc[(problem, 'random'), 'error']:.1%} "
-        f"({rows.loc[(problem, 'random'), 'estimate']:.1%})"
+        f"({rows.loc[(problem, 'random'), 'estimate']:.0%})"
         for problem in problems
     )
     points = table[table.sweep == "inner error"]
@@ -171,9 +172,10 @@ def caption(table: pd.DataFrame) -> str:
         "theory predicts, CG's bound 2((√κ-1)/(√κ+1))^k and the slowest part c(1-ημ)^k of the "
         "other methods (where the constant has a closed form), η one over the largest curvature, μ "
         "the least that matters. "
-        f"Products to an error of {GOAL:g}: CG {text('CG', f'cost of {GOAL:g}', '.0f')}; "
-        f"Nyström-CG {text('Nyström-CG', f'cost of {GOAL:g}', '.0f')}; Neumann series "
-        f"{text('Neumann series', f'cost of {GOAL:g}', '.0f')}, with errors of "
+        f"Products to an error of {GOAL:g}, of the numbers tried: CG "
+        f"{text('CG', goal, '.0f')}; "
+        f"Nyström-CG {text('Nyström-CG', goal, '.0f')}; Neumann series "
+        f"{text('Neumann series', goal, '.0f')}, with errors of "
         f"{text('Neumann series', 'error', '.2g')} at the end. Unrolling truncated to k steps is "
         f"the Neumann series of k terms (largest difference {apart:.1g}). A single step is wrong "
         f"by {text('one step', 'error', '.0%')}.\n"

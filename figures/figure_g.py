@@ -148,7 +148,7 @@ def caption(table: pd.DataFrame) -> str:
     """Say what is drawn, and what the numbers are."""
     rows = summary(table).set_index("arm")
     ends = "; ".join(
-        f"{arm}, {rows.loc[arm, 'steps'].min():.0f} to {rows.loc[arm, 'steps'].max():.0f} steps: "
+        f"{arm}, {_span(rows.loc[arm, 'steps'])} steps: "
         f"{rows.loc[arm, 'last excess NLL'].max():.1g} nats, distance "
         f"{rows.loc[arm, 'last distance'].max():.1g}"
         for arm in LEARNED
@@ -162,10 +162,17 @@ def caption(table: pd.DataFrame) -> str:
         "target. Below, left: all paths in a section of the cone of SPD matrices, the disc, on "
         "whose rim matrices are singular; star: Σ; dotted, straight lines: the continuous flow "
         "P(t) = Σ + e^{-t/2}(P₀ - Σ). Below, right: NLL of the policy above maximum likelihood, "
-        f"what is below {FLOOR:g} drawn there. A step of the implicit algorithm is a whole "
+        f"what is below {FLOOR:g} drawn there, at most {RECORDS} points a run. A step "
+        "of the implicit algorithm is a whole "
         "inner training, one of the single loop a batch. At the end, worst of "
         f"{table.start.nunique()} starts: {ends} (distance: norm of log Σ^{{-½}}PΣ^{{-½}}). "
         f"Plug-in takes no outer steps: with the marginal covariance it costs "
         f"{marginal['last excess NLL']:.4f} nats (predicted {marginal['predicted excess']:.4f}), "
         f"with the residual one {abs(residual['last excess NLL']):.1g}."
     )
+
+
+def _span(values: pd.Series) -> str:
+    """Say between what values lie, once if they are all the same."""
+    ends = sorted({values.min(), values.max()})
+    return " to ".join(f"{end:.0f}" for end in ends)

@@ -132,9 +132,9 @@ def implicit(
 
     def product(v: Tensor) -> Tensor:
         curved = torch.autograd.grad(
-            slope, inner.tensors, -v, retain_graph=True, materialize_grads=True
+            slope, inner.tensors, v, retain_graph=True, materialize_grads=True
         )
-        return flat(curved) + damping * v
+        return damping * v - flat(curved) if damping else -flat(curved)
 
     if method == "dense":
         solve = linear_solve.dense(_matrix(slope, inner, damping), pull)
@@ -235,17 +235,18 @@ def check_trust(
 
 def _matrix(slope: Tensor, inner: Leaves, damping: float) -> Tensor:
     """Return the damped negative Hessian, symmetrised against rounding."""
+
+    def product(v: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(
+            slope, inner.tensors, v, retain_graph=True, materialize_grads=True
+        )
+
     identity = torch.eye(len(slope), dtype=slope.dtype, device=slope.device)
-    rows = torch.autograd.grad(
-        slope,
-        inner.tensors,
-        -identity,
-        retain_graph=True,
-        is_grads_batched=True,
-        materialize_grads=True,
-    )
-    A = torch.cat([row.reshape(len(slope), -1) for row in rows], 1)
-    return (A + A.T) / 2 + damping * identity
+    rows = torch.func.vmap(product)(identity)  # a product with matrices, not with their copies
+    H = torch.cat([row.reshape(len(slope), -1) for row in rows], 1)
+    A = (H + H.T) / -2
+    A.diagonal().add_(damping)
+    return A
 
 
 def _with_sketch(

@@ -6,6 +6,7 @@ and the smallest curvature `dᵀAd/dᵀd` it met; none repairs an `A` that is no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -60,23 +61,26 @@ def cg(
     if size == 0:
         return Solve(x, 0.0, 0, curvature)
     unit = b / size  # so that squares neither underflow nor overflow
-    residual = unit
+    residual = unit.clone()
     z = residual if precondition is None else precondition(residual)
-    direction, rho = z, residual @ z
+    direction = z.clone()
+    rho = float(residual @ z)
+    left = 1.0  # norm of the residual
     # half the tolerance: the residual carried along differs from the true one by rounding
-    while iterations < limit and residual.norm() > tolerance / 2:
+    while iterations < limit and left > tolerance / 2:
         Ad = product(direction)
         iterations += 1
-        bend = direction @ Ad
-        curvature = min(curvature, float(bend / (direction @ direction)))
+        bend = float(direction @ Ad)
+        curvature = min(curvature, bend / float(direction @ direction))
         if not bend > 0:
             break
         step = rho / bend
-        x = x + step * direction
-        residual = residual - step * Ad
+        x.add_(direction, alpha=step)
+        residual.sub_(Ad, alpha=step)
         z = residual if precondition is None else precondition(residual)
-        previous, rho = rho, residual @ z
-        direction = z + rho / previous * direction
+        previous, rho = rho, float(residual @ z)
+        left = math.sqrt(rho) if precondition is None else float(residual.norm())
+        direction.mul_(rho / previous).add_(z)
     return Solve(x * size, _relative(product, x, unit), iterations + 1, curvature)
 
 
@@ -133,11 +137,11 @@ def dense(matrix: Float[Tensor, "d d"], b: Vector) -> Solve:
         return torch.cholesky_solve(v.unsqueeze(-1), factor)[..., 0]
 
     if size == 0:
-        return Solve(torch.zeros_like(b), 0.0, 0, _smallest(matrix, solve, torch.ones_like(b)))
+        return Solve(torch.zeros_like(b), 0.0, 0, _smallest(matrix, solve))
     unit = b / size
     x = solve(unit)
     x = x + solve(unit - matrix @ x)
-    curvature = _smallest(matrix, solve, x)
+    curvature = _smallest(matrix, solve)
     return Solve(x * size, _relative(lambda v: matrix @ v, x, unit), 0, curvature)
 
 
@@ -190,10 +194,14 @@ def _relative(product: Product, x: Vector, b: Vector) -> float:
     return float((b - product(x)).norm() / size) if size > 0 else 0.0
 
 
-def _smallest(matrix: Tensor, solve: Product, start: Vector) -> float:
-    """Estimate the smallest eigenvalue by a few inverse iterations."""
-    v = start
-    for _ in range(3):
+def _smallest(matrix: Tensor, solve: Product) -> float:
+    """Estimate the smallest eigenvalue by a few inverse iterations.
+
+    They start from a vector that no problem singles out: the solution itself may lack just the
+    direction in which the matrix is nearly singular.
+    """
+    v = torch.arange(1, len(matrix) + 1, dtype=matrix.dtype, device=matrix.device).cos()
+    for _ in range(5):
         v = solve(v / v.norm())
     return float(v @ matrix @ v / (v @ v))
 

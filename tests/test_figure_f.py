@@ -168,9 +168,9 @@ def test_caption_and_summary_are_computed_from_the_table() -> None:
     table.loc[(table.method == "CG") & (table.setting >= 2), "error"] = 1e-7
     text = drawing.caption(table)
     assert "quadratic, κ = 10: 12.3% (estimate" in text
-    assert "(45.6%)" in text
+    assert "(46%)" in text
     assert "wrong by 77%, 77%, 77%" in text
-    assert "error of 1e-06: CG 3, 3, 3;" in text
+    assert "error of 1e-06, of the numbers tried: CG 3, 3, 3;" in text
     assert "warned of 100% of them" in text
     table.loc[table.sweep == "inner error", "warned"] = False
     assert "warned of 0% of them" in drawing.caption(table)

@@ -19,6 +19,7 @@ import pandas as pd
 
 from paper_checks.experiments import Progress
 from paper_checks.experiments.hypergradient_cases import Case, gaussian, quadratic
+from paper_checks.experiments.parallel import one_thread_per_job
 from solvers import streams
 from solvers.hypergradient import Hypergradient, HypergradientWarning, Method, implicit
 from solvers.penalty import penalty
@@ -99,12 +100,13 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
     """
     rows: list[dict[str, object]] = []
     problems = cases(settings, seed)
-    for done, case in enumerate(problems):
-        rows += _costs(settings, case, seed)
-        rows += _penalties(settings, case)
-        rows += _inner_errors(settings, case, seed)
-        if progress is not None:
-            progress("hypergradients", done + 1, len(problems))
+    with one_thread_per_job():  # and no jobs: to catch warnings is for one thread only
+        for done, case in enumerate(problems):
+            rows += _costs(settings, case, seed)
+            rows += _penalties(settings, case)
+            rows += _inner_errors(settings, case, seed)
+            if progress is not None:
+                progress("hypergradients", done + 1, len(problems))
     return pd.DataFrame(rows)
 
 
