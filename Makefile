@@ -27,7 +27,7 @@ claims: .venv/.base
 test: .venv/.all
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
-bench: .venv/.base
+bench: .venv/.bench
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 check: .venv/.all
@@ -53,4 +53,10 @@ clean:
 .venv/.all: .venv/.base
 	@echo "installing what tests and checks need into .venv ..."
 	@$(PIP) -e '.[dynamics,cluster,dev]'
+	@touch $@
+
+# What the benchmarks compare with.
+.venv/.bench: .venv/.base
+	@echo "installing what the benchmarks compare with into .venv ..."
+	@$(PIP) -e '.[bench]'
 	@touch $@

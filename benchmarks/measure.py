@@ -22,8 +22,8 @@ class Record:
 
     Attributes:
         value: what was measured; None if it could not be.
-        unit: "s", or "x" for how many times faster than the peer.
-        target: to be reached: at most this for times, at least this for ratios.
+        unit: "s", "GiB", "x" for how many times faster than the peer, or "" for a plain number.
+        target: to be reached: at least this for "x", at most this for all else.
         peer: the same measurement of the code compared with.
         ratio: how many times the peer takes longer.
         note: how it was measured, shown in the table.
@@ -57,8 +57,8 @@ def seconds(run: Callable[[int], object], *, target: float, note: str = "") -> R
     return Record(statistics.median(times), "s", target, note=f"{count}; {note}" if note else count)
 
 
-def process(*arguments: str) -> None:
-    """Run this Python with `arguments` from the top of the checkout.
+def process(*arguments: str) -> str:
+    """Run this Python with `arguments` from the top of the checkout; return what it prints.
 
     Raises:
         RuntimeError: it failed; the message holds the end of its output.
@@ -74,6 +74,7 @@ def process(*arguments: str) -> None:
     if done.returncode != 0:
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-10:])
         raise RuntimeError(f"`python {' '.join(arguments)}` failed ({done.returncode}):\n{tail}")
+    return done.stdout
 
 
 def to_json(records: Mapping[str, Record]) -> str:

@@ -49,11 +49,11 @@ def cg(
     by default. Stops at a direction of negative curvature and keeps what it has.
 
     Args:
-        product: `v -> Av`.
+        product: `v -> Av`; it must not keep `v`, which is overwritten.
         b: right-hand side; any size down to the smallest numbers, the method is scale-free.
         tolerance: on the relative residual.
         max_iterations: products with `A`.
-        precondition: `r -> M⁻¹r`, symmetric positive definite.
+        precondition: `r -> M⁻¹r`, symmetric positive definite; it must not keep `r`.
     """
     limit = 10 * len(b) if max_iterations is None else max_iterations
     size = b.norm()
@@ -67,7 +67,7 @@ def cg(
     rho = float(residual @ z)
     left = 1.0  # norm of the residual
     # half the tolerance: the residual carried along differs from the true one by rounding
-    while iterations < limit and left > tolerance / 2:
+    while iterations < limit and left > tolerance / 2 and rho > 0:
         Ad = product(direction)
         iterations += 1
         bend = float(direction @ Ad)

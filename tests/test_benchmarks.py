@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import names, plain_loop
+from benchmarks import hypergradients, memory, names, plain_loop, ridge
 from benchmarks.measure import Record, process, seconds, to_json
 from benchmarks.plain_loop import Member
 from paper_checks import store
@@ -137,6 +137,8 @@ def test_medians_and_targets() -> None:
     assert Record(2.0, "x", target=1.0).met
     assert not Record(0.5, "x", target=1.0).met
     assert not Record(None, "s", target=1.0).met
+    assert not Record(2.0, "", target=1.0).met
+    assert Record(0.5, "GiB", target=1.0).met
     assert Record(2.0, "s").met is None
 
 
@@ -164,7 +166,84 @@ def test_names_of_the_promised_numbers_are_there() -> None:
         "derivations_cold_seconds",
         "gate_seconds",
         "figures_unchanged_seconds",
+        *(f"hypergradient_ridge_{size}_vs_jaxopt" for size in (100, 1000, 5000)),
+        *(f"hypergradient_ridge_{size}_error" for size in (100, 1000, 5000)),
+        "hypergradient_memory_1000_vs_10_steps",
+        "hypergradient_million_gib",
     }
+
+
+def test_the_closed_form_of_the_ridge_problem() -> None:
+    """Its inner point is the solution, and its hypergradient the difference quotient."""
+    p = ridge.draw(6)
+
+    def solution(h: torch.Tensor) -> torch.Tensor:
+        H = p.A.T @ p.A / len(p.b) + torch.diag(h.exp())
+        return torch.linalg.solve(H, p.A.T @ p.b / len(p.b))
+
+    def outer(h: torch.Tensor) -> torch.Tensor:
+        return 0.5 * (p.A_held_out @ solution(h) - p.b_held_out).square().mean()
+
+    torch.testing.assert_close(p.w, solution(p.h), rtol=1e-10, atol=1e-12)
+    steps = 1e-5 * torch.eye(6, dtype=torch.float64)
+    slopes = [(outer(p.h + step) - outer(p.h - step)) / 2e-5 for step in steps]
+    torch.testing.assert_close(p.exact, torch.stack(slopes), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("size", [50, 250])
+def test_the_ridge_comparison(size: int, monkeypatch) -> None:
+    """Dense and by CG; without jaxopt, half the numbers are missing and no more."""
+    monkeypatch.setattr(ridge, "ROUNDS", (2, 2))
+    monkeypatch.setattr(ridge, "theirs", lambda _: None)
+    found = ridge.compare(ridge.draw(size))
+    assert found.error < hypergradients.ERROR
+    assert (found.products > 0) == (size > 200)
+    assert found.rounds == 2
+    assert found.ours > 0
+    assert found.theirs is None
+    assert found.their_error is None
+
+
+def test_a_peer_that_is_wrong_is_seen(monkeypatch) -> None:
+    problem = ridge.draw(20)
+    monkeypatch.setattr(ridge, "ROUNDS", (1, 1))
+    monkeypatch.setattr(ridge, "theirs", lambda p: (1.5 * p.exact).numpy)
+    found = ridge.compare(problem)
+    assert found.their_error == pytest.approx(0.5)
+    assert found.theirs is not None
+
+
+def test_records_of_the_ridge_comparison(monkeypatch) -> None:
+    found = ridge.Comparison(0.2, 1e-11, 40, 7, 0.1, 2e-11)
+    monkeypatch.setattr(hypergradients, "_ridge", lambda size: found)
+    record = hypergradients.ridge_vs_jaxopt(1000)
+    assert (record.value, record.target, record.peer, record.ratio) == (2.0, 1.0, 0.1, 0.5)
+    assert record.met is False
+    assert "error of jaxopt 2e-11" in record.note
+    assert hypergradients.ridge_error(1000).met
+    alone = replace(found, theirs=None, their_error=None)
+    monkeypatch.setattr(hypergradients, "_ridge", lambda size: alone)
+    assert hypergradients.ridge_vs_jaxopt(1000).value is None
+    assert "not installed" in hypergradients.ridge_vs_jaxopt(1000).note
+    assert hypergradients.ridge_error(1000).met
+
+
+def test_the_peak_is_that_of_the_process() -> None:
+    """What a process held for a moment counts; what its parent holds does not."""
+    held = torch.ones(300 * 2**17, dtype=torch.float64)  # 300 MiB
+    code = "from benchmarks.memory import peak_gib; {}print(peak_gib())"
+    low = float(process("-c", code.format("")))
+    high = float(process("-c", code.format("import torch; torch.ones(300 * 2**17).double(); ")))
+    assert low < 0.8
+    assert high - low > 0.25
+    assert memory.peak_gib() > held.numel() * 8 / 2**30
+
+
+def test_the_memory_benchmark_takes_a_hypergradient() -> None:
+    peak = memory.hypergradient((4, 4), rows=10, steps=2, products=3)
+    assert peak.parameters == (8 * 4 + 4) + (4 * 4 + 4) + (4 * 2 + 2) + 3
+    assert 1 < peak.products <= 4
+    assert peak.gib > 0
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
