@@ -62,6 +62,7 @@ OBJECTIVES: dict[str, Objective] = {
 def of_member(objective: Objective, index: tuple[int | slice, ...]) -> Objective:
     if not isinstance(objective, PolicyGradient):
         return objective
+    assert isinstance(objective.reward, MahalanobisReward)
     reward = MahalanobisReward(objective.reward.cholesky[index])
     return replace(objective, reward=reward, lam=objective.lam[index])
 
