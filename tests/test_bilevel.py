@@ -38,7 +38,7 @@ def linear_data(rows: int = 40, seed: int = 0) -> Dataset:
 
 def residual_covariance(data: Dataset) -> Tensor:
     design = torch.cat([data.x, torch.ones(len(data.x), 1, dtype=F64)], 1)
-    e = data.mean - design @ torch.linalg.lstsq(design, data.mean).solution
+    e = data.mean - design @ torch.linalg.lstsq(design, data.mean, driver="gels").solution
     return e.T @ e / len(e)
 
 

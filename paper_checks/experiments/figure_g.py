@@ -107,7 +107,7 @@ def task(settings: Settings, seed: int) -> Task:
     slopes, factor = (torch.tensor(matrix, dtype=F64) for matrix in (SLOPES, NOISE))
     data = Dataset.of(x, (x @ slopes + noise @ factor.T).unsqueeze(-2))
     design = torch.cat([x, torch.ones(len(x), 1, dtype=F64)], 1)
-    mean = design @ torch.linalg.lstsq(design, data.mean).solution
+    mean = design @ torch.linalg.lstsq(design, data.mean, driver="gels").solution
     Sigma = likelihood.second_moment(mean, data)
     best = Gaussian(mean, torch.linalg.cholesky(Sigma)[None])
     marginal = likelihood.second_moment(data.mean.mean(0).expand_as(mean), data)
