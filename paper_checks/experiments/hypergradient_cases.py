@@ -170,7 +170,7 @@ def gaussian(rows: int, lam: float, seed: int) -> Case:
     problem = likelihood.problem(policy, reward, weight, data)
     U = torch.tensor([[1.0, 0.3], [0.3, 0.5]], dtype=F64)
     design = torch.cat([x, torch.ones_like(x)], 1)
-    # torch 2.13 hands the default driver uninitialised pivots: its last bits change from call to call
+    # The default driver gets uninitialised pivots from torch 2.13: its last bits do not repeat.
     line = torch.linalg.lstsq(design, data.mean, driver="gels").solution
     S = torch.linalg.cholesky(weight / 2 * torch.linalg.inv(U))
     raw = torch.stack([S[0, 0].log(), S[1, 0], S[1, 1].log()])
