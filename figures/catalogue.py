@@ -29,6 +29,8 @@ class FigureSpec:
     """Name of the settings in the experiment module; None: its ``Settings()``."""
     quick: str | None = None
     """Name of smaller settings for a first look; None: the experiment is fast as it is."""
+    table: str | None = None
+    """Name of a figure of the same settings whose table is drawn; None: its own."""
     draw: str = "draw"
     caption: str = "caption"
     summary: str = "summary"
@@ -56,6 +58,7 @@ CATALOGUE = (
         quick="QUICK",
         draw="draw_grid",
         caption="caption_grid",
+        table="A",
     ),
     FigureSpec(
         name="A-as-published",
@@ -74,6 +77,7 @@ CATALOGUE = (
         settings="AS_PUBLISHED",
         draw="draw_grid",
         caption="caption_as_published",
+        table="A-as-published",
     ),
     FigureSpec(
         name="B",

@@ -51,14 +51,17 @@ class Picture:
     @property
     def table_name(self) -> str:
         """Name of the table; one from the user's own data or of smaller experiments has another."""
-        parts = (self.spec.name, self.data and self.data.stem, self.reduced and "quick")
-        return "-".join(part for part in parts if part)
+        return self._suffixed(self.spec.table or self.spec.name)
 
     @property
     def name(self) -> str:
         """File name without extension; every venue but the default has its own."""
-        default = self.venue == venues.DEFAULT
-        return self.table_name if default else f"{self.table_name}-{self.venue}"
+        name = self._suffixed(self.spec.name)
+        return name if self.venue == venues.DEFAULT else f"{name}-{self.venue}"
+
+    def _suffixed(self, name: str) -> str:
+        parts = (name, self.data and self.data.stem, self.reduced and "quick")
+        return "-".join(part for part in parts if part)
 
     @property
     def inputs(self) -> tuple[Path, ...]:

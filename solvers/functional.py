@@ -34,7 +34,7 @@ from solvers.errors import (
     check_spd,
 )
 from solvers.gaussian import Gaussian
-from solvers.hypergradient import Hypergradient, check_trust
+from solvers.hypergradient import Hypergradient, doubts, report
 from solvers.policies import GaussianPolicy, Params
 from solvers.rewards import MahalanobisReward
 from solvers.trees import Leaves, Tree
@@ -134,7 +134,7 @@ def functional(
         iterations=0,
         curvature=min(in_mean, covariance_curvature(spread, float(weight), policy)),
     )
-    check_trust(result, math.sqrt(sum(size)), math.inf, distance, strict=strict)
+    report(doubts(result, math.sqrt(sum(size)), math.inf, distance), strict=strict)
     return result
 
 

@@ -161,9 +161,8 @@ def implicit(
     result = Hypergradient(
         value, float(slope.detach().norm()), solve.residual, solve.iterations, curvature, damping
     )
-    check_trust(
-        result, float(flat(inner.tensors).detach().norm()), tolerance, distance, strict=strict
-    )
+    size = float(flat(inner.tensors).detach().norm())
+    report(doubts(result, size, tolerance, distance), strict=strict)
     return result
 
 
@@ -203,10 +202,8 @@ def first_derivatives(
     return slope, pull, direct
 
 
-def check_trust(
-    result: Hypergradient, size: float, tolerance: float, distance: float, *, strict: bool
-) -> None:
-    """Warn of, or with `strict` refuse, a hypergradient that may be wrong."""
+def doubts(result: Hypergradient, size: float, tolerance: float, distance: float) -> list[str]:
+    """Say why a hypergradient by implicit differentiation may be wrong; `size` is `‖θ‖`."""
     faults: list[str] = []
     curvature = result.curvature
     if curvature is not None and curvature + result.damping <= 0:
@@ -226,8 +223,13 @@ def check_trust(
             f"the linear system is solved to {result.residual:.3g}, not to {tolerance:.3g}, after "
             f"{result.iterations} products; raise max_iterations or tolerance, or another method"
         )
-    if faults:
-        message = "the hypergradient may be wrong: " + "; ".join(faults)
+    return faults
+
+
+def report(reasons: list[str], *, strict: bool) -> None:
+    """Warn of, or with `strict` refuse, a hypergradient that may be wrong."""
+    if reasons:
+        message = "the hypergradient may be wrong: " + "; ".join(reasons)
         if strict:
             raise HypergradientError(message)
         warnings.warn(message, HypergradientWarning, stacklevel=3)

@@ -13,6 +13,9 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
+from solvers import linear_solve
+from solvers.trees import flat
+
 Method = Callable[[Sequence[Tensor], Callable[[], Tensor], float, int], int]
 """`method(leaves, loss, tolerance, limit)` improves the leaves and returns what it cost."""
 
@@ -68,7 +71,7 @@ def trust_region(
 
     found = optimize.minimize(
         value_and_gradient,
-        _flat(leaves).detach().double().numpy(),
+        flat(leaves).detach().double().numpy(),
         jac=True,
         hessp=product,
         method="trust-ncg",
@@ -92,13 +95,13 @@ class _Graph:
             self.x = x.copy()
             _set(self.leaves, torch.as_tensor(x))
             self.value = self.loss()
-            self.gradient = _flat(_slopes(self.value, self.leaves, create_graph=True))
+            self.gradient = flat(_slopes(self.value, self.leaves, create_graph=True))
         return self.value.item(), self.gradient.detach().double().numpy()
 
     def curve(self, direction: np.ndarray) -> np.ndarray:
         """Return the Hessian at the last point times `direction`."""
         along = self.gradient @ torch.as_tensor(direction, dtype=self.gradient.dtype)
-        return _flat(_slopes(along, self.leaves)).double().numpy()
+        return flat(_slopes(along, self.leaves)).double().numpy()
 
 
 def polish(
@@ -111,11 +114,11 @@ def polish(
     """
 
     def largest_gradient() -> float:
-        return float(_flat(_slopes(loss(), leaves)).abs().amax())
+        return float(flat(_slopes(loss(), leaves)).abs().amax())
 
     evaluations, stationarity = 1, largest_gradient()
     while stationarity > tolerance and evaluations < limit:
-        before = _flat(leaves).detach()
+        before = flat(leaves).detach()
         evaluations += _newton_step(leaves, loss) + 1
         reached = largest_gradient()
         if not reached < stationarity:
@@ -134,31 +137,20 @@ def _slopes(
     )
 
 
-def _flat(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.cat([t.reshape(-1) for t in tensors])
-
-
 @torch.no_grad()
-def _set(leaves: Sequence[Tensor], flat: Tensor) -> None:
-    for leaf, value in zip(leaves, flat.split([leaf.numel() for leaf in leaves]), strict=True):
+def _set(leaves: Sequence[Tensor], vector: Tensor) -> None:
+    for leaf, value in zip(leaves, vector.split([leaf.numel() for leaf in leaves]), strict=True):
         leaf.copy_(value.view_as(leaf))
 
 
 def _newton_step(leaves: Sequence[Tensor], loss: Callable[[], Tensor]) -> int:
-    """Add `-H⁻¹g`, by conjugate gradients on Hessian-vector products; return their number."""
-    g = _flat(_slopes(loss(), leaves, create_graph=True))
-    step, residual = torch.zeros_like(g), -g.detach()
-    direction, size = residual, residual @ residual
-    enough, products = 1e-16 * size, 0
-    while size > enough and products < 2 * len(g):
-        curved = _flat(_slopes(g @ direction, leaves))
-        products += 1
-        curvature = direction @ curved
-        if curvature <= 0:  # not near a minimum: keep what was gained before
-            break
-        step = step + size / curvature * direction
-        residual = residual - size / curvature * curved
-        previous, size = size, residual @ residual
-        direction = residual + size / previous * direction
-    _set(leaves, _flat(leaves).detach() + step.detach())
-    return products
+    """Add `-H⁻¹g`, by conjugate gradients; return the number of Hessian-vector products."""
+    g = flat(_slopes(loss(), leaves, create_graph=True))
+    step = linear_solve.cg(
+        lambda v: flat(_slopes(g @ v, leaves)),
+        -g.detach(),
+        tolerance=2e-8,
+        max_iterations=2 * len(g),
+    )
+    _set(leaves, flat(leaves).detach() + step.x)
+    return step.iterations

@@ -19,9 +19,15 @@ from torch import Tensor
 
 from solvers import minimise
 from solvers.errors import InputError
-from solvers.hypergradient import Hypergradient, HypergradientError, Objective, first_derivatives
+from solvers.hypergradient import (
+    Hypergradient,
+    HypergradientError,
+    Objective,
+    first_derivatives,
+    report,
+)
 from solvers.trees import Leaves, Tree, flat
-from solvers.unrolled import report, share
+from solvers.unrolled import share
 
 # How far to solve for θ_σ, relative to the force ∂_θF/σ that moves it from θ*.
 CLOSE, ENOUGH = 1e-3, 1e-10

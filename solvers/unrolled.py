@@ -9,7 +9,6 @@ solution `θ*(φ)` once the steps have converged: on a quadratic, from `θ*`, th
 from __future__ import annotations
 
 import math
-import warnings
 
 import torch
 
@@ -17,9 +16,9 @@ from solvers.errors import InputError, NonFiniteError, ShapeError
 from solvers.hypergradient import (
     Hypergradient,
     HypergradientError,
-    HypergradientWarning,
     Objective,
     first_derivatives,
+    report,
 )
 from solvers.optimisers import SGD, Adam, Moments, Optimiser, Vector
 from solvers.trees import Leaves, Tree, flat
@@ -159,15 +158,6 @@ def share(part: Vector, whole: Vector) -> float:
         return 0.0
     rest = float((whole / scale).norm())
     return float((part / scale).norm()) / rest if rest > 0 else math.inf
-
-
-def report(doubts: list[str], *, strict: bool) -> None:
-    """Warn of, or with `strict` refuse, a hypergradient that may be wrong."""
-    if doubts:
-        message = "the hypergradient may be wrong: " + "; ".join(doubts)
-        if strict:
-            raise HypergradientError(message)
-        warnings.warn(message, HypergradientWarning, stacklevel=3)
 
 
 def _slope(
