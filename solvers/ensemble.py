@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from solvers.categorical import CategoricalPolicy, LabelledData
+from solvers.classification import ClassObjective, UniformSource
 from solvers.data import Dataset
 from solvers.errors import InputError
 from solvers.estimators import NoiseSource
 from solvers.objectives import Objective
 from solvers.policies import GaussianPolicy, Params
+from solvers.streams import MemberNoise
 
 
 def clip_per_member(gradients: list[Tensor], max_norm: float, batch_ndim: int) -> None:
@@ -68,17 +72,110 @@ def train(
     """
     if epochs < 0:
         raise InputError(f"epochs is {epochs}: pass 0 or more")
+
+    def losses(theta: Params, step: int) -> Tensor:
+        return objective(policy(theta, data.x), data, noise)
+
+    return adam(
+        params,
+        losses,
+        steps=epochs,
+        learning_rate=learning_rate,
+        batch_ndim=batch_ndim,
+        max_norm=max_norm,
+        observe=observe,
+    )
+
+
+def train_classifiers(
+    policy: CategoricalPolicy,
+    params: Params,
+    objective: Callable[[Int[Tensor, "*i B"]], ClassObjective],
+    data: LabelledData,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    batch_ndim: int,
+    shuffle: MemberNoise,
+    noise: UniformSource | None = None,
+    weight_decay: float = 0.0,
+    observe: Callable[[int, Params], None] | None = None,
+) -> dict[str, Tensor]:
+    """Run Adam on batches of the data, drawn anew each epoch without replacement.
+
+    Args:
+        policy: the policy, shared by all members.
+        params: starting points `(*b, ...)`; left unchanged.
+        objective: from the rows of a batch to one loss per member, so that a reward may depend on
+            the input; `lambda rows: CrossEntropy()` where it does not.
+        data: data without batch dimensions.
+        epochs: number of passes over the data.
+        batch_size: inputs per batch; the last batch of an epoch may be smaller.
+        learning_rate: Adam's.
+        batch_ndim: number of batch dimensions, `len(b)`.
+        shuffle: the order of the data, an own one for every member or, with `batch = ()`, one for
+            all: several times faster, because then a batch is one matrix product.
+        noise: noise of the members, for sampled estimators.
+        weight_decay: `ρ` of a penalty `(ρ/2)‖θ‖²` added to every loss.
+        observe: called as `observe(epoch, params)` after each epoch, counted from 1.
+
+    Returns:
+        The trained parameters, detached.
+    """
+    N = len(data.x)
+    if epochs < 0 or batch_size < 1:
+        raise InputError(
+            f"epochs is {epochs}, batch_size {batch_size}: pass at least 0 and at least 1"
+        )
+    starts = range(0, N, batch_size)
+    batches: list[Tensor] = []
+
+    def losses(theta: Params, step: int) -> Tensor:
+        if (step - 1) % len(starts) == 0:
+            batches[:] = shuffle.permutation(N).split(batch_size, -1)
+        rows = batches[(step - 1) % len(starts)]
+        batch = data.rows(rows)
+        return objective(rows)(policy(theta, batch.x), batch, noise)
+
+    def after(step: int, theta: Params) -> None:
+        if observe is not None and step % len(starts) == 0:
+            observe(step // len(starts), theta)
+
+    return adam(
+        params,
+        losses,
+        steps=epochs * len(starts),
+        learning_rate=learning_rate,
+        batch_ndim=batch_ndim,
+        weight_decay=weight_decay,
+        observe=after,
+    )
+
+
+def adam(
+    params: Params,
+    losses: Callable[[Params, int], Float[Tensor, "*b"]],
+    *,
+    steps: int,
+    learning_rate: float,
+    batch_ndim: int,
+    max_norm: float | None = None,
+    weight_decay: float = 0.0,
+    observe: Callable[[int, Params], None] | None = None,
+) -> dict[str, Tensor]:
+    """Minimise `losses(params, step)`, one per member; arguments as for `train`."""
     _keep_freed_memory()
     theta = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
     leaves = list(theta.values())
-    optimiser = torch.optim.Adam(leaves, lr=learning_rate, fused=True)
-    for epoch in range(1, epochs + 1):
+    optimiser = torch.optim.Adam(leaves, lr=learning_rate, weight_decay=weight_decay, fused=True)
+    for step in range(1, steps + 1):
         optimiser.zero_grad()
-        objective(policy(theta, data.x), data, noise).sum().backward()
+        losses(theta, step).sum().backward()
         if max_norm is not None:
             clip_per_member([p.grad for p in leaves if p.grad is not None], max_norm, batch_ndim)
         optimiser.step()
         if observe is not None:
             with torch.no_grad():
-                observe(epoch, theta)
+                observe(step, theta)
     return {name: p.detach() for name, p in theta.items()}

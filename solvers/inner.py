@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -176,20 +177,36 @@ def _solve(
         raise ShapeError(
             f"x has shape {tuple(data.x.shape)}: solve one member at a time, with x (N, d)"
         )
+
+    def loss(theta: Params) -> Tensor:
+        return objective(policy(theta, data.x), data)
+
+    return minimum(params, loss, method, tolerance=tolerance, max_iterations=max_iterations)
+
+
+def minimum(
+    params: Params,
+    loss: Callable[[Params], Float[Tensor, ""]],
+    method: minimise.Method = minimise.lbfgs,
+    *,
+    tolerance: float = 1e-8,
+    max_iterations: int = 2000,
+) -> Solution[dict[str, Tensor]]:
+    """Minimise any deterministic loss of the parameters; results and errors as for `gradient`."""
     theta = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
     leaves = list(theta.values())
 
-    def loss() -> Tensor:
-        value = objective(policy(theta, data.x), data)
-        if value.ndim:
+    def value() -> Tensor:
+        found = loss(theta)
+        if found.ndim:
             raise ShapeError(
-                f"the objective returned shape {tuple(value.shape)}, not one number: "
+                f"the objective returned shape {tuple(found.shape)}, not one number: "
                 f"give the reward and lam no batch dimensions"
             )
-        return value
+        return found
 
-    iterations = method(leaves, loss, tolerance, max_iterations)
-    polishing, stationarity = minimise.polish(leaves, loss, tolerance, max_iterations - iterations)
+    iterations = method(leaves, value, tolerance, max_iterations)
+    polishing, stationarity = minimise.polish(leaves, value, tolerance, max_iterations - iterations)
     return Solution(
         {name: p.detach() for name, p in theta.items()},
         stationarity <= tolerance,

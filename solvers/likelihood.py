@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from solvers import inner
@@ -102,12 +102,15 @@ def _objectives(
 
 
 def _rows(data: Dataset, size: int, generator: torch.Generator) -> Dataset:
-    """Return `size` inputs with their outcomes, drawn without replacement."""
-    N = len(data.x)
+    chosen = draw_rows(len(data.x), size, generator)
+    return Dataset(*(t[chosen] for t in vars(data).values()))
+
+
+def draw_rows(N: int, size: int, generator: torch.Generator) -> Int[Tensor, "B"]:
+    """Return `size` of `N` inputs, drawn without replacement."""
     if not 1 <= size <= N:
         raise InputError(f"batch_size is {size}: pass 1 to {N}, the number of inputs")
-    chosen = torch.randperm(N, generator=generator)[:size]
-    return Dataset(*(t[chosen] for t in vars(data).values()))
+    return torch.randperm(N, generator=generator)[:size]
 
 
 @dataclass(frozen=True)

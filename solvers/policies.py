@@ -8,7 +8,7 @@ the package knows how many there are. A single member has `b = ()`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -65,10 +65,39 @@ class MLP:
         activation = ACTIVATIONS[self.activation]
         for layer in range(len(self.hidden) + 1):
             weight, bias = params[f"{prefix}weight{layer}"], params[f"{prefix}bias{layer}"]
-            x = x @ weight + bias.unsqueeze(-2)
+            x = _product(x, weight) + bias.unsqueeze(-2)
             if layer < len(self.hidden):
                 x = activation(x)
         return x
+
+
+def _product(x: Float[Tensor, "*#b N d"], weight: Float[Tensor, "*b d k"]) -> Tensor:
+    """Return `x @ weight`; where all members share `x`, as one product, outputs ahead of inputs."""
+    if x.ndim > 2 or weight.ndim == 2:
+        return x @ weight
+    *b, d, k = weight.shape
+    return (weight.mT.reshape(-1, d) @ x.mT).reshape(*b, k, len(x)).mT
+
+
+def init_members(
+    one: Callable[[torch.Generator], dict[str, Tensor]],
+    generators: Sequence[torch.Generator],
+    batch: tuple[int, ...],
+    dtype: torch.dtype,
+) -> dict[str, Tensor]:
+    """Stack the parameters that `one` draws for every member into leaves `(*b, ...)`."""
+    if len(generators) != math.prod(batch):
+        raise ShapeError(
+            f"{len(generators)} generators for the batch shape {batch}: pass one per member"
+        )
+    members = [one(generator) for generator in generators]
+    return {
+        name: torch.stack([member[name] for member in members])
+        .to(dtype)
+        .reshape(*batch, *members[0][name].shape)
+        .requires_grad_()
+        for name in members[0]
+    }
 
 
 @dataclass(frozen=True)
@@ -126,18 +155,7 @@ class GaussianPolicy:
             Tensors of shape `(*b, ...)` that require gradients. A constant scale starts with all
             parameters 0 (`S = I` for "exp", `S = log 2 I` for "softplus").
         """
-        if len(generators) != math.prod(batch):
-            raise ShapeError(
-                f"{len(generators)} generators for the batch shape {batch}: pass one per member"
-            )
-        members = [self._init_one(generator) for generator in generators]
-        return {
-            name: torch.stack([member[name] for member in members])
-            .to(dtype)
-            .reshape(*batch, *members[0][name].shape)
-            .requires_grad_()
-            for name in members[0]
-        }
+        return init_members(self._init_one, generators, batch, dtype)
 
     def _init_one(self, generator: torch.Generator) -> dict[str, Tensor]:
         outputs = self.n + (self.scale_outputs if self.scale == "shared" else 0)

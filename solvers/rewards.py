@@ -151,13 +151,21 @@ def optimal_reward(
     n = Sigma.shape[-1]
     variances = Sigma.diagonal(dim1=-2, dim2=-1)
     if structure == "isotropic":
-        return MahalanobisReward.scalar(lam * n / (2 * variances.sum(-1)), n)
+        return MahalanobisReward.scalar(isotropic_weight(variances.sum(-1), n, lam), n)
     if structure == "diagonal":
         return MahalanobisReward.diagonal(lam[..., None] / (2 * variances))
     if structure == "full":
         precision = torch.cholesky_inverse(torch.linalg.cholesky(Sigma))
         return MahalanobisReward.full(lam[..., None, None] / 2 * precision)
     raise InputError(f"structure is {structure!r}: pass 'isotropic', 'diagonal' or 'full'")
+
+
+def isotropic_weight(
+    trace: Float[Tensor, "*b"], n: int, lam: Float[Tensor, "*b"]
+) -> Float[Tensor, "*b"]:
+    """Return `λn / (2 Tr Σ)`, the `u` of `U* = uI` for an isotropic policy, from `Tr Σ > 0`."""
+    check_positive("trace", trace)
+    return lam * n / (2 * trace)
 
 
 def optimal_scale(

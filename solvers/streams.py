@@ -7,7 +7,7 @@ or noise; which experiment; which arm), never by a position in a list.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +29,7 @@ def generator(seed: int, *keys: str | int | float) -> torch.Generator:
 
 @dataclass(frozen=True)
 class MemberNoise:
-    """Standard normal noise for a batch of members, one generator each.
+    """Noise for a batch of members, one generator each.
 
     A member draws the same numbers whatever batch it is part of.
 
@@ -43,7 +43,19 @@ class MemberNoise:
 
     def normal(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return fresh standard normal noise of shape `(*b, *shape)`."""
-        noise = torch.empty(self.batch + shape, dtype=dtype)
-        for row, member in zip(noise.view(-1, *shape), self.generators, strict=True):
-            row.normal_(generator=member)
+        return self._fill(torch.empty(self.batch + shape, dtype=dtype), Tensor.normal_)
+
+    def uniform(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Return fresh noise, uniform in [0, 1), of shape `(*b, *shape)`."""
+        return self._fill(torch.empty(self.batch + shape, dtype=dtype), Tensor.uniform_)
+
+    def permutation(self, N: int) -> Tensor:
+        """Return a fresh order of `N` things for every member, `(*b, N)`."""
+        orders = [torch.randperm(N, generator=member) for member in self.generators]
+        return torch.stack(orders).reshape(*self.batch, N)
+
+    def _fill(self, noise: Tensor, draw: Callable[..., Tensor]) -> Tensor:
+        members = noise.view(-1, *noise.shape[len(self.batch) :])
+        for row, member in zip(members, self.generators, strict=True):
+            draw(row, generator=member)
         return noise

@@ -12,7 +12,8 @@ import torch
 from sklearn import datasets
 
 from solvers.data import Dataset
-from solvers.errors import InputError, NonFiniteError
+from solvers.errors import InputError
+from solvers.tasks import tables
 
 BuiltIn = Literal["diabetes", "linnerud"]
 
@@ -64,14 +65,10 @@ def load_csv(path: Path, targets: tuple[str, ...]) -> RegressionTask:
     """Return the task of predicting `targets` from all other columns of a CSV file.
 
     Raises:
-        InputError: the file cannot be read as CSV, or as `from_frame`.
+        InputError: as `tables.read_csv` and `from_frame`.
         NonFiniteError: as `from_frame`.
     """
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path} as a CSV table with a header: {error}") from error
-    return from_frame(path.stem, frame, targets)
+    return from_frame(path.stem, tables.read_csv(path), targets)
 
 
 def from_frame(name: str, frame: pd.DataFrame, targets: tuple[str, ...]) -> RegressionTask:
@@ -92,12 +89,7 @@ def from_frame(name: str, frame: pd.DataFrame, targets: tuple[str, ...]) -> Regr
             f"{name}: targets {list(targets)} must name some, not all, of the columns {columns}"
             + (f"; {absent} are not there" if absent else "")
         )
-    for column, kind in zip(columns, frame.dtypes, strict=True):
-        if not pd.api.types.is_numeric_dtype(kind):
-            raise InputError(
-                f"{name}: column {column!r} is not numeric (e.g. {frame[column].iloc[0]!r}): "
-                f"encode it as numbers or drop it"
-            )
+    tables.check_numeric(name, frame, "encode it as numbers or drop it")
     values = frame.to_numpy(dtype=np.float64)
     _check_values(name, values, columns, len(targets))
     # Scaled first: the variance of columns as large as 1e200 would overflow.
@@ -113,13 +105,7 @@ def _check_values(name: str, values: np.ndarray, columns: list[str], n: int) -> 
     rows = len(values)
     if rows == 0:
         raise InputError(f"{name} is empty: pass a table with rows")
-    bad = ~np.isfinite(values)
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        raise NonFiniteError(
-            f"{name}: row {row} (counted from 0), column {columns[column]!r} is "
-            f"{values[row, column]} ({int(bad.sum())} such entries): impute or drop them first"
-        )
+    tables.check_finite_table(name, values, columns, "impute or drop them first")
     constant = np.ptp(values, axis=0) == 0
     if constant.any():
         column = int(np.argmax(constant))

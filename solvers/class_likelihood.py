@@ -1,0 +1,157 @@
+"""Maximum likelihood for categorical policies, directly and through a learned reward.
+
+With a weight decay `ρ`, in nats: the likelihood is `E log p_θ(y | x) - (ρ/2)‖θ‖²`, and the inner
+objective `E [r + λH] - λ(ρ/2)‖θ‖²`. It also removes what the softmax leaves free, a constant added
+to all logits, so that inner solutions are isolated points.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from solvers import inner
+from solvers.bilevel import Bilevel
+from solvers.categorical import CategoricalPolicy, LabelledData
+from solvers.class_rewards import ClassReward, ClassRewardModel, Phi
+from solvers.classification import (
+    ClassEstimator,
+    ClassPolicyGradient,
+    CrossEntropy,
+    ExactGradient,
+)
+from solvers.errors import InputError, check_positive
+from solvers.hypergradient import Objective
+from solvers.likelihood import draw_rows
+from solvers.policies import Params
+from solvers.streams import MemberNoise
+
+
+def decay(theta: Params, rho: float) -> Float[Tensor, ""]:
+    """Return `(ρ/2)‖θ‖²`."""
+    return rho / 2 * torch.stack([p.square().sum() for p in theta.values()]).sum()
+
+
+def fit(
+    policy: CategoricalPolicy,
+    data: LabelledData,
+    *,
+    weight_decay: float,
+    params: Params | None = None,
+    tolerance: float = 1e-9,
+) -> inner.Solution[dict[str, Tensor]]:
+    """Return the penalised maximum-likelihood policy, `argmax_θ E log p_θ(y | x) - (ρ/2)‖θ‖²`.
+
+    For logistic regression the problem is strictly concave: there is one solution.
+
+    Args:
+        policy: the policy.
+        data: labels or class probabilities, without batch dimensions.
+        weight_decay: `ρ >= 0`.
+        params: starting point; zeros if not given.
+        tolerance: on the largest entry of the gradient.
+    """
+    start = policy.zeros(data.x.dtype) if params is None else params
+
+    def loss(theta: Params) -> Tensor:
+        return CrossEntropy()(policy(theta, data.x), data) + decay(theta, weight_decay)
+
+    return inner.minimum(start, loss, tolerance=tolerance)
+
+
+def train_on(
+    policy: CategoricalPolicy,
+    reward: ClassReward,
+    lam: Float[Tensor, ""],
+    data: LabelledData,
+    *,
+    weight_decay: float,
+    params: Params | None = None,
+    tolerance: float = 1e-9,
+) -> inner.Solution[dict[str, Tensor]]:
+    """Return the inner solution near a start, by the exact gradient; arguments as for `fit`."""
+    start = policy.zeros(data.x.dtype) if params is None else params
+    objective = ClassPolicyGradient(reward, lam)
+
+    def loss(theta: Params) -> Tensor:  # in nats, so that the tolerance means the same
+        return objective(policy(theta, data.x), data) / lam + decay(theta, weight_decay)
+
+    return inner.minimum(start, loss, tolerance=tolerance)
+
+
+def problem(
+    policy: CategoricalPolicy,
+    reward: ClassRewardModel,
+    lam: Float[Tensor, ""],
+    data: LabelledData,
+    *,
+    weight_decay: float,
+    held_out: LabelledData | None = None,
+    estimator: ClassEstimator | None = None,
+    batch_size: int | None = None,
+) -> Bilevel:
+    """Return `max_φ E log p_{θ*(φ)}(y | x)`, `θ*(φ) = argmax_θ E r_φ + λH`, both penalised.
+
+    Args:
+        policy: the policy; `theta` are its parameters, of a single member.
+        reward: from `phi` and inputs to a reward between classes.
+        lam: entropy weight `λ > 0`.
+        data: of the inner problem, without batch dimensions.
+        weight_decay: `ρ > 0`, of both levels.
+        held_out: of the outer problem; the same data if not given.
+        estimator: of the inner gradient, for `bilevel.AdamSteps`; the objectives themselves and
+            the hypergradient are always exact.
+        batch_size: inputs per batch, for `single_loop`; drawn without replacement.
+
+    Raises:
+        InputError: `lam` or `weight_decay` is not positive.
+
+    Source: paper, for classes; the weight decay is new.
+    """
+    check_positive("lam", lam)
+    if not weight_decay > 0:
+        raise InputError(
+            f"weight_decay is {weight_decay}: pass a positive one, because without it logits have "
+            f"a free constant and the inner problem no isolated solution"
+        )
+    outer = data if held_out is None else held_out
+
+    def objectives(inner_data: LabelledData, outer_data: LabelledData) -> tuple[Objective, ...]:
+        def J(theta: Params, phi: Phi) -> Tensor:
+            return surrogate(theta, phi, inner_data, ExactGradient(), None)
+
+        def F(theta: Params, phi: Phi) -> Tensor:
+            nll = CrossEntropy()(policy(theta, outer_data.x), outer_data)
+            return -nll - decay(theta, weight_decay)
+
+        return J, F
+
+    def surrogate(
+        theta: Params,
+        phi: Phi,
+        inner_data: LabelledData,
+        by: ClassEstimator,
+        noise: MemberNoise | None,
+    ) -> Tensor:
+        objective = ClassPolicyGradient(reward(phi, inner_data.x), lam, by)
+        loss = objective(policy(theta, inner_data.x), inner_data, noise)
+        return -loss - lam * decay(theta, weight_decay)
+
+    def sampled(theta: Params, phi: Phi, generator: Generator) -> Tensor:
+        assert estimator is not None
+        return surrogate(theta, phi, data, estimator, MemberNoise([generator]))
+
+    def batch(generator: Generator) -> tuple[Objective, Objective]:
+        assert batch_size is not None
+        chosen = [draw_rows(len(part.x), batch_size, generator) for part in (data, outer)]
+        J, F = objectives(data.rows(chosen[0]), outer.rows(chosen[1]))
+        return J, F
+
+    J, F = objectives(data, outer)
+    return Bilevel(
+        J,
+        F,
+        batch=batch if batch_size is not None else None,
+        sampled=sampled if estimator is not None else None,
+    )
