@@ -7,6 +7,7 @@
 
 from analysis import (
     bounded_reward,
+    categorical,
     divergences,
     estimators,
     functional,
@@ -38,6 +39,7 @@ __all__ = [
     "StructureError",
     "bounded_reward",
     "catalogue",
+    "categorical",
     "divergences",
     "estimators",
     "functional",

@@ -71,7 +71,7 @@ def _checked(name: str, shape: Any, value: Any, n: int) -> Any:
         return _checked_scalar(name, value)
     _check_finite(name, value)
     domain = QUANTITIES[name].domain
-    is_vector = domain == "vector"
+    is_vector = domain in ("vector", "probabilities")
     wanted = (n,) if is_vector else (n, n)
     column = is_vector and value.shape == (n, 1)
     if value.shape != wanted and not column and not (n == 1 and value.size == 1):
@@ -79,6 +79,8 @@ def _checked(name: str, shape: Any, value: Any, n: int) -> Any:
     matrix = value.reshape((n, 1) if is_vector else (n, n))
     if domain == "triangular":
         _check_triangular(name, matrix)
+    elif domain == "probabilities":
+        _check_probabilities(name, matrix)
     elif not is_vector:
         _check_symmetric(name, matrix, spd=domain == "spd")
     return matrix
@@ -109,6 +111,20 @@ def _check_count(name: str, number: float, least: int) -> None:
     if number < least or not number.is_integer():
         shown = int(number) if number.is_integer() else number
         raise ArgumentError(f"{name} = {shown} is not an integer >= {least}; pass one")
+
+
+def _check_probabilities(name: str, x: Any) -> None:
+    least, total = float(x.min()), float(x.sum())
+    if least <= 0:
+        raise ArgumentError(
+            f"{name} has the entry {least:.6g}, which is not positive; "
+            "leave out the classes that do not occur"
+        )
+    if abs(total - 1) > 1e-9:
+        raise ArgumentError(
+            f"{name} sums to {total:.12g}, not 1; pass {name} / {name}.sum() "
+            "if that is what you mean"
+        )
 
 
 def _check_triangular(name: str, X: Any) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 
 from analysis import (
     bounded_reward,
+    categorical,
     divergences,
     estimators,
     functional,
@@ -83,7 +84,7 @@ _DIMENSIONAL = {  # n is an argument of its own in general: no matrix shows it
 
 
 def catalogue() -> tuple[Entry, ...]:
-    """All derivations: n = 1, 2, 3, and general n where it exists."""
+    """All derivations: n = 1, 2, 3, and general n where it exists; n = 2, 3, 4 classes."""
     entries: list[Entry] = []
     for n in SIZES:
         for name, function in _STRUCTURED.items():
@@ -98,7 +99,7 @@ def catalogue() -> tuple[Entry, ...]:
     ]
     entries += [Entry(label(name, None), partial(f, None)) for name, f in _GENERAL.items()]
     entries.append(Entry("misspecification.two_maxima[n=2]", misspecification.two_maxima))
-    return (*entries, *_estimators(), *_bounded_rewards(), *_unrolled())
+    return (*entries, *_estimators(), *_bounded_rewards(), *_unrolled(), *_categorical())
 
 
 def _estimators() -> list[Entry]:
@@ -154,3 +155,36 @@ def _unrolled() -> list[Entry]:
         Entry(f"penalty.{function.__name__}", function)
         for function in (p.hypergradient, p.bias, p.bias_limit)
     ]
+
+
+def _categorical() -> list[Entry]:
+    """n is the number of classes, which is the dimension of one-hot outcomes."""
+    c, name = categorical, "categorical."
+    binary = (c.binary_logit, c.binary_scalar, c.binary_scalar_limit)
+    gaps = (c.heuristic_ratio, c.binary_gap, c.heuristic_gap)
+    entries = [Entry(label(f"{name}{f.__name__}", 2), f) for f in (*binary, *gaps)]
+    entries.append(Entry(f"{name}diagonal_reward_at_half", c.diagonal_reward_at_half))
+    sizes = {
+        (2, 3, 4): (
+            c.inner_solution,
+            c.gibbs_gap,
+            c.outer_objective,
+            c.hypergradient,
+            c.implicit_hypergradient,
+            c.concavity,
+            c.scalar_solution,
+            c.argmax_preserved,
+            c.scalar_stationarity,
+            c.heuristic_scale,
+            c.scalar_gap,
+            c.diagonal_reward,
+            c.score_gradient,
+            c.optimal_baseline,
+        ),
+        (2, 3): (c.near_uniform_scale, c.near_uniform_ratio),
+        (3, 4): (c.minimal_variance,),  # it is 0 for two classes
+    }
+    for numbers, functions in sizes.items():
+        for f in functions:
+            entries += [Entry(label(f"{name}{f.__name__}", n), partial(f, n)) for n in numbers]
+    return entries

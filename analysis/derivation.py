@@ -11,7 +11,7 @@ import sympy as sp
 
 from analysis import codegen
 from analysis.arguments import read_arguments
-from analysis.errors import ArgumentNameError, DerivationError
+from analysis.errors import ArgumentError, ArgumentNameError, DerivationError
 from analysis.normal_form import is_clearly_nonzero, is_positive, is_zero, normal
 from analysis.symbols import DIMENSION
 from analysis.words import is_general
@@ -135,7 +135,8 @@ class Derivation:
             ArgumentNameError: if a name is missing or unknown, or a value is not numeric.
             ArgumentError: if a value is of the wrong shape, not finite, or outside its domain: not
                 symmetric, not SPD, not lower triangular with a positive diagonal, not positive, no
-                probability, no integer >= 1 (a dimension) or >= 2 (the size of a group).
+                probability, no integer >= 1 (a dimension) or >= 2 (the size of a group); or if the
+                result is not finite.
         """
         import numpy as np
 
@@ -145,7 +146,13 @@ class Derivation:
         if side not in self._compiled:
             expression = self.stated if side == "stated" else self.derived
             self._compiled[side] = codegen.compile_numpy(self.arguments, expression)
-        result = np.asarray(self._compiled[side](*numbers), dtype=float)
+        with np.errstate(all="ignore"):  # judged by the result
+            result = np.asarray(self._compiled[side](*numbers), dtype=float)
+        if not np.all(np.isfinite(result)):
+            raise ArgumentError(
+                f"{self.name} is {result.tolist()} at these arguments: they lie at a limit of the "
+                f"formula or beyond floating-point range; it assumes {'; '.join(self.assumptions)}"
+            )
         if result.size == 1:
             return float(result.reshape(()))
         return result.ravel() if result.shape[-1] == 1 else result

@@ -16,7 +16,16 @@ import sympy as sp
 from analysis.errors import StructureError
 
 Domain = Literal[
-    "positive", "weight", "real", "count", "group", "vector", "symmetric", "spd", "triangular"
+    "positive",
+    "weight",
+    "real",
+    "count",
+    "group",
+    "vector",
+    "probabilities",
+    "symmetric",
+    "spd",
+    "triangular",
 ]
 Structure = Literal["isotropic", "diagonal", "full"]
 STRUCTURES: tuple[Structure, ...] = ("isotropic", "diagonal", "full")
@@ -28,6 +37,7 @@ _PRINTED = {
     "earlier": "j",
     "last": "k",
     "weight": "sigma",
+    "offset": "k",
 }
 
 
@@ -92,6 +102,10 @@ QUANTITIES = {
         Quantity("earlier", "count", "number j of inner steps before those differentiated"),
         Quantity("last", "count", "number k of inner steps differentiated"),
         Quantity("weight", "positive", "weight σ of the inner objective in a penalty"),
+        Quantity("pi", "probabilities", "probabilities of the classes in the data"),
+        Quantity("p", "probabilities", "probabilities of the classes under the policy"),
+        Quantity("r", "vector", "rewards of the classes"),
+        Quantity("offset", "real", "free constant k of a diagonal reward that reproduces pi"),
     )
 }
 
@@ -125,15 +139,17 @@ def symbol(name: str, n: int | None = 1) -> Any:
     if domain in ("count", "group"):
         return sp.Symbol(_PRINTED.get(name, name), positive=True, integer=True)
     if domain == "real":
-        return sp.Symbol(name, real=True)
-    if domain == "triangular" and n is None:
-        raise StructureError(f"general n has no triangular {name}; pass n=1, 2, 3")
-    columns = 1 if domain == "vector" else n
+        return sp.Symbol(_PRINTED.get(name, name), real=True)
+    if domain in ("triangular", "probabilities") and n is None:
+        kind = "triangular" if domain == "triangular" else "vector of probabilities"
+        raise StructureError(f"general n has no {kind} {name}; pass n=1, 2, 3")
+    is_vector = domain in ("vector", "probabilities")
+    columns = 1 if is_vector else n
     if n is None:
         size: Any = DIMENSION
-        return sp.MatrixSymbol(name, size, 1 if domain == "vector" else size)
+        return sp.MatrixSymbol(name, size, 1 if is_vector else size)
     size = check_dimension(n)
-    if domain == "vector":
+    if is_vector:
         return sp.ImmutableMatrix(size, columns, lambda i, _: _entry(name, n, i))
     if domain == "triangular":
         return sp.ImmutableMatrix(size, size, lambda i, j: _entry(name, n, i, j) if i >= j else 0)
@@ -148,8 +164,10 @@ def symbols(names: str, n: int | None = 1) -> tuple[Any, ...]:
 def _entry(name: str, n: int, i: int, j: int | None = None) -> sp.Symbol:
     indices = str(i + 1) if j is None else f"{i + 1}{j + 1}"
     entry = name if n == 1 else f"{name}_{indices}"
-    is_pivot = QUANTITIES[name].domain in ("spd", "triangular") and i == j
-    return sp.Symbol(entry, positive=True) if is_pivot else sp.Symbol(entry, real=True)
+    domain = QUANTITIES[name].domain
+    is_pivot = domain in ("spd", "triangular") and i == j
+    is_positive = is_pivot or domain == "probabilities"
+    return sp.Symbol(entry, positive=True) if is_positive else sp.Symbol(entry, real=True)
 
 
 # --- LDL coordinates: X = C D Cᵀ is one-to-one from (C unit lower, D > 0) onto the SPD matrices ---

@@ -11,6 +11,13 @@ The inner problem, `θ*(φ) = argmax_θ J(θ, φ)`:
 - `ensemble`: many members trained in one batched run; `streams`: their random numbers
 - `tasks`: where the data come from
 
+The same for classes in place of vectors:
+
+- `categorical`: categorical laws and policies, labelled data, accuracy and calibration
+- `class_rewards`: rewards between classes, the exact ones of the theory, learnable and free ones
+- `classification`: score-function and exact policy gradients, cross-entropy
+- `class_likelihood`: maximum likelihood, inner solutions, and the paper's problem for classes
+
 The outer problem, `max_φ F(θ*(φ), φ)`, all returning a `Hypergradient` or a `Result`:
 
 - `hypergradient`: by implicit differentiation; `linear_solve` holds its methods
@@ -31,4 +38,5 @@ What each solver accepts as inner problem; the rest is refused with a message th
 - `differentiable.inner_solution`: a strict maximum, some hundreds of inner parameters
 - `bilevel.solve`, `single_loop.single_loop`: any `J` and `F`; sampled inner gradients in the first
 - `likelihood.problem`: a Gaussian policy; rewards that depend on the input without sampling
+- `class_likelihood.problem`: a categorical policy, any reward between classes, a weight decay > 0
 """

@@ -8,8 +8,7 @@ memory, an order of magnitude faster than along short ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -25,21 +24,23 @@ class Categorical:
 
     Attributes:
         logits: `z`, shape `(*b, N, C)`; a constant added to all of an input changes nothing.
+        log_p: `log p(c) = z_c - log Σ_k exp z_k`. Computed at once, not when first asked for: what
+            is cached then has no gradient if that is asked under `torch.no_grad`.
     """
 
     logits: Float[Tensor, "*b N C"]
+    log_p: Float[Tensor, "*b N C"] = field(init=False)
+
+    def __post_init__(self) -> None:
+        log_p = self.logits - self.logits.logsumexp(-1, keepdim=True)
+        object.__setattr__(self, "log_p", log_p)
 
     @property
     def classes(self) -> int:
         """Number of classes `C`."""
         return self.logits.shape[-1]
 
-    @cached_property
-    def log_p(self) -> Float[Tensor, "*b N C"]:
-        """`log p(c) = z_c - log Σ_k exp z_k`."""
-        return self.logits - self.logits.logsumexp(-1, keepdim=True)
-
-    @cached_property
+    @property
     def p(self) -> Float[Tensor, "*b N C"]:
         """Class probabilities."""
         return self.log_p.exp()

@@ -88,7 +88,7 @@ class ClassReward:
 
 
 def gibbs(
-    reward: ClassReward, lam: Float[Tensor, "*b"], pi: Float[Tensor, "*#b N C"]
+    reward: ClassReward, lam: Float[Tensor, "*#b"], pi: Float[Tensor, "*#b N C"]
 ) -> Categorical:
     """Return the inner solution of an unrestricted policy, `p*(c) ∝ exp(r̄(c)/λ)`.
 
@@ -105,7 +105,7 @@ def gibbs(
 
 
 def heuristic_scale(
-    pi: Float[Tensor, "*b C"], lam: Float[Tensor, "*b"], samples: int | None = None
+    pi: Float[Tensor, "*#b C"], lam: Float[Tensor, "*#b"], samples: int | None = None
 ) -> Float[Tensor, "*b"]:
     """Return the published `β* = λC/(2 Tr Σ)`, `Tr Σ = 1 - Σ_c π_c²`, right for Gaussians only.
 
@@ -125,7 +125,7 @@ def heuristic_scale(
     return isotropic_weight(trace, pi.shape[-1], lam)
 
 
-def exact_scale(pi: Float[Tensor, "*b N C"], lam: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+def exact_scale(pi: Float[Tensor, "*#b N C"], lam: Float[Tensor, "*#b"]) -> Float[Tensor, "*b"]:
     """Return the `u` of `U = uI` whose inner solutions `p*(c | x)` are likeliest under `π(c | x)`.
 
     It solves `E_x Σ_c (π_c - p*_c) π_c = 0`, `p*_c ∝ exp(2uπ_c/λ)`, by bisection to the last bit.
@@ -167,7 +167,7 @@ def exact_scale(pi: Float[Tensor, "*b N C"], lam: Float[Tensor, "*b"]) -> Float[
         low, high = torch.where(rising, middle, low), torch.where(rising, high, middle)
 
 
-def exact_diagonal(pi: Float[Tensor, "*b C"], lam: Float[Tensor, "*b"]) -> Float[Tensor, "*b C"]:
+def exact_diagonal(pi: Float[Tensor, "*#b C"], lam: Float[Tensor, "*#b"]) -> Float[Tensor, "*b C"]:
     """Return `u > 0` such that `U = diag(u)` has the inner solution `p* = π`.
 
     `u_c = λ(log π_c + k)/(2π_c - 1)` for any `k` that makes it positive; here
@@ -176,7 +176,7 @@ def exact_diagonal(pi: Float[Tensor, "*b C"], lam: Float[Tensor, "*b"]) -> Float
 
     Args:
         pi: class probabilities, all positive.
-        lam: entropy weight `λ > 0`, broadcastable with the batch of `pi`.
+        lam: entropy weight `λ > 0`.
 
     Source: new.
     """

@@ -196,6 +196,7 @@ def test_the_stated_side_imports_no_definition():
         matrix_calculus,
         quadratic,
         stated,
+        stated_categorical,
         stated_estimators,
         stated_unrolled,
         words,
@@ -208,7 +209,7 @@ def test_the_stated_side_imports_no_definition():
                 found |= {node.module} | {f"{node.module}.{name.name}" for name in node.names}
         return {name for name in found if name.startswith("analysis.")}
 
-    stated_modules = (stated, stated_estimators, stated_unrolled)
+    stated_modules = (stated, stated_categorical, stated_estimators, stated_unrolled)
     for module in stated_modules:
         assert {name.split(".")[1] for name in imported(module)} == {"matrix_calculus"}
     for module in (definitions, matrix_calculus, quadratic, words):

@@ -16,7 +16,7 @@ from benchmarks import hypergradients, memory, names, plain_loop, ridge
 from benchmarks.measure import Record, process, seconds, to_json
 from benchmarks.plain_loop import Member
 from paper_checks import store
-from paper_checks.experiments import figure_a, figure_b, figure_c
+from paper_checks.experiments import figure_a, figure_b, figure_c, figure_d
 from solvers import streams
 from solvers.data import Dataset
 from solvers.ensemble import train
@@ -109,11 +109,17 @@ def test_the_members_are_those_of_the_figures() -> None:
     assert len(short_a) == names.A_MEMBERS
     short_c = figure_c.run(replace(figure_c.AS_PUBLISHED, epochs=0), seed=0)
     assert len(short_c) == names.C_MEMBERS
+    short_d = figure_d.run(replace(figure_d.AS_PUBLISHED, epochs=0), seed=0)
+    assert (short_d.stage == "trained").sum() == names.D_MEMBERS
 
 
 @pytest.mark.parametrize(
     ("benchmark", "figure", "target", "members"),
-    [(names.train_A_seconds, figure_a, 0.4, 11), (names.train_C_seconds, figure_c, 4, 450)],
+    [
+        (names.train_A_seconds, figure_a, 0.4, 11),
+        (names.train_C_seconds, figure_c, 4, 450),
+        (names.train_D_seconds, figure_d, 3, 60),
+    ],
 )
 def test_the_first_run_is_not_timed(benchmark, figure, target, members, monkeypatch) -> None:
     """Five seeds of the published settings, after a run that pays for what is built once."""
@@ -162,6 +168,7 @@ def test_names_of_the_promised_numbers_are_there() -> None:
         "train_B_vs_tensor_loop",
         "train_A_seconds",
         "train_C_seconds",
+        "train_D_seconds",
         "import_analysis_seconds",
         "derivations_cold_seconds",
         "gate_seconds",
