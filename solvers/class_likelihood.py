@@ -7,6 +7,8 @@ to all logits, so that inner solutions are isolated points.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
@@ -33,6 +35,12 @@ def decay(theta: Params, rho: float) -> Float[Tensor, ""]:
     return rho / 2 * torch.stack([p.square().sum() for p in theta.values()]).sum()
 
 
+def check_decay(rho: float) -> None:
+    """Raise `InputError` unless `ρ` is finite and not negative."""
+    if not 0 <= rho < math.inf:
+        raise InputError(f"weight_decay is {rho}: pass a number >= 0")
+
+
 def fit(
     policy: CategoricalPolicy,
     data: LabelledData,
@@ -53,6 +61,7 @@ def fit(
         tolerance: on the largest entry of the gradient.
     """
     start = policy.zeros(data.x.dtype) if params is None else params
+    check_decay(weight_decay)
 
     def loss(theta: Params) -> Tensor:
         return CrossEntropy()(policy(theta, data.x), data) + decay(theta, weight_decay)
@@ -72,7 +81,8 @@ def train_on(
 ) -> inner.Solution[dict[str, Tensor]]:
     """Return the inner solution near a start, by the exact gradient; arguments as for `fit`."""
     start = policy.zeros(data.x.dtype) if params is None else params
-    objective = ClassPolicyGradient(reward, lam)
+    check_decay(weight_decay)
+    objective = ClassPolicyGradient(ClassReward(reward.table.detach()), lam)
 
     def loss(theta: Params) -> Tensor:  # in nats, so that the tolerance means the same
         return objective(policy(theta, data.x), data) / lam + decay(theta, weight_decay)
@@ -110,10 +120,11 @@ def problem(
     Source: paper, for classes; the weight decay is new.
     """
     check_positive("lam", lam)
-    if not weight_decay > 0:
+    check_decay(weight_decay)
+    if weight_decay == 0:
         raise InputError(
-            f"weight_decay is {weight_decay}: pass a positive one, because without it logits have "
-            f"a free constant and the inner problem no isolated solution"
+            "weight_decay is 0: pass a positive one, because without it logits have "
+            "a free constant and the inner problem no isolated solution"
         )
     outer = data if held_out is None else held_out
 

@@ -79,7 +79,8 @@ class ClassReward:
         """Return `r̄(c) = Σ_k π_k r(c, k)` for every class `c`."""
         check_same_n("the reward", self.classes, "pi", pi.shape[-1])
         if self.table.shape[-1] == 1:
-            return self.table[..., 0]
+            *b, _, C, _ = self.table.shape
+            return self.table[..., 0].expand(*b, pi.shape[-2], C)
         return (self.table @ pi.unsqueeze(-1))[..., 0]
 
     def on_data(self, law: Categorical, data: LabelledData) -> Float[Tensor, "*e N"]:
@@ -121,6 +122,8 @@ def heuristic_scale(
     check_probabilities("pi", pi)
     trace = 1 - pi.square().sum(-1)
     if samples is not None:
+        if samples < 2:
+            raise InputError(f"samples is {samples}: pass at least 2 labels")
         trace = trace * samples / (samples - 1)
     return isotropic_weight(trace, pi.shape[-1], lam)
 

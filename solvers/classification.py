@@ -72,7 +72,8 @@ class ClassScoreFunction:
         M: number of generations per input.
         baseline: of the group of generations, as in `estimators.advantage`: "none", "minimum" (as
             published: biased), "mean", "leave-one-out"; or "optimal", the constants that minimise
-            the variance of each entry, `b_j = (1-p_j) r̄_j + p_j Σ_{c≠j} p_c r̄_c / (1-p_j)`.
+            the variance of each entry, `b_j = (1-p_j) r̄_j + p_j Σ_{c≠j} p_c r̄_c / (1-p_j)`. (As
+            they differ, an estimate then does not sum to 0 over classes, only its mean does.)
 
     Source: optimal baseline: new (analysis.categorical).
     """

@@ -1,14 +1,26 @@
 """Batched training: a member of a batch is the same member trained alone."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from solvers import objectives, streams
+from solvers.categorical import CategoricalPolicy, LabelledData
+from solvers.class_rewards import ClassReward
+from solvers.classification import (
+    ClassEstimator,
+    ClassObjective,
+    ClassPolicyGradient,
+    ClassScoreFunction,
+    CrossEntropy,
+    ExactGradient,
+)
 from solvers.data import Dataset
-from solvers.ensemble import clip_per_member, train
+from solvers.ensemble import clip_per_member, train, train_classifiers
 from solvers.errors import InputError
 from solvers.estimators import Analytic, Baseline, ScoreFunction
 from solvers.objectives import MSE, NLL, Objective, PolicyGradient
@@ -202,3 +214,102 @@ def test_losses_match_their_definition() -> None:
     spread = torch.einsum("abNij,abji->abN", law.covariance(), U).mean(-1)
     want = quadratic + spread - LAM * law.entropy().mean(-1)
     torch.testing.assert_close(OBJECTIVES["analytic"](law, DATA), want)
+
+
+ROWS, C = 7, 3
+LABELLED = LabelledData.soft(normal(0, ROWS, INPUTS), normal(1, ROWS, C).softmax(-1))
+CLASSIFIER = CategoricalPolicy(INPUTS, C, MLP((6,), "tanh"))
+CLASS_REWARD = ClassReward(normal(5, *BATCH, ROWS, C, C))
+
+
+def per_row(by: ClassEstimator, index: tuple[int, ...]) -> Callable[[Tensor], ClassObjective]:
+    """Each member's reward of each input: the batch has to be cut out of it."""
+    table = CLASS_REWARD.table[index]
+
+    def objective(rows: Tensor) -> ClassObjective:
+        cut = rows[..., None, None].expand(*rows.shape, C, C)
+        return ClassPolicyGradient(ClassReward(table.gather(-3, cut)), LAM[index], by)
+
+    return objective
+
+
+def classify(
+    members: list[tuple[int, int]],
+    batch: tuple[int, ...],
+    objective: Callable[[Tensor], ClassObjective],
+    orders: streams.MemberNoise,
+    **options: Any,
+) -> Trajectory:
+    steps: Trajectory = []
+
+    def observe(epoch: int, params: Params) -> None:
+        assert epoch == len(steps) + 1
+        steps.append({name: p.detach().clone() for name, p in params.items()})
+
+    start = CLASSIFIER.init([streams.generator(0, "init", *k) for k in members], batch, F64)
+    settings: dict[str, Any] = {"epochs": 4, "batch_size": 3, "learning_rate": 0.05, **options}
+    trained = train_classifiers(
+        CLASSIFIER, start, objective, LABELLED,
+        batch_ndim=len(batch), shuffle=orders, observe=observe, **settings,
+    )  # fmt: skip
+    assert all(torch.equal(steps[-1][name], p) for name, p in trained.items())
+    assert len(steps) == settings["epochs"]
+    return steps
+
+
+@pytest.mark.parametrize("by", [ExactGradient(), ClassScoreFunction(3)])
+def test_a_classifier_of_a_batch_is_the_classifier_alone(by: ClassEstimator) -> None:
+    """Each with its own order of the data, the last batch of an epoch smaller than the others."""
+
+    def run(members: list[tuple[int, int]], batch: tuple[int, ...], index: tuple[int, ...]):
+        objective, orders = per_row(by, index), noise(members, batch)
+        own = streams.MemberNoise([streams.generator(1, "noise", *k) for k in members], batch)
+        return classify(members, batch, objective, orders, noise=own)
+
+    together, again = (run(MEMBERS, BATCH, ()) for _ in range(2))
+    assert all(torch.equal(together[-1][key], again[-1][key]) for key in again[-1])
+    for member in MEMBERS:
+        alone = run([member], (), member)
+        for batched, single in zip(together, alone, strict=True):
+            for key, want in single.items():
+                torch.testing.assert_close(batched[key][member], want, rtol=0, atol=1e-10)
+
+
+def test_one_order_for_all_is_the_same_order_for_each() -> None:
+    shared = streams.MemberNoise([streams.generator(0, "order")])
+    each = streams.MemberNoise([streams.generator(0, "order") for _ in MEMBERS], BATCH)
+    one, many = (classify(MEMBERS, BATCH, likelihood, orders) for orders in (shared, each))
+    other = classify(MEMBERS, BATCH, likelihood, noise(MEMBERS, BATCH))
+    for key, want in many[-1].items():
+        torch.testing.assert_close(one[-1][key], want, rtol=0, atol=1e-10)
+        assert bool((one[-1][key] - other[-1][key]).abs().flatten(2).amax(-1).gt(1e-6).all())
+
+
+def likelihood(rows: Tensor) -> ClassObjective:
+    return CrossEntropy()
+
+
+def test_classifiers_are_trained_as_torch_would() -> None:
+    """On the same batches, with the penalty in the loss instead of the optimiser."""
+    for rho in (0.0, 0.3):
+        found = classify([(0, 1)], (), likelihood, noise([(0, 1)], ()), weight_decay=rho)
+        drawn = CLASSIFIER.init([streams.generator(0, "init", 0, 1)], (), F64)
+        theta, orders = list(drawn.values()), noise([(0, 1)], ())
+        optimiser = torch.optim.Adam(theta, lr=0.05)
+        for epoch in found:
+            order = orders.permutation(ROWS)
+            for rows in (order[:3], order[3:6], order[6:]):
+                hidden = torch.tanh(LABELLED.x[rows] @ theta[0] + theta[1])
+                logits = hidden @ theta[2] + theta[3]
+                loss = torch.nn.functional.cross_entropy(logits, LABELLED.pi[rows])
+                optimiser.zero_grad()
+                (loss + rho / 2 * sum(p.square().sum() for p in theta)).backward()
+                optimiser.step()
+            for got, want in zip(epoch.values(), theta, strict=True):
+                torch.testing.assert_close(got, want.detach(), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("epochs", "batch_size"), [(-1, 3), (1, 0)])
+def test_what_training_of_classifiers_refuses(epochs: int, batch_size: int) -> None:
+    with pytest.raises(InputError, match=f"epochs is {epochs}, batch_size {batch_size}: pass"):
+        classify(MEMBERS, BATCH, likelihood, noise([], ()), epochs=epochs, batch_size=batch_size)

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from paper_checks.conformance.strategies import Problem, one_in, problems
 from paper_checks.conformance.tolerances import agree
-from solvers import inner
+from solvers import inner, minimise
 from solvers.data import Dataset
 from solvers.errors import ShapeError
 from solvers.objectives import NLL, PolicyGradient
-from solvers.policies import MLP, GaussianPolicy, Structure
+from solvers.policies import MLP, GaussianPolicy, Params, Structure
 from solvers.rewards import MahalanobisReward
 
 F64 = torch.float64
@@ -187,3 +187,29 @@ def test_the_budget_is_kept() -> None:
         solution = solve(policy, start(policy), objective, data, max_iterations=1)
         assert not solution.converged
         assert solution.iterations <= 20
+
+
+@pytest.mark.parametrize("method", [minimise.lbfgs, minimise.trust_region])
+def test_any_loss_can_be_minimised(method: minimise.Method) -> None:
+    A = torch.tensor([[3.0, 1.0], [1.0, 2.0]], dtype=F64)
+    b = torch.tensor([1.0, -2.0], dtype=F64)
+    start = {"a": torch.ones(2, dtype=F64), "c": torch.ones(1, 1, dtype=F64, requires_grad=True)}
+
+    def loss(theta: Params) -> Tensor:
+        a, c = theta["a"], theta["c"]
+        return a @ A @ a / 2 - b @ a + c.exp().sum() - 2 * c.sum()
+
+    found = inner.minimum(start, loss, method, tolerance=1e-10)
+    assert found.converged
+    assert found.stationarity <= 1e-10
+    assert found.iterations > 0
+    torch.testing.assert_close(found.value["a"], torch.linalg.solve(A, b))
+    torch.testing.assert_close(found.value["c"], torch.tensor([[2.0]], dtype=F64).log())
+    assert not any(p.requires_grad for p in found.value.values())
+    assert all(bool((p == 1).all()) for p in start.values())
+
+
+def test_a_loss_is_one_number() -> None:
+    start = {"a": torch.ones(3, dtype=F64)}
+    with pytest.raises(ShapeError, match=r"returned shape \(3,\), not one number"):
+        inner.minimum(start, lambda theta: theta["a"].square())

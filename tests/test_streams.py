@@ -68,6 +68,15 @@ def test_a_member_draws_the_same_whatever_its_batch(
         assert noise.dtype == dtype
         for row, single in zip(noise.reshape(-1, *shape), alone, strict=True):
             assert torch.equal(row, single.normal(shape, dtype))
+        noise = together.uniform(shape, dtype)
+        assert noise.shape == batch + shape
+        assert noise.dtype == dtype
+        for row, single in zip(noise.reshape(-1, *shape), alone, strict=True):
+            assert torch.equal(row, single.uniform(shape, dtype))
+        orders = together.permutation(7)
+        assert orders.shape == (*batch, 7)
+        for order, single in zip(orders.reshape(-1, 7), alone, strict=True):
+            assert torch.equal(order, single.permutation(7))
 
 
 def test_draws_do_not_repeat() -> None:
@@ -85,6 +94,29 @@ def test_noise_is_standard_normal() -> None:
     assert abs(float(correlation)) < 5
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_noise_is_uniform(dtype: torch.dtype) -> None:
+    noise = streams.MemberNoise(members(0, 1), (2,)).uniform((50_000,), dtype)
+    assert bool(((noise >= 0) & (noise < 1)).all())
+    z_mean = (noise.double().mean(-1) - 1 / 2) * (12 * 50_000) ** 0.5
+    z_square = (noise.double().square().mean(-1) - 1 / 3) * (45 / 4 * 50_000) ** 0.5
+    assert bool((z_mean.abs() < 5).all())
+    assert bool((z_square.abs() < 5).all())
+    assert not torch.equal(noise[0], noise[1])
+
+
+def test_every_order_is_a_permutation_of_its_own() -> None:
+    source = streams.MemberNoise(members(*range(6)), (2, 3))
+    first, second = source.permutation(50), source.permutation(50)
+    everything = torch.arange(50).expand(2, 3, 50)
+    for orders in (first, second):
+        assert torch.equal(orders.sort(-1).values, everything)
+    orders = torch.cat([first.flatten(0, 1), second.flatten(0, 1)])
+    assert len({tuple(order.tolist()) for order in orders}) == 12
+
+
 def test_as_many_generators_as_members() -> None:
     with pytest.raises(ValueError, match="zip"):
         streams.MemberNoise(members(0, 1), (3,)).normal((2,), torch.float32)
+    with pytest.raises(ValueError, match="zip"):
+        streams.MemberNoise(members(0, 1), (3,)).uniform((2,), torch.float32)
