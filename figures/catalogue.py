@@ -118,6 +118,24 @@ CATALOGUE = (
         summary="summary_as_published",
     ),
     FigureSpec(
+        name="D",
+        title="Tabular classification: accuracy, likelihood and calibration over 20 splits",
+        experiment="paper_checks.experiments.figure_d",
+        drawing="figures.figure_d",
+        settings="CORRECTED",
+        quick="QUICK",
+    ),
+    FigureSpec(
+        name="D-as-published",
+        title="Tabular classification, as published",
+        experiment="paper_checks.experiments.figure_d",
+        drawing="figures.figure_d",
+        settings="AS_PUBLISHED",
+        draw="draw_as_published",
+        caption="caption_as_published",
+        summary="summary_as_published",
+    ),
+    FigureSpec(
         name="R",
         title="Real data: the cost in nats of the wrong covariance, predicted and measured",
         experiment="paper_checks.experiments.figure_r",
@@ -137,6 +155,12 @@ CATALOGUE = (
         experiment="paper_checks.experiments.figure_g",
         drawing="figures.figure_g",
         quick="QUICK",
+    ),
+    FigureSpec(
+        name="H",
+        title="Binary classification: learned probabilities by reward, derived and trained",
+        experiment="paper_checks.experiments.figure_h",
+        drawing="figures.figure_h",
     ),
 )
 

@@ -8,7 +8,6 @@ Matplotlib.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -166,7 +165,7 @@ def save(
     """
     from matplotlib import pyplot as plt
 
-    from figures import style
+    from figures import style, tables
 
     record = {**store.provenance(), "gate": verdict, "fingerprint": mark}
     module = import_module(picture.spec.drawing)
@@ -178,23 +177,10 @@ def save(
         files = place.save_figure(figure, picture.name, formats, record)
         plt.close(figure)
     files.append(place.save_text(place.figures, f"{picture.name}.txt", caption.rstrip() + "\n"))
-    summary = markdown(getattr(module, picture.spec.summary)(data))
-    files.append(place.save_text(place.tables, f"{picture.name}.md", summary))
+    summary: DataFrame = getattr(module, picture.spec.summary)(data)
+    for extension, text in (("md", tables.markdown(summary)), ("tex", tables.latex(summary))):
+        files.append(place.save_text(place.tables, f"{picture.name}.{extension}", text))
     # Last, so that an interrupted run leaves a picture that counts as out of date.
     record["files"] = [path.relative_to(place.root).as_posix() for path in files]
     place.save_text(place.figures, f"{picture.name}.json", json.dumps(record, indent=2) + "\n")
     return caption, files
-
-
-def markdown(data: DataFrame) -> str:
-    """Return a table as Markdown, floats with four significant digits, what is missing empty."""
-
-    def text(value: object) -> str:
-        if isinstance(value, float):
-            return "" if math.isnan(value) else f"{value:.4g}"
-        shown = str(value)
-        return shown.replace("|", "\\|").replace("\n", " ")
-
-    rows = [[text(value) for value in row] for row in data.itertuples(index=False, name=None)]
-    lines = [[text(name) for name in data.columns], ["---"] * len(data.columns), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

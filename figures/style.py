@@ -33,7 +33,8 @@ class Look:
     marker: str
 
 
-# Colours of Okabe and Ito (2008); they run out, so then two of Tol (2021) and a brown.
+# Colours of Okabe and Ito (2008); they run out, so then two of Tol (2021), a brown, and five by
+# search: far from each other and from that of NLL, all in one picture.
 METHODS = {
     "MSE": Look("#000000", ":", "x"),
     "NLL": Look("#D55E00", "-.", "s"),
@@ -44,6 +45,11 @@ METHODS = {
     "PG(ray)": Look("#882255", (0, (8, 2)), "P"),
     "PG(isotropic)": Look("#80604D", (0, (2, 2)), "*"),
     "PG(M)": Look("#332288", (0, (3, 1, 1, 1)), "<"),
+    "PG(2β*)": Look("#0F00FF", (0, (10, 1)), ">"),
+    "PG(β*)": Look("#3CD2FF", (0, (3, 1)), "p"),
+    "PG(u*)": Look("#FFA578", (0, (6, 1, 1, 1)), "X"),
+    "PG(diag)": Look("#5A4B96", (0, (1, 1)), "d"),
+    "PG(learned)": Look("#00002D", (0, (8, 1, 2, 1)), "h"),
 }
 
 POINTS_PER_INCH = 72

@@ -35,7 +35,7 @@ def test_draws_everything_with_captions_tables_and_provenance(fake, passed, call
     assert "T: training" in result.output
     out = tmp_path / "out"
     pictures = {f"figures/{n}.{e}" for n in ("T", "T-other") for e in ("pdf", "png", "txt", "json")}
-    tables = {"tables/T.md", "tables/T-other.md"}
+    tables = {f"tables/{n}.{e}" for n in ("T", "T-other") for e in ("md", "tex")}
     assert names(out / "figures") | names(out / "tables") >= {p.split("/")[1] for p in pictures}
     assert {n for n in names(out) if not n.startswith("results/")} == pictures | tables
     assert (out / "figures/T.txt").read_text() == "Caption at 0.1.\n"

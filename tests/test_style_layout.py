@@ -1,0 +1,202 @@
+"""The layout of figures: at no venue is a text cut, and none overlaps another."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from figures import figure_a as drawing_a
+from figures import figure_b as drawing_b
+from figures import figure_c as drawing_c
+from figures import figure_d as drawing_d
+from figures import figure_f as drawing_f
+from figures import figure_g as drawing_g
+from figures import figure_h as drawing_h
+from figures import figure_r as drawing_r
+from figures import pipeline, style
+from figures.venues import Venue
+from paper_checks.experiments import (
+    figure_a,
+    figure_b,
+    figure_c,
+    figure_d,
+    figure_f,
+    figure_g,
+    figure_h,
+    figure_r,
+)
+
+SMALL = replace(figure_b.CORRECTED, experiments=1, lams=(0.25,))
+
+
+@cache
+def corrected() -> pd.DataFrame:
+    return figure_b.run(SMALL, seed=0)
+
+
+@cache
+def published() -> pd.DataFrame:
+    return figure_b.run(replace(figure_b.ONE_RUN, experiments=3, lams=(0.25,)), seed=0)
+
+
+@cache
+def real() -> pd.DataFrame:
+    return figure_r.run(figure_r.Settings(lams=(1.0,)), seed=0)
+
+
+def test_captions_stand_a_level_where_every_run_of_an_arm_diverged() -> None:
+    analytic, metric = "PG(U*), analytic", "mean_error"
+    for arm, leads in (("NLL", False), (analytic, True)):
+        table = corrected().copy()
+        lost = (table.arm == arm) & (table.sigma == table.sigma.min())
+        table.loc[lost, list(figure_b.METRICS)] = np.nan
+        assert ("0.1" in drawing_b.where_nll_leads(table, analytic, metric, 100)) == leads
+        assert "over 7 experiments" in drawing_b.caption(table)
+        summary = drawing_b.summary(table)
+        lowest = summary[(summary["σ"] == "0.1") & (summary.arm == arm)]
+        assert lowest["median of"].tolist() == ["failure fraction"]
+        assert lowest["epoch 100"].tolist() == [1.0]
+
+
+@cache
+def evolution() -> pd.DataFrame:
+    fast = replace(figure_a.QUICK, repetitions=1, settling_epochs=120, settling_samples=10)
+    return figure_a.run(fast, seed=0)
+
+
+@cache
+def evolution_as_published() -> pd.DataFrame:
+    return figure_a.run(figure_a.AS_PUBLISHED, seed=0)
+
+
+@cache
+def covariance() -> pd.DataFrame:
+    return figure_c.run(replace(figure_c.CORRECTED, experiments=3, generations=5), seed=0)
+
+
+@cache
+def covariance_as_published() -> pd.DataFrame:
+    fast = replace(figure_c.AS_PUBLISHED, experiments=3, generations=5)
+    return figure_c.run(fast, seed=0)
+
+
+@cache
+def hypergradients() -> pd.DataFrame:
+    return figure_f.run(replace(figure_f.QUICK, size=20, products=(1, 2, 8, 32, 64)), seed=0)
+
+
+@cache
+def trajectories() -> pd.DataFrame:
+    return figure_g.run(replace(figure_g.QUICK, rows=50, steps=30, loops=200), seed=0)
+
+
+@cache
+def binary() -> pd.DataFrame:
+    return figure_h.run(figure_h.Settings(repetitions=2, generations=10, steps=100), seed=0)
+
+
+@cache
+def classification() -> pd.DataFrame:
+    """Run the fastest table only, and call it by the names of all."""
+    fast = replace(figure_d.QUICK, names=("iris",), splits=(0, 1), repetitions=2, updates=100)
+    table = figure_d.run(fast, seed=0)
+    return pd.concat([table.assign(name=name) for name in drawing_d.NAMES], ignore_index=True)
+
+
+@cache
+def classification_as_published() -> pd.DataFrame:
+    return figure_d.run(replace(figure_d.AS_PUBLISHED, epochs=4, generations=5), seed=0)
+
+
+DRAWINGS = {
+    "A": (drawing_a.draw, evolution),
+    "A-grid": (drawing_a.draw_grid, evolution),
+    "A-as-published": (drawing_a.draw_as_published, evolution_as_published),
+    "A-grid-as-published": (drawing_a.draw_grid, evolution_as_published),
+    "B": (drawing_b.draw, corrected),
+    "B-as-published": (drawing_b.draw_as_published, published),
+    "C": (drawing_c.draw, covariance),
+    "C-as-published": (drawing_c.draw_as_published, covariance_as_published),
+    "D": (drawing_d.draw, classification),
+    "D-as-published": (drawing_d.draw_as_published, classification_as_published),
+    "F": (drawing_f.draw, hypergradients),
+    "G": (drawing_g.draw, trajectories),
+    "H": (drawing_h.draw, binary),
+    "R": (drawing_r.draw, real),
+}
+
+
+def tick_labels(axis: Axis) -> Iterator[Text]:
+    low, high = sorted(axis.get_view_interval())
+    for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+        if low <= tick.get_loc() <= high:
+            yield tick.label1
+
+
+def all_texts(figure: Figure) -> list[Text]:
+    """Return every text that is drawn, with a position on the canvas."""
+    found = list(figure.texts)
+    for legend in figure.legends:
+        found += legend.get_texts()
+    for axes in figure.axes:
+        if legend := axes.get_legend():
+            found += legend.get_texts()
+        found += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        found += [*tick_labels(axes.xaxis), *tick_labels(axes.yaxis)]
+    return [text for text in found if text.get_visible() and text.get_text()]
+
+
+def faults(figure: Figure) -> list[str]:
+    """Say which texts leave the figure or overlap; a pixel does not count."""
+    figure.draw_without_rendering()
+    boxes = [(text, text.get_window_extent().padded(-1)) for text in all_texts(figure)]
+    cut = [
+        f"{text.get_text()!r} is cut"
+        for text, box in boxes
+        if box.x0 < 0 or box.y0 < 0 or box.x1 > figure.bbox.x1 or box.y1 > figure.bbox.y1
+    ]
+    # The boxes of slanted neighbours overlap although the texts do not.
+    overlapping = [
+        f"{one.get_text()!r} overlaps {other.get_text()!r}"
+        for (one, a), (other, b) in combinations(boxes, 2)
+        if a.overlaps(b) and not one.get_rotation() % 90 == other.get_rotation() % 90 == 60
+    ]
+    return cut + overlapping
+
+
+@pytest.mark.parametrize("venue", Venue)
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_no_text_is_cut_or_overlaps(name: str, venue: Venue) -> None:
+    draw, table = DRAWINGS[name]
+    with style.context(venue):
+        figure = draw(table())
+        style.banner(figure, pipeline.QUICK)
+        found = faults(figure)
+        plt.close(figure)
+    assert not found
+
+
+def too_long(figure: Figure) -> None:
+    figure.axes[0].set_xlabel("a label that is far too long for the figure " * 3)
+
+
+def too_close(figure: Figure) -> None:
+    figure.axes[0].set_xticks([0.5, 0.52], ["one", "two"])
+
+
+@pytest.mark.parametrize(("plant", "fault"), [(too_long, "is cut"), (too_close, "overlaps")])
+def test_the_faults_above_would_be_found(plant: Callable[[Figure], None], fault: str) -> None:
+    with style.context():
+        figure = Figure(figsize=style.size(15))
+        figure.add_subplot()
+        assert not faults(figure)
+        plant(figure)
+        assert fault in "; ".join(faults(figure))
