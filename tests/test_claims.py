@@ -15,8 +15,7 @@ from analysis.symbols import symbol
 from paper_checks.claims import figure_b, figure_b_published, propositions, report
 from paper_checks.claims.catalogue import UnknownClaim, all_claims, select
 from paper_checks.claims.claim import Claim, Judgement, Result, Verdict, counts, judge, seeds
-from paper_checks.claims.propositions import key, problems, verdict
-from paper_checks.claims.statements import PROPOSITIONS
+from paper_checks.claims.propositions import PROPOSITIONS, key, problems, verdict
 from paper_checks.claims.statistics import Interval
 from paper_checks.claims.witness_table import WITNESSES
 
@@ -43,7 +42,7 @@ def a_judgement(verdict: Verdict = Verdict.proved) -> Judgement:
 
 
 def test_every_entry_of_the_catalogue_belongs_to_exactly_one_claim() -> None:
-    """A new derivation needs a claim in `statements.py` and a witness in `witness_table.py`."""
+    """A new one needs a claim in a module of statements and a witness in `witness_table.py`."""
     names = {key(entry.name) for entry in ENTRIES}
     assert sorted(COVERED) == sorted(names)
     assert set(WITNESSES) == names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from paper_checks.claims import figure_a, figure_b, figure_c, propositions
+from paper_checks.claims import figure_a, figure_b, figure_c, figure_d, propositions
 from paper_checks.claims.claim import Claim
 
 
@@ -14,7 +14,7 @@ class UnknownClaim(ValueError):
 
 def all_claims() -> tuple[Claim, ...]:
     """Return every claim of the propositions and of the figures."""
-    figures = (figure_a, figure_b, figure_c)
+    figures = (figure_a, figure_b, figure_c, figure_d)
     return (*propositions.claims(), *(claim for figure in figures for claim in figure.claims()))
 
 

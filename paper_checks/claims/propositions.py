@@ -9,17 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cache, partial
+from typing import Any
 
 from analysis import catalogue
 from analysis.catalogue import Entry
 from analysis.derivation import Derivation
+from paper_checks.claims.categorical_statements import CATEGORICAL
 from paper_checks.claims.claim import Claim, Judgement, Verdict, seeds
-from paper_checks.claims.statements import PROPOSITIONS, Proposition
+from paper_checks.claims.statements import CONTINUOUS, Proposition
 from paper_checks.claims.witness_table import WITNESSES
+from paper_checks.conformance.class_problems import ClassProblem, make_class_problem
 from paper_checks.conformance.strategies import Problem, make_problem
 
+PROPOSITIONS = (*CONTINUOUS, *CATEGORICAL)
 PROBLEMS = {1: 2, 2: 2}  # random problems by size, else one: searches grow with the size
 GENERAL_SIZE = 4  # the size at which formulas for any n are evaluated: beyond the explicit ones
+CLASSES = 3  # of categorical results that hold for any number of classes, where one is needed
 
 
 def claims() -> tuple[Claim, ...]:
@@ -79,18 +84,30 @@ def verdict(entries: Sequence[Entry], seed: int) -> Judgement:
     )
 
 
-def error(d: Derivation, name: str, problem: Problem) -> float:
+def error(d: Derivation, name: str, problem: Problem | ClassProblem) -> float:
     """Return the relative error of a derivation's formula at a problem."""
     return WITNESSES[key(name)].check(d, problem)
 
 
-def problems(name: str, seed: int) -> list[Problem]:
-    """Return the random problems at which a catalogue entry is evaluated."""
-    n = size(name)
-    return [_problem(n, state) for state in seeds(seed, "propositions", PROBLEMS.get(n, 1))]
+def problems(name: str, seed: int) -> list[Any]:
+    """Return the random problems at which a catalogue entry is evaluated.
+
+    They are a `ClassProblem` for categorical entries, whose size is the number of classes, and a
+    `Problem` for others.
+    """
+    n, categorical = size(name), name.startswith("categorical.")
+    if categorical and n < 2:
+        n = CLASSES
+    make = _class_problem if categorical else _problem
+    return [make(n, state) for state in seeds(seed, "propositions", PROBLEMS.get(n, 1))]
 
 
 @cache
 def _problem(n: int, seed: int) -> Problem:
     """One object for each problem: what is searched for on it is found once."""
     return make_problem(n, seed)
+
+
+@cache
+def _class_problem(n: int, seed: int) -> ClassProblem:
+    return make_class_problem(n, seed)

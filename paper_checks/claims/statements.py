@@ -1,5 +1,7 @@
 """The propositions: what each says, and the entries of the catalogue that make it up.
 
+Those about categorical policies are in `categorical_statements`.
+
 An entry goes by its name without the size, such as `outer.hypergradient/full`.
 """
 
@@ -19,7 +21,7 @@ class Proposition:
 
 
 STRUCTURES = ("/full", "/diagonal", "/isotropic")
-PROPOSITIONS = (
+CONTINUOUS = (
     Proposition(
         "objective",
         "J = -(m-μ)ᵀU(m-μ) - Tr(UP) - Tr(UΣ) + (λ/2) log det P + const, from two moments of y",

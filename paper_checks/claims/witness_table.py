@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from analysis.derivation import Derivation
 from paper_checks.claims import bounded_witnesses as bounded
+from paper_checks.claims import categorical_witnesses as categorical
 from paper_checks.claims import covariance_witnesses as covariances
 from paper_checks.claims import estimator_witnesses as estimators
 from paper_checks.claims import gaussian_witnesses as gaussian
 from paper_checks.claims import hypergradient_witnesses as hypergradients
 from paper_checks.claims import outer_witnesses as outer
-from paper_checks.conformance.strategies import Problem
 
-Check = Callable[[Derivation, Problem], float]
+Check = Callable[[Derivation, Any], float]  # at the kind of problem that `propositions` gives it
 
 # Largest relative errors, by what limits the witness; problems have condition numbers to 1e3.
 EXACT = 1e-7  # closed forms and Newton's method: 1e-10 times the condition number
@@ -108,6 +109,48 @@ def _hypergradients() -> dict[str, Witness]:
     }
 
 
+def _categorical() -> dict[str, Witness]:
+    """Witnesses of `analysis.categorical`.
+
+    Newton's method finds policies; only a Gaussian policy on one-hot outcomes, where the published
+    scale is best, comes from a search. Limits are extrapolated to 1e-9.
+    """
+    c = categorical
+    checks = {
+        EXACT: (
+            c.inner_solution,
+            c.gibbs_gap,
+            c.scalar_solution,
+            c.binary_logit,
+            c.argmax_preserved,
+            c.outer_objective,
+            c.implicit_hypergradient,
+            c.binary_scalar,
+            c.binary_scalar_limit,
+            c.near_uniform_scale,
+            c.scalar_gap,
+            c.binary_gap,
+            c.diagonal_reward,
+            c.score_gradient,
+            c.optimal_baseline,
+            c.minimal_variance,
+        ),
+        SEARCH: (
+            c.heuristic_scale,
+            c.heuristic_ratio,
+            c.heuristic_gap,
+            c.near_uniform_ratio,
+            c.diagonal_reward_at_half,
+        ),
+        DIFFERENCES: (c.hypergradient, c.concavity, c.scalar_stationarity),
+    }
+    return {
+        f"categorical.{check.__name__}": Witness(check, tolerance)
+        for tolerance, group in checks.items()
+        for check in group
+    }
+
+
 WITNESSES: dict[str, Witness] = {
     "gaussian.objective": Witness(gaussian.objective, EXACT),
     "gaussian.mean_gradient": Witness(gaussian.mean_gradient, EXACT),
@@ -141,4 +184,5 @@ WITNESSES: dict[str, Witness] = {
     **_estimators(),
     **_bounded(),
     **_hypergradients(),
+    **_categorical(),
 }

@@ -117,7 +117,7 @@ def learn(problem: Problem) -> ClassReward:
         policy.zeros(),
         policy.zeros(),  # the reward has the shape of the policy
         optimiser=lambda phi: torch.optim.LBFGS(
-            phi, max_iter=OUTER_STEPS, history_size=20, line_search_fn="strong_wolfe"
+            phi, max_iter=OUTER_STEPS, history_size=OUTER_STEPS, line_search_fn="strong_wolfe"
         ),
         steps=1,
         inner=INNER,

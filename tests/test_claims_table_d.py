@@ -1,0 +1,167 @@
+"""Claims about table D and the scale β*: on made-up tables each can come out the other way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from paper_checks.claims import figure_d as claims
+from paper_checks.claims.claim import Verdict
+from paper_checks.experiments import figure_d, figure_h
+
+Change = Callable[[str, str], float]
+PUBLISHED = pd.read_csv(figure_d.PUBLISHED, comment="#")
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Iterator[None]:
+    """No table outlives its test."""
+    for cached in (claims.beside_published, claims.optima):
+        cached.cache_clear()
+    yield
+    for cached in (claims.beside_published, claims.optima):
+        cached.cache_clear()
+
+
+def published_runs(settings: figure_d.Settings, *, seed: int, change: Change) -> pd.DataFrame:
+    """Repetitions that scatter around the published mean as published, moved by `change`."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for entry in PUBLISHED.itertuples(index=False):
+        scatter = rng.standard_normal(settings.repetitions) * entry.deviation
+        for value in entry.accuracy + scatter - scatter.mean() + change(entry.name, entry.arm):
+            rows.append({"name": entry.name, "arm": entry.arm, "accuracy": value})
+    return pd.DataFrame(rows).assign(stage="trained")
+
+
+@pytest.mark.parametrize(
+    ("name", "arm", "shift", "expected"),
+    [
+        ("digits", "NLL", 0.0, Verdict.reproduced),
+        ("digits", "NLL", 0.03, Verdict.not_reproduced),
+        ("digits", "PG(β*)", -0.03, Verdict.not_reproduced),
+        ("wine", "NLL", -1 / 40, Verdict.reproduced),  # nothing varies: within one row of 36
+        ("wine", "NLL", -2 / 36, Verdict.not_reproduced),
+    ],
+)
+def test_the_published_table_decides(monkeypatch, name, arm, shift, expected) -> None:
+    def change(*entry: str) -> float:
+        return shift if entry == (name, arm) else 0.0
+
+    monkeypatch.setattr(
+        figure_d,
+        "run",
+        lambda settings, *, seed: published_runs(settings, seed=seed, change=change),
+    )
+    assert claims.accuracy(name, 0).verdict is expected
+    assert claims.accuracy("iris", 0).verdict is Verdict.reproduced  # the others do not care
+
+
+def optima(settings: figure_d.Settings, nll: Change, accuracy: Change) -> pd.DataFrame:
+    """Splits with scatter of their own; an arm differs from NLL by a factor and a shift."""
+    rows = []
+    for name in claims.NAMES:
+        rng = np.random.default_rng(len(name))
+        for split in settings.splits:
+            base, right, noise = rng.uniform(0.1, 0.2), rng.uniform(0.9, 0.95), rng.normal(0, 1e-3)
+            for arm in settings.arms:
+                own = 0.0 if arm == "NLL" else accuracy(name, arm) + noise
+                factor = 1.0 if arm == "NLL" else 1 + nll(name, arm)
+                rows.append(
+                    {"name": name, "split": split, "arm": arm, "stage": "optimum"}
+                    | {"nll": base * factor, "accuracy": right + own}
+                )
+    return pd.DataFrame(rows)
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, where: str, nll: float, accuracy: float) -> None:
+    monkeypatch.setattr(
+        figure_d,
+        "run",
+        lambda settings, *, seed: optima(
+            settings,
+            lambda name, arm: nll if name == where else 0.0,
+            lambda name, arm: accuracy if name == where else 0.0,
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("nll", "accuracy", "expected"),
+    [
+        (0.005, 0.0, Verdict.reproduced),
+        (-0.5, 0.1, Verdict.reproduced),  # better than maximum likelihood is no fault
+        (0.02, 0.0, Verdict.not_reproduced),
+        (0.0, -0.01, Verdict.not_reproduced),  # 14 of 1440 rows
+    ],
+)
+def test_the_learned_reward_is_judged_by_both(monkeypatch, nll, accuracy, expected) -> None:
+    plant(monkeypatch, "digits", nll, accuracy)
+    assert claims.learned(0).verdict is expected
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "expected"), [(0.0, Verdict.reproduced), (-0.01, Verdict.not_reproduced)]
+)
+def test_accuracy_is_judged_where_it_is_worst(monkeypatch, accuracy, expected) -> None:
+    plant(monkeypatch, "wine", 0.0, accuracy)
+    found = claims.no_less_accurate(0)
+    assert found.verdict is expected
+    assert found.interval is not None
+    assert found.interval.low <= accuracy <= found.interval.high
+
+
+def test_splits_are_fresh_for_every_seed_and_solved_without_training(monkeypatch) -> None:
+    seen: list[figure_d.Settings] = []
+
+    def run(settings: figure_d.Settings, *, seed: int) -> pd.DataFrame:
+        seen.append(settings)
+        return optima(settings, lambda *_: 0.0, lambda *_: 0.0)
+
+    monkeypatch.setattr(figure_d, "run", run)
+    for seed in (0, 1):
+        claims.learned(seed)
+    assert not set(seen[0].splits) & set(seen[1].splits)
+    for settings in seen:
+        assert settings.optimum
+        assert settings.epochs == 0
+        assert settings.arms == ("NLL", "PG(learned)")
+
+
+@pytest.mark.parametrize(
+    ("arm", "becomes", "expected"),
+    [
+        (None, 0.0, Verdict.corrected),
+        ("PG(u*)", 0.01, Verdict.not_reproduced),  # the correction would not be one
+        ("PG(β*)", 0.0, Verdict.reproduced),
+    ],
+)
+def test_the_scale_is_corrected_only_if_the_exact_ones_are(
+    monkeypatch, arm, becomes, expected
+) -> None:
+    """Tables of the experiment itself, with the outcome of one arm changed."""
+    right = figure_h.run
+
+    def run(settings: figure_h.Settings, *, seed: int) -> pd.DataFrame:
+        table = right(settings, seed=seed)
+        chosen = table.arm == arm
+        table.loc[chosen, "kl"] = becomes
+        if becomes == 0.0:
+            table.loc[chosen, "p"] = table.loc[chosen, "pi"]
+        return table
+
+    monkeypatch.setattr(figure_h, "run", run)
+    assert claims.scale(0).verdict is expected
+
+
+def test_names_of_claims() -> None:
+    names = [claim.name for claim in claims.claims()]
+    assert names == [
+        *(f"figure_d.table.{name}" for name in claims.NAMES),
+        "figure_d.accuracy",
+        "figure_d.learned",
+        "figure_h.scale",
+    ]
