@@ -24,26 +24,24 @@ class Categorical:
 
     Attributes:
         logits: `z`, shape `(*b, N, C)`; a constant added to all of an input changes nothing.
-        log_p: `log p(c) = z_c - log Σ_k exp z_k`. Computed at once, not when first asked for: what
-            is cached then has no gradient if that is asked under `torch.no_grad`.
+        log_p: `log p(c) = z_c - log Σ_k exp z_k`.
+        p: class probabilities. Both are computed at once, not when first asked for: what is cached
+            then has no gradient if that is asked under `torch.no_grad`.
     """
 
     logits: Float[Tensor, "*b N C"]
     log_p: Float[Tensor, "*b N C"] = field(init=False)
+    p: Float[Tensor, "*b N C"] = field(init=False)
 
     def __post_init__(self) -> None:
         log_p = self.logits - self.logits.logsumexp(-1, keepdim=True)
         object.__setattr__(self, "log_p", log_p)
+        object.__setattr__(self, "p", log_p.exp())
 
     @property
     def classes(self) -> int:
         """Number of classes `C`."""
         return self.logits.shape[-1]
-
-    @property
-    def p(self) -> Float[Tensor, "*b N C"]:
-        """Class probabilities."""
-        return self.log_p.exp()
 
     def entropy(self) -> Float[Tensor, "*b N"]:
         """Return `H = -Σ_c p(c) log p(c)`."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -72,6 +73,7 @@ class Settings:
         recorded: epochs at which validation accuracy is kept; empty keeps all.
         followed: repetitions of each split whose validation accuracy is kept.
         optimum: whether to solve every training problem to the end as well.
+        processes: train splits in processes of their own, instead of threads.
     """
 
     names: tuple[Name, ...] = ("digits", "breast_cancer", "wine", "iris")
@@ -92,6 +94,7 @@ class Settings:
     recorded: tuple[int, ...] = ()
     followed: int = 5
     optimum: bool = False
+    processes: bool = False
 
 
 AS_PUBLISHED = Settings()
@@ -104,9 +107,10 @@ CORRECTED = Settings(
     sampled=False,
     weight_decay=1.0,
     epochs=None,
-    updates=400,
+    updates=300,
     learning_rate=0.03,
     optimum=True,
+    processes=True,
 )
 QUICK = replace(CORRECTED, splits=(0, 1, 2), repetitions=5, updates=200)
 
@@ -128,15 +132,17 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
         - "optimum": the same where the training problem is solved to the end (repetition 0).
     """
     return run_arms(
-        lambda name, splits: _run_split(settings, name, splits[0], seed),
+        partial(_run_split, settings, seed),
         settings.names,
         settings.splits,
         1,
         progress,
+        processes=settings.processes,
     )
 
 
-def _run_split(settings: Settings, name: Name, split: int, seed: int) -> pd.DataFrame:
+def _run_split(settings: Settings, seed: int, name: Name, splits: Sequence[int]) -> pd.DataFrame:
+    (split,) = splits
     problem = methods.load(
         name,
         split,

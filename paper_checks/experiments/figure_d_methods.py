@@ -25,6 +25,7 @@ OUTER_STEPS = 60  # of L-BFGS, on the learned reward
 # inner solutions are then within about 1e-3 of exact ones, relative to 1 + ‖θ‖.)
 INNER = bilevel.Exact(1e-7, 4000)
 ACCURACY, DISTANCE = 1e-6, 1e-3
+SLOPE = 1e-7  # of a training problem solved to the end: largest entry of its gradient, in nats
 
 
 @dataclass(frozen=True)
@@ -132,9 +133,9 @@ def solve(problem: Problem, taught: Taught | None) -> Params:
     """Return the solution of a training problem, penalised alike for all; None: likelihood."""
     policy, rho = problem.policy, problem.weight_decay
     if taught is None:
-        found = class_likelihood.fit(policy, problem.train, weight_decay=rho)
+        found = class_likelihood.fit(policy, problem.train, weight_decay=rho, tolerance=SLOPE)
     else:
         found = class_likelihood.train_on(
-            policy, taught[0], problem.lam, taught[1], weight_decay=rho
+            policy, taught[0], problem.lam, taught[1], weight_decay=rho, tolerance=SLOPE
         )
     return found.value
