@@ -79,7 +79,11 @@ def train_on(
     params: Params | None = None,
     tolerance: float = 1e-9,
 ) -> inner.Solution[dict[str, Tensor]]:
-    """Return the inner solution near a start, by the exact gradient; arguments as for `fit`."""
+    """Return the inner solution near a start, by the exact gradient; arguments as for `fit`.
+
+    Without weight decay the logits have a free constant, and the gradient may stall above the
+    default tolerance.
+    """
     start = policy.zeros(data.x.dtype) if params is None else params
     check_decay(weight_decay)
     objective = ClassPolicyGradient(ClassReward(reward.table.detach()), lam)
@@ -102,6 +106,9 @@ def problem(
     batch_size: int | None = None,
 ) -> Bilevel:
     """Return `max_φ E log p_{θ*(φ)}(y | x)`, `θ*(φ) = argmax_θ E r_φ + λH`, both penalised.
+
+    Start from rewards of about the size of `λ`: far larger ones put a law on one class alone, where
+    nothing has a slope.
 
     Args:
         policy: the policy; `theta` are its parameters, of a single member.

@@ -1,12 +1,21 @@
 """The strategies draw what they promise: else the property tests prove less than they say."""
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
+from paper_checks.conformance.class_problems import (
+    KINDS,
+    ClassProblem,
+    class_problems,
+    make_class_problem,
+    probabilities,
+)
 from paper_checks.conformance.strategies import (
     CONDITION,
     GROUPS,
@@ -111,3 +120,60 @@ def test_groups_of_every_size_occur() -> None:
     for n, M in GROUPS:
         found = find(groups(), lambda g, size=(n, M): (g.n, g.M) == size)
         assert (found.problem.n, found.M) == (n, M)
+
+
+@given(problem=class_problems())
+def test_class_problems_hold_laws_and_weights(problem: ClassProblem) -> None:
+    assert 2 <= problem.C <= 10
+    assert problem.lam > 0
+    assert problem.u > 0
+    for law in (problem.pi, problem.p):
+        assert law.shape == problem.r.shape == (problem.C,)
+        assert law.min() > 0
+        assert abs(law.sum() - 1) < 1e-14
+    eigenvalues = np.linalg.eigvalsh(problem.U)
+    assert eigenvalues[0] > 0
+    assert eigenvalues[-1] / eigenvalues[0] <= CONDITION * (1 + 1e-9)
+    assert eigenvalues.sum() == pytest.approx(problem.lam)
+    assert np.array_equal(problem.U, problem.U.T)
+    assert np.array_equal(problem.H, problem.H.T)
+    assert not np.allclose(problem.pi, problem.p)
+
+
+HAS: dict[str, Callable[[np.ndarray], bool]] = {
+    "generic": lambda pi: len(set(pi.tolist())) == len(pi) and not (pi == 0.5).any(),
+    "tie": lambda pi: len(set(pi.tolist())) < len(pi),
+    "half": lambda pi: bool((pi == 0.5).any()),
+    "dominant": lambda pi: pi.max() >= 0.6,
+    "near uniform": lambda pi: np.ptp(pi) * len(pi) <= 2.1e-2 and len(set(pi.tolist())) > 1,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(C=st.integers(2, 10), seed=st.integers(0, 2**32 - 1))
+def test_probabilities_are_of_their_kind(kind: str, C: int, seed: int) -> None:
+    pi = probabilities(np.random.default_rng(seed), C, kind)
+    assert pi.shape == (C,)
+    assert pi.min() > 0
+    assert abs(pi.sum() - 1) < 1e-14
+    assert HAS[kind](pi)
+
+
+@pytest.mark.parametrize("C", [2, 3, 10])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_occurs_for_few_and_many_classes(kind: str, C: int) -> None:
+    found = find(class_problems(), lambda p: p.C == C and HAS[kind](p.pi))
+    assert repr(found.pi.tolist()) in repr(found)
+    assert np.array_equal(found.tensors()["pi"].numpy(), found.pi)
+
+
+@given(C=st.integers(2, 10), seed=st.integers(0, 2**32 - 1))
+def test_same_seed_same_class_problem(C: int, seed: int) -> None:
+    assert repr(make_class_problem(C, seed)) == repr(make_class_problem(C, seed))
+
+
+def test_every_class_can_be_the_likeliest() -> None:
+    """The order is random: no kind puts its special class in one place."""
+    for kind in KINDS:
+        rng = np.random.default_rng(0)
+        assert {int(probabilities(rng, 4, kind).argmax()) for _ in range(200)} == {0, 1, 2, 3}
