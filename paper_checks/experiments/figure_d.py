@@ -154,7 +154,9 @@ def _run_split(settings: Settings, seed: int, name: Name, splits: Sequence[int])
     rewards: dict[Arm, methods.Taught] = {
         arm: methods.reward(problem, arm) for arm in settings.arms if arm != "NLL"
     }
-    tables = [_train(settings, problem, rewards, (seed, name, split))]
+    tables: list[pd.DataFrame] = []
+    if rewards:
+        tables.append(_train(settings, problem, rewards, (seed, name, split)))
     if "NLL" in settings.arms:
         tables.append(_train(settings, problem, None, (seed, name, split)))
     if settings.optimum:
@@ -184,7 +186,9 @@ def _train(
         return [streams.generator(seed, kind, *place, *key, i) for key in own for i in repetitions]
 
     orders = draws("order", shared=settings.paired)
-    shuffle = streams.MemberNoise(orders[:1]) if settings.paired else _members(orders, batch)
+    shuffle = (
+        streams.MemberNoise(orders[:1]) if settings.paired else streams.MemberNoise(orders, batch)
+    )
     train, validation, test = (
         _cast(part, dtype) for part in (problem.train, problem.validation, problem.test)
     )
@@ -215,17 +219,13 @@ def _train(
         learning_rate=settings.learning_rate,
         batch_ndim=len(batch),
         shuffle=shuffle,
-        noise=_members(draws("noise", shared=False), batch),
+        noise=streams.MemberNoise(draws("noise", shared=False), batch),
         weight_decay=unit * problem.weight_decay,
         observe=observe,
     )
     followed = _rows(arms, "training", recorded, FOLLOWED, torch.stack(measured))
     final = _metrics(policy(trained, test.x), test)
     return pd.concat([followed, _rows(arms, "trained", (epochs,), METRICS, final[None])])
-
-
-def _members(generators: list[torch.Generator], batch: tuple[int, int]) -> streams.MemberNoise:
-    return streams.MemberNoise(generators, batch)
 
 
 def _objective(
