@@ -15,7 +15,7 @@ import pandas as pd
 from paper_checks.claims.claim import Claim, Judgement, Verdict, seeds
 from paper_checks.claims.statistics import FAMILY, Interval, bonferroni, mean_interval
 from paper_checks.experiments import comparisons, figure_d, figure_h
-from paper_checks.experiments.figure_d_methods import Name
+from paper_checks.experiments.figure_d_methods import Arm, Name
 
 NAMES: tuple[Name, ...] = get_args(Name)
 
@@ -68,15 +68,22 @@ def accuracy(name: Name, seed: int) -> Judgement:
 
 # No Adam steps: the stage "optimum" is all that is looked at.
 OPTIMA = replace(figure_d.CORRECTED, repetitions=1, epochs=0)
-LEARNED_SPLITS, ACCURACY_SPLITS = 4, 20
+LEARNED_SPLITS = 4
+# Of digits: the other tables have too few test rows to tell. (A first design, of 20 splits of all
+# four, found digits below 0 at some seeds and not at others.)
+ACCURACY_SPLITS = 80
 WITHIN = 0.01  # of the test NLL of maximum likelihood
 
 
 @cache
-def optima(seed: int, arm: str, splits: int) -> pd.DataFrame:
+def optima(seed: int, arm: Arm, names: tuple[Name, ...], splits: int) -> pd.DataFrame:
     """Return the test metrics of NLL and of an arm on fresh splits, a row per split and arm."""
-    settings = replace(OPTIMA, arms=("NLL", arm), splits=seeds(seed, f"splits of {arm}", splits))
-    table = figure_d.run(settings, seed=seed)
+    table = figure_d.run(
+        replace(
+            OPTIMA, names=names, arms=("NLL", arm), splits=seeds(seed, f"splits of {arm}", splits)
+        ),
+        seed=seed,
+    )
     return table[table.stage == "optimum"]
 
 
@@ -90,7 +97,7 @@ class Difference:
 
 def learned_differences(seed: int) -> dict[str, Difference]:
     """Return how far the learned reward is from maximum likelihood, over all splits together."""
-    table = optima(seed, "PG(learned)", LEARNED_SPLITS)
+    table = optima(seed, "PG(learned)", NAMES, LEARNED_SPLITS)
     means = table.groupby(["name", "arm"])[["nll", "accuracy"]].mean()
     found: dict[str, Difference] = {}
     for name in NAMES:
@@ -119,22 +126,19 @@ def learned(seed: int) -> Judgement:
 
 
 def no_less_accurate(seed: int) -> Judgement:
-    """Judge `PG(β*) classifies at least as well as NLL` by the data set where it does worst."""
-    table = optima(seed, "PG(β*)", ACCURACY_SPLITS)
-    level = bonferroni(FAMILY, len(NAMES))
-    found: dict[str, Interval] = {}
-    for name in NAMES:
-        by_arm = table[table["name"] == name].pivot(index="split", columns="arm", values="accuracy")
-        found[name] = mean_interval(by_arm["PG(β*)"] - by_arm["NLL"], level)
-    worst = min(found, key=lambda name: found[name].high)
-    said = ", ".join(f"{name} [{at.low:+.4f}, {at.high:+.4f}]" for name, at in found.items())
+    """Judge `PG(β*) classifies digits at least as well as NLL` by paired differences."""
+    table = optima(seed, "PG(β*)", ("digits",), ACCURACY_SPLITS)
+    by_arm = table.pivot(index="split", columns="arm", values="accuracy")
+    found = mean_interval(by_arm["PG(β*)"] - by_arm["NLL"], FAMILY)
+    published = pd.read_csv(figure_d.PUBLISHED, comment="#").set_index(["name", "arm"]).accuracy
     return Judgement(
-        Verdict.not_reproduced if found[worst].high < 0 else Verdict.reproduced,
-        f"test accuracy of PG(β*) minus NLL, same weight decay, solved to the end, paired "
-        f"{100 * level:.2f} % t intervals over {ACCURACY_SPLITS} splits: {said}; that none lies "
-        "below 0 holds",
-        (found[worst].low + found[worst].high) / 2,
-        found[worst],
+        Verdict.not_reproduced if found.high < 0 else Verdict.reproduced,
+        f"test accuracy of PG(β*) minus NLL on digits, same weight decay, solved to the end, "
+        f"paired {100 * FAMILY:g} % t interval over {ACCURACY_SPLITS} splits; one below 0 does not "
+        "hold",
+        (found.low + found.high) / 2,
+        found,
+        float(published["digits", "PG(β*)"] - published["digits", "NLL"]),
     )
 
 
@@ -183,9 +187,9 @@ def claims() -> tuple[Claim, ...]:
         ),
         Claim(
             "figure_d.accuracy",
-            "PG(β*) classifies at least as well as maximum likelihood on all four data sets",
+            "PG(β*) classifies digits at least as well as maximum likelihood",
             "table D",
-            Verdict.reproduced,
+            Verdict.not_reproduced,
             no_less_accurate,
         ),
         Claim(
