@@ -25,7 +25,6 @@ LABELS = {
     "PG(learned)": "PG, learned reward",
 }
 LEARNED = "PG(learned)"
-PUBLISHED_REPETITIONS = 5
 LEVEL = 0.95
 EARLY = 0.03  # of the epochs: before, accuracies leave the start all at once, and the panel
 NEAR = 0.01  # relative difference of two likelihoods that a caption calls near
@@ -153,10 +152,10 @@ def caption(table: pd.DataFrame) -> str:
         f"{_at_the_optimum(table)} {_after_training(table)} (*: the interval excludes 0.)\n"
         "What moved against the publication: features are standardised on training rows, not on "
         f"all; {splits} splits of {repetitions} repetitions take the place of one split of "
-        f"{PUBLISHED_REPETITIONS}; arms share split, initial policy and order of the rows; "
-        "accuracy is that on all validation rows, not on their last batch; gradients are exact, "
-        "without the biased shift of rewards; all methods carry the same penalty, in nats. New: "
-        "PG(u*) and PG(diag), the best uI and a diagonal U(x), distil π̂(x) of a penalised "
+        f"{experiment.AS_PUBLISHED.repetitions}; arms share split, initial policy and order of the "
+        "rows; accuracy is that on all validation rows, not on their last batch; gradients are "
+        "exact, without the biased shift of rewards; all methods carry the same penalty, in nats. "
+        "New: PG(u*) and PG(diag), the best uI and a diagonal U(x), distil π̂(x) of a penalised "
         "maximum-likelihood fit; PG(learned) has a reward r(ŷ | x) that the bilevel solver learns "
         "from the labels."
     )
@@ -226,21 +225,6 @@ def draw_as_published(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def agreement(table: pd.DataFrame) -> pd.DataFrame:
-    """Return our test accuracies beside the published ones: `comparisons.beside_published`."""
-    tests = {
-        name: len(classification.split(classification.load(name), seed=0, scaler="all").test.x)
-        for name in NAMES
-    }
-    return comparisons.beside_published(
-        table[table.stage == "trained"],
-        pd.read_csv(experiment.PUBLISHED, comment="#"),
-        repetitions=PUBLISHED_REPETITIONS,
-        rows=tests,
-        level=LEVEL,
-    )
-
-
 def summary_as_published(table: pd.DataFrame) -> pd.DataFrame:
     """Return our test accuracy beside the published one, and what the publication leaves out."""
     trained = table[table.stage == "trained"]
@@ -257,14 +241,14 @@ def summary_as_published(table: pd.DataFrame) -> pd.DataFrame:
             "NLL": means.nll[row.name, row.arm],
             "calibration error": means.calibration_error[row.name, row.arm],
         }
-        for row in agreement(table).itertuples(index=False)
+        for row in experiment.agreement(table).itertuples(index=False)
     ]
     return pd.DataFrame(rows)
 
 
 def caption_as_published(table: pd.DataFrame) -> str:
     """Say what is drawn and how it compares with the published table."""
-    training, found = table[table.stage == "training"], agreement(table)
+    training, found = table[table.stage == "training"], experiment.agreement(table)
     last = training[training.epoch == training.groupby("name").epoch.transform("max")]
     ends = last.groupby("name", sort=False)[["last_batch", "validation"]].mean()
     apart = "; ".join(

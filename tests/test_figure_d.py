@@ -219,7 +219,7 @@ def test_without_variance_a_test_row_decides(rows_off: int, agrees: bool) -> Non
     """The 36 test rows of wine, on which the publication reports 1.0000 ± 0.0000."""
     table = published().copy()
     table.loc[table.stage == "trained", "accuracy"] = 1 - rows_off / 36
-    found = drawing.agreement(table)
+    found = figure_d.agreement(table)
     wine = found[found["name"] == "wine"]
     assert (wine.low == wine.high).all()
     assert wine.agrees.tolist() == [agrees] * 3

@@ -14,32 +14,23 @@ import pandas as pd
 
 from paper_checks.claims.claim import Claim, Judgement, Verdict, seeds
 from paper_checks.claims.statistics import FAMILY, Interval, bonferroni, mean_interval
-from paper_checks.experiments import comparisons, figure_d, figure_h
+from paper_checks.experiments import figure_d, figure_h
 from paper_checks.experiments.figure_d_methods import Arm, Name
 
 NAMES: tuple[Name, ...] = get_args(Name)
 
 # --- the published table ---
 
-PUBLISHED_REPETITIONS = 5
 # More repetitions than published: then only the published scatter limits the comparison.
 PUBLISHED = replace(figure_d.AS_PUBLISHED, repetitions=40, recorded=(0,))
 ENTRIES = 12
-ROWS: dict[str, int] = {"wine": 36, "iris": 30, "breast_cancer": 114, "digits": 360}  # of the test
 
 
 @cache
 def beside_published(seed: int) -> pd.DataFrame:
-    """Return our accuracies beside the published ones (see `comparisons.beside_published`)."""
+    """Return our accuracies beside the published ones (see `figure_d.agreement`)."""
     (state,) = seeds(seed, "table D as published", 1)
-    table = figure_d.run(PUBLISHED, seed=state)
-    return comparisons.beside_published(
-        table[table.stage == "trained"],
-        pd.read_csv(figure_d.PUBLISHED, comment="#"),
-        repetitions=PUBLISHED_REPETITIONS,
-        rows=ROWS,
-        level=bonferroni(FAMILY, ENTRIES),
-    )
+    return figure_d.agreement(figure_d.run(PUBLISHED, seed=state), bonferroni(FAMILY, ENTRIES))
 
 
 def accuracy(name: Name, seed: int) -> Judgement:
@@ -56,8 +47,8 @@ def accuracy(name: Name, seed: int) -> Judgement:
     return Judgement(
         Verdict.reproduced if rows.agrees.all() else Verdict.not_reproduced,
         f"{said}; Welch intervals at {100 * level:.1f} %, {PUBLISHED.repetitions} repetitions "
-        f"against {PUBLISHED_REPETITIONS}: those that cover 0 hold, and where nothing varies a "
-        "difference of at most one test row",
+        f"against {figure_d.AS_PUBLISHED.repetitions}: those that cover 0 hold, and where nothing "
+        "varies a difference of at most one test row",
         float(worst.ours),
         Interval(float(worst.accuracy + worst.low), float(worst.accuracy + worst.high), level),
         float(worst.accuracy),
@@ -104,7 +95,7 @@ def learned_differences(seed: int) -> dict[str, Difference]:
         learned, likely = means.loc[(name, "PG(learned)")], means.loc[(name, "NLL")]
         gap = float(learned.accuracy - likely.accuracy)
         found[name] = Difference(
-            float(learned.nll / likely.nll - 1), gap * ROWS[name] * LEARNED_SPLITS
+            float(learned.nll / likely.nll - 1), gap * figure_d.size_of_test(name) * LEARNED_SPLITS
         )
     return found
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -25,7 +25,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from paper_checks.experiments import Progress
+from paper_checks.experiments import Progress, comparisons
 from paper_checks.experiments import figure_d_methods as methods
 from paper_checks.experiments.figure_d_methods import Arm, ExactArm, Name, PublishedArm
 from paper_checks.experiments.parallel import run_arms
@@ -46,6 +46,7 @@ from solvers.classification import (
 )
 from solvers.ensemble import train_classifiers
 from solvers.policies import Params
+from solvers.tasks import classification
 
 FOLLOWED = ("validation", "last_batch")
 METRICS = ("accuracy", "nll", "calibration_error")
@@ -138,6 +139,23 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
         1,
         progress,
         processes=settings.processes,
+    )
+
+
+@cache
+def size_of_test(name: Name) -> int:
+    """Return the number of test rows of a table, the same for every split."""
+    return len(classification.split(classification.load(name), seed=0).test.x)
+
+
+def agreement(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """Return our test accuracies beside the published ones: `comparisons.beside_published`."""
+    return comparisons.beside_published(
+        table[table.stage == "trained"],
+        pd.read_csv(PUBLISHED, comment="#"),
+        repetitions=AS_PUBLISHED.repetitions,
+        rows={name: size_of_test(name) for name in AS_PUBLISHED.names},
+        level=level,
     )
 
 
