@@ -10,18 +10,21 @@ the first. The Hessian is dense: meant for up to some hundreds of inner paramete
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]
-from torch.utils import _pytree as pytree
 
 from solvers import minimise
-from solvers.errors import InputError, NonFiniteError, ShapeError, check_finite
+from solvers.errors import InputError, NonFiniteError, check_finite
 from solvers.hypergradient import Objective
+from solvers.norms import digits
 from solvers.trees import Leaves, Tree, flat
+from solvers.values import check_depends, finite_number, number
 
 
 class InnerSolutionError(RuntimeError):
@@ -33,8 +36,8 @@ def inner_solution(
     theta0: Tree,
     phi: Tree,
     *,
-    method: minimise.Method = minimise.lbfgs,
-    tolerance: float = 1e-8,
+    methods: Sequence[minimise.Method] | None = None,
+    tolerance: float | None = None,
     max_iterations: int = 2000,
 ) -> Tree:
     """Return `θ*(φ) = argmax_θ J(θ, φ)`, differentiable in `φ` any number of times.
@@ -49,9 +52,10 @@ def inner_solution(
         theta0: starting point, a tree of floating-point tensors; the result does not depend on it
             smoothly, so its gradient is 0.
         phi: outer variables, a tree of tensors of the same dtype.
-        method: of the search, from `solvers.minimise`; Newton steps go on from there to the
+        methods: of the search, from `solvers.minimise`; Newton steps go on from there to the
             resolution of the dtype.
-        tolerance: on the largest entry of `∂_θJ`.
+        tolerance: on the distance of the solution (see `solution.Solution`); by default 1e-8, and
+            as large a share of the digits of another dtype.
         max_iterations: evaluations of gradients and Hessian-vector products.
 
     Returns:
@@ -67,14 +71,19 @@ def inner_solution(
 
     Source: implicit function theorem; new.
     """
-    start, outer = _take_apart("theta0", theta0), _take_apart("phi", phi)
+    start = Leaves.of("theta0", theta0, values=False)
+    outer = Leaves.of("phi", phi, values=False, freeze=False)
     if start.tensors[0].dtype != outer.tensors[0].dtype:
         raise InputError(
             f"theta0 is {start.tensors[0].dtype}, phi {outer.tensors[0].dtype}: use one dtype"
         )
-    shapes = tuple(t.shape for t in start.tensors)
     problem = _Problem(
-        J, shapes, start.structure, outer.names, outer.structure, method, tolerance, max_iterations
+        J,
+        start,
+        outer,
+        methods,
+        digits(1e-8, start.tensors[0].dtype) if tolerance is None else tolerance,
+        max_iterations,
     )
     if torch._C._are_functorch_transforms_active():  # pyright: ignore[reportPrivateUsage]
         _check_capture(problem, flat(start.tensors), outer.tensors)
@@ -84,26 +93,34 @@ def inner_solution(
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """What the search needs beside tensors. Of `phi` it keeps the structure only."""
+    """What the search needs beside tensors.
+
+    Attributes:
+        J: inner objective.
+        start: the tree of `θ`.
+        outer: the tree of `φ`; its names and structure only are used.
+        methods: of the search.
+        tolerance: on the distance.
+        max_iterations: evaluations.
+    """
 
     J: Objective
-    shapes: tuple[torch.Size, ...]
-    structure: pytree.TreeSpec
-    names: tuple[str, ...]
-    phi_structure: pytree.TreeSpec
-    method: minimise.Method
+    start: Leaves
+    outer: Leaves
+    methods: Sequence[minimise.Method] | None
     tolerance: float
     max_iterations: int
 
     def theta(self, vector: Tensor) -> Tree:
         """Return the tree of a flat vector."""
-        parts = vector.split([shape.numel() for shape in self.shapes])
-        leaves = [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
-        return pytree.tree_unflatten(leaves, self.structure)
+        shapes = [t.shape for t in self.start.tensors]
+        parts = vector.split([shape.numel() for shape in shapes])
+        leaves = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+        return self.start.tree(leaves)
 
     def objective(self, vector: Tensor, *phi: Tensor) -> Tensor:
         """Return `J` of a flat `θ` and the leaves of `φ`."""
-        return self.J(self.theta(vector), pytree.tree_unflatten(list(phi), self.phi_structure))
+        return number("J", self.J(self.theta(vector), self.outer.tree(phi)))
 
     def slope(self, vector: Tensor, *phi: Tensor) -> Tensor:
         """Return `∂_θJ`, flat."""
@@ -116,31 +133,36 @@ class _Problem:
 
     def solve(self, start: Tensor, *phi: Tensor) -> Tensor:
         """Return `θ*`, flat, without a graph."""
-        for name, leaf in zip(self.names, phi, strict=True):
+        for name, leaf in zip(self.outer.names, phi, strict=True):
             check_finite(name, leaf)
         check_finite("theta0", start)
         theta = start.detach().clone().requires_grad_()
-        fixed = [leaf.detach() for leaf in phi]
+        # what was made under inference_mode takes part in derivatives as a copy only
+        fixed = [leaf.clone() if leaf.is_inference() else leaf.detach() for leaf in phi]
         self._check_objective(theta, fixed)
 
         def loss() -> Tensor:
             return -self.objective(theta, *fixed)
 
-        spent = self.method([theta], loss, self.tolerance, self.max_iterations)
-        # to the resolution of the dtype: the derivatives are those of the exact solution
-        left = max(self.max_iterations - spent, 0)
-        _, stationarity = minimise.polish([theta], loss, 0.0, left)
+        stop = minimise.search(
+            [theta], loss, self.tolerance, self.max_iterations, methods=self.methods
+        )
+        if stop.converged:
+            # to the resolution of the dtype: the derivatives are those of the exact solution
+            left = self.max_iterations - stop.evaluations
+            minimise.newton([theta], loss, start.detach(), 0.0, left)
         found = theta.detach()
-        if not bool(torch.isfinite(found).all()) or not stationarity < float("inf"):
+        if not bool(torch.isfinite(found).all()) or not math.isfinite(stop.stationarity):
             raise NonFiniteError(
                 f"the search for the maximum of J went to {found.tolist()}, where the gradient is "
-                f"{stationarity}: J has no maximum near theta0, or is undefined on the way"
+                f"{stop.stationarity}: J has no maximum near theta0, or is undefined on the way"
             )
-        if stationarity > self.tolerance:
+        if not stop.converged:
             raise InnerSolutionError(
-                f"the gradient of J is {stationarity:.3g} after {self.max_iterations} evaluations "
-                f"at most, not {self.tolerance:.3g}: raise max_iterations or tolerance, start "
-                "nearer, or scale J"
+                f"no solution to a distance of {self.tolerance:.3g} after {stop.evaluations} "
+                f"evaluations, where the gradient of J is {stop.stationarity:.3g}: {stop.reason}; "
+                "raise max_iterations or tolerance, start nearer, or give J a maximum that is "
+                "strictly concave"
             )
         smallest = float(torch.linalg.eigvalsh(self.curvature(found, *fixed))[0])
         if not smallest > 0:
@@ -152,13 +174,8 @@ class _Problem:
         return found
 
     def _check_objective(self, theta: Tensor, phi: list[Tensor]) -> None:
-        value = self.objective(theta, *phi)
-        if value.ndim:
-            raise ShapeError(f"J has shape {tuple(value.shape)}: return a single number")
-        if not bool(torch.isfinite(value)):
-            raise NonFiniteError(f"J is {value.item()} at theta0: start inside its domain")
-        if not value.requires_grad:
-            raise InputError("J does not depend on theta: build it from its arguments")
+        value = finite_number("J", self.objective(theta, *phi), "theta0")
+        check_depends("J", value, "theta")
         for leaf in _graph_leaves(value):
             if leaf is not theta:
                 raise InputError(
@@ -172,7 +189,7 @@ class _Argmax(torch.autograd.Function):
 
     @staticmethod
     def forward(problem: _Problem, start: Tensor, *phi: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             return problem.solve(start, *phi)
 
     @staticmethod
@@ -201,21 +218,6 @@ class _Argmax(torch.autograd.Function):
             for k in range(info.batch_size)
         ]
         return torch.stack([_Argmax.apply(problem, *row) for row in rows]), 0
-
-
-def _take_apart(name: str, tree: Tree) -> Leaves:
-    """Take a tree apart without looking at values, which a transform may hide."""
-    paired, structure = pytree.tree_flatten_with_path(tree)
-    names = tuple(name + pytree.keystr(path) for path, _ in paired)
-    if not paired:
-        raise InputError(f"{name} holds no tensor: pass at least one")
-    for label, (_, leaf) in zip(names, paired, strict=True):
-        if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
-            kind = leaf.dtype if isinstance(leaf, Tensor) else type(leaf).__name__
-            raise InputError(f"{label} is {kind}: pass floating-point tensors only")
-        if leaf.dtype != paired[0][1].dtype:
-            raise InputError(f"{label} is {leaf.dtype}, not {paired[0][1].dtype}: use one dtype")
-    return Leaves(tuple(leaf for _, leaf in paired), names, structure)
 
 
 def _check_capture(problem: _Problem, start: Tensor, phi: tuple[Tensor, ...]) -> None:

@@ -34,7 +34,7 @@ from solvers.errors import (
     check_spd,
 )
 from solvers.gaussian import Gaussian
-from solvers.hypergradient import Hypergradient, doubts, report
+from solvers.hypergradient import Hypergradient, doubts, judged
 from solvers.policies import GaussianPolicy, Params
 from solvers.rewards import MahalanobisReward
 from solvers.trees import Leaves, Tree
@@ -103,7 +103,7 @@ def functional(
         for part in ("x", "mean", "covariance"):
             check_finite(f"{name}.{part}", getattr(one, part))
         check_same_n(name, one.n, "the policy", policy.n)
-    Leaves.of("params", dict(params))
+    Leaves.of("params", {name: p.detach() for name, p in params.items()})
     outer = Leaves.of("phi", phi).fresh()
     reward = reward_of(outer.tree())
     _check_reward(reward, policy.n, len(data.x))
@@ -128,14 +128,14 @@ def functional(
     size = [_mean_square(output.detach(), share) for output in free]
     in_mean = 2 * float(torch.linalg.eigvalsh(U).min())
     result = Hypergradient(
-        value=outer.tree(cross),
+        value=outer.tangent(cross),
         stationarity=math.sqrt(sum(steepness)),
         residual=None,
         iterations=0,
         curvature=min(in_mean, covariance_curvature(spread, float(weight), policy)),
     )
-    report(doubts(result, math.sqrt(sum(size)), math.inf, distance), strict=strict)
-    return result
+    reasons = doubts(result, math.sqrt(sum(size)), math.inf, distance)
+    return judged(result, reasons, strict=strict)
 
 
 def mean_adjoint(U: Float[Tensor, "K n n"], pull: Float[Tensor, "K n"]) -> Float[Tensor, "K n"]:

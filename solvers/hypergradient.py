@@ -15,16 +15,20 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from solvers import linear_solve
-from solvers.errors import InputError, NonFiniteError, ShapeError
+from solvers.derivatives import curved, hessian, slopes
+from solvers.errors import InputError, NonFiniteError
 from solvers.linear_solve import Solve
+from solvers.modes import recording
+from solvers.norms import digits, norm, share
 from solvers.trees import Leaves, Tree, flat
+from solvers.values import check_depends, finite_number
 
 Objective = Callable[[Tree, Tree], Tensor]
 """`J(θ, φ)` or `F(θ, φ)`: a number, to be maximised in `θ` or `φ`."""
@@ -32,6 +36,7 @@ Objective = Callable[[Tree, Tree], Tensor]
 Method = Literal["auto", "dense", "cg", "neumann", "nystrom", "nystrom-cg"]
 METHODS: tuple[Method, ...] = ("auto", "dense", "cg", "neumann", "nystrom", "nystrom-cg")
 DENSE = 200  # up to this many inner parameters the Hessian is built and factored
+SLIGHT, FIRM = 1e-6, 1e-3  # of the largest curvature, see `damping`
 
 
 class HypergradientWarning(UserWarning):
@@ -55,6 +60,7 @@ class Hypergradient:
         iterations: Hessian-vector products (implicit), or steps differentiated (unrolled).
         curvature: smallest `dᵀ(-∂²_{θθ}J)d/dᵀd` met; None where none was met.
         damping: added to the negative Hessian; the value is that of another problem unless 0.
+        doubts: why the value may be wrong, in words; none where there is no reason to think so.
     """
 
     value: Tree
@@ -63,8 +69,10 @@ class Hypergradient:
     iterations: int
     curvature: float | None
     damping: float = 0.0
+    doubts: tuple[str, ...] = ()
 
 
+@recording
 def implicit(
     J: Objective,
     F: Objective,
@@ -72,13 +80,13 @@ def implicit(
     phi: Tree,
     *,
     method: Method = "auto",
-    tolerance: float = 1e-10,
+    tolerance: float | None = None,
     max_iterations: int | None = None,
-    damping: float = 0.0,
+    damping: float | Literal["auto"] = 0.0,
     rank: int = 20,
     step: float | None = None,
     generator: torch.Generator | None = None,
-    distance: float = 1e-6,
+    distance: float | None = None,
     strict: bool = False,
 ) -> Hypergradient:
     """Return `dF/dφ = ∂_φF + (∂²_{φθ}J) v`, `(-∂²_{θθ}J + damping I) v = ∂_θF`.
@@ -87,19 +95,25 @@ def implicit(
         J: inner objective, maximised by `theta`, twice differentiable.
         F: outer objective.
         theta: inner solution, a tree of tensors of one dtype.
-        phi: outer variables, a tree of tensors of that dtype.
+        phi: outer variables, a tree of tensors of that dtype. Frozen leaves of either tree (see
+            `trees.Leaves`) are constants, and the hypergradient in those of `phi` is 0.
         method: of the linear system: "dense" (Cholesky), "cg", "neumann", "nystrom" (a low-rank
             approximation of the Hessian in its place: inexact, needs `damping`), "nystrom-cg"
             (CG preconditioned by it); "auto" is dense up to `DENSE` parameters, else CG.
-        tolerance: on the relative residual of the linear system.
+        tolerance: on the relative residual of the linear system; by default 1e-10, and as large a
+            share of the digits of another dtype.
         max_iterations: limit of the iterative methods.
         damping: added to the diagonal of the negative Hessian; needed where that is singular, as
-            for networks. The result is then that of the damped system, and says so.
+            for networks. The result is then that of the damped system, and says so. "auto" adds
+            nothing where the system is positive definite, and otherwise about as little as the
+            method affords: with "dense", twice the negative curvature and `SLIGHT` of the largest
+            one; with "cg", `FIRM` of the largest one, and ten times as much while directions of
+            negative curvature, or more than `max_iterations` products, remain.
         rank: of the Nyström approximation.
         step: of the Neumann series; by default found by power iteration.
         generator: of the Nyström sketch, needed by its methods.
         distance: how far from the inner solution `theta` may be, estimated as stationarity over
-            curvature, relative to `1 + ‖θ‖`.
+            curvature, relative to `1 + ‖θ‖`; by default 1e-6, and likewise.
         strict: raise where the default is to warn.
 
     Returns:
@@ -118,9 +132,15 @@ def implicit(
     """
     if method not in METHODS:
         raise InputError(f"method is {method!r}: pass one of {', '.join(METHODS)}")
-    if not 0 <= damping < math.inf:
-        raise InputError(f"damping is {damping}: pass a number >= 0")
+    if damping != "auto" and not 0 <= damping < math.inf:
+        raise InputError(f"damping is {damping}: pass a number >= 0, or 'auto'")
+    if damping == "auto" and method not in ("auto", "dense", "cg"):
+        raise InputError(f"damping 'auto' goes with 'dense' and 'cg': pass a number to {method!r}")
     inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
+    dtype = inner.tensors[0].dtype
+    tolerance = digits(1e-10, dtype) if tolerance is None else tolerance
+    distance = digits(1e-6, dtype) if distance is None else distance
+    automatic = damping == "auto"
     slope, pull, direct = first_derivatives(J, F, inner, outer)
     if method == "auto":
         method = "dense" if len(slope) <= DENSE else "cg"
@@ -130,25 +150,44 @@ def implicit(
     if method == "nystrom" and damping == 0:
         raise InputError("method 'nystrom' inverts a low-rank matrix: pass damping > 0")
 
-    def product(v: Tensor) -> Tensor:
-        curved = torch.autograd.grad(
-            slope, inner.tensors, v, retain_graph=True, materialize_grads=True
+    def product(v: Tensor, damping: float = 0.0) -> Tensor:
+        turned = -curved(slope, inner.tensors, v)
+        return turned.add_(v, alpha=damping) if damping else turned
+
+    def by_cg(damping: float) -> Solve:
+        return linear_solve.cg(
+            lambda v: product(v, damping), pull, tolerance=tolerance, max_iterations=max_iterations
         )
-        return damping * v - flat(curved) if damping else -flat(curved)
 
     if method == "dense":
-        solve = linear_solve.dense(_matrix(slope, inner, damping), pull)
+        A = -hessian(slope, inner.tensors)
+        damping = _least_damping(A) if damping == "auto" else damping
+        A.diagonal().add_(damping)
+        solve = linear_solve.dense(A, pull)
+    elif damping == "auto":
+        solve, damping = _raised(by_cg, tolerance)
     elif method == "neumann":
         solve = linear_solve.neumann(
-            product, pull, tolerance=tolerance, max_iterations=max_iterations, step=step
+            lambda v: product(v, damping),
+            pull,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+            step=step,
         )
     elif needs_sketch:
         assert generator is not None
         solve = _with_sketch(
-            method, product, pull, rank, damping, generator, tolerance, max_iterations
+            method,
+            lambda v: product(v, damping),
+            pull,
+            rank,
+            damping,
+            generator,
+            tolerance,
+            max_iterations,
         )
     else:
-        solve = linear_solve.cg(product, pull, tolerance=tolerance, max_iterations=max_iterations)
+        solve = by_cg(damping)
     if not math.isfinite(solve.residual) or not bool(torch.isfinite(solve.x).all()):
         raise HypergradientError(
             "the linear system has no finite solution (residual "
@@ -156,14 +195,18 @@ def implicit(
             "at theta; pass damping > 0, or remove parameters J does not depend on"
         )
     mixed = torch.autograd.grad(slope, outer.tensors, solve.x, materialize_grads=True)
-    value = outer.tree([(a + b).detach() for a, b in zip(direct, mixed, strict=True)])
+    value = outer.tangent([(a + b).detach() for a, b in zip(direct, mixed, strict=True)])
     curvature = solve.curvature - damping
-    result = Hypergradient(
-        value, float(slope.detach().norm()), solve.residual, solve.iterations, curvature, damping
-    )
-    size = float(flat(inner.tensors).detach().norm())
-    report(doubts(result, size, tolerance, distance), strict=strict)
-    return result
+    result = Hypergradient(value, norm(slope), solve.residual, solve.iterations, curvature, damping)
+    size = norm(flat(inner.tensors))
+    reasons = doubts(result, size, tolerance, distance)
+    if automatic and damping > 0:
+        reasons.append(
+            f"J is not strictly concave at theta, curvature {curvature:.3g}: the value is that of "
+            f"the problem damped by {damping:.3g}; give J a strictly concave term, or use "
+            "solvers.functional where the policy is Gaussian"
+        )
+    return judged(result, reasons, strict=strict)
 
 
 def first_derivatives(
@@ -172,27 +215,22 @@ def first_derivatives(
     """Return `∂_θJ` with its graph, `∂_θF`, both flat, and `∂_φF`.
 
     Raises:
-        ShapeError: an objective is not a single number.
+        ShapeError, InputError: an objective is not a single real number (see `values.number`).
         NonFiniteError: an objective or a derivative is NaN or infinite.
         InputError: an objective depends on none of its arguments.
     """
     theta, phi = inner.tree(), outer.tree()
-    values = {"J": J(theta, phi), "F": F(theta, phi)}
-    for name, value in values.items():
-        if value.ndim:
-            raise ShapeError(f"{name} has shape {tuple(value.shape)}: return a single number")
-        if not bool(torch.isfinite(value)):
-            raise NonFiniteError(f"{name} is {value.item()} at the given point: move it inside")
-    if not values["J"].requires_grad:
-        raise InputError("J depends neither on theta nor on phi: build it from its arguments")
-    slope = flat(
-        torch.autograd.grad(values["J"], inner.tensors, create_graph=True, materialize_grads=True)
-    )
+    values = {
+        name: finite_number(name, objective(theta, phi), "the given point")
+        for name, objective in (("J", J), ("F", F))
+    }
+    check_depends("J", values["J"], "theta or phi")
+    slope = flat(slopes(values["J"], inner.tensors, create_graph=True))
     if not slope.requires_grad:  # J is linear in θ: the Hessian is 0
         slope = slope + 0 * flat(inner.tensors)
     both = (*inner.tensors, *outer.tensors)
     if values["F"].requires_grad:
-        pulls = torch.autograd.grad(values["F"], both, materialize_grads=True)
+        pulls = slopes(values["F"], both)
     else:
         pulls = tuple(torch.zeros_like(t) for t in both)
     pull, direct = flat(pulls[: len(inner.tensors)]), pulls[len(inner.tensors) :]
@@ -226,29 +264,35 @@ def doubts(result: Hypergradient, size: float, tolerance: float, distance: float
     return faults
 
 
-def report(reasons: list[str], *, strict: bool) -> None:
-    """Warn of, or with `strict` refuse, a hypergradient that may be wrong."""
+def judged(result: Hypergradient, reasons: list[str], *, strict: bool) -> Hypergradient:
+    """Return the hypergradient with these doubts; warn of them, or with `strict` refuse it."""
     if reasons:
         message = "the hypergradient may be wrong: " + "; ".join(reasons)
         if strict:
             raise HypergradientError(message)
-        warnings.warn(message, HypergradientWarning, stacklevel=3)
+        # three calls up stands whoever called the function that is `recording`
+        warnings.warn(message, HypergradientWarning, stacklevel=4)
+    return replace(result, doubts=tuple(reasons))
 
 
-def _matrix(slope: Tensor, inner: Leaves, damping: float) -> Tensor:
-    """Return the damped negative Hessian, symmetrised against rounding."""
+def _least_damping(A: Tensor) -> float:
+    """Return 0 if `A` is positive definite, else what makes it so with a margin."""
+    w = torch.linalg.eigvalsh(A)
+    smallest, largest = float(w[0]), float(w.abs().amax())
+    if smallest > 10 * len(A) * torch.finfo(A.dtype).eps * largest:
+        return 0.0
+    return 2 * max(-smallest, 0.0) + SLIGHT * largest
 
-    def product(v: Tensor) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(
-            slope, inner.tensors, v, retain_graph=True, materialize_grads=True
-        )
 
-    identity = torch.eye(len(slope), dtype=slope.dtype, device=slope.device)
-    rows = torch.func.vmap(product)(identity)  # a product with matrices, not with their copies
-    H = torch.cat([row.reshape(len(slope), -1) for row in rows], 1)
-    A = (H + H.T) / -2
-    A.diagonal().add_(damping)
-    return A
+def _raised(by_cg: Callable[[float], Solve], tolerance: float) -> tuple[Solve, float]:
+    """Solve with more and more damping, until CG meets no negative curvature and arrives."""
+    solve, damping = by_cg(0.0), 0.0
+    largest, spent = solve.largest, solve.iterations
+    while damping <= largest and not (solve.curvature > 0 and solve.residual <= tolerance):
+        damping = 10 * damping if damping > 0 else max(FIRM * largest, -2 * solve.curvature)
+        solve = by_cg(damping)
+        spent += solve.iterations
+    return replace(solve, iterations=spent), damping
 
 
 def _with_sketch(
@@ -265,8 +309,9 @@ def _with_sketch(
     sketch = linear_solve.nystrom(lambda v: product(v) - damping * v, pull, rank, generator)
     if method == "nystrom":
         x = sketch.inverse(pull, damping)
-        residual = float((pull - product(x)).norm() / pull.norm()) if bool(pull.any()) else 0.0
-        bend = float(x @ product(x) / (x @ x)) if bool(x.any()) else math.inf
+        residual = share(pull - product(x), pull)
+        unit = x / norm(x) if bool(x.any()) else x
+        bend = float(unit @ product(unit) / (unit @ unit)) if bool(x.any()) else math.inf
         return Solve(x, residual, sketch.products + 2, bend)
     solve = linear_solve.cg(
         product,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -20,30 +18,19 @@ from solvers.errors import (
     check_same_n,
 )
 from solvers.gaussian import Gaussian
+from solvers.modes import recording
+from solvers.norms import digits
 from solvers.objectives import Objective
 from solvers.policies import GaussianPolicy, Params, Structure
 from solvers.rewards import MahalanobisReward
+from solvers.solution import Solution
+from solvers.trees import Leaves
+from solvers.values import check_depends, number
 
-Value = TypeVar("Value")
-
-
-@dataclass(frozen=True)
-class Solution(Generic[Value]):
-    """What an inner solver found, and how far to trust it.
-
-    Attributes:
-        value: the solution.
-        converged: whether `stationarity` reached the tolerance asked for.
-        stationarity: largest absolute entry of the gradient of `J` at `value`.
-        iterations: evaluations of gradients and Hessian-vector products (0 for a closed form).
-    """
-
-    value: Value
-    converged: bool
-    stationarity: float
-    iterations: int
+__all__ = ["Solution", "closed_form", "gradient", "minimum", "second_order"]
 
 
+@recording
 def closed_form(
     reward: MahalanobisReward,
     lam: Float[Tensor, "*b"],
@@ -61,8 +48,9 @@ def closed_form(
         structure: of the policy's covariance.
 
     Returns:
-        A `Solution` whose value has mean `(*b, n)` and scale `(*b, n[, n])`; its stationarity is
-        measured by autograd on `J`, not assumed.
+        A `Solution` whose value has mean `(*b, n)` and scale `(*b, n[, n])`. Its stationarity is
+        measured by autograd on `J`, not assumed; its distance is the largest entry of
+        `(2/λ) SᵀUS - I`, `P = SSᵀ` (full), and likewise in the free entries of the others.
 
     Raises:
         InputError: `lam` is not positive, or the structure is unknown.
@@ -81,14 +69,37 @@ def closed_form(
     elif structure == "diagonal":
         law = Gaussian(mu, (lam.unsqueeze(-1) / (2 * weights)).sqrt())
     elif structure == "full":
-        covariance = torch.cholesky_inverse(reward.cholesky) * (lam / 2)[..., None, None]
-        law = Gaussian(mu, torch.linalg.cholesky(covariance))
+        law = Gaussian(mu, (lam / 2).sqrt()[..., None, None] * _inverse_factor(reward.cholesky))
     else:
         raise InputError(f"structure is {structure!r}: pass 'isotropic', 'diagonal' or 'full'")
+    distance = _distance(reward, lam, law, structure)
     stationarity = _stationarity(reward, lam, mu, law, structure)
-    scale = float(reward.U.detach().abs().amax() * law.standard_deviations().detach().amax())
-    resolution = torch.finfo(mu.dtype).eps * 1e3
-    return Solution(law, stationarity <= resolution * scale, stationarity, 0)
+    tolerance = digits(1e-8, mu.dtype)
+    return Solution(law, distance <= tolerance, stationarity, 0, distance, "it is a closed form")
+
+
+def _inverse_factor(C: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b n n"]:
+    """Return the lower triangular `S` with `SSᵀ = (CCᵀ)⁻¹`, without forming a square.
+
+    `C = RQ` with `R` upper triangular and `Q` orthogonal is a QR decomposition of `C` upside down,
+    and `S = R⁻ᵀ`: right to the root of the condition number of `CCᵀ`, not to that itself.
+    """
+    upside_down = torch.linalg.qr(C.flip(-2).mT).R.mT.flip((-2, -1))
+    R = upside_down * upside_down.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+    identity = torch.eye(C.shape[-1], dtype=C.dtype, device=C.device)
+    return torch.linalg.solve_triangular(R.mT, identity.expand_as(C), upper=False)
+
+
+def _distance(reward: MahalanobisReward, lam: Tensor, law: Gaussian, structure: Structure) -> float:
+    """Return how far `∂J/∂S` is from 0, in the units of `S` and `λ`."""
+    C, S = reward.cholesky.detach(), law.scale.detach()
+    lam = lam.detach()
+    if structure == "full":
+        Z = (2 / lam).sqrt()[..., None, None] * (C.mT @ S)
+        return float((Z.mT @ Z - torch.eye(law.n, dtype=Z.dtype, device=Z.device)).abs().amax())
+    reached = 2 * S.square() * C.square().sum(-1) / lam[..., None]
+    reached = reached.mean(-1) if structure == "isotropic" else reached
+    return float((reached - 1).abs().amax())
 
 
 def _stationarity(
@@ -119,10 +130,10 @@ def gradient(
     objective: Objective,
     data: Dataset,
     *,
-    tolerance: float = 1e-8,
+    tolerance: float | None = None,
     max_iterations: int = 2000,
 ) -> Solution[dict[str, Tensor]]:
-    """Minimise a deterministic objective of one member by L-BFGS with a strong Wolfe search.
+    """Minimise a deterministic objective of one member by L-BFGS, finished by Newton steps.
 
     Args:
         policy: the policy.
@@ -130,17 +141,20 @@ def gradient(
         objective: analytic policy gradient, NLL or MSE; sampled estimators belong to
             `solvers.ensemble.train`.
         data: the data, without batch dimensions.
-        tolerance: stop when the largest gradient entry is at most this.
-        max_iterations: limit on the evaluations of the objective's gradient.
+        tolerance: stop when the distance is at most this (see `Solution`): a relative one, right
+            whatever the units of rewards, `λ` and data; by default 1e-8, and as large a share of
+            the digits of another dtype.
+        max_iterations: limit on the evaluations of gradients and Hessian-vector products.
 
     Returns:
         A `Solution` holding new parameters. `converged` is False, never an exception, where the
-        tolerance was not reached.
+        tolerance was not reached; `reason` says what happened. Frozen parameters (see
+        `trees.Leaves`) stay as they are.
 
     Raises:
         ShapeError: the data or the parameters carry batch dimensions.
     """
-    return _solve(minimise.lbfgs, policy, params, objective, data, tolerance, max_iterations)
+    return _solve([minimise.lbfgs], policy, params, objective, data, tolerance, max_iterations)
 
 
 def second_order(
@@ -149,30 +163,33 @@ def second_order(
     objective: Objective,
     data: Dataset,
     *,
-    tolerance: float = 1e-8,
+    tolerance: float | None = None,
     max_iterations: int = 2000,
 ) -> Solution[dict[str, Tensor]]:
     """Minimise a deterministic objective of one member by SciPy's trust-region Newton method.
 
-    Few iterations, each with several Hessian-vector products (method "trust-ncg"). It needs no
-    line search, and follows directions of negative curvature, which a network's objective has.
+    Few iterations, each with a Hessian ("trust-exact") or, of many parameters, with several
+    Hessian-vector products ("trust-ncg"). It needs no line search, and follows directions of
+    negative curvature, which a network's objective has.
 
     Arguments, result and errors are those of `gradient`; `iterations` counts evaluations of
     gradients and Hessian-vector products.
     """
-    return _solve(minimise.trust_region, policy, params, objective, data, tolerance, max_iterations)
+    return _solve(
+        [minimise.trust_region], policy, params, objective, data, tolerance, max_iterations
+    )
 
 
 def _solve(
-    method: minimise.Method,
+    methods: Sequence[minimise.Method],
     policy: GaussianPolicy,
     params: Params,
     objective: Objective,
     data: Dataset,
-    tolerance: float,
+    tolerance: float | None,
     max_iterations: int,
 ) -> Solution[dict[str, Tensor]]:
-    """Run a method from `params`, then Newton steps where function values no longer help."""
+    """Minimise over the parameters of a policy by these methods."""
     if data.x.ndim != 2:
         raise ShapeError(
             f"x has shape {tuple(data.x.shape)}: solve one member at a time, with x (N, d)"
@@ -181,35 +198,48 @@ def _solve(
     def loss(theta: Params) -> Tensor:
         return objective(policy(theta, data.x), data)
 
-    return minimum(params, loss, method, tolerance=tolerance, max_iterations=max_iterations)
+    return minimum(params, loss, methods, tolerance=tolerance, max_iterations=max_iterations)
 
 
+@recording
 def minimum(
     params: Params,
     loss: Callable[[Params], Float[Tensor, ""]],
-    method: minimise.Method = minimise.lbfgs,
+    methods: Sequence[minimise.Method] | None = None,
     *,
-    tolerance: float = 1e-8,
+    tolerance: float | None = None,
     max_iterations: int = 2000,
 ) -> Solution[dict[str, Tensor]]:
-    """Minimise any deterministic loss of the parameters; results and errors as for `gradient`."""
-    theta = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
-    leaves = list(theta.values())
+    """Minimise any deterministic loss of the parameters; results and errors as for `gradient`.
+
+    Args:
+        params: starting point, left unchanged.
+        loss: of such parameters, one number.
+        methods: from `solvers.minimise`, of the search far from the minimum; L-BFGS and then a
+            trust region if not given.
+        tolerance: as for `gradient`.
+        max_iterations: as for `gradient`.
+    """
+    leaves = Leaves.of("params", dict(params)).fresh()
+    theta = leaves.tree()
 
     def value() -> Tensor:
         found = loss(theta)
-        if found.ndim:
+        if isinstance(found, Tensor) and found.ndim:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ShapeError(
                 f"the objective returned shape {tuple(found.shape)}, not one number: "
                 f"give the reward and lam no batch dimensions"
             )
-        return found
+        return number("the objective", found)
 
-    iterations = method(leaves, value, tolerance, max_iterations)
-    polishing, stationarity = minimise.polish(leaves, value, tolerance, max_iterations - iterations)
+    tolerance = digits(1e-8, leaves.tensors[0].dtype) if tolerance is None else tolerance
+    check_depends("the objective", value(), "the parameters")
+    stop = minimise.search(leaves.tensors, value, tolerance, max_iterations, methods=methods)
     return Solution(
         {name: p.detach() for name, p in theta.items()},
-        stationarity <= tolerance,
-        stationarity,
-        iterations + polishing,
+        stop.converged,
+        stop.stationarity,
+        stop.evaluations,
+        stop.distance,
+        stop.reason,
     )

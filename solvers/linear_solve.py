@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from solvers.norms import norm
+
 Product = Callable[[Tensor], Tensor]
 Vector = Float[Tensor, "d"]
 
@@ -27,12 +29,14 @@ class Solve:
         residual: `‖b - Ax‖ / ‖b‖`, 0 where `b` is 0.
         iterations: products with `A` (dense: 0, its products are made at once).
         curvature: smallest `dᵀAd/dᵀd` met; not positive where `A` is not positive definite.
+        largest: largest of them met; infinite where none was.
     """
 
     x: Vector
     residual: float
     iterations: int
     curvature: float
+    largest: float = math.inf
 
 
 def cg(
@@ -56,32 +60,46 @@ def cg(
         precondition: `r -> M⁻¹r`, symmetric positive definite; it must not keep `r`.
     """
     limit = 10 * len(b) if max_iterations is None else max_iterations
-    size = b.norm()
+    size = norm(b)
     x, iterations, curvature = torch.zeros_like(b), 0, float("inf")
     if size == 0:
         return Solve(x, 0.0, 0, curvature)
     unit = b / size  # so that squares neither underflow nor overflow
     residual = unit.clone()
-    z = residual if precondition is None else precondition(residual)
+    scale = 1.0  # of A, where it is too large or too small for products of products
+    if precondition is not None:
+        scale = _size(product(unit))
+
+    def preconditioned(r: Vector) -> Vector:
+        if precondition is None:
+            return r
+        return precondition(r) if scale == 1 else precondition(r) * scale
+
+    z = preconditioned(residual)
     direction = z.clone()
     rho = float(residual @ z)
-    left = 1.0  # norm of the residual
+    left, largest = 1.0, -math.inf  # norm of the residual
     # half the tolerance: the residual carried along differs from the true one by rounding
     while iterations < limit and left > tolerance / 2 and rho > 0:
         Ad = product(direction)
+        if iterations == 0 and precondition is None:
+            scale = _size(Ad)
+        Ad = Ad if scale == 1 else Ad / scale
         iterations += 1
         bend = float(direction @ Ad)
-        curvature = min(curvature, bend / float(direction @ direction))
+        rayleigh = bend / float(direction @ direction) * scale
+        curvature, largest = min(curvature, rayleigh), max(largest, rayleigh)
         if not bend > 0:
             break
         step = rho / bend
         x.add_(direction, alpha=step)
         residual.sub_(Ad, alpha=step)
-        z = residual if precondition is None else precondition(residual)
+        z = preconditioned(residual)
         previous, rho = rho, float(residual @ z)
         left = math.sqrt(rho) if precondition is None else float(residual.norm())
         direction.mul_(rho / previous).add_(z)
-    return Solve(x * size, _relative(product, x, unit), iterations + 1, curvature)
+    x = x if scale == 1 else x / scale
+    return Solve(x * size, _relative(product, x, unit), iterations + 1, curvature, largest)
 
 
 def neumann(
@@ -102,7 +120,7 @@ def neumann(
         step: `η < 2/‖A‖`; by default 1 over the largest eigenvalue, found by power iteration.
     """
     limit = 1000 if max_iterations is None else max_iterations
-    size = b.norm()
+    size = norm(b)
     if size == 0:
         return Solve(torch.zeros_like(b), 0.0, 0, float("inf"))
     unit, spent = b / size, 0
@@ -112,10 +130,10 @@ def neumann(
     x, residual, curvature, iterations = torch.zeros_like(b), unit, float("inf"), 0
     while iterations < limit and tolerance / 2 < residual.norm() < float("inf"):
         x = x + step * residual
-        Ar = product(residual)
+        Ar = step * product(residual)
         iterations += 1
-        curvature = min(curvature, float(residual @ Ar / (residual @ residual)))
-        residual = residual - step * Ar
+        curvature = min(curvature, float(residual @ Ar / (residual @ residual)) / step)
+        residual = residual - Ar
     return Solve(x * size, _relative(product, x, unit), iterations + spent + 1, curvature)
 
 
@@ -125,20 +143,21 @@ def dense(matrix: Float[Tensor, "d d"], b: Vector) -> Solve:
     Where `A` is not positive definite, the solution of the symmetric system is returned with the
     smallest eigenvalue as its curvature, which says so.
     """
-    size = b.norm()
+    size = norm(b)
+    unit = b / size if size > 0 else b
     factor, failed = torch.linalg.cholesky_ex(matrix)
     if bool(failed):
         curvature = float(torch.linalg.eigvalsh(matrix)[0])
-        x, singular = torch.linalg.solve_ex(matrix, b)
+        x, singular = torch.linalg.solve_ex(matrix, unit)
         x = torch.full_like(b, float("nan")) if bool(singular) else x
-        return Solve(x, _relative(lambda v: matrix @ v, x, b), 0, min(curvature, 0.0))
+        residual = _relative(lambda v: matrix @ v, x, unit)
+        return Solve(x * size if size > 0 else x, residual, 0, min(curvature, 0.0))
 
     def solve(v: Tensor) -> Tensor:
         return torch.cholesky_solve(v.unsqueeze(-1), factor)[..., 0]
 
     if size == 0:
         return Solve(torch.zeros_like(b), 0.0, 0, _smallest(matrix, solve))
-    unit = b / size
     x = solve(unit)
     x = x + solve(unit - matrix @ x)
     curvature = _smallest(matrix, solve)
@@ -178,7 +197,7 @@ def nystrom(product: Product, like: Vector, rank: int, generator: torch.Generato
     Omega, _ = torch.linalg.qr(sketch)
     Y = torch.stack([product(column) for column in Omega.T], 1)
     # a shift of the size of rounding keeps the small factor positive definite; taken off again
-    shift = torch.finfo(like.dtype).eps * d**0.5 * Y.norm()
+    shift = torch.finfo(like.dtype).eps * d**0.5 * norm(Y)
     Y = Y + shift * Omega
     middle = Omega.T @ Y
     factor = torch.linalg.cholesky((middle + middle.T) / 2)
@@ -189,9 +208,16 @@ def nystrom(product: Product, like: Vector, rank: int, generator: torch.Generato
     return Nystrom(V[:, kept], w[kept], rank)
 
 
-def _relative(product: Product, x: Vector, b: Vector) -> float:
-    size = b.norm()
-    return float((b - product(x)).norm() / size) if size > 0 else 0.0
+def _relative(product: Product, x: Vector, unit: Vector) -> float:
+    """Return `‖b - Ax‖/‖b‖` for a `b` of norm 1, or 0."""
+    return float((unit - product(x)).norm()) if bool(unit.any()) else 0.0
+
+
+def _size(v: Vector) -> float:
+    """Return 1, or the power of two next to the norm where squares may under- or overflow."""
+    exponent = math.frexp(norm(v))[1]
+    safe = abs(exponent) < 32 or not math.isfinite(norm(v))
+    return 1.0 if safe else math.ldexp(1.0, exponent)
 
 
 def _smallest(matrix: Tensor, solve: Product) -> float:
@@ -202,17 +228,18 @@ def _smallest(matrix: Tensor, solve: Product) -> float:
     """
     v = torch.arange(1, len(matrix) + 1, dtype=matrix.dtype, device=matrix.device).cos()
     for _ in range(5):
-        v = solve(v / v.norm())
+        v = solve(v / norm(v))
+    v = v / norm(v)
     return float(v @ matrix @ v / (v @ v))
 
 
 def _largest_eigenvalue(product: Product, start: Vector) -> tuple[float, int]:
     """Return an upper estimate of the largest eigenvalue and the products it took."""
-    v, products, value = start / start.norm(), 0, 0.0
+    v, products, value = start / norm(start), 0, 0.0
     while products < 50:
         Av = product(v)
         products += 1
-        previous, value = value, float(Av.norm())
+        previous, value = value, norm(Av)
         if value == 0:
             return 1.0, products
         v = Av / value

@@ -1,12 +1,21 @@
 """Minimisation of a scalar loss in the tensors it depends on, in place.
 
-The methods compare function values, and so stop near the root of the machine precision; `polish`
-goes on from there.
+`search` is what the solvers use. Newton steps come first, where they converge at once (near a
+minimum, as after a small change of the problem), a method that compares function values where they
+do not, and Newton steps again, because function values do not resolve a distance below the root of
+the machine precision.
+
+Whether a point is a minimum is judged in the units of the problem. With the Hessian `A`, the
+Newton step `s = -A⁻¹g` and `‖x‖² = xᵀAx`, the distance is `‖s‖` over the larger of `‖θ‖` and
+`‖θ - θ_0‖`, the way from the start. It is the same for any multiple of the loss, and for any linear
+change of coordinates: no tolerance has to know how large rewards, entropy weights or data are.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,143 +23,381 @@ from scipy import optimize
 from torch import Tensor
 
 from solvers import linear_solve
+from solvers.derivatives import curved, hessian, slopes
+from solvers.norms import norm
 from solvers.trees import flat
 
-Method = Callable[[Sequence[Tensor], Callable[[], Tensor], float, int], int]
-"""`method(leaves, loss, tolerance, limit)` improves the leaves and returns what it cost."""
+Loss = Callable[[], Tensor]
+Method = Callable[[Sequence[Tensor], Loss, float, int, float], int]
+"""`method(leaves, loss, tolerance, limit, share)` improves the leaves; returns what it cost.
+
+It stops where the gradient has shrunk to `tolerance` of what it was, or where a round of steps
+gains no more than `share²` of what all rounds have gained.
+"""
+
+DENSE = 200  # up to this many numbers the Hessian is built, all its products at once
+NEAR = 1e-4  # of the gradient at the start: from there Newton steps may converge
+ROUND = 20  # iterations of L-BFGS between looks at its progress
+CONVERGING = 0.5  # a Newton step that converges shrinks the gradient at least to this
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Where a search ended.
+
+    Attributes:
+        converged: whether the distance reached the tolerance.
+        stationarity: largest absolute entry of the gradient.
+        evaluations: gradients and Hessian-vector products; a whole Hessian counts as one.
+        distance: relative, in the norm of the Hessian; infinite where that is not positive.
+        reason: why the search ended.
+    """
+
+    converged: bool
+    stationarity: float
+    evaluations: int
+    distance: float
+    reason: str
+
+
+def search(
+    leaves: Sequence[Tensor],
+    loss: Loss,
+    tolerance: float,
+    limit: int,
+    *,
+    methods: Sequence[Method] | None = None,
+    share: float = 0.0,
+) -> Stop:
+    """Minimise in place.
+
+    Args:
+        leaves: tensors that require gradients, changed in place.
+        loss: of the tensors, a number.
+        tolerance: on the distance.
+        limit: of evaluations; the last Newton step may pass it by its own cost.
+        methods: for the way to where Newton steps converge, the next one where the one before no
+            longer gains anything: L-BFGS, then SciPy's trust region, if not given.
+        share: an error, relative to the way from the start, that is good enough where Newton steps
+            do not converge; then L-BFGS alone is used.
+    """
+    if methods is None:
+        methods = [lbfgs] if share > 0 else [lbfgs, trust_region]
+    start = flat(leaves).detach().clone()
+    # an attempt: where it does not converge at once, the budget is better spent otherwise
+    stop = newton(leaves, loss, start, tolerance, limit // 4)
+    for k, method in enumerate(methods, 1):
+        until = limit * k // len(methods)  # each may spend its part
+        gaining = True
+        while gaining and not stop.converged and stop.evaluations < until:
+            before = float(loss().detach())
+            spent = stop.evaluations + 1
+            spent += method(leaves, loss, NEAR, until - spent, share)
+            gaining = share == 0 and float(loss().detach()) < before
+            after = newton(leaves, loss, start, tolerance, limit - spent)
+            stop = replace(after, evaluations=spent + 1 + after.evaluations)
+    if not stop.converged and stop.evaluations >= limit:
+        return replace(stop, reason=f"the budget of {limit} evaluations is spent")
+    if not stop.converged and share > 0:
+        return replace(stop, reason=f"progress fell to {share:.2g}² of all progress")
+    return stop
+
+
+def newton(
+    leaves: Sequence[Tensor],
+    loss: Loss,
+    start: Tensor,
+    tolerance: float,
+    limit: int,
+    *,
+    enough: float = 0.0,
+) -> Stop:
+    """Take Newton steps while they converge; at a point that is no minimum, take none.
+
+    A step is kept if it shrinks the gradient without raising the loss. Where the gradient no longer
+    shrinks, and the gain that the step predicts is below the resolution of the loss, the point is
+    the minimum to working precision.
+
+    Args:
+        leaves: changed in place.
+        loss: of the leaves.
+        start: where the search began, flat.
+        tolerance: on the distance.
+        limit: of evaluations.
+        enough: largest entry of the gradient that is as good as 0, for callers who know its scale.
+    """
+    here = _Point(leaves, loss)
+    evaluations = 1
+    while True:
+        if here.stationarity == 0:
+            return _at_rest(here, evaluations)
+        if here.stationarity <= enough:
+            reason = f"the gradient is {here.stationarity:.2g}, at most {enough:.2g}"
+            return Stop(True, here.stationarity, evaluations, math.inf, reason)
+        if not math.isfinite(here.stationarity):
+            reason = f"the gradient is {here.stationarity}"
+            return Stop(False, here.stationarity, evaluations, math.inf, reason)
+        if evaluations >= limit:
+            reason = "the budget is spent"
+            return Stop(False, here.stationarity, evaluations, math.inf, reason)
+        step = here.newton_step(limit - evaluations)
+        evaluations += step.cost
+        if not step.leads_to_minimum:
+            reason = f"no minimum is near: the smallest curvature is {step.curvature:.3g}"
+            return Stop(False, here.stationarity, evaluations, math.inf, reason)
+        distance = here.distance(step, start)
+        evaluations += 1
+        if distance <= tolerance:
+            reason = f"the distance is {distance:.2g}, at most {tolerance:.2g}"
+            return Stop(True, here.stationarity, evaluations, distance, reason)
+        there = here.moved(step.s)
+        evaluations += 1
+        if there.improves(here):
+            here = there
+            continue
+        here.restore()
+        if step.gain <= here.resolution() and distance <= math.sqrt(tolerance):
+            reason = f"the distance is {distance:.2g}, the resolution of the objective"
+            return Stop(True, here.stationarity, evaluations, distance, reason)
+        reason = f"Newton steps no longer shrink the gradient at distance {distance:.2g}"
+        return Stop(False, here.stationarity, evaluations, distance, reason)
+
+
+def _at_rest(point: _Point, evaluations: int) -> Stop:
+    """Judge a point where the gradient is 0: a minimum, unless a curvature is negative."""
+    if len(point.theta) <= DENSE:
+        step = point.newton_step(1)
+        if not step.leads_to_minimum:
+            reason = f"the gradient is 0 at a saddle of curvature {step.curvature:.3g}"
+            return Stop(False, 0.0, evaluations + 1, math.inf, reason)
+    return Stop(True, 0.0, evaluations, 0.0, "the gradient is 0")
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A Newton step `s = -A⁻¹g`.
+
+    Attributes:
+        s: the step.
+        squared: `sᵀAs`.
+        curvature: smallest of `A` met.
+        leads_to_minimum: whether that is positive, or negative by rounding only.
+        cost: evaluations.
+    """
+
+    s: Tensor
+    squared: float
+    curvature: float
+    leads_to_minimum: bool
+    cost: int
+
+    @property
+    def gain(self) -> float:
+        """The decrease of the loss that the step predicts."""
+        return self.squared / 2
+
+
+class _Point:
+    """Loss and gradient at a point, and the Newton step from there."""
+
+    def __init__(self, leaves: Sequence[Tensor], loss: Loss) -> None:
+        self.leaves, self.loss = leaves, loss
+        self.theta = flat(leaves).detach().clone()
+        value = loss()
+        self.value = float(value.detach())
+        self.gradient = flat(slopes(value, leaves, create_graph=True))
+        self.stationarity = float(self.gradient.detach().abs().amax())
+
+    def product(self, v: Tensor) -> Tensor:
+        """Return the Hessian times `v`."""
+        return curved(self.gradient, self.leaves, v)
+
+    def newton_step(self, limit: int) -> _Step:
+        """Return `-A⁻¹g` by the Hessian's eigenvectors if it is small, else by CG."""
+        g = self.gradient.detach()
+        if len(g) <= DENSE:
+            return self._dense_step(g)
+        # half the budget at most: where CG takes longer, Newton steps are not the way
+        most = min(2 * len(g), max(limit // 2, 1))
+        solve = linear_solve.cg(self.product, -g, tolerance=2e-8, max_iterations=most)
+        squared = max(float(-g.double() @ solve.x.double()), 0.0)
+        leads = solve.curvature > 0 and solve.residual < CONVERGING
+        return _Step(solve.x, squared, solve.curvature, leads, solve.iterations)
+
+    def _dense_step(self, g: Tensor) -> _Step:
+        H = hessian(self.gradient, self.leaves)
+        if not bool(torch.isfinite(H).all()):
+            return _Step(torch.zeros_like(g), math.inf, math.nan, False, 1)
+        w, V = torch.linalg.eigh(H)
+        eps, largest = torch.finfo(g.dtype).eps, float(w.abs().amax())
+        if largest == 0:
+            flat_at_rest = self.stationarity == 0
+            return _Step(torch.zeros_like(g), math.inf, 0.0, flat_at_rest, 1)
+        curvature = float(w[0])
+        # A singular Hessian, as that of a network that interpolates, has eigenvalues of either sign
+        # that are rounding, and along them none of the gradient but rounding.
+        bent = w.abs().clamp(min=len(g) * eps * largest)
+        inside = V.T @ g
+        squared = float((inside.double().square() / bent.double()).sum())
+        leads = curvature > -math.sqrt(eps) * largest
+        return _Step(-(V @ (inside / bent)), squared, curvature, leads, 1)
+
+    def distance(self, step: _Step, start: Tensor) -> float:
+        """Return `‖s‖/max(‖θ‖, ‖θ - θ_0‖)` in the norm of the Hessian."""
+        sizes = [self._squared(self.theta), self._squared(self.theta - start)]
+        return math.sqrt(step.squared / max(sizes)) if max(sizes) > 0 else math.inf
+
+    def _squared(self, x: Tensor) -> float:
+        scale = norm(x)
+        if scale == 0:
+            return 0.0
+        unit = x / scale
+        return float(unit.double() @ self.product(unit).double()) * scale**2
+
+    def moved(self, step: Tensor) -> _Point:
+        """Return the point a step away; the leaves are moved there."""
+        place(self.leaves, self.theta + step)
+        return _Point(self.leaves, self.loss)
+
+    def restore(self) -> None:
+        """Move the leaves back here."""
+        place(self.leaves, self.theta)
+
+    def improves(self, before: _Point) -> bool:
+        """Whether the gradient is clearly smaller, and the loss not larger beyond rounding."""
+        smaller = norm(self.gradient) < CONVERGING * norm(before.gradient)
+        return smaller and self.value <= before.value + before.resolution()
+
+    def resolution(self) -> float:
+        """Return a difference of two values of the loss that is all rounding."""
+        return 8 * torch.finfo(self.theta.dtype).eps * abs(self.value)
 
 
 def lbfgs(
-    leaves: Sequence[Tensor], loss: Callable[[], Tensor], tolerance: float, limit: int
+    leaves: Sequence[Tensor], loss: Loss, tolerance: float, limit: int, share: float = 0.0
 ) -> int:
-    """Run L-BFGS in place; return the number of evaluations."""
-    evaluations = 0
+    """Run L-BFGS in place, on the loss in units of its gradient; return the evaluations."""
+    scale = _scale(leaves, loss)
+    evaluations = 1
 
     def closure() -> Tensor:
         nonlocal evaluations
         evaluations += 1
         for leaf in leaves:
             leaf.grad = None
-        value = loss()
+        value = loss() * scale
         value.backward()
         return value
 
     optimiser = torch.optim.LBFGS(
         leaves,
-        max_iter=limit,
-        max_eval=limit,
+        max_iter=ROUND,
         history_size=20,
         tolerance_grad=tolerance,
-        tolerance_change=0.0,
+        # the smallest number there is: stop where an iteration changes nothing at all
+        tolerance_change=torch.finfo(torch.float64).tiny,
         line_search_fn="strong_wolfe",
     )
-    optimiser.step(closure)  # pyright: ignore[reportArgumentType]
+    group, state = optimiser.param_groups[0], optimiser.state[leaves[0]]
+    before, total, rounds = math.inf, 0.0, 0
+    while evaluations < limit:
+        group["max_eval"] = limit - evaluations
+        value = float(optimiser.step(closure).detach())  # pyright: ignore[reportArgumentType]
+        rounds += 1
+        gain = before - value  # of the round before: a step returns the value it started from
+        before = value
+        if rounds > 1:
+            total += gain
+            if not gain > share**2 * total:
+                break
+        if state["n_iter"] < rounds * ROUND:
+            break  # it stopped by itself
     return evaluations
 
 
 def trust_region(
-    leaves: Sequence[Tensor], loss: Callable[[], Tensor], tolerance: float, limit: int
+    leaves: Sequence[Tensor], loss: Loss, tolerance: float, limit: int, share: float = 0.0
 ) -> int:
-    """Run SciPy's trust-ncg in place; return the number of gradients and products."""
-    evaluations, graph = 0, _Graph(leaves, loss)
+    """Run SciPy's trust-region Newton method in place; return the evaluations.
 
-    def value_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
-        nonlocal evaluations
-        evaluations += 1
-        return graph.at(x)
-
-    def product(x: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        nonlocal evaluations
-        evaluations += 1
-        graph.at(x)
-        return graph.curve(direction)
+    It is "trust-exact" up to `DENSE` numbers, "trust-ncg" beyond; both follow directions of
+    negative curvature.
+    """
+    graph = _Graph(leaves, loss, _scale(leaves, loss))
+    graph.evaluations = 1
+    x = flat(leaves).detach().double().numpy()
+    dense = len(x) <= DENSE
 
     def out_of_budget(intermediate_result: optimize.OptimizeResult) -> None:
-        if evaluations >= limit:
+        if graph.evaluations >= limit:
             raise StopIteration
 
-    found = optimize.minimize(
-        value_and_gradient,
-        flat(leaves).detach().double().numpy(),
-        jac=True,
-        hessp=product,
-        method="trust-ncg",
-        callback=out_of_budget,
-        options={"gtol": tolerance},
-    )
-    _set(leaves, torch.as_tensor(found.x))
-    return evaluations
+    with np.errstate(all="ignore"):  # where there is no minimum, it goes on to infinity
+        found = optimize.minimize(
+            graph.at,
+            x,
+            jac=True,
+            method="trust-exact" if dense else "trust-ncg",
+            hess=graph.hessian if dense else None,
+            hessp=None if dense else graph.product,
+            callback=out_of_budget,
+            options={"gtol": tolerance, "max_trust_radius": math.inf, "maxiter": limit},
+        )
+    place(leaves, torch.as_tensor(found.x))
+    return graph.evaluations
 
 
 class _Graph:
     """Value and gradient at the last point, with the gradient's graph kept for products."""
 
-    def __init__(self, leaves: Sequence[Tensor], loss: Callable[[], Tensor]) -> None:
-        self.leaves, self.loss = leaves, loss
+    def __init__(self, leaves: Sequence[Tensor], loss: Loss, scale: float) -> None:
+        self.leaves, self.loss, self.scale = leaves, loss, scale
         self.x: np.ndarray | None = None
+        self.evaluations = 0
 
     def at(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Return value and gradient at `x`."""
         if self.x is None or not np.array_equal(x, self.x):
             self.x = x.copy()
-            _set(self.leaves, torch.as_tensor(x))
-            self.value = self.loss()
-            self.gradient = flat(_slopes(self.value, self.leaves, create_graph=True))
-        return self.value.item(), self.gradient.detach().double().numpy()
+            place(self.leaves, torch.as_tensor(x))
+            value = self.loss() * self.scale
+            value_here = value.item()
+            # where the loss is undefined it is too large: NaN would neither accept nor refuse
+            self.value = math.inf if math.isnan(value_here) else value_here
+            self.gradient = flat(slopes(value, self.leaves, create_graph=True))
+            self.evaluations += 1
+        return self.value, self.gradient.detach().double().numpy()
 
-    def curve(self, direction: np.ndarray) -> np.ndarray:
-        """Return the Hessian at the last point times `direction`."""
-        along = self.gradient @ torch.as_tensor(direction, dtype=self.gradient.dtype)
-        return flat(_slopes(along, self.leaves)).double().numpy()
+    def product(self, x: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """Return the Hessian at `x` times `direction`."""
+        self.at(x)
+        self.evaluations += 1
+        along = torch.as_tensor(direction, dtype=self.gradient.dtype)
+        return curved(self.gradient, self.leaves, along).double().numpy()
 
-
-def polish(
-    leaves: Sequence[Tensor], loss: Callable[[], Tensor], tolerance: float, limit: int
-) -> tuple[int, float]:
-    """Take Newton steps while they shrink the gradient; return their cost and its largest entry.
-
-    Methods that compare function values stop resolving progress once the gradient is about the
-    root of the machine precision. Newton steps need no values.
-    """
-
-    def largest_gradient() -> float:
-        return float(flat(_slopes(loss(), leaves)).abs().amax())
-
-    evaluations, stationarity = 1, largest_gradient()
-    while stationarity > tolerance and evaluations < limit:
-        before = flat(leaves).detach()
-        evaluations += _newton_step(leaves, loss) + 1
-        reached = largest_gradient()
-        if not reached < stationarity:
-            _set(leaves, before)
-            break
-        stationarity = reached
-    return evaluations, stationarity
-
-
-def _slopes(
-    value: Tensor, leaves: Sequence[Tensor], *, create_graph: bool = False
-) -> tuple[Tensor, ...]:
-    """Return the gradient of `value` in each leaf; zeros where it does not depend on one."""
-    return torch.autograd.grad(
-        value, leaves, retain_graph=True, create_graph=create_graph, materialize_grads=True
-    )
+    def hessian(self, x: np.ndarray) -> np.ndarray:
+        """Return the Hessian at `x`."""
+        self.at(x)
+        self.evaluations += 1
+        return hessian(self.gradient, self.leaves).double().numpy()
 
 
 @torch.no_grad()
-def _set(leaves: Sequence[Tensor], vector: Tensor) -> None:
+def place(leaves: Sequence[Tensor], vector: Tensor) -> None:
+    """Set the leaves to the parts of a flat vector."""
     for leaf, value in zip(leaves, vector.split([leaf.numel() for leaf in leaves]), strict=True):
         leaf.copy_(value.view_as(leaf))
 
 
-def _newton_step(leaves: Sequence[Tensor], loss: Callable[[], Tensor]) -> int:
-    """Add `-H⁻¹g`, by conjugate gradients; return the number of Hessian-vector products."""
-    g = flat(_slopes(loss(), leaves, create_graph=True))
-    step = linear_solve.cg(
-        lambda v: flat(_slopes(g @ v, leaves)),
-        -g.detach(),
-        tolerance=2e-8,
-        max_iterations=2 * len(g),
-    )
-    _set(leaves, flat(leaves).detach() + step.x)
-    return step.iterations
+def _scale(leaves: Sequence[Tensor], loss: Loss) -> float:
+    """Return the power of two that brings the largest entry of the gradient to about 1."""
+    largest = float(flat(slopes(loss(), leaves)).abs().amax())
+    if largest == 0 or not math.isfinite(largest):
+        return 1.0
+    least, most = (math.frexp(x)[1] for x in _range(leaves[0].dtype))
+    return math.ldexp(1.0, min(max(-math.frexp(largest)[1], least), most - 1))
+
+
+def _range(dtype: torch.dtype) -> tuple[float, float]:
+    info = torch.finfo(dtype)
+    return info.tiny, info.max

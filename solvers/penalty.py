@@ -24,15 +24,17 @@ from solvers.hypergradient import (
     HypergradientError,
     Objective,
     first_derivatives,
-    report,
+    judged,
 )
+from solvers.modes import recording
+from solvers.norms import norm, share
 from solvers.trees import Leaves, Tree, flat
-from solvers.unrolled import share
 
 # How far to solve for θ_σ, relative to the force ∂_θF/σ that moves it from θ*.
 CLOSE, ENOUGH = 1e-3, 1e-10
 
 
+@recording
 def penalty(
     J: Objective,
     F: Objective,
@@ -96,8 +98,8 @@ def penalty(
         raise HypergradientError(f"the value overflows at weight {weight:.3g}: pass a smaller one")
     left = moved_slope + moved_pull / weight
     residual = share(pull - weight * (slope - moved_slope), pull)
-    stationarity = max(float(slope.norm()), float(left.norm()))
-    result = Hypergradient(outer.tree(outer.split(value)), stationarity, residual, spent, None)
+    stationarity = max(norm(slope), norm(left))
+    result = Hypergradient(outer.tangent(outer.split(value)), stationarity, residual, spent, None)
     doubts: list[str] = []
     if residual > tolerance:
         doubts.append(
@@ -107,14 +109,13 @@ def penalty(
             f"{share(weight * left, pull):.3g} come from the gradients left at theta and at the "
             "maximum of F + weight J, which training on or more max_iterations would"
         )
-    rounding = float(torch.finfo(value.dtype).eps * weight * near[0].norm())
-    if rounding > tolerance * float(torch.maximum(direct.norm(), indirect.norm())):
+    rounding = torch.finfo(value.dtype).eps * weight * norm(near[0])
+    if rounding > tolerance * max(norm(direct), norm(indirect)):
         doubts.append(
             f"rounding of dJ/dphi times the weight {weight:.3g} is {rounding:.3g}, the value "
-            f"{float(value.norm()):.3g}: pass a smaller weight"
+            f"{norm(value):.3g}: pass a smaller weight"
         )
-    report(doubts, strict=strict)
-    return result
+    return judged(result, doubts, strict=strict)
 
 
 def difference(moved: Tensor, still: Tensor, weight: float) -> Tensor:
@@ -148,12 +149,12 @@ def _tracked(
     def loss() -> Tensor:
         return -(J(theta, phi) + F(theta, phi) / weight)
 
-    enough = ENOUGH * float(pull.abs().amax()) / weight
+    start, enough = flat(inner.tensors).detach(), ENOUGH * float(pull.abs().amax()) / weight
     # L-BFGS only comes close, and leaves evaluations to the Newton steps should it get stuck
-    spent = minimise.lbfgs(moved.tensors, loss, CLOSE / ENOUGH * enough, limit // 2)
-    polishing, _ = minimise.polish(moved.tensors, loss, enough, limit - spent)
+    spent = minimise.lbfgs(moved.tensors, loss, CLOSE, limit // 2)
+    stop = minimise.newton(moved.tensors, loss, start, 0.0, limit - spent, enough=enough)
     if not all(bool(torch.isfinite(t).all()) for t in moved.tensors):
         raise HypergradientError(
             f"F + {weight:.3g} J has no maximum near theta: pass a larger weight"
         )
-    return moved, spent + polishing
+    return moved, spent + stop.evaluations

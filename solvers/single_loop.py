@@ -17,16 +17,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from solvers.bilevel import Bilevel, Observe, Record, Result
-from solvers.checkpoint import read, write
+from solvers.bilevel import Bilevel, Observe, Record, Result, not_reached, reached
+from solvers.checkpoint import Run, check_path, generator_settings, read, write
 from solvers.errors import InputError, NonFiniteError
 from solvers.hypergradient import first_derivatives
+from solvers.modes import recording
+from solvers.norms import norm, share
 from solvers.trees import Leaves, Tree, flat
+from solvers.values import number
 
 Rate = Callable[[int], float]
 """Step size at a step; `lambda k: 0.1 / (1 + k) ** 0.4` decays, `lambda k: 0.1` does not."""
 
 
+@recording
 def single_loop(
     problem: Bilevel,
     theta: Tree,
@@ -38,7 +42,7 @@ def single_loop(
     generator: torch.Generator | None = None,
     every: int = 1,
     tolerance: float | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     observe: Observe | None = None,
 ) -> Result:
     """Maximise `F(θ*(φ), φ)` by one step in each of the three problems per batch.
@@ -53,9 +57,10 @@ def single_loop(
         outer_rate: `γ`.
         generator: of the batches.
         every: steps between records, observations and checkpoints.
-        tolerance: stop where, at a record after the first step, the norm of the outer direction
-            is at most this; makes sense without batches only. None runs all steps.
-        checkpoint: file written with every record; if it exists, the run goes on from it.
+        tolerance: stop where, at a record after the first step, the outer direction is 0 to this
+            share, as in `bilevel.solve`; makes sense without batches only. None runs all steps.
+        checkpoint: file written with every record; if it exists, the run goes on from it. A file
+            of another run is refused.
         observe: called as `observe(step, θ, φ)` at every record.
 
     Returns:
@@ -64,6 +69,7 @@ def single_loop(
 
     Raises:
         InputError: a negative number of steps, or batches without a generator.
+        CheckpointError: the file is none, or of another run.
         NonFiniteError: the iteration diverged.
 
     Source: Dagréou et al. (2022).
@@ -75,18 +81,32 @@ def single_loop(
     inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
     adjoint = torch.zeros_like(flat(inner.tensors).detach())
     history: list[Record] = []
-    first, converged = 0, False
-    if checkpoint is not None and checkpoint.exists():
-        state = read(checkpoint, {"theta": inner.tensors, "phi": outer.tensors})
-        first, adjoint = state["step"], state["adjoint"]
-        inner, outer = inner.replaced(state["theta"]), outer.replaced(state["phi"])
-        history = [Record(**row) for row in state["history"]]
-        if generator is not None:
-            generator.set_state(state["generator"])
+    first, reason, path = 0, None, None
+    run: Run | None = None
+    if checkpoint is not None:
+        path = check_path(checkpoint)
+        settings = generator_settings(generator) | {"every": str(every)}
+        for name, rate in (("inner_rate", inner_rate), ("outer_rate", outer_rate)):
+            settings[name] = str([rate(k) for k in (0, 1, 10, 100)])
+        objectives = {
+            "J": lambda t, p: number("J", problem.J(t, p)),
+            "F": lambda t, p: number("F", problem.F(t, p)),
+        }
+        run = Run.of("single_loop", objectives, inner, outer, settings)
+        state = read(path, run, steps)
+        if state is not None:
+            first, adjoint = state["step"], state["adjoint"]
+            inner, outer = inner.replaced(state["theta"]), outer.replaced(state["phi"])
+            history = [
+                Record(**(row | {"doubts": tuple(row["doubts"])})) for row in state["history"]
+            ]
+            if generator is not None:
+                generator.set_state(state["generator"])
     for step in range(first, steps + 1):
-        if checkpoint is not None and step % every == 0 and step > first:
+        if path is not None and run is not None and step % every == 0 and step > first:
             write(
-                checkpoint,
+                path,
+                run,
                 {
                     "step": step,
                     "theta": [t.detach() for t in inner.tensors],
@@ -111,18 +131,20 @@ def single_loop(
         gap = pull + flat(curved)
         directions = [a + b for a, b in zip(direct, mixed, strict=True)]
         if step % every == 0 or step == steps:
-            norm = float(flat(directions).norm())
-            history.append(_record(problem, step, inner, outer, slope, gap, pull, norm))
+            history.append(_record(problem, step, inner, outer, slope, gap, pull, flat(directions)))
             if observe is not None:
                 observe(step, inner.detached(), outer.detached())
-            converged = tolerance is not None and step > 0 and norm <= tolerance
-        if converged or step == steps:
+            if tolerance is not None and step > 0:
+                size = norm(flat(outer.tensors))
+                reason = reached(history, size, tolerance, outer.tensors[0].dtype)
+        if reason is not None or step == steps:
             break
         rho, gamma = inner_rate(step), outer_rate(step)
         inner = inner.moved(inner.split(slope.detach()), rho)
         adjoint = adjoint + rho * gap.detach()
         outer = outer.moved(directions, gamma)
-    return Result(inner.detached(), outer.detached(), converged, tuple(history))
+    why = reason or not_reached(history, tolerance or 0.0)
+    return Result(inner.detached(), outer.detached(), reason is not None, tuple(history), why)
 
 
 def _record(
@@ -133,9 +155,9 @@ def _record(
     slope: Tensor,
     gap: Tensor,
     pull: Tensor,
-    norm: float,
+    direction: Tensor,
 ) -> Record:
     theta, phi = inner.detached(), outer.detached()
-    residual = float(gap.norm() / pull.norm()) if bool(pull.any()) else 0.0
+    residual = share(gap.detach(), pull) if bool(pull.any()) else 0.0
     F, J = float(problem.F(theta, phi)), float(problem.J(theta, phi))
-    return Record(step, F, J, norm, float(slope.detach().norm()), residual, 1, None)
+    return Record(step, F, J, norm(direction), norm(slope), residual, 1, None)

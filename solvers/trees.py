@@ -15,25 +15,44 @@ from solvers.errors import InputError, check_finite
 Tree = Any
 """A tensor, or nested dicts, lists and tuples of tensors."""
 
+PRECISIONS = (torch.float32, torch.float64)
+
 
 @dataclass(frozen=True)
 class Leaves:
-    """The tensors of a tree, in order, and what is needed to build the tree again."""
+    """The tensors of a tree that vary, in order, and what is needed to build the tree again.
+
+    A leaf is *frozen* if it is a `torch.nn.Parameter` with `requires_grad=False`, or if it requires
+    no gradients while another leaf of its tree does: as torch has it for the parameters and
+    buffers of a module. A tree in which no leaf requires gradients holds plain numbers, and all of
+    them vary.
+
+    Attributes:
+        tensors: the leaves that vary.
+        names: theirs.
+        structure: of the tree.
+        frozen: the leaves that do not vary, by their place among all leaves.
+    """
 
     tensors: tuple[Tensor, ...]
     names: tuple[str, ...]
     structure: pytree.TreeSpec
+    frozen: tuple[tuple[int, Tensor], ...] = ()
 
     @classmethod
-    def of(cls, name: str, tree: Tree) -> Leaves:
+    def of(cls, name: str, tree: Tree, *, values: bool = True, freeze: bool = True) -> Leaves:
         """Take a tree apart, after checking that it holds finite floating-point tensors.
 
         Args:
             name: of the tree, for messages.
             tree: a tensor or a nested container of tensors; nothing else.
+            values: whether to look at the values, which a transform of `torch.func` may hide.
+            freeze: whether leaves can be frozen; where not, all of them vary.
 
         Raises:
-            InputError: no tensors, something that is no tensor, or tensors of several dtypes.
+            InputError: no tensors, something that is no tensor, a sparse one, no numbers, a
+                precision that linear algebra does not have, several dtypes or devices, or nothing
+                but frozen leaves.
             NonFiniteError: NaN or infinity.
         """
         paired, structure = pytree.tree_flatten_with_path(tree)
@@ -41,35 +60,65 @@ class Leaves:
         if not paired:
             raise InputError(f"{name} holds no tensor: pass at least one")
         for label, (_, leaf) in zip(names, paired, strict=True):
-            if not isinstance(leaf, Tensor):
-                raise InputError(f"{label} is a {type(leaf).__name__}: pass tensors only")
-            if not leaf.is_floating_point():
-                raise InputError(f"{label} has dtype {leaf.dtype}: pass floating-point tensors")
-            if leaf.dtype != paired[0][1].dtype:
-                raise InputError(
-                    f"{label} is {leaf.dtype}, {names[0]} {paired[0][1].dtype}: use one dtype"
-                )
-            check_finite(label, leaf)
-        return cls(tuple(leaf for _, leaf in paired), names, structure)
+            _check_leaf(label, leaf, names[0], paired[0][1])
+            if values:
+                check_finite(label, leaf)
+        if not any(leaf.numel() for _, leaf in paired):
+            raise InputError(f"{name} holds no number, only tensors of size 0: pass at least one")
+        leaves = [leaf for _, leaf in paired]
+        required = any(leaf.requires_grad for leaf in leaves)
+        still = [
+            freeze and not leaf.requires_grad and (required or isinstance(leaf, torch.nn.Parameter))
+            for leaf in leaves
+        ]
+        if all(still):
+            raise InputError(
+                f"every leaf of {name} is frozen (requires_grad=False): nothing is left to vary; "
+                "call requires_grad_() on what should"
+            )
+        return cls(
+            tuple(leaf for leaf, fixed in zip(leaves, still, strict=True) if not fixed),
+            tuple(label for label, fixed in zip(names, still, strict=True) if not fixed),
+            structure,
+            tuple((k, leaf.detach()) for k, leaf in enumerate(leaves) if still[k]),
+        )
 
     def fresh(self) -> Leaves:
-        """Return detached copies that require gradients."""
-        copies = tuple(t.detach().clone().requires_grad_() for t in self.tensors)
-        return Leaves(copies, self.names, self.structure)
+        """Return detached copies that require gradients, stored in one piece each."""
+        copies = tuple(_copy(t).requires_grad_() for t in self.tensors)
+        return Leaves(copies, self.names, self.structure, self.frozen)
 
     def tree(self, tensors: Sequence[Tensor] | None = None) -> Tree:
-        """Return the tree of these tensors, or of others in their place."""
-        return pytree.tree_unflatten(
-            list(self.tensors if tensors is None else tensors), self.structure
-        )
+        """Return the tree of these tensors, or of others in their place, and the frozen leaves."""
+        leaves = list(self.tensors if tensors is None else tensors)
+        for place, leaf in self.frozen:  # in increasing order
+            leaves.insert(place, leaf)
+        return pytree.tree_unflatten(leaves, self.structure)
+
+    def tangent(self, tensors: Sequence[Tensor]) -> Tree:
+        """Return the tree of these derivatives, 0 in the frozen leaves."""
+        zeros = tuple((place, torch.zeros_like(leaf)) for place, leaf in self.frozen)
+        return Leaves(self.tensors, self.names, self.structure, zeros).tree(tensors)
+
+    def matching(self, name: str, tree: Tree) -> tuple[Tensor, ...]:
+        """Return the leaves of another tree like this one that stand where tensors vary.
+
+        Raises:
+            InputError: `tree`, called `name`, is built otherwise.
+        """
+        leaves, structure = pytree.tree_flatten(tree)
+        if structure != self.structure:
+            raise InputError(f"{name} is a tree of another form than {self.names}: build it alike")
+        still = {place for place, _ in self.frozen}
+        return tuple(leaf for k, leaf in enumerate(leaves) if k not in still)
 
     def detached(self) -> Tree:
         """Return the tree of detached copies."""
-        return self.tree([t.detach().clone() for t in self.tensors])
+        return self.tree([_copy(t) for t in self.tensors])
 
     def replaced(self, tensors: Sequence[Tensor]) -> Leaves:
         """Return other tensors of the same tree, detached and requiring gradients."""
-        return Leaves(tuple(tensors), self.names, self.structure).fresh()
+        return Leaves(tuple(tensors), self.names, self.structure, self.frozen).fresh()
 
     def moved(self, directions: Sequence[Tensor], step: float) -> Leaves:
         """Return `tensors + step · directions`, detached and requiring gradients."""
@@ -85,3 +134,26 @@ class Leaves:
 def flat(tensors: Sequence[Tensor]) -> Tensor:
     """Return the entries of all tensors in one vector."""
     return torch.cat([t.reshape(-1) for t in tensors])
+
+
+def _copy(leaf: Tensor) -> Tensor:
+    """Return a detached copy whose entries lie in order, as optimisers that flatten them need."""
+    return leaf.detach().clone(memory_format=torch.contiguous_format)
+
+
+def _check_leaf(label: str, leaf: Any, first: str, like: Any) -> None:
+    if not isinstance(leaf, Tensor):
+        raise InputError(f"{label} is a {type(leaf).__name__}: pass tensors only")
+    if leaf.layout != torch.strided:
+        raise InputError(f"{label} is {leaf.layout}: pass a dense tensor, e.g. .to_dense()")
+    if not leaf.is_floating_point():
+        raise InputError(f"{label} has dtype {leaf.dtype}: pass floating-point tensors")
+    if leaf.dtype not in PRECISIONS:
+        raise InputError(
+            f"{label} is {leaf.dtype}, too coarse for linear systems: pass float32 or float64, "
+            "e.g. .float()"
+        )
+    if leaf.dtype != like.dtype:
+        raise InputError(f"{label} is {leaf.dtype}, {first} {like.dtype}: use one dtype")
+    if leaf.device != like.device:
+        raise InputError(f"{label} is on {leaf.device}, {first} on {like.device}: use one device")

@@ -12,20 +12,25 @@ import math
 
 import torch
 
-from solvers.errors import InputError, NonFiniteError, ShapeError
+from solvers.derivatives import curved
+from solvers.errors import InputError, NonFiniteError
 from solvers.hypergradient import (
     Hypergradient,
     HypergradientError,
     Objective,
     first_derivatives,
-    report,
+    judged,
 )
+from solvers.modes import recording
+from solvers.norms import digits, norm, share
 from solvers.optimisers import SGD, Adam, Moments, Optimiser, Vector
 from solvers.trees import Leaves, Tree, flat
+from solvers.values import check_depends, number
 
 __all__ = ["SGD", "Adam", "Optimiser", "one_step", "unrolled"]
 
 
+@recording
 def unrolled(
     J: Objective,
     F: Objective,
@@ -35,8 +40,8 @@ def unrolled(
     optimiser: Optimiser,
     steps: int,
     last: int | None = None,
-    tolerance: float = 1e-6,
-    distance: float = 1e-6,
+    tolerance: float | None = None,
+    distance: float | None = None,
     strict: bool = False,
 ) -> Hypergradient:
     """Return `dF(θ_K(φ), φ)/dφ`, `θ_K` reached from `theta` by `K` steps of an optimiser on `J`.
@@ -53,9 +58,10 @@ def unrolled(
         steps: `K >= 1`.
         last: how many of the last steps to differentiate, all by default; the earlier ones run
             without a graph, and the point and the moments they lead to count as constants.
-        tolerance: on the residual.
+        tolerance: on the residual; by default 1e-6, and as large a share of the digits of another
+            dtype.
         distance: how far from the inner solution `θ_K` may be, estimated as stationarity over the
-            curvature of `J` along its gradient, relative to `1 + ‖θ_K‖`.
+            curvature of `J` along its gradient, relative to `1 + ‖θ_K‖`; by default as `tolerance`.
         strict: raise where the default is to warn.
 
     Returns:
@@ -76,17 +82,20 @@ def unrolled(
             value is that of the problem of `K` steps, not of the inner solution. Pass infinity
             for both limits to ask for that.
 
-    Source: new (theory sheet: dynamics).
+    Source: new (`analysis.unrolled`).
     """
     _check_count("steps", steps)
     last = steps if last is None else last
     _check_count("last", last)
     if last > steps:
         raise InputError(f"last is {last}, steps {steps}: pass last <= steps")
+    inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
+    usual = digits(1e-6, inner.tensors[0].dtype)
+    tolerance = usual if tolerance is None else tolerance
+    distance = usual if distance is None else distance
     for name, limit in (("tolerance", tolerance), ("distance", distance)):
         if not limit >= 0:
             raise InputError(f"{name} is {limit}: pass a number >= 0")
-    inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
     point = flat(inner.tensors).detach()
     moments = Moments(torch.zeros_like(point), torch.zeros_like(point))
     for step in range(steps - last):
@@ -100,7 +109,7 @@ def unrolled(
     if not bool(torch.isfinite(end).all()):
         raise _diverged(steps)
 
-    there = Leaves(inner.split(end.detach()), inner.names, inner.structure).fresh()
+    there = inner.replaced(inner.split(end.detach()))
     final, pull, direct = first_derivatives(J, F, there, outer)
     indirect = torch.autograd.grad(
         end, (begin, *outer.tensors), pull, retain_graph=True, materialize_grads=True
@@ -113,11 +122,9 @@ def unrolled(
         )
     curvature = _curvature(final, there)
     result = Hypergradient(
-        outer.tree(value), float(final.detach().norm()), share(indirect[0], pull), last, curvature
+        outer.tangent(value), norm(final), share(indirect[0], pull), last, curvature
     )
-    size = float(end.detach().norm())
-    report(_doubts(result, size, steps, tolerance, distance), strict=strict)
-    return result
+    return judged(result, _doubts(result, norm(end), steps, tolerance, distance), strict=strict)
 
 
 def one_step(
@@ -127,8 +134,8 @@ def one_step(
     phi: Tree,
     *,
     optimiser: Optimiser,
-    tolerance: float = 1e-6,
-    distance: float = 1e-6,
+    tolerance: float | None = None,
+    distance: float | None = None,
     strict: bool = False,
 ) -> Hypergradient:
     """Return `dF(θ_1(φ), φ)/dφ`, the hypergradient through a single step (as in DARTS).
@@ -151,26 +158,14 @@ def one_step(
     )
 
 
-def share(part: Vector, whole: Vector) -> float:
-    """Return `‖part‖/‖whole‖` without under- or overflow; 0 where both are 0."""
-    scale = float(torch.maximum(part.abs().amax(), whole.abs().amax()))
-    if scale == 0:
-        return 0.0
-    rest = float((whole / scale).norm())
-    return float((part / scale).norm()) / rest if rest > 0 else math.inf
-
-
 def _slope(
     J: Objective, inner: Leaves, point: Vector, outer: Leaves, step: int, *, graph: bool
 ) -> Vector:
     """Return `∂_θJ` at a flat point, checked."""
     if not bool(torch.isfinite(point).all()):
         raise _diverged(step)
-    value = J(inner.tree(inner.split(point)), outer.tree())
-    if value.ndim:
-        raise ShapeError(f"J has shape {tuple(value.shape)}: return a single number")
-    if not value.requires_grad:
-        raise InputError("J depends neither on theta nor on phi: build it from its arguments")
+    value = number("J", J(inner.tree(inner.split(point)), outer.tree()))
+    check_depends("J", value, "theta or phi")
     (slope,) = torch.autograd.grad(value, [point], create_graph=graph, materialize_grads=True)
     if not bool(torch.isfinite(value)) or not bool(torch.isfinite(slope).all()):
         raise NonFiniteError(
@@ -186,8 +181,8 @@ def _curvature(slope: Vector, inner: Leaves) -> float | None:
     if size == 0:
         return None
     direction = slope.detach() / size
-    curved = torch.autograd.grad(slope, inner.tensors, -direction, materialize_grads=True)
-    return float(direction @ flat(curved) / (direction @ direction))
+    bent = curved(slope, inner.tensors, -direction)
+    return float(direction @ bent / (direction @ direction))
 
 
 def _doubts(

@@ -57,7 +57,7 @@ def test_a_quadratic_in_closed_form() -> None:
             def J(theta: Tensor, b: Tensor) -> Tensor:
                 return b @ theta - theta @ H @ theta / 2
 
-            return inner_solution(J, torch.zeros_like(b), b, method=method)
+            return inner_solution(J, torch.zeros_like(b), b, methods=[method])
 
         inverse = torch.linalg.inv(H)
         assert torch.allclose(argmax(B[0]), inverse @ B[0], rtol=1e-12, atol=1e-13)
@@ -149,7 +149,7 @@ def test_forward_mode_is_refused() -> None:
     [
         (peaked, {"phi": B[0] * math.nan}, NonFiniteError, r"phi is nan|phi\[0\] is nan"),
         (peaked, {"theta0": B[0] * math.inf}, NonFiniteError, r"theta0\[0\] is"),
-        (peaked, {"theta0": 1.0}, InputError, "theta0 is float"),
+        (peaked, {"theta0": 1.0}, InputError, "theta0 is a float"),
         (peaked, {"phi": []}, InputError, "phi holds no tensor"),
         (peaked, {"phi": B[0].float()}, InputError, "use one dtype"),
         (peaked, {"phi": [B[0], B[0].float()]}, InputError, "use one dtype"),
@@ -164,7 +164,7 @@ def test_forward_mode_is_refused() -> None:
             lambda t, p: (t - p).square().sum(),
             {"theta0": B[0]},
             InnerSolutionError,
-            "eigenvalue -2",
+            "saddle of curvature -2",
         ),
     ],
 )

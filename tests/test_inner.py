@@ -193,13 +193,13 @@ def test_the_budget_is_kept() -> None:
 def test_any_loss_can_be_minimised(method: minimise.Method) -> None:
     A = torch.tensor([[3.0, 1.0], [1.0, 2.0]], dtype=F64)
     b = torch.tensor([1.0, -2.0], dtype=F64)
-    start = {"a": torch.ones(2, dtype=F64), "c": torch.ones(1, 1, dtype=F64, requires_grad=True)}
+    start = {"a": torch.ones(2, dtype=F64), "c": torch.ones(1, 1, dtype=F64)}
 
     def loss(theta: Params) -> Tensor:
         a, c = theta["a"], theta["c"]
         return a @ A @ a / 2 - b @ a + c.exp().sum() - 2 * c.sum()
 
-    found = inner.minimum(start, loss, method, tolerance=1e-10)
+    found = inner.minimum(start, loss, [method], tolerance=1e-10)
     assert found.converged
     assert found.stationarity <= 1e-10
     assert found.iterations > 0

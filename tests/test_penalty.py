@@ -147,7 +147,7 @@ def test_trees_keep_their_structure_and_arguments_their_values() -> None:
         ({"theta": [ZERO, ZERO.float()]}, InputError, "use one dtype"),
         ({"J": lambda t, p: -((t - p) ** 2)}, ShapeError, "J has shape"),
         ({"F": lambda t, p: t * p}, ShapeError, "F has shape"),
-        ({"J": lambda t, p: torch.tensor(1.0)}, InputError, "J depends neither"),
+        ({"J": lambda t, p: torch.tensor(1.0)}, InputError, "J does not depend on theta or phi"),
         ({"J": lambda t, p: t.sum() * math.nan}, NonFiniteError, "J is nan"),
         ({"F": lambda t, p: t.sum() * math.nan}, NonFiniteError, "F is nan"),
     ],

@@ -190,7 +190,7 @@ def test_a_domain_that_is_left_is_named() -> None:
         ({"theta": [ZERO, ZERO.float()]}, InputError, "use one dtype"),
         ({"J": lambda t, p: -((t - p) ** 2)}, ShapeError, "J has shape"),
         ({"F": lambda t, p: t * p}, ShapeError, "F has shape"),
-        ({"J": lambda t, p: torch.tensor(1.0)}, InputError, "J depends neither"),
+        ({"J": lambda t, p: torch.tensor(1.0)}, InputError, "J does not depend on theta or phi"),
         ({"J": lambda t, p: t.sum() * math.nan}, NonFiniteError, "after 0 steps"),
         ({"F": lambda t, p: t.sum() * math.nan}, NonFiniteError, "F is nan"),
     ],

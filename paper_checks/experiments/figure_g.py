@@ -171,7 +171,7 @@ def _run_arm(
     phi = REWARD.start(lam / 2 * torch.linalg.inv(_start(settings.starts[start])))
     like = Leaves.of("theta", theta)
     # all start from the same point: the inner solution of the first reward
-    theta = like.tree(bilevel.solve_inner(problem, like, like.tensors, phi, bilevel.Exact()))
+    theta = like.tree(bilevel.solve_inner(problem, like, like.tensors, phi, bilevel.Exact()).value)
     rows: list[dict[str, object]] = []
 
     def observe(step: int, theta: Params, phi: Phi) -> None:

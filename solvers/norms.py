@@ -1,0 +1,38 @@
+"""Norms that neither under- nor overflow, and tolerances that follow the precision of a dtype."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Vector = Float[Tensor, "d"]
+
+
+def norm(v: Float[Tensor, "..."]) -> float:
+    """Return the Euclidean norm of all entries, right for any size that a double can hold.
+
+    `v.norm()` squares the entries, and so is 0 for entries below the root of the smallest number
+    of the dtype, and infinite above the root of the largest.
+    """
+    scale = float(v.detach().abs().amax())
+    if scale == 0 or not math.isfinite(scale):
+        return scale
+    return scale * float((v.detach() / scale).norm())
+
+
+def share(part: Vector, whole: Vector) -> float:
+    """Return `‖part‖/‖whole‖`; 0 where both are 0."""
+    scale = float(torch.maximum(part.abs().amax(), whole.abs().amax()))
+    if scale == 0:
+        return 0.0
+    rest = float((whole / scale).norm())
+    return float((part / scale).norm()) / rest if rest > 0 else math.inf
+
+
+def digits(tolerance: float, dtype: torch.dtype) -> float:
+    """Return the tolerance that asks of `dtype` the share of its digits asked of a double."""
+    eps = torch.finfo(dtype).eps
+    return tolerance ** (math.log(eps) / math.log(torch.finfo(torch.float64).eps))

@@ -1,0 +1,33 @@
+"""What a solver found, how far from the solution it is, and why it stopped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Solution(Generic[Value]):
+    """What an inner solver found, and how far to trust it.
+
+    Attributes:
+        value: the solution.
+        converged: whether `distance` reached the tolerance asked for, at a maximum of `J`.
+        stationarity: largest absolute entry of the gradient of `J` at `value`, in its units.
+        iterations: evaluations of gradients and Hessian-vector products (0 for a closed form).
+        distance: how far the maximum is, as the Newton step `s` from `value` predicts: `‖s‖` over
+            the larger of `‖θ‖` and the way from the start, `‖x‖² = xᵀ(-∂²J)x`. It has no units: it
+            does not change when `J` is multiplied by a number, nor under linear changes of
+            coordinates. 0 at a stationary point; infinite where `J` is not concave, or the
+            distance was not measured.
+        reason: why the solver stopped, in words.
+    """
+
+    value: Value
+    converged: bool
+    stationarity: float
+    iterations: int
+    distance: float
+    reason: str
