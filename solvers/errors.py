@@ -6,9 +6,19 @@ work starts and never repair their argument.
 
 from __future__ import annotations
 
+import math
+import numbers
+from collections.abc import Iterable
+
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+Number = float | int | np.floating | np.integer
+"""A real number where a scalar is meant; it takes dtype and device of the tensors it meets."""
+
+PRECISIONS = (torch.float32, torch.float64)
 
 
 class InputError(ValueError):
@@ -27,10 +37,103 @@ class ShapeError(InputError):
     """Shapes or outcome dimensions do not fit together."""
 
 
+def as_tensor(name: str, value: object, like: object = None) -> Tensor:
+    """Return a real number, or a tensor of them, as a tensor of the dtype and device of `like`.
+
+    Args:
+        name: of the argument, for messages.
+        value: a Python or NumPy number, or a tensor of any shape.
+        like: a tensor, whose dtype and device it takes. Without one, a tensor of floating-point
+            numbers keeps its own (half precision aside), and anything else becomes float64, which
+            is exact.
+
+    Raises:
+        InputError: `value` is no real number (text, None, a truth value, complex, an array), or
+            `like` has no room for it.
+        NonFiniteError: NaN or infinity.
+    """
+    if isinstance(value, bool) or not isinstance(value, Tensor | numbers.Real):
+        raise InputError(
+            f"{name} is {_shown(value)}: pass a number or a tensor, as in {name}=0.5 or "
+            f"{name}=torch.tensor(0.5)"
+        )
+    if isinstance(value, Tensor):
+        if value.dtype == torch.bool or value.is_complex():
+            raise InputError(f"{name} has dtype {value.dtype}: pass real numbers")
+        given = value if value.dtype in PRECISIONS else value.double()
+    else:
+        try:
+            given = torch.tensor(float(value), dtype=torch.float64)
+        except OverflowError as error:
+            raise InputError(f"{name} is an integer beyond float64: pass a smaller one") from error
+    check_finite(name, given)
+    if not isinstance(like, Tensor):
+        return given
+    found = given.to(like)
+    if found.dtype != given.dtype:
+        lost = ~torch.isfinite(found) | ((found == 0) & (given != 0))
+        if bool(lost.any()):
+            raise InputError(
+                f"{name} is {given[lost][0].item():.6g}, beyond {like.dtype}: pass float64 tensors"
+            )
+    return found
+
+
+def as_positive(name: str, value: object, like: object = None) -> Tensor:
+    """Return `as_tensor(name, value, like)`, after checking that every entry is positive."""
+    found = as_tensor(name, value, like)
+    check_positive(name, found)
+    return found
+
+
+def check_number(name: str, value: object, least: float = -math.inf) -> None:
+    """Raise `InputError` unless `value` is a finite real number of at least `least`.
+
+    For settings that are no part of the mathematics, such as learning rates and tolerances: no
+    tensors, no truth values.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise InputError(f"{name} is {_shown(value)}: pass a number")
+    if not least <= float(value) < math.inf:
+        bound = "a finite number" if least == -math.inf else f"a finite number >= {least:g}"
+        raise InputError(f"{name} is {value}: pass {bound}")
+
+
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Raise `InputError` unless `value` is a whole number of at least `least`, of type int."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InputError(f"{name} is {_shown(value)}: pass an int >= {least}")
+    if value < least:
+        raise InputError(f"{name} is {value}: pass at least {least}")
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Raise `InputError` unless `value` is one of the choices."""
+    known = list(choices)
+    if not isinstance(value, str) or value not in known:
+        raise InputError(f"{name} is {_shown(value)}: pass one of {', '.join(map(repr, known))}")
+
+
+def check_dtype(name: str, value: Tensor) -> None:
+    """Raise `InputError` unless `value` holds real numbers of single or double precision."""
+    if value.dtype not in PRECISIONS:
+        raise InputError(
+            f"{name} is {value.dtype}: pass float32 or float64, for instance {name}.double()"
+        )
+
+
+def _shown(value: object) -> str:
+    """Return a value with its type, cut short."""
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+
+
 def check_finite(name: str, value: Tensor) -> None:
     """Raise `NonFiniteError` naming the first entry of `value` that is NaN or infinite."""
     bad = ~torch.isfinite(value)
     if bool(bad.any()):
+        if value.ndim == 0:
+            raise NonFiniteError(f"{name} is {value.item()}: pass a finite number")
         index = tuple(bad.nonzero()[0].tolist())
         raise NonFiniteError(
             f"{name}{list(index)} is {value[index].item()} ({int(bad.sum())} of {value.numel()} "
