@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import unicodedata
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib as mpl
 from cycler import cycler
+from matplotlib import font_manager
 from tueplots import figsizes, fontsizes
 
 from figures import venues
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 
 class UnknownMethod(ValueError):
     """No look is fixed for the given method; the message lists those that have one."""
+
+
+class UndrawableText(ValueError):
+    """The font of the pictures lacks characters of a text; the message names them."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ METHODS = {
 }
 
 POINTS_PER_INCH = 72
+FONT = "DejaVu Sans"  # comes with Matplotlib
 LETTER = 0.6  # width of an average letter of DejaVu Sans, in font sizes
 
 
@@ -129,7 +136,7 @@ def _settings(venue: Venue) -> dict[Any, Any]:
     return {
         **page.fonts,
         "figure.figsize": (page.width, page.height),
-        "font.family": "DejaVu Sans",
+        "font.family": FONT,
         "mathtext.fontset": "dejavusans",
         "text.usetex": False,
         "figure.constrained_layout.use": True,
@@ -148,9 +155,26 @@ def _settings(venue: Venue) -> dict[Any, Any]:
 
 @contextmanager
 def context(venue: Venue = venues.DEFAULT) -> Generator[None]:
-    """Apply the style, in the sizes of a venue, while drawing *and* saving."""
-    with mpl.rc_context(_settings(venue)):
+    """Apply the style, in the sizes of a venue, while drawing *and* saving.
+
+    It starts from the defaults of Matplotlib, whatever a user's rc file or notebook has set, and
+    gives these settings back in the end.
+    """
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_settings(venue))
         yield
+
+
+def check_drawable(text: str) -> None:
+    """Raise `UndrawableText` if the font of the pictures lacks a character, but for white space."""
+    font = font_manager.get_font(font_manager.findfont(FONT, fallback_to_default=False))
+    lacking = sorted({c for c in "".join(text.split()) if font.get_char_index(ord(c)) == 0})
+    if lacking:
+        named = ", ".join(
+            f"{c!r} ({unicodedata.name(c, 'unnamed')}, U+{ord(c):04X})" for c in lacking
+        )
+        raise UndrawableText(f"{text!r} cannot be drawn: {FONT} has no {named}; rename it")
 
 
 def legend_below(

@@ -28,6 +28,10 @@ class Settings:
     lam: float = 0.1
     data: Path | None = None
     targets: tuple[str, ...] = ()
+    sep: str = ","
+    encoding: str = "utf-8"
+    decimal: str = "."
+    na_values: tuple[str, ...] = ()
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:

@@ -27,8 +27,8 @@ OTHER_NOTATION = ["1,5", "1,234.5", "1.234,5", "$5", "3 €", "8 %", "1 234", "1
 NO_NUMBERS = ["?", "-", "n/a", "NA", "nan", "12 kg", " ", "#N/A", "", "None", "1.2.3", "0x10", "<5"]
 
 bad_cells = st.sampled_from([cell for cell in OTHER_NOTATION + NO_NUMBERS if cell]) | st.text(
-    min_size=1
-).filter(lambda text: not cells.PLAIN.fullmatch(text))
+    st.characters(exclude_categories=["N"]), min_size=1
+)
 columns = st.lists(st.floats(-1e9, 1e9) | st.integers(-(2**53), 2**53), min_size=5, max_size=40)
 
 
