@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 import unicodedata
 from collections.abc import Generator, Mapping
@@ -60,6 +61,7 @@ METHODS = {
 
 POINTS_PER_INCH = 72
 FONT = "DejaVu Sans"  # comes with Matplotlib
+LETTERS = re.compile("[^\u0300-\u036f][\u0300-\u036f]*", re.DOTALL)  # with their accents
 LETTER = 0.6  # width of an average letter of DejaVu Sans, in font sizes
 
 
@@ -128,6 +130,40 @@ def wrap(
     width = share * mpl.rcParams["figure.figsize"][0] * POINTS_PER_INCH
     letters = int(width / (LETTER * mpl.rcParams[font]))
     return textwrap.fill(text, letters, break_long_words=False, break_on_hyphens=False)
+
+
+def wrap_name(
+    text: str,
+    share: float,
+    font: Literal["font.size", "xtick.labelsize", "ytick.labelsize"] = "font.size",
+    lines: int = 6,
+) -> str:
+    """Break a name of the user's own into lines that fit, as `wrap`: within words where it must.
+
+    Args:
+        text: of any length.
+        share: of the text width, between 0 and 1.
+        font: the rcParam that holds the font size of the text.
+        lines: at most; the rest is left out, and "…" says so.
+    """
+    face = font_manager.get_font(font_manager.findfont(FONT, fallback_to_default=False))
+    face.set_size(mpl.rcParams[font], POINTS_PER_INCH)
+    width = share * mpl.rcParams["figure.figsize"][0] * POINTS_PER_INCH
+
+    def fits(line: str) -> bool:
+        face.set_text(line, 0.0)
+        return face.get_width_height()[0] <= 64 * width  # in 64ths of a point
+
+    broken: list[str] = []
+    for line in wrap(text, share, font).split("\n"):
+        broken.append("")
+        for letter in LETTERS.findall(line):
+            if not fits(broken[-1] + letter):
+                broken.append("")
+            broken[-1] += letter
+    if len(broken) > lines:
+        broken[lines - 1 :] = ["".join(LETTERS.findall(broken[lines - 1])[:-1]) + "…"]
+    return "\n".join(broken)
 
 
 def _settings(venue: Venue) -> dict[Any, Any]:

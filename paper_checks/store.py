@@ -169,7 +169,8 @@ def read(path: Path) -> tuple[DataFrame, Provenance]:
     from pyarrow import parquet
 
     try:
-        table = parquet.read_table(path)
+        with path.open("rb") as file:  # of a folder, pyarrow would read all that is in it
+            table = parquet.read_table(file)
     except (OSError, pa.ArrowException) as error:
         raise StoreError(
             f"{path} is not a readable Parquet file ({error}); delete it and run again"

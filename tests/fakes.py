@@ -61,7 +61,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return figure
 
     def tasks(settings):
-        if settings.data and "bad" in settings.data.read_text():
+        if settings.data and b"bad" in settings.data.read_bytes():
             raise BadData("the table is bad: mend it")
 
     module.run, module.draw, module.tasks = run, draw, tasks

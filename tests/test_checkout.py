@@ -1,10 +1,10 @@
 """All rooms come from one checkout, or nothing runs."""
 
-import importlib.util
 import os
 import subprocess
 import sys
 from importlib import metadata
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
@@ -76,7 +76,7 @@ def test_a_folder_without_init_is_found_where_it_would_be_imported(tmp_path, mon
     own = make_room(tmp_path, "solvers", "folder")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.delitem(sys.modules, "solvers", raising=False)
-    monkeypatch.setattr(sys, "meta_path", [importlib.machinery.PathFinder])
+    monkeypatch.setattr(sys, "meta_path", [PathFinder])
     with pytest.raises(ForeignRoom, match=rf"solvers is imported from {own}, .*rename solvers"):
         checkout.check(("solvers",))
 

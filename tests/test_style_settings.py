@@ -4,17 +4,21 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
 import pytest
+from cycler import cycler
 from matplotlib import pyplot as plt
 
 from figures import catalogue, figure_r, pipeline, style
+from figures.venues import Venue
 from paper_checks import store
 from tests import fakes
+from tests.test_style_layout import faults
 
-HOSTILE = {
+HOSTILE: dict[Any, Any] = {
     "savefig.bbox": "tight",
     "savefig.dpi": 33,
     "savefig.transparent": True,
@@ -24,7 +28,7 @@ HOSTILE = {
     "figure.facecolor": "yellow",
     "font.size": 31,
     "font.family": "serif",
-    "axes.prop_cycle": mpl.cycler(color=["red"]),
+    "axes.prop_cycle": cycler(color=["red"]),
     "axes.grid": True,
     "axes.unicode_minus": False,
     "axes.formatter.use_locale": False,
@@ -112,7 +116,7 @@ def test_settings_stay_after_a_failure_too() -> None:
 
 
 @pytest.mark.parametrize("key", HOSTILE)
-def test_every_setting_is_ours_while_drawing(key: str) -> None:
+def test_every_setting_is_ours_while_drawing(key: Any) -> None:
     with style.context():
         ours = mpl.rcParams[key]
     with mpl.rc_context({key: HOSTILE[key]}), style.context():
@@ -183,3 +187,23 @@ def test_names_are_drawn_as_they_are(target: str, tmp_path) -> None:
         (label,) = [label for label in labels if target in label.get_text()]
         assert not label.get_parse_math()
         plt.close(figure)
+
+
+@pytest.mark.parametrize("venue", [Venue.icml, Venue.aistats, Venue.jmlr, Venue.slides])
+@pytest.mark.parametrize("target", ["n" * 150, "e\u0301" * 90, "word " * 60])
+def test_names_of_any_length_fit(target: str, venue: Venue) -> None:
+    with style.context(venue):
+        figure = figure_r.draw(real(target))
+        found = faults(figure)  # a layout that cannot be made would be an error
+        plt.close(figure)
+    assert not found
+
+
+def test_short_names_are_wrapped_as_any_text_and_long_ones_lose_nothing_but_their_end() -> None:
+    with style.context():
+        for name in ("linnerud: Weight, Waist, Pulse", "mine: Größe"):
+            assert style.wrap_name(name, 0.34) == style.wrap(name, 0.34)
+        lines = style.wrap_name("e\u0301" * 500, 0.34).split("\n")
+    assert len(lines) == 6
+    assert lines[-1].endswith("…")
+    assert "".join(lines)[:-1] == "e\u0301" * (len("".join(lines)) // 2)
