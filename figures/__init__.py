@@ -11,6 +11,26 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 
+def check_rooms() -> None:
+    """Raise unless everything is imported from one checkout.
+
+    Raises:
+        ImportError: something else comes first under the name of a room, e.g. a folder of the
+            user's own in the current one; the message names both places.
+    """
+    import paper_checks
+
+    try:
+        from paper_checks import checkout
+    except ImportError as error:
+        found = paper_checks.__file__ or list(paper_checks.__path__)
+        raise ImportError(
+            f"paper_checks is imported from {found}, figures from {Path(__file__).parent}: start "
+            f"from another folder, or rename that one"
+        ) from error
+    checkout.check()
+
+
 def draw(
     name: str,
     *,
@@ -27,7 +47,6 @@ def draw(
         seed: seed of the experiment, >= 0.
         out: folder of results, shared with ``python -m figures``.
         unverified: skip the gate; the picture then carries a watermark.
-
         quick: smaller experiments, for a first look in seconds; the picture says so. An experiment
             that is fast anyway stays as it is.
         venue: sizes and fonts of where the picture is to appear: icml, neurips, iclr, aistats, uai,
@@ -36,13 +55,19 @@ def draw(
     Raises:
         UnknownFigure: no figure has this name.
         UnknownVenue: sizes and fonts of this venue are not known.
-        StoreError: `out` cannot be written.
+        StoreError: `out` cannot be written, or holds damaged or foreign files of the same names.
         GateFailed: a cross-check did not pass.
+        ImportError: a folder of your own stands before one of this project.
+        UnusableBackend: Matplotlib cannot load its backend.
+
+    The settings of Matplotlib (rcParams) do not change the picture, and are as before afterwards.
     """
+    check_rooms()
     # Imported here so that `import figures` costs nothing.
     from figures import catalogue, pipeline, venues
     from paper_checks import gate, store
 
+    pipeline.check_backend()
     picture = pipeline.Picture(
         catalogue.find(name),
         seed=seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from figures import check_rooms
+
+try:
+    check_rooms()
+except ImportError as error:
+    sys.stderr.write(f"{error}\n")
+    raise SystemExit(2) from error
 
 from figures import catalogue, pipeline, venues
 from figures.venues import Venue
@@ -54,25 +63,46 @@ def figures(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Your own CSV table, for figure R."),
     ] = None,
-    targets: Annotated[str | None, typer.Option(help="Columns of --data to predict: a,b")] = None,
+    targets: Annotated[
+        str | None, typer.Option(help="Columns of --data to predict, cut at commas: a,b")
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="One such column, commas and all; repeat for more."),
+    ] = None,
+    sep: Annotated[str, typer.Option(help="Between cells of --data; '\\t' is a tab.")] = ",",
+    encoding: Annotated[str, typer.Option(help="Of --data.")] = "utf-8",
+    decimal: Annotated[str, typer.Option(help="Decimal sign of --data: . or ,")] = ".",
+    na_values: Annotated[
+        list[str] | None,
+        typer.Option(help="A cell that means missing, besides the empty one; repeat for more."),
+    ] = None,
 ) -> None:
     """Verify formulas and solvers against each other, then draw; what is unchanged is reused."""
     if list_:
         for spec in catalogue.CATALOGUE:
             typer.echo(f"{spec.name:<21}{spec.title}")
         return
-    specs, columns = _chosen(names, data, targets)
-    pictures = [
-        pipeline.Picture(
-            spec, seed, data, columns, verified=not unverified, quick=quick, venue=venue
-        )
-        for spec in specs
-    ]
     chosen = [entry.value for entry in dict.fromkeys(formats or Format)]
     try:
+        if "MPLBACKEND" in os.environ:
+            pipeline.check_backend()
+        specs = _chosen(names, data)
+        sep = sep.replace("\\t", "\t")
+        columns = _targets(data, targets, target or [], sep, encoding)
+        own = None
+        if data is not None:
+            missing = tuple(na_values or ())
+            own = pipeline.OwnTable(data, columns, sep, encoding, decimal, missing)
+        elif (sep, encoding, decimal) != (",", "utf-8", ".") or na_values:
+            raise typer.BadParameter("--sep, --encoding, --decimal, --na-values are about --data")
+        pictures = [
+            pipeline.Picture(spec, seed, own, verified=not unverified, quick=quick, venue=venue)
+            for spec in specs
+        ]
         place = store.Store.open(out)
         for picture in pictures:
-            pipeline.check(picture)
+            pipeline.check(place, picture, chosen)
         verdict = pipeline.UNVERIFIED if unverified else _verify(place)
         for picture in pictures:
             _make(place, picture, verdict, chosen)
@@ -88,15 +118,8 @@ def figures(
         stop("interrupted; every file already written is complete", INTERRUPTED)
 
 
-def _chosen(
-    names: list[str] | None, data: Path | None, targets: str | None
-) -> tuple[Sequence[catalogue.FigureSpec], tuple[str, ...]]:
-    """Return figures and target columns, after checking them against the catalogue."""
-    columns = tuple(name.strip() for name in targets.split(",") if name.strip()) if targets else ()
-    if (data is None) != (not columns):
-        raise typer.BadParameter(
-            "--data FILE.csv and --targets a,b go together: the table and the columns to predict"
-        )
+def _chosen(names: list[str] | None, data: Path | None) -> Sequence[catalogue.FigureSpec]:
+    """Return the figures, after checking them against the catalogue."""
     try:
         specs = (
             [catalogue.find(name) for name in dict.fromkeys(names)]
@@ -110,7 +133,35 @@ def _chosen(
         raise typer.BadParameter(
             f"--data is for one figure alone that takes a table of your own: {able}"
         )
-    return specs, columns
+    return specs
+
+
+def _targets(
+    data: Path | None, text: str | None, named: list[str], sep: str, encoding: str
+) -> tuple[str, ...]:
+    """Return the columns to predict: `named` as they are, or `text` cut at commas.
+
+    Where a column has a comma in its name, a text with that name in it has two meanings.
+    """
+    if text is not None and named:
+        raise typer.BadParameter("pass --targets a,b or --target a --target b, not both")
+    cut = [name.strip() for name in text.split(",") if name.strip()] if text else []
+    if (data is None) != (not cut and not named):
+        raise typer.BadParameter(
+            "--data FILE.csv and --targets a,b go together: the table and the columns to predict"
+        )
+    if data is not None and len(cut) > 1:
+        from solvers.tasks import tables  # torch: only for a table of the user's own
+
+        for column in tables.column_names(data, sep=sep, encoding=encoding):
+            pieces = [piece.strip() for piece in column.split(",")]
+            starts = range(len(cut) - len(pieces) + 1)
+            if len(pieces) > 1 and any(cut[i : i + len(pieces)] == pieces for i in starts):
+                raise typer.BadParameter(
+                    f"--targets {text} may mean the column {column!r} or {pieces}: name each "
+                    f"column by a --target of its own"
+                )
+    return tuple(cut or named)
 
 
 def _verify(place: store.Store) -> str:

@@ -22,6 +22,8 @@ def draw(table: pd.DataFrame) -> Figure:
     figure, (left, right) = plt.subplots(
         1, 2, figsize=style.size(20.5), gridspec_kw={"width_ratios": [1, 1.35]}
     )
+    # Ticks may change with the width that names leave, after the layout has looked at them.
+    figure.set_layout_engine("constrained", w_pad=0.12)
     problems = list(dict.fromkeys(_names(table)))
     for shift, (reward, (marker, color)) in zip((-0.22, 0, 0.22), LOOKS.items(), strict=True):
         rows = table[table.reward == reward]
@@ -41,9 +43,10 @@ def draw(table: pd.DataFrame) -> Figure:
     right.axvline(CLAIM, color="0.4", linestyle="--", linewidth=0.8)
     right.text(CLAIM, -0.72, " $10^{-6}$", fontsize="small", color="0.4", va="center")
     distance = style.wrap("|measured\xa0-\xa0predicted| [nats\xa0/\xa0row]", 0.35)
-    right.set(xscale="log", xlabel=distance, xlim=(3e-17, 1e-4))
-    labels = [style.wrap(problem, 0.34, "ytick.labelsize") for problem in problems]
-    right.set_yticks(range(len(problems)), labels)
+    right.set(xscale="log", xlabel=distance, xlim=(3e-17, 3e-4))
+    labels = [style.wrap_name(problem, 0.30, "ytick.labelsize") for problem in problems]
+    # Names are the user's: a $ in them is a $.
+    right.set_yticks(range(len(problems)), labels, parse_math=False)
     right.set_ylim(len(problems) - 0.4, -1.0)
     style.legend_below(figure, left, columns=3)
     return figure

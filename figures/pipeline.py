@@ -30,14 +30,32 @@ CODE = (*store.CODE, "figures", "paper_checks/store.py", "paper_checks/published
 LIBRARIES = (*store.NUMERICS, "matplotlib", "tueplots")
 
 
+class UnusableBackend(ValueError):
+    """Matplotlib cannot work with the backend it was told to use."""
+
+
+@dataclass(frozen=True)
+class OwnTable:
+    """A CSV file of the user's own, how it is written, and the columns to predict.
+
+    The fields are as in the ``Settings`` of an experiment that takes such a file.
+    """
+
+    data: Path
+    targets: tuple[str, ...]
+    sep: str = ","
+    encoding: str = "utf-8"
+    decimal: str = "."
+    na_values: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Picture:
     """One figure with all that determines it."""
 
     spec: FigureSpec
     seed: int = 0
-    data: Path | None = None
-    targets: tuple[str, ...] = ()
+    own: OwnTable | None = None
     verified: bool = True
     quick: bool = False
     venue: Venue = venues.DEFAULT
@@ -59,13 +77,13 @@ class Picture:
         return name if self.venue == venues.DEFAULT else f"{name}-{self.venue}"
 
     def _suffixed(self, name: str) -> str:
-        parts = (name, self.data and self.data.stem, self.reduced and "quick")
+        parts = (name, self.own and self.own.data.stem, self.reduced and "quick")
         return "-".join(part for part in parts if part)
 
     @property
     def inputs(self) -> tuple[Path, ...]:
         """The data files read, beyond those that come with installed libraries."""
-        return (self.data,) if self.data else ()
+        return (self.own.data,) if self.own else ()
 
 
 def fingerprint(picture: Picture) -> str:
@@ -73,7 +91,7 @@ def fingerprint(picture: Picture) -> str:
     parts = {
         "spec": json.loads(store.canonical(picture.spec)),
         "seed": picture.seed,
-        "targets": picture.targets,
+        "own": json.loads(store.canonical(picture.own)) if picture.own else None,
         "verified": picture.verified,
         "quick": picture.reduced,
         "venue": picture.venue,
@@ -84,10 +102,13 @@ def fingerprint(picture: Picture) -> str:
 
 
 def current(place: store.Store, picture: Picture, mark: str, formats: Sequence[str]) -> list[Path]:
-    """Return the files of the picture if all exist with the fingerprint `mark`, else nothing."""
-    try:
-        record = json.loads((place.figures / f"{picture.name}.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    """Return the files of the picture if all exist with the fingerprint `mark`, else nothing.
+
+    Raises:
+        StoreError: the record of the picture is damaged, or not of this project.
+    """
+    record = _record(place, picture)
+    if record is None:
         return []
     files = [place.root / name for name in record["files"]]
     asked = {place.figures / f"{picture.name}.{extension}" for extension in formats}
@@ -98,11 +119,44 @@ def current(place: store.Store, picture: Picture, mark: str, formats: Sequence[s
     )
 
 
-def check(picture: Picture) -> None:
-    """Read a table of the user's own, so that what is wrong with it is said before any work."""
-    if picture.data:
+def check(place: store.Store, picture: Picture, formats: Sequence[str]) -> None:
+    """Look at the files to be written and at a table of the user's own, before any work.
+
+    Raises:
+        StoreError: a file of the same name is not of this project.
+        UndrawableText, NoLatexForm: a name has characters that fonts or LaTeX lack.
+        Exception: what the experiment raises if the table cannot be used.
+    """
+    _check_ours(place, picture, formats)
+    if picture.own:
         experiment = import_module(picture.spec.experiment)
         experiment.tasks(_settings(experiment, picture))
+        from figures import style, tables
+
+        for name in (picture.own.data.stem, *picture.own.targets):
+            style.check_drawable(name)
+            tables.escape(name)
+
+
+def _record(place: store.Store, picture: Picture) -> dict[str, Any] | None:
+    path = place.figures / f"{picture.name}.json"
+    return store.read_record(path, {"fingerprint": str, "files": list})
+
+
+def _check_ours(place: store.Store, picture: Picture, formats: Sequence[str]) -> list[str]:
+    """Return all files that were written or will be, relative to the store's folder."""
+    record = _record(place, picture) or {}
+    ours: set[str] = {*record.get("files", ()), *record.get("written", ())}
+    paths = [place.figures / f"{picture.name}.{extension}" for extension in (*formats, "txt")]
+    paths += [place.tables / f"{picture.name}.{extension}" for extension in ("md", "tex")]
+    planned = {path.relative_to(place.root).as_posix() for path in paths}
+    foreign = sorted(name for name in planned - ours if (place.root / name).exists())
+    if foreign:
+        raise store.StoreError(
+            f"{', '.join(foreign)} in {place.root} would be overwritten, and no record says that "
+            f"this project wrote them: move or delete them, or pass another folder with --out"
+        )
+    return sorted(ours | planned)
 
 
 def table(
@@ -129,17 +183,52 @@ def table(
 def _settings(experiment: Any, picture: Picture) -> Any:
     name = picture.spec.quick if picture.reduced else picture.spec.settings
     settings = getattr(experiment, name) if name else experiment.Settings()
-    if picture.data:
-        return replace(settings, data=picture.data, targets=picture.targets)
-    return settings
+    own = picture.own
+    if own is None:
+        return settings
+    return replace(
+        settings,
+        data=own.data,
+        targets=own.targets,
+        sep=own.sep,
+        encoding=own.encoding,
+        decimal=own.decimal,
+        na_values=own.na_values,
+    )
+
+
+def check_backend() -> None:
+    """Import Matplotlib, which looks at the backend it is told to use in MPLBACKEND.
+
+    Raises:
+        UnusableBackend: there is none of this name.
+    """
+    try:
+        import_module("matplotlib")
+    except ValueError as error:
+        raise UnusableBackend(
+            f"Matplotlib does not start ({error}): set MPLBACKEND=Agg, or unset it"
+        ) from error
 
 
 def draw(picture: Picture, data: DataFrame) -> Figure:
-    """Return the picture of a table, marked if the experiments are reduced or not verified."""
+    """Return the picture of a table, marked if the experiments are reduced or not verified.
+
+    Raises:
+        UnusableBackend: Matplotlib cannot load its backend.
+    """
+    check_backend()
     from figures import style
 
+    drawing = getattr(import_module(picture.spec.drawing), picture.spec.draw)
     with style.context(picture.venue):
-        figure = getattr(import_module(picture.spec.drawing), picture.spec.draw)(data)
+        try:
+            figure = drawing(data)
+        except ImportError as error:  # Matplotlib loads the backend with the first figure
+            raise UnusableBackend(
+                f"Matplotlib cannot draw ({error}): set MPLBACKEND=Agg, or call "
+                f"matplotlib.use('Agg') first"
+            ) from error
         if picture.reduced:
             style.banner(figure, QUICK)
         if not picture.verified:
@@ -162,16 +251,27 @@ def save(
         mark: the fingerprint taken *before* the table was computed, so that code edited meanwhile
             makes the picture out of date.
         verdict: digest of the passed gate, or `UNVERIFIED`.
+
+    Raises:
+        StoreError: a file cannot be written, or one of the same name is not of this project.
     """
     from matplotlib import pyplot as plt
 
     from figures import style, tables
 
-    record = {**store.provenance(), "gate": verdict, "fingerprint": mark}
+    written = _check_ours(place, picture, formats)
+    record = {**store.provenance(), "gate": verdict, "written": written}
     module = import_module(picture.spec.drawing)
     caption: str = getattr(module, picture.spec.caption)(data)
     if picture.reduced:
         caption = f"{QUICK}.\n{caption}"
+
+    def note(fingerprint: str, files: Sequence[Path]) -> None:
+        names = [path.relative_to(place.root).as_posix() for path in files]
+        text = json.dumps({**record, "fingerprint": fingerprint, "files": names}, indent=2)
+        place.save_text(place.figures, f"{picture.name}.json", text + "\n")
+
+    note("", [])  # an interrupted run leaves a picture that is known, and counts as out of date
     with style.context(picture.venue):
         figure = draw(picture, data)
         files = place.save_figure(figure, picture.name, formats, record)
@@ -180,7 +280,5 @@ def save(
     summary: DataFrame = getattr(module, picture.spec.summary)(data)
     for extension, text in (("md", tables.markdown(summary)), ("tex", tables.latex(summary))):
         files.append(place.save_text(place.tables, f"{picture.name}.{extension}", text))
-    # Last, so that an interrupted run leaves a picture that counts as out of date.
-    record["files"] = [path.relative_to(place.root).as_posix() for path in files]
-    place.save_text(place.figures, f"{picture.name}.json", json.dumps(record, indent=2) + "\n")
+    note(mark, files)
     return caption, files

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
+import unicodedata
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib as mpl
 from cycler import cycler
+from matplotlib import font_manager
 from tueplots import figsizes, fontsizes
 
 from figures import venues
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
 
 class UnknownMethod(ValueError):
     """No look is fixed for the given method; the message lists those that have one."""
+
+
+class UndrawableText(ValueError):
+    """The font of the pictures lacks characters of a text; the message names them."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,8 @@ METHODS = {
 }
 
 POINTS_PER_INCH = 72
+FONT = "DejaVu Sans"  # comes with Matplotlib
+LETTERS = re.compile("[^\u0300-\u036f][\u0300-\u036f]*", re.DOTALL)  # with their accents
 LETTER = 0.6  # width of an average letter of DejaVu Sans, in font sizes
 
 
@@ -123,13 +132,47 @@ def wrap(
     return textwrap.fill(text, letters, break_long_words=False, break_on_hyphens=False)
 
 
+def wrap_name(
+    text: str,
+    share: float,
+    font: Literal["font.size", "xtick.labelsize", "ytick.labelsize"] = "font.size",
+    lines: int = 6,
+) -> str:
+    """Break a name of the user's own into lines that fit, as `wrap`: within words where it must.
+
+    Args:
+        text: of any length.
+        share: of the text width, between 0 and 1.
+        font: the rcParam that holds the font size of the text.
+        lines: at most; the rest is left out, and "…" says so.
+    """
+    face = font_manager.get_font(font_manager.findfont(FONT, fallback_to_default=False))
+    face.set_size(mpl.rcParams[font], POINTS_PER_INCH)
+    width = share * mpl.rcParams["figure.figsize"][0] * POINTS_PER_INCH
+
+    def fits(line: str) -> bool:
+        face.set_text(line, 0.0)
+        return face.get_width_height()[0] <= 64 * width  # in 64ths of a point
+
+    broken: list[str] = []
+    for line in wrap(text, share, font).split("\n"):
+        broken.append("")
+        for letter in LETTERS.findall(line):
+            if not fits(broken[-1] + letter):
+                broken.append("")
+            broken[-1] += letter
+    if len(broken) > lines:
+        broken[lines - 1 :] = ["".join(LETTERS.findall(broken[lines - 1])[:-1]) + "…"]
+    return "\n".join(broken)
+
+
 def _settings(venue: Venue) -> dict[Any, Any]:
     # Of the tueplots settings only sizes: its bundles ask for TeX or for fonts that may be missing.
     page = PAGES[venue]
     return {
         **page.fonts,
         "figure.figsize": (page.width, page.height),
-        "font.family": "DejaVu Sans",
+        "font.family": FONT,
         "mathtext.fontset": "dejavusans",
         "text.usetex": False,
         "figure.constrained_layout.use": True,
@@ -148,9 +191,26 @@ def _settings(venue: Venue) -> dict[Any, Any]:
 
 @contextmanager
 def context(venue: Venue = venues.DEFAULT) -> Generator[None]:
-    """Apply the style, in the sizes of a venue, while drawing *and* saving."""
-    with mpl.rc_context(_settings(venue)):
+    """Apply the style, in the sizes of a venue, while drawing *and* saving.
+
+    It starts from the defaults of Matplotlib, whatever a user's rc file or notebook has set, and
+    gives these settings back in the end.
+    """
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_settings(venue))
         yield
+
+
+def check_drawable(text: str) -> None:
+    """Raise `UndrawableText` if the font of the pictures lacks a character, but for white space."""
+    font = font_manager.get_font(font_manager.findfont(FONT, fallback_to_default=False))
+    lacking = sorted({c for c in "".join(text.split()) if font.get_char_index(ord(c)) == 0})
+    if lacking:
+        named = ", ".join(
+            f"{c!r} ({unicodedata.name(c, 'unnamed')}, U+{ord(c):04X})" for c in lacking
+        )
+        raise UndrawableText(f"{text!r} cannot be drawn: {FONT} has no {named}; rename it")
 
 
 def legend_below(

@@ -34,9 +34,22 @@ TEXT = {  # what LaTeX would read as a command, or print as something else
     "—": r"\textemdash{}",
     "’": "'",
     "…": r"\dots{}",
-    "ö": r"\"{o}",
+    "`": r"\textasciigrave{}",
+    "°": r"\textdegree{}",
+    "µ": r"\textmu{}",
+    "€": r"\texteuro{}",
+    "£": r"\pounds{}",
+    "§": r"\S{}",
+    "ß": r"\ss{}",
+    "æ": r"\ae{}",
+    "Æ": r"\AE{}",
+    "œ": r"\oe{}",
+    "ø": r"\o{}",
+    "Ø": r"\O{}",
+    "ł": r"\l{}",
+    "Ł": r"\L{}",
+    "ı": r"\i{}",
 }
-# Capitals that look like Latin ones have no command, and omicron neither.
 MATH = {
     "α": r"\alpha",
     "β": r"\beta",
@@ -72,6 +85,13 @@ MATH = {
     "Φ": r"\Phi",
     "Ψ": r"\Psi",
     "Ω": r"\Omega",
+    # Capitals that look like Latin ones have no command, and omicron neither.
+    **{
+        greek: rf"\mathrm{{{latin}}}"
+        for greek, latin in zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧ", "ABEZHIKMNOPTX", strict=True)
+    },
+    "ο": "o",
+    "ς": r"\varsigma",
     "★": r"\star",
     "±": r"\pm",
     "−": "-",
@@ -95,9 +115,28 @@ MATH = {
     **{character: f"{{}}^{{{digit}}}" for digit, character in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
     **{character: f"{{}}_{{{digit}}}" for digit, character in enumerate("₀₁₂₃₄₅₆₇₈₉")},
 }
-ACCENTS = {"\u0302": "hat", "\u0304": "bar", "\u0303": "tilde", "\u0307": "dot"}
+ACCENTS = {  # in math
+    "\u0302": "hat",
+    "\u0304": "bar",
+    "\u0303": "tilde",
+    "\u0307": "dot",
+    "\u0301": "acute",
+    "\u0308": "ddot",
+}
+MARKS = {  # of Latin letters in words
+    "\u0300": "`",
+    "\u0301": "'",
+    "\u0306": "u",
+    "\u0308": '"',
+    "\u030a": "r",
+    "\u030b": "H",
+    "\u030c": "v",
+    "\u0327": "c",
+    "\u0328": "k",
+}
 # A letter with the accents on it, or any other character.
-CHARACTER = re.compile(f".[{''.join(ACCENTS)}]*", re.DOTALL)
+CHARACTER = re.compile(f".[{''.join(ACCENTS | MARKS)}]*", re.DOTALL)
+MARKUP = re.compile(r"[\\`*$<|~&]|(?<![^\W_])_|_(?![^\W_])")
 MINUS = re.compile(r"(?<![\w.)-])-(?=[\d.])")
 
 
@@ -107,7 +146,8 @@ def markdown(data: pd.DataFrame) -> str:
     def text(value: object) -> str:
         if isinstance(value, float):
             return "" if math.isnan(value) else f"{value:.4g}"
-        return "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
+        # Escaped is what Markdown would take for emphasis, code, links to HTML, formulas, cells.
+        return "" if value is None else MARKUP.sub(r"\\\g<0>", " ".join(str(value).splitlines()))
 
     rows = [[text(value) for value in row] for row in data.itertuples(index=False, name=None)]
     lines = [[text(name) for name in data.columns], ["---"] * len(data.columns), *rows]
@@ -153,23 +193,30 @@ def escape(text: str) -> str:
     # others, such as half, would come apart or change.
     pairs = (unicodedata.normalize("NFD", character) for character in text)
     decomposed = "".join(
-        pair if set(pair) & set(ACCENTS) else character
+        pair if set(pair) & set(ACCENTS | MARKS) else character
         for character, pair in zip(text, pairs, strict=True)
     )
-    return "".join(_character(found) for found in CHARACTER.findall(decomposed))
+    printed = "".join(_character(found) for found in CHARACTER.findall(decomposed))
+    return re.sub("-(?=-)", "-{}", printed)  # two hyphens would print as a dash
 
 
 def _character(character: str) -> str:
     base, accents = character[0], character[1:]
+    letter = base.isascii() and base.isalpha()
     if not accents and (base in TEXT or (base.isascii() and base.isprintable())):
         return TEXT.get(base, base)
-    if base not in MATH and not (accents and base.isascii() and base.isalpha()):
-        name = unicodedata.name(base, "unnamed")
-        raise NoLatexForm(
-            f"no LaTeX form for {character!r} ({name}, U+{ord(base):04X}): add it to "
-            "figures.tables.MATH"
-        )
-    form = MATH.get(base, base)
-    for accent in accents:
-        form = f"\\{ACCENTS[accent]}{{{form}}}"
-    return f"${form}$"
+    if letter and set(accents) <= set(MARKS):
+        return _accented(base, [MARKS[accent] for accent in accents])
+    if set(accents) <= set(ACCENTS) and (base in MATH or (accents and letter)):
+        return f"${_accented(MATH.get(base, base), [ACCENTS[accent] for accent in accents])}$"
+    names = ", ".join(f"{unicodedata.name(c, 'unnamed')}, U+{ord(c):04X}" for c in character)
+    raise NoLatexForm(
+        f"no LaTeX form for {character!r} ({names}): write it otherwise, or add it to "
+        f"figures.tables.MATH"
+    )
+
+
+def _accented(form: str, commands: list[str]) -> str:
+    for command in commands:
+        form = f"\\{command}{{{form}}}"
+    return form

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from paper_checks import checkout
 from paper_checks.conformance.command import conform_command
 from paper_checks.console import BAD_USAGE, FAILED, INTERRUPTED, start, stop
 
@@ -37,6 +38,10 @@ def checks(
     list_: Annotated[bool, typer.Option("--list", help="List the claims and stop.")] = False,
 ) -> None:
     """Judge every claim of the paper and of this project; 1 if one is not as expected."""
+    try:
+        checkout.check()
+    except checkout.ForeignRoom as error:
+        stop(str(error), BAD_USAGE)
     if context.invoked_subcommand is not None:
         return
     from paper_checks.claims import catalogue, report

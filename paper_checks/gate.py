@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
-from paper_checks import store
+from paper_checks import checkout, store
 
 # This file is in: a stricter gate must not reuse the passes of a laxer one.
 SOURCES = (
@@ -27,6 +27,7 @@ SOURCES = (
     "tests",
     "paper_checks/conformance",
     "paper_checks/experiments",
+    "paper_checks/checkout.py",
     "paper_checks/gate.py",
     "pyproject.toml",
 )
@@ -60,26 +61,39 @@ def ensure(out: Path, workers: int = 2, root: Path = store.ROOT) -> GateResult:
     """Return the recorded pass in `out` if nothing changed since, else run the gate.
 
     Raises:
-        GateFailed: as `run`.
+        GateFailed, ForeignRoom, StoreError: as `run`.
     """
     passed = recorded(out)
     return passed if passed and passed.digest == digest(root) else run(out, workers, root)
 
 
 def recorded(out: Path) -> GateResult | None:
-    """Return the pass recorded in `out`, or None if there is none that can be read."""
-    try:
-        return GateResult(**json.loads((out / "gate.json").read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
-        return None
+    """Return the pass recorded in `out`, or None if there is none.
+
+    Raises:
+        StoreError: ``gate.json`` there is damaged, or not of this project.
+    """
+    kinds = {"digest": str, "tests": int, "seconds": float, "date": str}
+    record = store.read_record(out / "gate.json", kinds)
+    return None if record is None else GateResult(**{key: record[key] for key in kinds})
 
 
 def run(out: Path, workers: int = 2, root: Path = store.ROOT) -> GateResult:
     """Run the gate tests of the checkout `root` and record a pass in ``out/gate.json``.
 
     Raises:
-        GateFailed: a test failed, was skipped or expected to fail; none ran; or sources changed.
+        GateFailed: a test failed, was skipped or expected to fail; none ran; sources changed; or
+            there are no tests, as in an installation without the checkout.
+        ForeignRoom: a folder of the user's own stands before one of the rooms.
+        StoreError: ``gate.json`` cannot be written, or is not of this project.
     """
+    checkout.check()
+    recorded(out)  # what is not of the gate is not overwritten
+    if not (root / "tests").is_dir():
+        raise GateFailed(
+            f"The gate has no tests: {root} is no checkout of the project. Get the sources and "
+            f"install them with pip install -e, or skip the gate (--unverified)."
+        )
     before = digest(root)
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,14 +43,24 @@ class StoreError(OSError):
 
 @contextmanager
 def replacing(path: Path) -> Generator[Path]:
-    """Yield a temporary name beside `path`; it takes the place of `path` if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary name beside `path`; it takes the place of `path` if the block succeeds.
+
+    Raises:
+        StoreError: the system refuses.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise StoreError(
+            f"cannot write {path}: {reason}; make room for it, or pass another folder with --out"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -57,6 +68,30 @@ def write_text(path: Path, text: str) -> Path:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
+
+
+def read_record(path: Path, kinds: Mapping[str, type]) -> dict[str, Any] | None:
+    """Return the JSON object in a file of this project, or None if there is no such file.
+
+    Args:
+        path: of the file.
+        kinds: the keys that the object has at least, and the type of the value of each.
+
+    Raises:
+        StoreError: the file cannot be read, or holds something else: it is damaged or foreign.
+    """
+    remedy = "it is damaged, or not of this project; move or delete it and run again"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read ({error}): {remedy}") from error
+    if not isinstance(record, dict) or not all(
+        isinstance(record.get(key), kind) for key, kind in kinds.items()
+    ):
+        raise StoreError(f"{path} does not hold {', '.join(kinds)}: {remedy}")
+    return record
 
 
 def versions(distributions: Iterable[str] = NUMERICS) -> dict[str, str]:
@@ -128,14 +163,15 @@ def read(path: Path) -> tuple[DataFrame, Provenance]:
     """Return a stored table and its provenance.
 
     Raises:
-        StoreError: `path` is not a complete Parquet file written by a `Store`.
+        StoreError: `path` is not a complete Parquet file written by a `Store`, or cannot be read.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
-        table = parquet.read_table(path)
-    except pa.ArrowInvalid as error:
+        with path.open("rb") as file:  # of a folder, pyarrow would read all that is in it
+            table = parquet.read_table(file)
+    except (OSError, pa.ArrowException) as error:
         raise StoreError(
             f"{path} is not a readable Parquet file ({error}); delete it and run again"
         ) from error
@@ -144,7 +180,13 @@ def read(path: Path) -> tuple[DataFrame, Provenance]:
         raise StoreError(
             f"{path} carries no provenance, so this store did not write it; move it elsewhere"
         )
-    return table.to_pandas(), json.loads(stored)
+    try:
+        record = json.loads(stored)
+        return table.to_pandas(), {"key": record["key"], **record}
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreError(
+            f"{path} carries a damaged provenance ({error!r}); delete it and run again"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -211,13 +253,19 @@ class Store:
         provenance: Mapping[str, Any],
         inputs: Iterable[Path] = (),
     ) -> DataFrame:
-        """Return the stored table `name` of these settings, else ``run()`` and store its result."""
+        """Return the stored table `name` of these settings, else ``run()`` and store its result.
+
+        Raises:
+            StoreError: a file of the same name is damaged, or not of this store; or the system
+                refuses to read or write.
+        """
         key = self.key(name, settings, seed=seed, inputs=inputs)
         path = self.results / f"{name}-{key[:12]}.parquet"
         if path.exists():
             table, stored = read(path)
             if stored["key"] == key:
                 return table
+        _check_csv(path.with_suffix(".csv"))
         table = run()
         record = {
             **provenance,
@@ -265,6 +313,17 @@ def _write_parquet(path: Path, table: DataFrame, record: Mapping[str, Any]) -> N
     schema = {**(arrow.schema.metadata or {}), _SCHEMA_KEY: json.dumps(record).encode()}
     with replacing(path) as temporary:
         parquet.write_table(arrow.replace_schema_metadata(schema), temporary)
+
+
+def _check_csv(path: Path) -> None:
+    """Raise `StoreError` if there is a file at `path` that `_write_csv` did not write."""
+    try:
+        head = path.read_bytes() if path.exists() else b"# key: "
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror or error}; move it") from error
+    lines = takewhile(lambda line: line.startswith(b"# "), head.splitlines())
+    if not any(line.startswith(b"# key: ") for line in lines):
+        raise StoreError(f"{path} was not written by this store; move it elsewhere")
 
 
 def _write_csv(path: Path, table: DataFrame, record: Mapping[str, Any]) -> None:

@@ -28,6 +28,10 @@ class Settings:
     lam: float = 0.1
     data: Path | None = None
     targets: tuple[str, ...] = ()
+    sep: str = ","
+    encoding: str = "utf-8"
+    decimal: str = "."
+    na_values: tuple[str, ...] = ()
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
@@ -57,7 +61,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return figure
 
     def tasks(settings):
-        if settings.data and "bad" in settings.data.read_text():
+        if settings.data and b"bad" in settings.data.read_bytes():
             raise BadData("the table is bad: mend it")
 
     module.run, module.draw, module.tasks = run, draw, tasks

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from paper_checks import gate
+from paper_checks import gate, store
 
 CONFTEST = """
 from hypothesis import settings
@@ -138,8 +138,9 @@ def test_configuration_outside_the_digest_is_not_read(checkout, tmp_path):
         gate.run(tmp_path / "out", workers=0, root=root)
 
 
-def test_missing_tests_folder_fails(tmp_path):
-    with pytest.raises(gate.GateFailed, match=r"could not run \(pytest ended with status"):
+def test_an_installation_without_tests_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", None)  # nothing may run
+    with pytest.raises(gate.GateFailed, match=r"no tests: .* is no checkout .*pip install -e"):
         gate.run(tmp_path / "out", workers=0, root=tmp_path)
 
 
@@ -153,10 +154,23 @@ def test_sources_edited_meanwhile_are_noticed(checkout, tmp_path):
         gate.run(tmp_path / "out", workers=0, root=root)
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"digest": 1}', "[]", "null"])
-def test_unreadable_record_counts_as_none(tmp_path, content):
-    (tmp_path / "gate.json").write_text(content)
-    assert gate.recorded(tmp_path) is None
+@pytest.mark.parametrize("content", ["", "{}", '{"digest": 1}', "[]", "null", '{"dig', "\0"])
+def test_a_damaged_or_foreign_record_is_named_and_kept(checkout, tmp_path, content, monkeypatch):
+    record = tmp_path / "gate.json"
+    record.write_text(content)
+    with pytest.raises(store.StoreError, match=r"gate\.json .*damaged, or not of this project"):
+        gate.recorded(tmp_path)
+    monkeypatch.setattr(subprocess, "run", None)  # nothing may run
+    with pytest.raises(store.StoreError, match="move or delete it"):
+        gate.run(tmp_path, root=checkout(PASSES))
+    assert record.read_text() == content
+
+
+def test_a_record_that_is_a_folder_is_named(tmp_path):
+    (tmp_path / "gate.json").mkdir()
+    with pytest.raises(store.StoreError, match=r"gate\.json cannot be read .*move or delete"):
+        gate.recorded(tmp_path)
+    assert gate.recorded(tmp_path / "none") is None
 
 
 def test_long_reports_are_trimmed():

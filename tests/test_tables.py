@@ -1,6 +1,7 @@
 """Tables as Markdown and LaTeX: numbers, what is missing, and every character in use."""
 
 import re
+import string
 import unicodedata
 from functools import cache
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from figures import pipeline, tables
 from figures.catalogue import CATALOGUE
@@ -37,7 +40,7 @@ def test_latex_and_markdown_of_a_table_of_all_kinds() -> None:
     assert tables.markdown(MIXED) == (
         "| arm | λ | runs | interval | 99 % of α_1 \\| x |\n"
         "| --- | --- | --- | --- | --- |\n"
-        "| PG(2β*) | 0.5 | 3 | [-0.1, -0.02] | -1.235e-07 |\n"
+        "| PG(2β\\*) | 0.5 | 3 | [-0.1, -0.02] | -1.235e-07 |\n"
         "| NLL |  | 20 |  | inf |\n"
     )
 
@@ -68,8 +71,10 @@ def back(text: str) -> str:
     """Read LaTeX as `escape` writes it, by longest match."""
     forms = {form: character for character, form in tables.TEXT.items() if character != "\n"}
     forms |= {f"${form}$": character for character, form in tables.MATH.items()}
+    for mark, command in tables.MARKS.items():
+        forms |= {f"\\{command}{{{letter}}}": letter + mark for letter in string.ascii_letters}
     for accent, command in tables.ACCENTS.items():
-        letters = {**{c: c for c in "xyUP"}, **tables.MATH}
+        letters = {**{c: c for c in string.ascii_letters}, **tables.MATH}
         forms |= {f"$\\{command}{{{form}}}$": base + accent for base, form in letters.items()}
     found = ""
     while text:
@@ -96,7 +101,7 @@ def test_forms_are_distinct_and_balanced() -> None:
         assert bare.count("$") % 2 == 0
 
 
-@pytest.mark.parametrize("character", ["漢", "\u0301", "\t", "é", "\U0001f642"])
+@pytest.mark.parametrize("character", ["漢", "\u0301", "\t", "ж", "\U0001f642"])
 def test_a_character_without_a_form_is_named(character: str) -> None:
     with pytest.raises(tables.NoLatexForm, match=rf"U\+{ord(character):04X}.*figures\.tables"):
         tables.latex(pd.DataFrame({"a": [f"x {character}"]}))
@@ -127,3 +132,31 @@ def test_every_line_has_as_many_cells(data: pd.DataFrame) -> None:
     assert len(lines) == 1 + len(data)
     for line in lines:
         assert len(re.findall(r"(?<!\\)&", line)) == len(data.columns) - 1
+
+
+@pytest.mark.parametrize(
+    "name", ["Größe", "Âge", "Ångström", "façade", "Θερμοκρασία ΑΒΧ", "ülke", "µm °C", "Łódź"]
+)
+def test_names_in_latin_and_greek_letters_come_back(name: str) -> None:
+    text = tables.escape(name)
+    assert text.isascii()
+    assert unicodedata.normalize("NFC", back(text)) == name
+
+
+# Without the apostrophe: ’ is printed by it, too.
+@given(st.text(st.characters(codec="ascii", exclude_categories=["C"], exclude_characters="'")))
+def test_any_ascii_name_comes_back_from_latex(name: str) -> None:
+    assert back(re.sub(r"-\{\}", "-", tables.escape(name))) == name
+
+
+@given(st.text(st.characters(exclude_categories=["C", "Zl", "Zp"], codec="utf-8")))
+def test_any_name_comes_back_from_markdown(name: str) -> None:
+    lines = tables.markdown(pd.DataFrame({"x": [name]})).splitlines()
+    cell = lines[-1].removeprefix("| ").removesuffix(" |")
+    assert re.sub(r"\\([^\w\s])|\\(_)", r"\1\2", cell) == name
+    assert not re.search(r"(?<!\\)(\\\\)*[|*$`<]", cell)
+
+
+def test_line_breaks_in_names_are_spaces_in_markdown() -> None:
+    text = tables.markdown(pd.DataFrame({"a\nb": ["c\r\nd"]}))
+    assert text == "| a b |\n| --- |\n| c d |\n"

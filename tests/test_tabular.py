@@ -14,6 +14,8 @@ from solvers.tasks import tabular
 RNG = np.random.default_rng(0)
 FRAME = pd.DataFrame(RNG.standard_normal((12, 4)) * [1, 10, 1e3, 1e-3] + 5, columns=list("abcd"))
 
+NULLABLE = pd.array([5, 1, 2, None, *range(8)], dtype="Int64")
+
 
 def changed(column: str, row: int, value: object) -> pd.DataFrame:
     frame = FRAME.astype({column: object}) if isinstance(value, str) else FRAME.copy()
@@ -67,7 +69,11 @@ def test_units_do_not_matter_even_extreme_ones() -> None:
         (FRAME, ("a", "a"), InputError, "repeat"),
         (changed("c", 3, float("nan")), ("a",), NonFiniteError, r"row 3 .*column 'c' is nan"),
         (changed("b", 0, float("inf")), ("a",), NonFiniteError, r"row 0 .*column 'b' is inf"),
-        (changed("b", 0, "red"), ("a",), InputError, r"column 'b' is not numeric \(e.g. 'red'\)"),
+        (changed("b", 0, "red"), ("a",), InputError, r"'b' holds numbers, but 'red' in row 0"),
+        (FRAME.assign(b="red"), ("a",), InputError, r"column 'b' is not numeric \(e.g. 'red'\)"),
+        (FRAME.assign(b=1j), ("a",), InputError, "column 'b' is not numeric"),
+        (FRAME.assign(b=NULLABLE), ("a",), NonFiniteError, "row 3 .*column 'b' is nan"),
+        (FRAME.rename(columns={"b": " a"}), ("c",), InputError, r"column names repeat: \['a'\]"),
         (FRAME.assign(b=7.0), ("a",), InputError, r"column 'b' is 7.0 in all 12 rows: drop it"),
         (FRAME.head(4), ("a",), InputError, r"4 rows for 3 features and 1 targets"),
         (FRAME.head(0), ("a",), InputError, "is empty"),

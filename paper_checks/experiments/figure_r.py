@@ -44,12 +44,20 @@ class Settings:
     Attributes:
         data: a CSV file of your own; None takes scikit-learn's diabetes and linnerud.
         targets: columns of that file to predict.
+        sep: between its cells, as in `solvers.tasks.tables.read_csv`, and so the next three.
+        encoding: of its text.
+        decimal: "." or ",".
+        na_values: what stands for a missing value there.
         lams: entropy weights; the cost must not depend on them.
         tolerance: largest gradient entry at which training has converged.
     """
 
     data: Path | None = None
     targets: tuple[str, ...] = ()
+    sep: str = ","
+    encoding: str = "utf-8"
+    decimal: str = "."
+    na_values: tuple[str, ...] = ()
     lams: tuple[float, ...] = (0.1, 1.0, 10.0)
     tolerance: float = 1e-8
 
@@ -57,7 +65,15 @@ class Settings:
 def tasks(settings: Settings) -> list[RegressionTask]:
     """Load the tables, checking them; linnerud also in all pairs and singles of its outcomes."""
     if settings.data is not None:
-        return [tabular.load_csv(settings.data, settings.targets)]
+        task = tabular.load_csv(
+            settings.data,
+            settings.targets,
+            sep=settings.sep,
+            encoding=settings.encoding,
+            decimal=settings.decimal,
+            na_values=settings.na_values,
+        )
+        return [task]
     a, b, c = "Weight", "Waist", "Pulse"
     subsets = [(a, b, c), (a, b), (a, c), (b, c), (a,), (b,), (c,)]
     return [

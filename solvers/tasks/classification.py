@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Literal
@@ -45,7 +46,15 @@ def load(name: BuiltIn) -> ClassificationTask:
 
 
 def load_table(
-    path: Path | str, target: str, *, pipeline: BaseEstimator | None = None
+    path: Path | str,
+    target: str,
+    *,
+    pipeline: BaseEstimator | None = None,
+    sep: str = ",",
+    encoding: str = "utf-8",
+    decimal: str = ".",
+    na_values: tables.NaValues = (),
+    categorical: Sequence[str] = (),
 ) -> ClassificationTask:
     """Return the task of predicting column `target` of a CSV or Parquet file from all others.
 
@@ -53,13 +62,39 @@ def load_table(
         path: ends in `.csv` or `.parquet`.
         target: the column of classes; strings, integers or booleans.
         pipeline: as `from_frame`.
+        sep: of CSV files, as `tables.read_csv`, and so the rest.
+        encoding: of the text.
+        decimal: "." or ",".
+        na_values: what stands for a missing value; a word of the target is a class otherwise, NA
+            and None too.
+        categorical: columns that hold categories even if they look like numbers; of either format.
 
     Raises:
-        InputError: as `tables.read` and `from_frame`.
+        InputError: another suffix, options of CSV for a Parquet file; or as `tables.read_csv`,
+            `tables.read_parquet` and `from_frame`.
         NonFiniteError: as `from_frame`.
     """
     path = Path(path)
-    return from_frame(path.stem, tables.read(path), target, pipeline=pipeline)
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".parquet"):
+        raise InputError(f"{path} ends in {path.suffix!r}: pass a .csv or a .parquet file")
+    if suffix == ".csv":
+        frame = tables.read_csv(
+            path,
+            sep=sep,
+            encoding=encoding,
+            decimal=decimal,
+            na_values=na_values,
+            categorical=categorical,
+        )
+    elif (sep, encoding, decimal) != (",", "utf-8", ".") or na_values:
+        raise InputError(
+            f"{path}: sep, encoding, decimal and na_values are of CSV files: read it by "
+            f"pandas.read_parquet, mend the table and pass it to from_frame"
+        )
+    else:
+        frame = tables.declared(str(path), tables.read_parquet(path), categorical)
+    return from_frame(path.stem, frame, target, pipeline=pipeline)
 
 
 def load_openml(
@@ -113,7 +148,9 @@ def from_frame(
 ) -> ClassificationTask:
     """Return the task of predicting column `target` from all others.
 
-    Classes are numbered in sorted order: by value for numbers, by spelling for strings.
+    Classes are numbered in sorted order: by value for numbers, by spelling for strings. Columns of
+    text hold categories, unless they look like numbers: `cells` has the rule. Columns of the pandas
+    type `category` always do.
 
     Args:
         name: of the table, for messages.
@@ -125,7 +162,8 @@ def from_frame(
 
     Raises:
         InputError: repeated names, a missing target, no features, no rows, columns that the
-            pipeline cannot take, fewer than two classes, or a class with fewer than three rows.
+            pipeline cannot take, bad cells among numbers, fewer than two classes, or a class with
+            fewer than three rows.
         NonFiniteError: infinite values, missing classes, or missing values without a pipeline.
     """
     columns = [str(column) for column in frame.columns]
@@ -160,7 +198,8 @@ def from_arrays(
 
     Raises:
         ShapeError: shapes or names that do not fit together.
-        InputError: labels that are no integers or out of range, no rows, no columns, fewer than
+        InputError: labels that are no integers or out of range, integers in `x` that float64
+            cannot hold, no rows, no columns, fewer than
             two classes, or a class with fewer than three rows.
         NonFiniteError: NaN or infinity in `x`.
     """
@@ -173,6 +212,9 @@ def from_arrays(
     if len(names) != numbers.shape[1]:
         raise ShapeError(f"{name}: {len(names)} names for {numbers.shape[1]} columns of x")
     tables.check_names(f"{name}: column", list(names))
+    if numbers.dtype.kind in "iu":
+        for column, values in zip(names, numbers.T, strict=True):
+            tables.check_exact(name, pd.Series(values, name=column))
     # astype copies: the task must not change when the caller's arrays do
     inputs = pd.DataFrame(numbers.astype(np.float64), columns=list(names))
     tables.check_inputs(name, inputs, None)

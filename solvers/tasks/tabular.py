@@ -13,7 +13,7 @@ from sklearn import datasets
 
 from solvers.data import Dataset
 from solvers.errors import InputError
-from solvers.tasks import tables
+from solvers.tasks import cells, tables
 
 BuiltIn = Literal["diabetes", "linnerud"]
 
@@ -61,14 +61,31 @@ def load(name: BuiltIn, targets: tuple[str, ...] = ()) -> RegressionTask:
     return from_frame(name, frame.drop(columns=unused), chosen)
 
 
-def load_csv(path: Path, targets: tuple[str, ...]) -> RegressionTask:
+def load_csv(
+    path: Path | str,
+    targets: tuple[str, ...],
+    *,
+    sep: str = ",",
+    encoding: str = "utf-8",
+    decimal: str = ".",
+    na_values: tables.NaValues = (),
+) -> RegressionTask:
     """Return the task of predicting `targets` from all other columns of a CSV file.
+
+    Args:
+        path: of the file.
+        targets: names of the outcome columns.
+        sep: as `tables.read_csv`, and so the rest.
+        encoding: of the text.
+        decimal: "." or ",".
+        na_values: what stands for a missing value.
 
     Raises:
         InputError: as `tables.read_csv` and `from_frame`.
         NonFiniteError: as `from_frame`.
     """
-    return from_frame(path.stem, tables.read_csv(path), targets)
+    frame = tables.read_csv(path, sep=sep, encoding=encoding, decimal=decimal, na_values=na_values)
+    return from_frame(Path(path).stem, frame, targets)
 
 
 def from_frame(name: str, frame: pd.DataFrame, targets: tuple[str, ...]) -> RegressionTask:
@@ -76,12 +93,13 @@ def from_frame(name: str, frame: pd.DataFrame, targets: tuple[str, ...]) -> Regr
 
     Raises:
         InputError: missing, duplicate or no targets, no features, non-numeric or constant
-            columns, or too few rows for a residual covariance of full rank.
+            columns, bad cells among numbers (see `cells`), integers that float64 cannot hold, or
+            too few rows for a residual covariance of full rank.
         NonFiniteError: missing or infinite values.
     """
     columns = [str(column) for column in frame.columns]
-    if len(set(columns)) != len(columns) or len(set(targets)) != len(targets):
-        raise InputError(f"{name}: column names repeat in {columns} or targets in {list(targets)}")
+    tables.check_names(f"{name}: column", columns)
+    tables.check_names(f"{name}: target", list(targets))
     absent = [target for target in targets if target not in columns]
     features = tuple(column for column in columns if column not in targets)
     if absent or not targets or not features:
@@ -89,8 +107,15 @@ def from_frame(name: str, frame: pd.DataFrame, targets: tuple[str, ...]) -> Regr
             f"{name}: targets {list(targets)} must name some, not all, of the columns {columns}"
             + (f"; {absent} are not there" if absent else "")
         )
-    tables.check_numeric(name, frame, "encode it as numbers or drop it")
-    values = frame.to_numpy(dtype=np.float64)
+    if len(frame) == 0:
+        raise InputError(f"{name} is empty: pass a table with rows")
+    frame = frame.set_axis(columns, axis=1)
+    remedy = "encode it as numbers or drop it"
+    for column in columns:
+        tables.check_exact(name, frame[column])
+        cells.check_bad_cells(name, frame[column], f"if it holds categories, {remedy}")
+    tables.check_numeric(name, frame, remedy)
+    values = frame.to_numpy(dtype=np.float64, na_value=np.nan)
     _check_values(name, values, columns, len(targets))
     # Scaled first: the variance of columns as large as 1e200 would overflow.
     values = values / np.abs(values).max(0, initial=1e-300)
@@ -103,8 +128,6 @@ def from_frame(name: str, frame: pd.DataFrame, targets: tuple[str, ...]) -> Regr
 
 def _check_values(name: str, values: np.ndarray, columns: list[str], n: int) -> None:
     rows = len(values)
-    if rows == 0:
-        raise InputError(f"{name} is empty: pass a table with rows")
     tables.check_finite_table(name, values, columns, "impute or drop them first")
     constant = np.ptp(values, axis=0) == 0
     if constant.any():
