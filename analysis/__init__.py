@@ -24,6 +24,7 @@ from analysis.errors import (
     ArgumentNameError,
     DerivationError,
     MomentError,
+    SlowDerivationWarning,
     StructureError,
 )
 
@@ -35,6 +36,7 @@ __all__ = [
     "DerivationError",
     "Entry",
     "MomentError",
+    "SlowDerivationWarning",
     "Step",
     "StructureError",
     "bounded_reward",

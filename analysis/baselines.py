@@ -12,8 +12,9 @@ from analysis import stated_estimators as stated
 from analysis.derivation import Derivation, Step, positive, zero
 from analysis.gaussian import label
 from analysis.stationary import solve_linear
-from analysis.symbols import symbols
+from analysis.symbols import EXPLICIT, check_choice, check_explicit, symbols
 
+_MOMENTS = "the moments are those of polynomials in n normals, with terms by the hundred thousand"
 _B = sp.Symbol("b", real=True)
 
 
@@ -35,8 +36,13 @@ def matrix_baseline(parameter: Literal["mean", "scale"], n: int) -> Derivation:
     Returns:
         Derivation in m, mu, L, U, Sigma; the constant baselines of least variance, shape (n,) for
         "mean", (n, n) for "scale". Conditions: the scores, the variances are convex.
+    Raises:
+        ArgumentError: for another parameter.
+        StructureError: unless n = 1, 2, 3.
     Source: new.
     """
+    check_choice("parameter", parameter, ("mean", "scale"))
+    check_explicit("estimators.matrix_baseline", n, EXPLICIT, _MOMENTS)
     m, mu, L, U, Sigma = symbols("m mu L U Sigma", n)
     noise = sp.ImmutableMatrix(sp.symbols(f"epsilon_1:{n + 1}", real=True))
     one, nothing = sp.ImmutableMatrix.eye(n), sp.ImmutableMatrix.zeros(n, n)

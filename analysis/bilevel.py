@@ -8,15 +8,19 @@ from typing import Any
 import sympy as sp
 
 from analysis import definitions, gaussian, stated
-from analysis.derivation import Derivation, Step, zero
+from analysis.derivation import Condition, Derivation, Step, positive, zero
 from analysis.gaussian import MOMENTS, SYMMETRIC, label
 from analysis.matrix_calculus import (
+    diagonal_part,
     gradient,
+    identity,
     inverse,
     lowest_terms,
     replace,
     second_differential,
+    slope,
     solve_inverse_equation,
+    trace,
 )
 from analysis.normal_form import normal, tidy
 from analysis.second_order import general_outer_concavity, outer_maximum
@@ -25,12 +29,16 @@ from analysis.stationary import (
     free_entries,
     ldl_product,
     solve_ldl,
+    solve_linear,
 )
 from analysis.symbols import (
+    EXPLICIT,
     Structure,
+    check_explicit,
     check_structure,
     dimension,
     from_coordinates,
+    is_large,
     ldl_factors,
     symbol,
     symbols,
@@ -48,6 +56,10 @@ _HYPERGRADIENTS = {
     "diagonal": "∇_U F = diag(1/(2U_ii) - Σ_ii/λ)",
     "isotropic": "∇_U F = (n/(2 Tr U) - Tr Σ/(λn)) I",
 }
+_IMPLICIT = (
+    "the Hessian of J in the factors of P is inverted entry by entry; outer.hypergradient, which "
+    "it equals, has any n"
+)
 _REWARDS = {
     "full": "U* = (λ/2) Σ⁻¹, the unique maximiser",
     "diagonal": "U*_ii = λ/(2Σ_ii), whatever the other entries",
@@ -61,14 +73,16 @@ def objective(structure: Structure, n: int | None) -> Derivation:
 
     Args:
         structure: of the policy covariance; U is always full.
-        n: dimension, or None for general size (full only).
+        n: dimension, or None for general size.
     Returns:
         Scalar derivation in U, Sigma, lam.
     Raises:
-        StructureError: for an unknown structure, or n=None with a restricted one.
+        StructureError: for an unknown structure.
     Source: paper (full, isotropic), new (diagonal).
     """
     check_structure(structure, n)
+    if is_large(n):
+        return objective(structure, None).of_size(n)
     mu, Sigma, U = symbols("mu Sigma U", n)
     lam = symbol("lam")
     best = gaussian.inner_solution(structure, n).derived
@@ -92,13 +106,15 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
 
     Args:
         structure: of the policy covariance; U is always full.
-        n: dimension, or None for general size (full only).
+        n: dimension, or None for general size.
     Returns:
         Derivation in U, Sigma, lam; shape (n, n).
     Raises:
-        StructureError: for an unknown structure, or n=None with a restricted one.
+        StructureError: for an unknown structure.
     Source: paper (full, isotropic), new (diagonal).
     """
+    if is_large(n):
+        return hypergradient(structure, None).of_size(n)
     F = objective(structure, n)
     U, Sigma, lam = F.arguments.values()
     G = gradient(F.derived, U)
@@ -132,6 +148,7 @@ def implicit_hypergradient(structure: Structure, n: int) -> Derivation:
     Source: paper (implicit differentiation).
     """
     check_structure(structure, n)
+    check_explicit("outer.implicit_hypergradient", n, EXPLICIT, _IMPLICIT)
     m, mu, Sigma, U = symbols("m mu Sigma U", n)
     lam = symbol("lam")
     C, D = covariance(structure, "P", n)
@@ -179,21 +196,21 @@ def optimal_reward(structure: Structure, n: int | None) -> Derivation:
 
     Args:
         structure: of the policy covariance.
-        n: dimension, or None for general size (full only).
+        n: dimension, or None for general size.
     Returns:
         Derivation in Sigma, lam; shape (n, n). Uniqueness (full: U, diagonal: its diagonal,
         isotropic: its trace) follows from the conditions: F is strictly concave there, and
         constant in all other directions.
     Raises:
-        StructureError: for an unknown structure, or n=None with a restricted one.
+        StructureError: for an unknown structure.
     Source: paper (full, isotropic), new (diagonal, the whole optimal set).
     """
+    if is_large(n):
+        return optimal_reward(structure, None).of_size(n)
     F = objective(structure, n)
     U, Sigma, lam = F.arguments.values()
     if n is None:
-        slope = hypergradient(structure, n).derived
-        best = solve_inverse_equation(slope, U)
-        conditions = concavity(n).conditions
+        best, conditions = _general_reward(structure, F.derived, U)
     else:
         C, D = covariance(structure, "U", n)
         kept = {entry: sp.Dummy("kept") for entry in free_entries(Sigma)}
@@ -225,6 +242,8 @@ def bilevel_solution(n: int | None) -> Derivation:
         Derivation in Sigma; shape (n, n).
     Source: paper.
     """
+    if is_large(n):
+        return bilevel_solution(None).of_size(n)
     U, Sigma = symbols("U Sigma", n)
     inner, best = gaussian.inner_solution("full", n).derived, optimal_reward("full", n).derived
     P = replace(inner, U, best)
@@ -252,11 +271,15 @@ def concavity(n: int | None) -> Derivation:
         only at H = 0; for general n, minus ½‖KHK‖² with U⁻¹ = K².
     Source: new.
     """
+    if is_large(n):
+        return concavity(None).of_size(n)
     U, H = symbols("U H", n)
     F = objective("full", n).derived
     curvature = second_differential(F, (U, H))
     conditions = (
-        outer_maximum("full", n, F, None) if n is not None else general_outer_concavity(curvature)
+        outer_maximum("full", n, F, None)
+        if n is not None
+        else general_outer_concavity(curvature, U, H)
     )
     return Derivation(
         name=label("outer.concavity", n),
@@ -268,6 +291,27 @@ def concavity(n: int | None) -> Derivation:
         assumptions=(*DOMAIN, "H symmetric"),
         steps=(Step("d²F(U + tH)/dt² at t = 0", curvature),),
         conditions=conditions,
+    )
+
+
+def _general_reward(structure: str, F: Any, U: Any) -> tuple[Any, tuple[Condition, ...]]:
+    """U* for general n, and why F has no other maximum within the structure, no slope off it."""
+    if structure == "isotropic":
+        Sigma, u, n = symbol("Sigma", None), symbol("u"), U.rows
+        on_ray = normal(replace(F, U, u * identity(U)))
+        (scale,) = solve_linear([sp.expand(u * slope(on_ray, u))], [u])
+        best, target = scale * identity(U), stated.optimal_trace(Sigma, symbol("lam"), n)
+        return best, (
+            zero("F depends on U through Tr U only", replace(F, U, trace(U) / n * identity(U)) - F),
+            positive("-u² d²F/du² > 0 on U = uI", -(u**2) * slope(slope(on_ray, u), u)),
+            zero("Tr U* = λn²/(2 Tr Σ)", trace(best) - target),
+        )
+    H, part = symbol("H", None), diagonal_part(U) if structure == "diagonal" else U
+    along = diagonal_part(H) if structure == "diagonal" else H
+    curvature = second_differential(F, (U, H))
+    return solve_inverse_equation(gradient(F, U), part), (
+        zero("F depends on U through its part in the structure only", replace(F, U, part) - F),
+        *general_outer_concavity(curvature, part, along),
     )
 
 

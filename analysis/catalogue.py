@@ -51,9 +51,6 @@ _GENERAL = {
     "divergences.gaussian_cost": divergences.gaussian_cost,
     "divergences.reverse_kl": divergences.reverse_kl,
     "misspecification.cost_of_covariance": misspecification.cost_of_covariance,
-}
-_EXPLICIT = {
-    "log_det.log_det_gradient": log_det_gradient,
     "outer.optimal_scale": outer.optimal_scale,
     "outer.ray_loss": outer.ray_loss,
     "outer.rescaling_regret": outer.rescaling_regret,
@@ -66,6 +63,9 @@ _EXPLICIT = {
     "misspecification.restricted_mean_hypergradient": (
         misspecification.restricted_mean_hypergradient
     ),
+}
+_EXPLICIT = {
+    "log_det.log_det_gradient": log_det_gradient,
     "functional.mean_adjoint": functional.mean_adjoint,
     "functional.restricted_mean_gap": functional.restricted_mean_gap,
 }
@@ -94,8 +94,9 @@ def catalogue() -> tuple[Entry, ...]:
         entries += [Entry(label(name, n), partial(f, n)) for name, f in _GENERAL.items()]
         entries += [Entry(label(name, n), partial(f, n)) for name, f in _EXPLICIT.items()]
     entries += [
-        Entry(label(name, None, "full"), partial(f, "full", None))
+        Entry(label(name, None, s), partial(f, s, None))
         for name, f in _STRUCTURED.items()
+        for s in STRUCTURES
     ]
     entries += [Entry(label(name, None), partial(f, None)) for name, f in _GENERAL.items()]
     entries.append(Entry("misspecification.two_maxima[n=2]", misspecification.two_maxima))

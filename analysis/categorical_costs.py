@@ -13,6 +13,7 @@ from analysis.categorical_law import (
     CLASSES,
     LAM,
     SCALAR,
+    announce,
     law,
     probabilities,
 )
@@ -53,6 +54,7 @@ def scalar_gap(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
+    announce("scalar_gap", n, quick=16)
     pi, p, u = probabilities("pi", n), symbol("p", n), symbol("u")
     top, best = _ceiling(n)
     value = definitions.categorical_log_likelihood(p.applyfunc(sp.log), symbol("pi", n))
@@ -154,20 +156,21 @@ def _equations(n: int) -> tuple[Any, Any]:
 
 @cache
 def diagonal_reward(n: int) -> Derivation:
-    """u_c = λ(log π_c + k)/(2π_c - 1): U = diag(u) reproduces π exactly.
+    """u_c = λ(log π_c + k₀)/(2π_c - 1): U = diag(u) reproduces π exactly.
 
-    Feasible (all u_c > 0) with k > -log π_c for a class above ½ and k < -log π_c for all below.
-    Where no class is above ½, every k below all of them will do.
+    Feasible (all u_c > 0) with k₀ > -log π_c for a class above ½ and k₀ < -log π_c for all below.
+    Where no class is above ½, every k₀ below all of them will do.
 
     Args:
         n: number of classes, >= 2.
     Returns:
-        Derivation in pi (no entry ½), lam, offset (k, real); shape (n,). Conditions: p* = π; with
-        such a k every u_c is positive, and there is such a k.
+        Derivation in pi (no entry ½), lam, offset (k₀, real); shape (n,). Conditions: p* = π; with
+        such a k₀ every u_c is positive, and there is such a k₀.
     Raises:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
+    announce("diagonal_reward", n, quick=16)
     pi, k, (equations, u) = probabilities("pi", n), symbol("offset"), _equations(n)
     derived = sp.ImmutableMatrix([_solved(equations[c], u[c]) for c in range(n)])
     first = symbol("pi", n)[0]
@@ -176,17 +179,17 @@ def diagonal_reward(n: int) -> Derivation:
     reached = law(pi.applyfunc(lambda x: LAM * (sp.log(x) + k)))
     return Derivation(
         name=label("categorical.diagonal_reward", n),
-        statement="u_c = λ(log π_c + k)/(2π_c - 1): U = diag(u) gives p* = π",
+        statement="u_c = λ(log π_c + k₀)/(2π_c - 1): U = diag(u) gives p* = π",
         symbol="u",
         arguments={"pi": symbol("pi", n), "lam": LAM, "offset": k},
         stated=stated.diagonal_reward(pi, k, LAM),
         derived=derived,
         assumptions=(CLASSES, "U = diag(u)", "π_c ≠ ½"),
-        steps=(Step("λ log p*(c) - λ(log π_c + k), up to a constant", equations),),
+        steps=(Step("λ log p*(c) - λ(log π_c + k₀), up to a constant", equations),),
         conditions=(
             zero("p* = π", reached - pi),
-            positive("u_c > 0 where π_c > ½, k > -log π_c", lowest_terms(normal(above))),
-            positive("u_c > 0 where π_c < ½, k < -log π_c", lowest_terms(normal(below))),
+            positive("u_c > 0 where π_c > ½, k₀ > -log π_c", lowest_terms(normal(above))),
+            positive("u_c > 0 where π_c < ½, k₀ < -log π_c", lowest_terms(normal(below))),
             positive("-log π_a < -log π_b for π_a > ½ > π_b", sp.log(_ABOVE) - sp.log(_BELOW)),
         ),
     )
@@ -194,7 +197,7 @@ def diagonal_reward(n: int) -> Derivation:
 
 @cache
 def diagonal_reward_at_half() -> Derivation:
-    """k = log 2: a class with π_c = ½ forces it, leaves u_c free, and all other u_c are positive.
+    """k₀ = log 2: a class with π_c = ½ forces it, leaves u_c free, and all other u_c are positive.
 
     Returns:
         Scalar derivation without arguments, for any number of classes. Conditions: u_c drops out;
@@ -207,13 +210,13 @@ def diagonal_reward_at_half() -> Derivation:
     other = _solved(equations[1], u[1]).xreplace({symbol("pi", 3)[1]: _BELOW, k: derived})
     return Derivation(
         name="categorical.diagonal_reward_at_half",
-        statement="π_c = ½ forces k = log 2 and leaves u_c free",
-        symbol="k",
+        statement="π_c = ½ forces k₀ = log 2 and leaves u_c free",
+        symbol="k₀",
         arguments={},
         stated=stated.diagonal_offset_at_half(),
         derived=derived,
         assumptions=(CLASSES, "U = diag(u)", "π_c = ½"),
-        steps=(Step("λ log p*(c) - λ(log ½ + k)", half),),
+        steps=(Step("λ log p*(c) - λ(log ½ + k₀)", half),),
         conditions=(
             zero("u_c drops out", sp.diff(half, u[0])),
             positive("the other u are positive", normal(other)),

@@ -7,6 +7,7 @@ p and π sum to 1: the last entry is written as 1 less the others.
 from __future__ import annotations
 
 from functools import cache
+from numbers import Integral
 from typing import Any
 
 import sympy as sp
@@ -17,7 +18,7 @@ from analysis.derivation import Condition, Derivation, Step, positive, zero
 from analysis.errors import StructureError
 from analysis.gaussian import label
 from analysis.stationary import solve_linear
-from analysis.symbols import ldl_factors, symbol
+from analysis.symbols import ldl_factors, symbol, warn_if_slow
 
 CLASSES = "n classes, one-hot outcomes, π_c > 0, Σπ = 1 (the last is 1 less the others), λ > 0"
 SYMMETRIC_U = "U symmetric (that it is positive definite is not used)"
@@ -28,9 +29,23 @@ _EXCESS = sp.Symbol("x", positive=True)  # by how much one positive number excee
 
 def check_classes(n: int) -> int:
     """Return n, or raise StructureError if it is not an integer >= 2."""
-    if isinstance(n, bool) or int(n) != n or n < 2:
+    if isinstance(n, bool) or not isinstance(n, Integral) or n < 2:
         raise StructureError(f"n = {n!r} is no number of classes; pass an integer >= 2")
     return int(n)
+
+
+def announce(function: str, n: int, quick: int) -> None:
+    """Warn of a derivation that takes longer than five seconds, before it starts.
+
+    Args:
+        function: what is asked for.
+        n: number of classes.
+        quick: the largest number of classes that takes less.
+    Raises:
+        StructureError: if n is not an integer >= 2.
+    """
+    instead = "A form for any number of classes (n=None) is not derived"
+    warn_if_slow(f"categorical.{function}[n={check_classes(n)}]", n, quick, instead, stacklevel=4)
 
 
 @cache
@@ -159,6 +174,7 @@ def inner_solution(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
+    announce("inner_solution", n, quick=10)
     pi, U, g = probabilities("pi", n), symbol("U", n), rewards(n)
     return Derivation(
         name=label("categorical.inner_solution", n),
@@ -189,6 +205,7 @@ def gibbs_gap(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
+    announce("gibbs_gap", n, quick=10)
     pi, p, U, g = probabilities("pi", n), probabilities("p", n), symbol("U", n), rewards(n)
     at = in_weights(n)
     level = definitions.categorical_objective(law(at), at, LAM)
@@ -220,6 +237,7 @@ def scalar_solution(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
+    announce("scalar_solution", n, quick=16)
     pi, u, g = probabilities("pi", n), symbol("u"), scalar_rewards(n)
     return Derivation(
         name=label("categorical.scalar_solution", n),
@@ -250,6 +268,7 @@ def argmax_preserved(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
+    announce("argmax_preserved", n, quick=16)
     pi, u, logs = probabilities("pi", n), symbol("u"), log_law(scalar_rewards(n))
     free = symbol("pi", n)
     general = definitions.class_rewards(free, u * sp.ImmutableMatrix.eye(n))

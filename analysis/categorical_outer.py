@@ -13,6 +13,7 @@ from analysis.categorical_law import (
     CLASSES,
     LAM,
     SYMMETRIC_U,
+    announce,
     in_policy,
     law,
     levels,
@@ -100,6 +101,7 @@ def outer_objective(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
+    announce("outer_objective", n, quick=16)
     pi, U, logs = probabilities("pi", n), symbol("U", n), log_law(rewards(n))
     return Derivation(
         name=label("categorical.outer_objective", n),
@@ -126,6 +128,7 @@ def hypergradient(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
+    announce("hypergradient", n, quick=8)
     pi, q = probabilities("pi", n), probabilities("p", n)
     slopes, p = likelihood_slopes(n), law(rewards(n))
     return Derivation(
@@ -159,6 +162,7 @@ def implicit_hypergradient(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: paper (implicit differentiation); new for categorical policies.
     """
+    announce("implicit_hypergradient", n, quick=6)
     pi, p, g = probabilities("pi", n), symbol("p", n), levels(n)
     J = definitions.categorical_objective(p, g, LAM)
     first = _along_simplex(J, p)
@@ -201,6 +205,7 @@ def concavity(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
+    announce("concavity", n, quick=7)
     pi, p, U, H = probabilities("pi", n), probabilities("p", n), symbol("U", n), symbol("H", n)
     curve, x = likelihood_curvature(n)
     claim = sp.expand(stated.second_differential(x, p, LAM))

@@ -13,6 +13,7 @@ from analysis.categorical_law import (
     CLASSES,
     LAM,
     SCALAR,
+    announce,
     law,
     log_law,
     probabilities,
@@ -69,6 +70,7 @@ def scalar_stationarity(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
+    announce("scalar_stationarity", n, quick=8)
     pi, p, slope = probabilities("pi", n), probabilities("p", n), slope_in_policy(n)
     claim = sp.expand(stated.scalar_slope(p, pi, LAM))
     free = symbol("p", n)
@@ -166,6 +168,7 @@ def heuristic_scale(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: paper (λn/(2 Tr Σ), exact for Gaussian policies); new (its value here).
     """
+    announce("heuristic_scale", n, quick=30)
     pi, free = probabilities("pi", n), symbol("pi", n)
     Sigma = definitions.one_hot_covariance(pi)
     derived = LAM * n / (2 * trace(Sigma))

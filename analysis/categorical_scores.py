@@ -11,7 +11,7 @@ from typing import Any
 import sympy as sp
 
 from analysis import stated_categorical as stated
-from analysis.categorical_law import check_classes, probabilities
+from analysis.categorical_law import announce, check_classes, probabilities
 from analysis.derivation import Condition, Derivation, Step, positive, zero
 from analysis.gaussian import label
 from analysis.matrix_calculus import lowest_terms
@@ -89,6 +89,7 @@ def score_gradient(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
+    announce("score_gradient", n, quick=16)
     p, r, mean = probabilities("p", n), symbol("r", n), _entry()[0]
     means = _entries(mean, n)
     z = sp.symbols(f"z_1:{n + 1}", real=True)
@@ -128,6 +129,7 @@ def optimal_baseline(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
+    announce("optimal_baseline", n, quick=16)
     _, best, _, bend = _entry()
     free = symbol("p", check_classes(n))
     others = [free[j] * sp.Add(*(free[c] for c in range(n) if c != j)) for j in range(n)]
@@ -160,6 +162,7 @@ def minimal_variance(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
+    announce("minimal_variance", n, quick=16)
     _, best, variance, _ = _entry()
     return Derivation(
         name=label("categorical.minimal_variance", n),

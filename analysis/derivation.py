@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import sympy as sp
 
-from analysis import codegen
+from analysis import evaluation, printing
 from analysis.arguments import read_arguments
 from analysis.errors import ArgumentError, ArgumentNameError, DerivationError
 from analysis.normal_form import is_clearly_nonzero, is_positive, is_zero, normal
@@ -55,6 +55,7 @@ class Derivation:
         steps: how it was derived.
         conditions: second-order conditions, positivity, uniqueness; checked by `verify`.
         source: the item of the paper, or "new".
+        size: the one n that `at` takes, where the expressions are for any n; else None.
     """
 
     name: str
@@ -67,7 +68,23 @@ class Derivation:
     steps: tuple[Step, ...] = ()
     conditions: tuple[Condition, ...] = ()
     source: str = "new"
-    _compiled: dict[str, Any] = field(default_factory=dict[str, Any], init=False, repr=False)
+    size: int | None = None
+
+    def of_size(self, n: int) -> Derivation:
+        """This derivation, for any n, at one n: the same proof, arguments of that size only.
+
+        A scalar argument n becomes this number.
+        """
+        at = {DIMENSION: sp.Integer(n)} if "n" in self.arguments else {}
+        return replace(
+            self,
+            name=self.name.replace("any n", f"n={n}"),
+            arguments={name: value for name, value in self.arguments.items() if name != "n"},
+            stated=self.stated.xreplace(at),
+            derived=self.derived.xreplace(at),
+            assumptions=(*self.assumptions, f"n = {n}, from the derivation for any n"),
+            size=None if at else n,
+        )
 
     def residual(self) -> Any:
         """derived - stated, reduced entry by entry: 0 only if proved to be 0.
@@ -126,13 +143,18 @@ class Derivation:
     def at(self, side: Side = "stated", **values: Any) -> Any:
         """The result at numbers: one float or array per name in `arguments`.
 
+        Explicit entries are evaluated exactly and rounded to the nearest double, whatever the
+        condition number. Expressions for any n are evaluated by Cholesky in double precision.
+
         Args:
             side: "stated" or "derived".
-            values: floats for scalars (and for n = 1), arrays of shape (n,) and (n, n) otherwise.
+            values: floats for scalars (and for n = 1), arrays of shape (n,) and (n, n) otherwise;
+                anything NumPy reads as real numbers. A matrix that is symmetric up to rounding
+                stands for its symmetric part.
         Returns:
             float for a scalar or 1 x 1 result, else an array of shape (n, n), or (n,) for a vector.
         Raises:
-            ArgumentNameError: if a name is missing or unknown, or a value is not numeric.
+            ArgumentNameError: if a name is missing or unknown, or a value is no real number.
             ArgumentError: if a value is of the wrong shape, not finite, or outside its domain: not
                 symmetric, not SPD, not lower triangular with a positive diagonal, not positive, no
                 probability, no integer >= 1 (a dimension) or >= 2 (the size of a group); or if the
@@ -142,12 +164,13 @@ class Derivation:
 
         if side not in ("stated", "derived"):
             raise ArgumentNameError(f"side must be 'stated' or 'derived', not {side!r}")
-        numbers = read_arguments(self.name, self.arguments, values)
-        if side not in self._compiled:
-            expression = self.stated if side == "stated" else self.derived
-            self._compiled[side] = codegen.compile_numpy(self.arguments, expression)
+        numbers = read_arguments(self.name, self.arguments, values, self.size)
+        expression = self.stated if side == "stated" else self.derived
+        if isinstance(expression, sp.MatrixBase):
+            expression = expression.as_immutable()
+        function = evaluation.compiled(tuple(self.arguments.values()), expression)
         with np.errstate(all="ignore"):  # judged by the result
-            result = np.asarray(self._compiled[side](*numbers), dtype=float)
+            result = np.asarray(function(*numbers), dtype=float)
         if not np.all(np.isfinite(result)):
             raise ArgumentError(
                 f"{self.name} is {result.tolist()} at these arguments: they lie at a limit of the "
@@ -159,7 +182,7 @@ class Derivation:
 
     def latex(self) -> str:
         """LaTeX of the result: symbol = stated expression."""
-        return f"{codegen.latex_of_text(self.symbol)} = {codegen.latex(self.stated)}"
+        return f"{printing.latex_of_text(self.symbol)} = {printing.latex(self.stated)}"
 
     def _repr_latex_(self) -> str:
         verdict = "verified" if self.failure is None else "FAILED, print it to see where"
@@ -172,7 +195,7 @@ class Derivation:
     def __str__(self) -> str:
         lines = [self.name, f"  {self.statement}"]
         lines += [f"  assuming {text}" for text in self.assumptions]
-        result = codegen.terminal(self.stated)
+        result = printing.terminal(self.stated)
         lines += ["", *(f"    {line}" for line in f"{self.symbol} =\n{result}".splitlines()), ""]
         if self.failure is None:
             lines.append(f"  status: verified (residual 0, {len(self.conditions)} side conditions)")

@@ -12,7 +12,7 @@ from analysis.bilevel import optimal_reward
 from analysis.derivation import Derivation, Step
 from analysis.gaussian import MOMENTS, label
 from analysis.normal_form import normal
-from analysis.symbols import dimension, symbol, symbols
+from analysis.symbols import dimension, is_large, symbol, symbols
 
 DOMAIN = "P, Σ symmetric positive definite"
 
@@ -27,6 +27,8 @@ def kl(n: int | None) -> Derivation:
         Scalar derivation in m, P, mu, Sigma.
     Source: new.
     """
+    if is_large(n):
+        return kl(None).of_size(n)
     m, P, mu, Sigma = symbols("m P mu Sigma", n)
     own = definitions.log_likelihood(m, P, m, P)
     other = definitions.log_likelihood(mu, Sigma, m, P)
@@ -52,6 +54,8 @@ def gaussian_cost(n: int | None) -> Derivation:
         Scalar derivation in m, P, mu, Sigma: the nats lost by N(m, P) against the best Gaussian.
     Source: paper.
     """
+    if is_large(n):
+        return gaussian_cost(None).of_size(n)
     m, P, mu, Sigma = symbols("m P mu Sigma", n)
     best = definitions.log_likelihood(mu, Sigma, mu, Sigma)
     here = definitions.log_likelihood(m, P, mu, Sigma)
@@ -79,6 +83,8 @@ def reverse_kl(n: int | None) -> Derivation:
         to the Gaussian with their moments.
     Source: paper.
     """
+    if is_large(n):
+        return reverse_kl(None).of_size(n)
     m, P, mu, Sigma = symbols("m P mu Sigma", n)
     lam = symbol("lam")
     reward = optimal_reward("full", n).derived

@@ -19,3 +19,7 @@ class ArgumentNameError(TypeError):
 
 class StructureError(ValueError):
     """An unknown covariance structure or an unsupported dimension."""
+
+
+class SlowDerivationWarning(UserWarning):
+    """A derivation that is about to start takes longer than five seconds."""

@@ -7,28 +7,35 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import gaussian, stated
+from analysis import gaussian, stated, words
 from analysis.bilevel import hypergradient
 from analysis.derivation import Derivation, Step, zero
 from analysis.gaussian import MOMENTS, label
-from analysis.matrix_calculus import lowest_terms, product
+from analysis.matrix_calculus import differential, lowest_terms, product
 from analysis.normal_form import normal, tidy
-from analysis.symbols import ldl_factors, symbol, symbols
+from analysis.symbols import is_large, ldl_factors, symbol, symbols
+
+_STATEMENT = "U̇ = U (∇F) U gives P(t) = Σ + e^{-t/2} (P₀ - Σ)"
+_ASSUMPTIONS = ("P₀, Σ symmetric positive definite, λ > 0, t > 0", "P full", MOMENTS)
 
 
 @cache
-def flow(n: int) -> Derivation:
+def flow(n: int | None) -> Derivation:
     """P(t) = Σ + e^{-t/2} (P₀ - Σ) under U̇ = U (∇F) U, whatever the conditioning.
 
     The chain rule through P*(U) gives Ṗ, which is written in P; each entry is then a linear
     differential equation ṗ = αp + β with solution -β/α + (p₀ + β/α) e^{αt}.
 
     Args:
-        n: dimension.
+        n: dimension, or None for general size.
     Returns:
         Derivation in P0, Sigma, t; shape (n, n). Conditions: P(0) = P₀, and P(t) solves Ṗ.
     Source: new.
     """
+    if is_large(n):
+        return flow(None).of_size(n)
+    if n is None:
+        return _general_flow()
     P0, Sigma, t = *symbols("P0 Sigma", n), symbol("t")
     P, velocity = _along_the_flow(n)
     alpha, beta = sp.zeros(n, n), sp.zeros(n, n)
@@ -46,12 +53,12 @@ def flow(n: int) -> Derivation:
     claim = stated.flow(P0, Sigma, t)
     return Derivation(
         name=label("outer.flow", n),
-        statement="U̇ = U (∇F) U gives P(t) = Σ + e^{-t/2} (P₀ - Σ)",
+        statement=_STATEMENT,
         symbol="P(t)",
         arguments={"P0": P0, "Sigma": Sigma, "t": t},
         stated=claim,
         derived=path.as_immutable(),
-        assumptions=("P₀, Σ symmetric positive definite, λ > 0, t > 0", "P full", MOMENTS),
+        assumptions=_ASSUMPTIONS,
         steps=(Step("Ṗ in LDL coordinates of U", velocity), Step("each entry solved", path)),
         conditions=(
             zero("P(0) = P₀", claim.subs(t, 0) - P0),
@@ -60,6 +67,45 @@ def flow(n: int) -> Derivation:
                 sp.diff(claim, t) - beta - alpha.multiply_elementwise(claim),
             ),
             zero("α and β do not depend on U", free),
+        ),
+    )
+
+
+def _general_flow() -> Derivation:
+    """The same for general n: Ṗ is one multiple of P and a rest without U or P."""
+    P0, Sigma, P, U, t = *symbols("P0 Sigma P U", None), symbol("t")
+    lam, best = symbol("lam"), gaussian.inner_solution("full", None).derived
+    speed = U * hypergradient("full", None).derived * U
+    velocity = normal(differential(best, U, speed))
+    in_policy = normal(velocity.xreplace({sp.Inverse(U): 2 / lam * P}))  # P = (λ/2)U⁻¹
+    terms = words.words_of(in_policy)
+    alpha = terms.pop(((P.name, 1, False),))
+    rest = words.matrix_from(terms, P.shape)
+    path = normal(sp.exp(alpha * t) * (P0 + rest / alpha) - rest / alpha)
+    claim = stated.flow(P0, Sigma, t)
+    moving = {w: sp.diff(value, t) for w, value in words.words_of(claim).items()}
+    return Derivation(
+        name=label("outer.flow", None),
+        statement=_STATEMENT,
+        symbol="P(t)",
+        arguments={"P0": P0, "Sigma": Sigma, "t": t},
+        stated=claim,
+        derived=path,
+        assumptions=_ASSUMPTIONS,
+        steps=(
+            Step("Ṗ along U̇ = U (∇F) U", velocity),
+            Step("Ṗ = αP + β in P = (λ/2)U⁻¹", in_policy),
+            Step("solved", path),
+        ),
+        conditions=(
+            zero("P(0) = P₀", claim.subs(t, 0) - P0),
+            zero(
+                "P(t) solves ṗ = αp + β",
+                words.matrix_from(moving, P.shape) - rest - alpha * claim,
+            ),
+            zero(
+                "β does not depend on U or P", differential(rest, U, P) + differential(rest, P, U)
+            ),
         ),
     )
 

@@ -21,7 +21,9 @@ from analysis.matrix_calculus import gradient, lowest_terms, replace, zip_entrie
 from analysis.normal_form import normal
 from analysis.stationary import free_entries, solve_linear
 from analysis.symbols import (
+    EXPLICIT,
     Structure,
+    check_explicit,
     check_structure,
     from_coordinates,
     ldl_factors,
@@ -31,6 +33,10 @@ from analysis.symbols import (
 
 SPD = "U, Σ, P symmetric positive definite, λ > 0"
 FREE = "m(x) and P(x) are free at every input x"
+_ENTRIES = (
+    "U⁻¹ and P⁻¹ are written out in entries; at the inner solution outer.hypergradient, which has "
+    "any n, is the same"
+)
 _ADJOINTS = {
     "full": "A = (2/λ) P (∂_P F) P = (Σ + eeᵀ - P)/λ, e = m - μ",
     "diagonal": "A_ii = (2/λ) P_ii² ∂F/∂P_ii = (Σ_ii + e_i² - P_ii)/λ, e = m - μ",
@@ -59,6 +65,7 @@ def mean_adjoint(n: int) -> Derivation:
         Conditions: it makes ½ d²J(h) + dF(h) stationary in h, and is (2U)⁻¹ ∂_mF.
     Source: new.
     """
+    check_explicit("functional.mean_adjoint", n, EXPLICIT, _ENTRIES)
     m, P, mu, U, h = symbols("m P mu U h", n)
     concave, pull = _mean_problem(n, P)
     equations, a = outputs.maximiser(concave, h)
@@ -95,6 +102,7 @@ def covariance_adjoint(structure: Structure, n: int) -> Derivation:
     Source: new.
     """
     check_structure(structure, n)
+    check_explicit("functional.covariance_adjoint", n, EXPLICIT, _ENTRIES)
     m, mu, Sigma, U = symbols("m mu Sigma U", n)
     lam = symbol("lam")
     P, H = outputs.covariance(structure, n)
@@ -167,6 +175,7 @@ def hypergradient(structure: Structure, n: int) -> Derivation:
     Source: new.
     """
     check_structure(structure, n)
+    check_explicit("functional.hypergradient", n, EXPLICIT, _ENTRIES)
     m, mu, Sigma, U, h = symbols("m mu Sigma U h", n)
     lam = symbol("lam")
     P, H = outputs.covariance(structure, n)
@@ -214,6 +223,7 @@ def at_solution(structure: Structure, n: int) -> Derivation:
     Source: new.
     """
     check_structure(structure, n)
+    check_explicit("functional.at_solution", n, EXPLICIT, _ENTRIES)
     Sigma, U, mu = symbols("Sigma U mu", n)
     derived = _at_inner_covariance(structure, n, mu, mu)
     return Derivation(
@@ -242,6 +252,7 @@ def restricted_mean_gap(n: int) -> Derivation:
         gradient.
     Source: new.
     """
+    check_explicit("functional.restricted_mean_gap", n, EXPLICIT, _ENTRIES)
     w, e_a, e_b, mu_a, mu_b = symbols("w e_a e_b mu_a mu_b", n)
     Sigma, Sigma_a, Sigma_b = symbols("Sigma Sigma_a Sigma_b", n)
     lam = symbol("lam")

@@ -13,6 +13,7 @@ from analysis import definitions, stated
 from analysis.derivation import Derivation, Step, zero
 from analysis.matrix_calculus import (
     gradient,
+    project,
     solve_inverse_equation,
 )
 from analysis.normal_form import normal
@@ -23,7 +24,7 @@ from analysis.stationary import (
     solve_ldl,
     solve_linear,
 )
-from analysis.symbols import Structure, check_structure, dimension, symbol, symbols
+from analysis.symbols import Structure, check_structure, dimension, is_large, symbol, symbols
 
 SPD = "U, Σ, P symmetric positive definite, λ > 0"
 MOMENTS = "only the mean μ and the covariance Σ of the data are used, whatever their law"
@@ -48,6 +49,8 @@ def objective(n: int | None) -> Derivation:
         needed more than the two moments of the data, so the result holds for any law having them.
     Source: paper (Gaussian policy); new (only two moments are used).
     """
+    if is_large(n):
+        return objective(None).of_size(n)
     m, P, mu, Sigma, U = symbols("m P mu Sigma U", n)
     lam = symbol("lam")
     reward = definitions.expected_reward(m, P, mu, Sigma, U)
@@ -75,6 +78,8 @@ def mean_gradient(n: int | None) -> Derivation:
         Derivation in m, mu, U; a vector of shape (n,).
     Source: new.
     """
+    if is_large(n):
+        return mean_gradient(None).of_size(n)
     m, P, mu, Sigma, U = symbols("m P mu Sigma U", n)
     J = definitions.objective(m, P, mu, Sigma, U, symbol("lam"))
     derived = gradient(J, m)
@@ -100,6 +105,8 @@ def covariance_gradient(n: int | None) -> Derivation:
         Derivation in P, U, lam; shape (n, n).
     Source: new.
     """
+    if is_large(n):
+        return covariance_gradient(None).of_size(n)
     m, P, mu, Sigma, U = symbols("m P mu Sigma U", n)
     lam = symbol("lam")
     J = definitions.objective(m, P, mu, Sigma, U, lam)
@@ -129,23 +136,29 @@ def inner_solution(structure: Structure, n: int | None) -> Derivation:
 
     Args:
         structure: of the policy covariance.
-        n: dimension, or None for general size (full only).
+        n: dimension, or None for general size.
     Returns:
         Derivation in U, lam; P* of shape (n, n) for every structure. Conditions: m* = μ, and the
         second differential of J in (m, P) is negative, so that J has no other stationary point.
     Raises:
-        StructureError: for an unknown structure, or n=None with a restricted one.
+        StructureError: for an unknown structure.
     Source: paper; diagonal is new.
     """
     check_structure(structure, n)
+    if is_large(n):
+        return inner_solution(structure, None).of_size(n)
     m, P, mu, Sigma, U = symbols("m P mu Sigma U", n)
     lam = symbol("lam")
     if n is None:
         J = definitions.objective(m, P, mu, Sigma, U, lam)
-        slope = gradient(J, P)
-        derived = solve_inverse_equation(slope, P)
-        conditions = general_inner_concavity(J, lam)
-        steps = (Step("∇_P J", slope), Step("solve ∇_P J = 0", derived))
+        seen = project(structure, gradient(J, P), P)
+        derived = solve_inverse_equation(seen, P)
+        conditions = general_inner_concavity(J, lam)  # along every symmetric H
+        steps = (
+            Step("∇_P J", gradient(J, P)),
+            Step("what of it the dP within the structure see", seen),
+            Step("where that is 0", derived),
+        )
     else:
         C, D = covariance(structure, "P", n)
         J = definitions.objective(m, C * D * C.T, mu, Sigma, U, lam)
@@ -182,6 +195,8 @@ def gibbs_gap(n: int | None) -> Derivation:
         Scalar derivation in m, P, mu, U, lam.
     Source: new.
     """
+    if is_large(n):
+        return gibbs_gap(None).of_size(n)
     m, P, mu, Sigma, U = symbols("m P mu Sigma U", n)
     lam, y_hat = symbol("lam"), symbol("y_hat", n)
     best = inner_solution("full", n).derived

@@ -14,7 +14,7 @@ from analysis.arguments import read_scalar
 from analysis.derivation import Derivation, Step, positive, zero
 from analysis.gaussian import label
 from analysis.stationary import solve_linear
-from analysis.symbols import symbol, symbols
+from analysis.symbols import check_dimension, symbol, symbols, warn_if_slow
 
 
 def _stationary(reward: Any, baseline: Any, n: int) -> tuple[Any, Any]:
@@ -88,6 +88,12 @@ def group_minimum(n: int) -> Derivation:
         decreases in ‖ε‖², and E b ∇log Π p = ∇ E b for a product of two rewards.
     Source: new.
     """
+    warn_if_slow(
+        f"estimators.group_minimum[n={check_dimension(n)}]",
+        n,
+        60,
+        "The terms are those of n normals",
+    )
     u, s, lam, M, X = symbols("u s lam generations maximum")
     mu, Sigma = symbols("mu Sigma", n)
     noise = sp.ImmutableMatrix(sp.symbols(f"epsilon_1:{n + 1}", real=True))
@@ -134,6 +140,8 @@ def group_minimum_planar(generations: int) -> Derivation:
     Source: new.
     """
     M = int(read_scalar("generations", generations))
+    instead = "group_minimum(2) takes E max, 2 H_M, as the argument `maximum`"
+    warn_if_slow(f"estimators.group_minimum_planar[M={M}]", M, 200, instead)
     x, radius = sp.symbols("x rho", positive=True)
     polar = sp.ImmutableMatrix([radius, 0])
     zeros, one = sp.ImmutableMatrix([0, 0]), sp.ImmutableMatrix.eye(2)

@@ -10,7 +10,12 @@ from analysis import stated
 from analysis.derivation import Derivation, Step, zero
 from analysis.gaussian import SYMMETRIC, label
 from analysis.matrix_calculus import gradient, inverse, logdet, zip_entries
-from analysis.symbols import symbols
+from analysis.symbols import EXPLICIT, check_explicit, symbols
+
+_RULE = (
+    "the rule for any n is checked on explicit entries, which grow with n!; for any n "
+    "outer.hypergradient uses it"
+)
 
 
 @cache
@@ -23,6 +28,7 @@ def log_det_gradient(n: int) -> Derivation:
         Derivation in U; shape (n, n), symmetric gradient.
     Source: new.
     """
+    check_explicit("log_det.log_det_gradient", n, EXPLICIT, _RULE)
     U, H = symbols("U H", n)
     derived = gradient(logdet(U), U)
     t = sp.Dummy("t")

@@ -77,6 +77,22 @@ def trace(X: Any) -> Any:
     return X.trace() if isinstance(X, sp.MatrixBase) else sp.Trace(X)
 
 
+def diagonal_part(X: Any) -> Any:
+    """diag(X): X with every entry off its diagonal 0."""
+    if isinstance(X, sp.MatrixBase):
+        return sp.ImmutableMatrix.diag(*X.diagonal())
+    return sp.DiagonalMatrix(X)
+
+
+def identity(like: Any) -> Any:
+    """I of the size of a square matrix."""
+    return (
+        sp.ImmutableMatrix.eye(like.rows)
+        if isinstance(like, sp.MatrixBase)
+        else sp.Identity(like.rows)
+    )
+
+
 def outer(u: Any, v: Any) -> Any:
     """u vᵀ."""
     return u * v.T
@@ -121,6 +137,32 @@ def zip_entries(*pairs: tuple[Any, Any]) -> list[tuple[Any, Any]]:
     return [pair for X, Y in pairs for pair in zip(X, Y, strict=True)]
 
 
+def project(structure: str, G: Any, X: Any) -> Any:
+    """The part of G, general n, that every dX within the structure sees: the same Tr(G dX).
+
+    X itself is within the structure, and so are its powers. What else there is in G leaves its
+    diagonal, or the mean of its diagonal.
+    """
+    if structure == "full":
+        return G
+    terms = words.words_of(G)
+    own = {word: value for word, value in terms.items() if {name for name, *_ in word} <= {X.name}}
+    rest = words.matrix_from({w: v for w, v in terms.items() if w not in own}, G.shape)
+    if structure == "diagonal":
+        seen = diagonal_part(rest)
+    else:
+        seen = words.normal(sp.Trace(rest)) / G.rows * identity(G)
+    return words.normal(words.matrix_from(own, G.shape) + seen)
+
+
+def slope(f: Any, x: Any) -> Any:
+    """df/dx of a scalar in normal form, general n, whose traces and log dets do not depend on x."""
+    names = {node: sp.Dummy() for node in f.atoms(sp.Trace, LogDet)}
+    if any(node.has(x) for node in names):
+        raise ValueError(f"{f} has a trace or a log det that depends on {x}")
+    return sp.diff(f.xreplace(names), x).xreplace({name: node for node, name in names.items()})
+
+
 def replace(f: Any, X: Any, value: Any) -> Any:
     """f with the symbol X (explicit or general) replaced by a value."""
     if isinstance(X, sp.MatrixBase):
@@ -151,6 +193,10 @@ def differential(f: Any, X: Any, dX: Any) -> Any:
     inner = f.args[0]
     if isinstance(f, sp.Trace):
         return sp.Trace(differential(inner, X, dX))
+    if isinstance(f, sp.log):
+        return differential(inner, X, dX) / inner
+    if isinstance(f, sp.DiagonalMatrix):
+        return sp.DiagonalMatrix(differential(inner, X, dX))
     if isinstance(f, LogDet):
         return sp.Trace(sp.Inverse(inner) * differential(inner, X, dX))
     if isinstance(f, sp.Transpose):
@@ -166,7 +212,7 @@ def solve_inverse_equation(G: Any, X: Any) -> Any:
     Raises:
         ValueError: if G is not of that form.
     """
-    word = ((X.name, -1, False),)
+    (word,) = words.words_of(sp.Inverse(X))
     terms = words.words_of(G)
     rest = {key: value for key, value in terms.items() if key != word}
     if word not in terms or len(rest) != 1 or words.matrix_from(rest, X.shape).has(X):
@@ -185,12 +231,15 @@ def _coefficient(df: Any, dX: Any, X: Any) -> Any:
     """G with df = Tr(G dX) (symmetrised), or g with df = Tr(dxᵀ g)."""
     items: list[tuple[words.Word, Any]] = []
     is_vector = X.shape[1] == 1
-    for scalar, M in _traces(df):
+    part = f"diag({dX.name})"
+    for scalar, M in _traces(df, dX):
         for word, value in words.words_of(M).items():
-            at = [i for i, letter in enumerate(word) if letter[0] == dX.name]
+            at = [i for i, letter in enumerate(word) if letter[0] in (dX.name, part)]
             if len(at) != 1:
                 raise ValueError(f"not linear in {dX}: {df}")
             rest = word[at[0] + 1 :] + word[: at[0]]
+            if word[at[0]][0] == part:  # Tr(R diag(dX)) = Tr(diag(R) dX)
+                rest = words.diagonal(rest)
             mirrored = words.transpose(rest)
             if is_vector:
                 items.append((mirrored if not word[at[0]][2] else rest, scalar * value))
@@ -199,12 +248,12 @@ def _coefficient(df: Any, dX: Any, X: Any) -> Any:
     return words.matrix_from(words.collect(items), X.shape)
 
 
-def _traces(df: Any) -> list[tuple[Any, Any]]:
-    """Write a scalar as a sum of (coefficient, M) meaning coefficient · Tr M."""
+def _traces(df: Any, dX: Any) -> list[tuple[Any, Any]]:
+    """Write a scalar linear in dX as a sum of (coefficient, M) meaning coefficient · Tr M."""
     pairs: list[tuple[Any, Any]] = []
     for term in sp.Add.make_args(sp.expand(df)):
-        found = [factor for factor in sp.Mul.make_args(term) if isinstance(factor, sp.Trace)]
+        found = [f for f in sp.Mul.make_args(term) if isinstance(f, sp.Trace) and f.has(dX)]
         if len(found) != 1:
-            raise ValueError(f"not a multiple of one trace: {term}")
+            raise ValueError(f"not a multiple of one trace with {dX}: {term}")
         pairs.append((term / found[0], found[0].args[0]))
     return pairs

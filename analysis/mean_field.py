@@ -12,35 +12,37 @@ from analysis.bilevel import objective, optimal_reward
 from analysis.derivation import Condition, Derivation, Step, positive, zero
 from analysis.gaussian import MOMENTS, label
 from analysis.matrix_calculus import inverse, lowest_terms, replace
-from analysis.normal_form import tidy
+from analysis.normal_form import normal, tidy
 from analysis.rays import relative_cost_is_positive
-from analysis.symbols import ldl_factors, symbol, symbols, to_coordinates
+from analysis.symbols import dimension, is_large, ldl_factors, symbol, symbols, to_coordinates
 
 DOMAIN = ("Σ symmetric positive definite, λ > 0", "P diagonal, U full", MOMENTS)
 
 
 @cache
-def mean_field_shrinkage(n: int) -> Derivation:
+def mean_field_shrinkage(n: int | None) -> Derivation:
     """P_ii = 1/(Σ⁻¹)_ii <= Σ_ii for a diagonal policy trained with U = (λ/2)Σ⁻¹.
 
     Args:
-        n: dimension.
+        n: dimension, or None for general size.
     Returns:
         Derivation in Sigma; diagonal matrix of shape (n, n). Conditions: Σ_ii (Σ⁻¹)_ii - 1 is a sum
         of squares with positive weights (Lagrange's identity), so that no variance grows.
     Source: new.
     """
+    if is_large(n):
+        return mean_field_shrinkage(None).of_size(n)
     Sigma, U = symbols("Sigma U", n)
     policy = gaussian.inner_solution("diagonal", n).derived
     reward = optimal_reward("full", n).derived
-    derived = lowest_terms(replace(policy, U, reward))
+    derived = replace(policy, U, reward)
     return Derivation(
         name=label("outer.mean_field_shrinkage", n),
         statement="P_ii = 1/(Σ⁻¹)_ii <= Σ_ii",
         symbol="P*",
         arguments={"Sigma": Sigma},
         stated=stated.mean_field_covariance(Sigma),
-        derived=derived,
+        derived=normal(derived) if n is None else lowest_terms(derived),
         assumptions=DOMAIN,
         steps=(Step("diagonal P*(U)", policy), Step("U* of a full policy", reward)),
         conditions=_no_variance_grows(n),
@@ -48,15 +50,17 @@ def mean_field_shrinkage(n: int) -> Derivation:
 
 
 @cache
-def mean_field_cost(n: int) -> Derivation:
+def mean_field_cost(n: int | None) -> Derivation:
     """½ Σ_i (ρ_i - 1 - log ρ_i), ρ_i = Σ_ii (Σ⁻¹)_ii: nats lost against the best diagonal policy.
 
     Args:
-        n: dimension.
+        n: dimension, or None for general size.
     Returns:
         Scalar derivation in Sigma. Conditions: it is >= 0, zero iff every ρ_i = 1 (Σ diagonal).
     Source: new.
     """
+    if is_large(n):
+        return mean_field_cost(None).of_size(n)
     Sigma = symbol("Sigma", n)
     F = objective("diagonal", n)
     U = F.arguments["U"]
@@ -67,7 +71,7 @@ def mean_field_cost(n: int) -> Derivation:
         statement="F(U*_diagonal) - F((λ/2)Σ⁻¹) = ½ Σ_i (ρ_i - 1 - log ρ_i), ρ_i = Σ_ii (Σ⁻¹)_ii",
         symbol="ΔF",
         arguments={"Sigma": Sigma},
-        stated=stated.mean_field_cost(Sigma),
+        stated=stated.mean_field_cost(Sigma, dimension(n)),
         derived=tidy(best - here),
         assumptions=DOMAIN,
         steps=(Step("F at the best diagonal reward", best), Step("F at (λ/2)Σ⁻¹", here)),
@@ -75,9 +79,23 @@ def mean_field_cost(n: int) -> Derivation:
     )
 
 
-def _no_variance_grows(n: int) -> tuple[Condition, ...]:
-    """ρ_i - 1 = |a|²|b|² - (a·b)² = Σ_{k<l} (a_k b_l - a_l b_k)², a = C_i √D, b = √D⁻¹ C⁻¹_i."""
+def _no_variance_grows(n: int | None) -> tuple[Condition, ...]:
+    """ρ_i - 1 = |a|²|b|² - (a·b)² = Σ_{k<l} (a_k b_l - a_l b_k)², a = C_i √D, b = √D⁻¹ C⁻¹_i.
+
+    General n: ½‖abᵀ - baᵀ‖² with a = Kh, b = K⁻¹h, Σ = K² (K symmetric, invertible), h = e_i.
+    """
     Sigma = symbol("Sigma", n)
+    if n is None:
+        h, K = symbol("h", n), sp.MatrixSymbol("K", *Sigma.shape)
+        a, b = K * h, sp.Inverse(K) * h
+        turned = a * b.T - b * a.T
+        excess = sp.Trace(Sigma * h * h.T * sp.Inverse(Sigma) * h * h.T) - sp.Trace(
+            h * h.T * h * h.T
+        )
+        excess = excess.xreplace({sp.Inverse(Sigma): sp.Inverse(K) * sp.Inverse(K)})
+        square = sp.Trace(turned * turned.T) / 2
+        text = "(hᵀΣh)(hᵀΣ⁻¹h) - (hᵀh)² = ½‖abᵀ - baᵀ‖², a = Kh, b = K⁻¹h, Σ = K²; h = e_i"
+        return (zero(text, excess.xreplace({Sigma: K * K}) - square),)
     C, D = ldl_factors("Sigma", n)
     precision, unit = inverse(Sigma), inverse(C)
     found: list[Any] = []

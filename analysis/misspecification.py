@@ -17,12 +17,14 @@ from analysis.matrix_calculus import (
     inverse,
     lowest_terms,
     outer,
+    quadratic,
     replace,
+    slope,
     zip_entries,
 )
-from analysis.normal_form import tidy
+from analysis.normal_form import normal, tidy
 from analysis.stationary import solve_linear
-from analysis.symbols import dimension, symbol, symbols
+from analysis.symbols import dimension, is_large, symbol, symbols
 
 TWO = "x takes two values, the first with probability w"
 DOMAIN = ("covariances symmetric positive definite, λ > 0", "P full", MOMENTS)
@@ -39,6 +41,8 @@ def cost_of_covariance(n: int | None) -> Derivation:
         covariance, it is the price of not subtracting the mean.
     Source: new.
     """
+    if is_large(n):
+        return cost_of_covariance(None).of_size(n)
     S, Sigma = symbols("S Sigma", n)
     F = objective("full", n)
     best = optimal_reward("full", n).derived
@@ -57,28 +61,25 @@ def cost_of_covariance(n: int | None) -> Derivation:
 
 
 @cache
-def total_covariance(n: int) -> Derivation:
+def total_covariance(n: int | None) -> Derivation:
     """Σ_m = Σ̄ + Cov(μ(x)): the marginal covariance of y.
 
     Args:
-        n: dimension.
+        n: dimension, or None for general size.
     Returns:
         Derivation in w, mu_a, mu_b, Sigma_a, Sigma_b; shape (n, n).
     Source: new.
     """
+    if is_large(n):
+        return total_covariance(None).of_size(n)
     w, mu_a, mu_b, Sigma_a, Sigma_b = symbols("w mu_a mu_b Sigma_a Sigma_b", n)
     y = symbol("y", n)
-    square = outer(y, y)
-    second = sum(
-        (
-            p
-            * square.applyfunc(
-                lambda f, mu=mu, Sigma=Sigma: definitions.expectation(f, y, mu, Sigma)
-            )
-            for p, mu, Sigma in ((w, mu_a, Sigma_a), (1 - w, mu_b, Sigma_b))
-        ),
-        sp.zeros(n, n),
-    )
+    # E yyᵀ is the gradient in H of E yᵀHy, which asks for the two moments only
+    H = symbol("H", n)
+    square = quadratic(H, y)
+    mean = w * definitions.expectation(square, y, mu_a, Sigma_a)
+    mean += (1 - w) * definitions.expectation(square, y, mu_b, Sigma_b)
+    second = gradient(sp.expand(mean), H)
     first = w * mu_a + (1 - w) * mu_b
     return Derivation(
         name=label("misspecification.total_covariance", n),
@@ -86,33 +87,36 @@ def total_covariance(n: int) -> Derivation:
         symbol="Σ_m",
         arguments={"w": w, "mu_a": mu_a, "mu_b": mu_b, "Sigma_a": Sigma_a, "Sigma_b": Sigma_b},
         stated=stated.total_covariance(w, mu_a, mu_b, Sigma_a, Sigma_b),
-        derived=(second - outer(first, first)).applyfunc(sp.expand),
+        derived=_expanded(second - outer(first, first)),
         assumptions=(TWO,),
-        steps=(Step("E yyᵀ", second), Step("E y", first)),
+        steps=(Step("E yᵀHy", mean), Step("E yyᵀ", second), Step("E y", first)),
     )
 
 
 @cache
-def effective_covariance(n: int) -> Derivation:
+def effective_covariance(n: int | None) -> Derivation:
     """V = Σ̄ + E e eᵀ: one constant U sees F(U) = ½ log det U - Tr(UV)/λ - (n/2) log πλ.
 
     So U* = (λ/2)V⁻¹ (outer.optimal_reward at Σ = V). With mean error e = 0, V is the *residual*
     covariance Σ̄ = E_x Σ(x).
 
     Args:
-        n: dimension.
+        n: dimension, or None for general size.
     Returns:
         Derivation in w, e_a, e_b, Sigma_a, Sigma_b; shape (n, n). Condition: F averaged over x is
         the outer objective with V in place of Σ.
     Source: new.
     """
+    if is_large(n):
+        return effective_covariance(None).of_size(n)
     w, e_a, e_b, Sigma_a, Sigma_b = symbols("w e_a e_b Sigma_a Sigma_b", n)
     mu_a, mu_b, U, Sigma = symbols("mu_a mu_b U Sigma", n)
     lam = symbol("lam")
     P = gaussian.inner_solution("full", n).derived
     F = w * definitions.log_likelihood(mu_a + e_a, P, mu_a, Sigma_a)
     F += (1 - w) * definitions.log_likelihood(mu_b + e_b, P, mu_b, Sigma_b)
-    V = lowest_terms(inverse(U) / 2 - gradient(F, U)) * lam
+    F = normal(F) if n is None else F
+    V = _reduced(inverse(U) / 2 - gradient(F, U)) * lam
     claim = stated.second_moment_of_errors(w, e_a, e_b, Sigma_a, Sigma_b)
     same_form = replace(objective("full", n).derived, Sigma, claim)
     return Derivation(
@@ -121,7 +125,7 @@ def effective_covariance(n: int) -> Derivation:
         symbol="V",
         arguments={"w": w, "e_a": e_a, "e_b": e_b, "Sigma_a": Sigma_a, "Sigma_b": Sigma_b},
         stated=claim,
-        derived=V.applyfunc(sp.expand),
+        derived=_expanded(V),
         assumptions=(*DOMAIN, TWO, "the mean error e(x) does not depend on U"),
         steps=(Step("F, averaged over x", F), Step("V = λ(½U⁻¹ - ∇F)", V)),
         conditions=(zero("F is the outer objective with V in place of Σ", F - same_form),),
@@ -129,18 +133,21 @@ def effective_covariance(n: int) -> Derivation:
 
 
 @cache
-def conditional_gain(n: int) -> Derivation:
+def conditional_gain(n: int | None) -> Derivation:
     """½ [log det Σ̄ - E log det Σ(x)]: what U*(x) = (λ/2)Σ(x)⁻¹ gains over the best constant U.
 
     Args:
-        n: dimension.
+        n: dimension, or None for general size.
     Returns:
         Scalar derivation in w, Sigma_a, Sigma_b.
     Source: new.
     """
+    if is_large(n):
+        return conditional_gain(None).of_size(n)
     w, Sigma_a, Sigma_b, Sigma, mu = symbols("w Sigma_a Sigma_b Sigma mu", n)
     P = bilevel_solution(n).derived
-    value = cancel_outside_logs(definitions.log_likelihood(mu, P, mu, Sigma))
+    value = definitions.log_likelihood(mu, P, mu, Sigma)
+    value = normal(value) if n is None else cancel_outside_logs(value)
 
     def at(X: Any) -> Any:
         return replace(value, Sigma, X)
@@ -164,7 +171,7 @@ def conditional_gain(n: int) -> Derivation:
 
 
 @cache
-def restricted_mean_hypergradient(n: int) -> Derivation:
+def restricted_mean_hypergradient(n: int | None) -> Derivation:
     """∇F = ½U⁻¹ - (Σ̄ + E e_U e_Uᵀ)/λ when the mean is restricted, m(x) = β a(x), β = β_U.
 
     By the chain rule ∇F = ∂F/∂U + ∂F/∂β dβ_U/dU. A condition checks ∂F/∂β = (1/λ) ∂J/∂β for every
@@ -172,12 +179,14 @@ def restricted_mean_hypergradient(n: int) -> Derivation:
     points are U = (λ/2)(Σ̄ + E e_U e_Uᵀ)⁻¹ (iterated feasible GLS).
 
     Args:
-        n: dimension.
+        n: dimension, or None for general size.
     Returns:
         Derivation in U, w, e_a, e_b, Sigma_a, Sigma_b, lam; e_a, e_b are the errors at β_U; shape
         (n, n), symmetric gradient.
     Source: new.
     """
+    if is_large(n):
+        return restricted_mean_hypergradient(None).of_size(n)
     w, mu_a, mu_b, a, b, Sigma_a, Sigma_b = symbols("w mu_a mu_b a b Sigma_a Sigma_b", n)
     e_a, e_b, U, Q = symbols("e_a e_b U P", n)
     lam, beta = symbol("lam"), sp.Symbol("beta", real=True)
@@ -189,8 +198,12 @@ def restricted_mean_hypergradient(n: int) -> Derivation:
 
     J = mean_of(definitions.objective, Q, U, lam)
     F = mean_of(definitions.log_likelihood, P)
+    if n is None:
+        J, F = normal(J), normal(F)  # β outside the traces
     G = gradient(F, U)
-    errors = zip_entries((mu_a, beta * a - e_a), (mu_b, beta * b - e_b))
+    pairs = ((mu_a, beta * a - e_a), (mu_b, beta * b - e_b))
+    errors = pairs if n is None else zip_entries(*pairs)
+    rate = slope if n is None else sp.diff
     arguments = {"U": U, "w": w, "e_a": e_a, "e_b": e_b, "Sigma_a": Sigma_a, "Sigma_b": Sigma_b}
     return Derivation(
         name=label("misspecification.restricted_mean_hypergradient", n),
@@ -198,13 +211,20 @@ def restricted_mean_hypergradient(n: int) -> Derivation:
         symbol="∇_U F",
         arguments={**arguments, "lam": lam},
         stated=stated.restricted_mean_hypergradient(U, w, e_a, e_b, Sigma_a, Sigma_b, lam),
-        derived=lowest_terms(G.xreplace(dict(errors))),
+        derived=_reduced(G.xreplace(dict(errors))),
         assumptions=(*DOMAIN, TWO, "m(x) = β a(x), one β for all inputs", gaussian.SYMMETRIC),
         steps=(Step("F(U, β), averaged over x", F), Step("∂F/∂U at fixed β", G)),
-        conditions=(
-            zero("∂F/∂β = (1/λ) ∂J/∂β for every β", sp.diff(F, beta) - sp.diff(J, beta) / lam),
-        ),
+        conditions=(zero("∂F/∂β = (1/λ) ∂J/∂β for every β", rate(F, beta) - rate(J, beta) / lam),),
     )
+
+
+def _reduced(X: Any) -> Any:
+    """A matrix of rational functions in lowest terms; general n: its normal form."""
+    return lowest_terms(X) if isinstance(X, sp.MatrixBase) else normal(X)
+
+
+def _expanded(X: Any) -> Any:
+    return X.applyfunc(sp.expand) if isinstance(X, sp.MatrixBase) else normal(X)
 
 
 @cache
@@ -227,8 +247,8 @@ def two_maxima() -> Derivation:
     P = replace(gaussian.inner_solution("diagonal", 2).derived, U, weights)
     F = definitions.log_likelihood(centre * one, P, mu, Sigma)
     (size,) = solve_linear([lowest_terms(s * sp.diff(F, s))], [s])
-    slope = sp.fraction(lowest_terms(sp.diff(F, q).xreplace({s: size})))[0]
-    roots = sorted(sp.roots(sp.Poly(slope, q)))
+    turn = sp.fraction(lowest_terms(sp.diff(F, q).xreplace({s: size})))[0]
+    roots = sorted(sp.roots(sp.Poly(turn, q)))
 
     def hessian(root: Any) -> Any:
         H = sp.hessian(F, (s, q)).xreplace({s: size}).xreplace({q: root})
@@ -248,7 +268,7 @@ def two_maxima() -> Derivation:
         steps=(
             Step("β_U, U = s diag(1-q, q)", centre),
             Step("s from ∂F/∂s = 0", size),
-            Step("∂F/∂q = 0", slope),
+            Step("∂F/∂q = 0", turn),
             Step("its roots", sp.Matrix(roots)),
         ),
         conditions=(

@@ -72,8 +72,8 @@ def is_positive(expression: Any) -> bool:
 
 def _value_in_domain(x: Any, small: Any) -> Any:
     quantity = QUANTITIES.get(x.name)
-    is_weight = quantity is not None and quantity.domain == "weight"
-    return 2 + small if x.is_positive and not is_weight else small
+    is_probability = quantity is not None and quantity.domain == "probability"
+    return 2 + small if x.is_positive and not is_probability else small
 
 
 def _with_expanded_logs(expression: Any) -> Any:

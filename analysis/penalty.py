@@ -1,7 +1,7 @@
 """The penalty (value function) hypergradient of scalar quadratics: first derivatives only.
 
-θ_σ = argmax_θ F + σJ, and ∇F_σ = d/dφ of max_θ [F + σJ] - σ max_θ J, which by the envelope theorem
-is ∂_φF(θ_σ) + σ[∂_φJ(θ_σ) - ∂_φJ(θ*)] (Kwon, Kwon, Wright, Nowak, 2023).
+θ_ς = argmax_θ F + ςJ, and ∇F_ς = d/dφ of max_θ [F + ςJ] - ς max_θ J, which by the envelope theorem
+is ∂_φF(θ_ς) + ς[∂_φJ(θ_ς) - ∂_φJ(θ*)] (Kwon, Kwon, Wright, Nowak, 2023).
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from analysis.quadratic import THETA, implicit, inner, outer, solution, total
 from analysis.stationary import solve_linear
 from analysis.symbols import symbol
 
-DOMAIN = (*quadratic.DOMAIN, "θ_σ = argmax F + σJ, σ > 0")
+DOMAIN = (*quadratic.DOMAIN, "θ_ς = argmax F + ςJ, ς > 0")
 
 
 def _penalised() -> Any:
-    """F + σJ."""
+    """F + ςJ."""
     return outer(THETA) + symbol("weight") * inner(THETA)
 
 
 def _tracked() -> Any:
-    """θ_σ from ∂_θ(F + σJ) = 0."""
+    """θ_ς from ∂_θ(F + ςJ) = 0."""
     return solve_linear([sp.diff(_penalised(), THETA)], [THETA])[0]
 
 
 @cache
 def hypergradient() -> Derivation:
-    """∇F_σ = d + σνγ(τ - θ*)/(ν + σκ).
+    """∇F_ς = d + ςνγ(τ - θ*)/(ν + ςκ).
 
     Returns:
-        Scalar derivation in kappa, gamma, nu, phi, tau, d, weight (σ). Conditions: θ_σ is a
-        maximum, and the formula is the total derivative of max (F + σJ) - σ max J.
+        Scalar derivation in kappa, gamma, nu, phi, tau, d, weight (ς). Conditions: θ_ς is a
+        maximum, and the formula is the total derivative of max (F + ςJ) - ς max J.
     Source: new; the method is that of Kwon, Kwon, Wright, Nowak (2023).
     """
     arguments = quadratic.arguments("kappa gamma nu phi tau d weight")
@@ -49,27 +49,27 @@ def hypergradient() -> Derivation:
     envelope = total(_penalised(), moved) - weight * total(inner(THETA), best)
     return Derivation(
         name="penalty.hypergradient",
-        statement="∇F_σ = ∂_φF(θ_σ) + σ[∂_φJ(θ_σ) - ∂_φJ(θ*)] = d + σνγ(τ - θ*)/(ν + σκ)",
+        statement="∇F_ς = ∂_φF(θ_ς) + ς[∂_φJ(θ_ς) - ∂_φJ(θ*)] = d + ςνγ(τ - θ*)/(ν + ςκ)",
         symbol="∇F_P",
         arguments=arguments,
         stated=stated.penalty(*arguments.values()),
         derived=derived,
         assumptions=DOMAIN,
-        steps=(Step("θ_σ", moved), Step("∂_φJ(θ_σ) - ∂_φJ(θ*)", change)),
+        steps=(Step("θ_ς", moved), Step("∂_φJ(θ_ς) - ∂_φJ(θ*)", change)),
         conditions=(
-            positive("θ_σ is a maximum", -sp.diff(_penalised(), THETA, 2)),
-            zero("d/dφ of max (F + σJ) - σ max J", envelope - derived),
+            positive("θ_ς is a maximum", -sp.diff(_penalised(), THETA, 2)),
+            zero("d/dφ of max (F + ςJ) - ς max J", envelope - derived),
         ),
     )
 
 
 @cache
 def bias() -> Derivation:
-    """∇F_σ - ∇F = -ν²γ(τ - θ*)/(κ(ν + σκ)).
+    """∇F_ς - ∇F = -ν²γ(τ - θ*)/(κ(ν + ςκ)).
 
     Returns:
         Scalar derivation in kappa, gamma, nu, phi, tau, weight. Condition: relative to the
-        indirect part of ∇F it is ν/(ν + σκ), the relative change of ∂_θF from θ* to θ_σ.
+        indirect part of ∇F it is ν/(ν + ςκ), the relative change of ∂_θF from θ* to θ_ς.
     Source: new.
     """
     arguments = quadratic.arguments("kappa gamma nu phi tau weight")
@@ -78,7 +78,7 @@ def bias() -> Derivation:
     there, here = (pull.xreplace({THETA: x}) for x in (_tracked(), solution()))
     return Derivation(
         name="penalty.bias",
-        statement="∇F_σ - ∇F = -ν²γ(τ - θ*)/(κ(ν + σκ))",
+        statement="∇F_ς - ∇F = -ν²γ(τ - θ*)/(κ(ν + ςκ))",
         symbol="∇F_P - ∇F",
         arguments=arguments,
         stated=stated.penalty_bias(*arguments.values()),
@@ -96,7 +96,7 @@ def bias() -> Derivation:
 
 @cache
 def bias_limit() -> Derivation:
-    """σ(∇F_σ - ∇F) → -ν²γ(τ - θ*)/κ² as σ → ∞: the bias is O(1/σ).
+    """ς(∇F_ς - ∇F) → -ν²γ(τ - θ*)/κ² as ς → ∞: the bias is O(1/ς).
 
     Returns:
         Scalar derivation in kappa, gamma, nu, phi, tau.
@@ -107,11 +107,11 @@ def bias_limit() -> Derivation:
     scaled = sp.together(weight * bias().derived)
     return Derivation(
         name="penalty.bias_limit",
-        statement="σ(∇F_σ - ∇F) → -ν²γ(τ - θ*)/κ²",
+        statement="ς(∇F_ς - ∇F) → -ν²γ(τ - θ*)/κ²",
         symbol="lim",
         arguments=arguments,
         stated=stated.penalty_limit(*arguments.values()),
         derived=sp.limit(sp.cancel(scaled), weight, sp.oo),
         assumptions=DOMAIN,
-        steps=(Step("σ(∇F_σ - ∇F)", scaled),),
+        steps=(Step("ς(∇F_ς - ∇F)", scaled),),
     )

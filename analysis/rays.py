@@ -11,53 +11,57 @@ from analysis import stated
 from analysis.bilevel import objective, optimal_reward
 from analysis.derivation import Condition, Derivation, Step, positive, zero
 from analysis.gaussian import MOMENTS, label
-from analysis.matrix_calculus import lowest_terms, replace
+from analysis.matrix_calculus import logdet, lowest_terms, replace, slope
 from analysis.normal_form import normal, tidy
 from analysis.stationary import solve_linear
-from analysis.symbols import symbol, symbols
+from analysis.symbols import dimension, is_large, symbol, symbols
+from analysis.words import is_general
 
 DOMAIN = ("M, Σ symmetric positive definite, λ > 0", "P full", MOMENTS)
 
 
 @cache
-def optimal_scale(n: int) -> Derivation:
+def optimal_scale(n: int | None) -> Derivation:
     """c* = λn / (2 Tr(MΣ)), the best reward U = cM on the ray of M.
 
     Args:
-        n: dimension.
+        n: dimension, or None for general size.
     Returns:
         Scalar derivation in M, Sigma, lam. Condition: F(cM) is strictly concave in c.
     Source: new; with M = I, the paper's scalar reward.
     """
+    if is_large(n):
+        return optimal_scale(None).of_size(n)
     M, Sigma, lam, c = *symbols("M Sigma", n), symbol("lam"), symbol("c")
-    outer = objective("full", n)
-    F = replace(outer.derived, outer.arguments["U"], c * M)
-    slope = lowest_terms(c * sp.diff(F, c))
-    best = solve_linear([slope], [c])[0]
+    F = _on_ray(None) if n is None else _moved(n)
+    rate = _rate(F, c)
+    best = solve_linear([rate], [c])[0]
     return Derivation(
         name=label("outer.optimal_scale", n),
         statement="c* = λn / (2 Tr(MΣ))",
         symbol="c*",
         arguments={"M": M, "Sigma": Sigma, "lam": lam},
-        stated=stated.optimal_scale(M, Sigma, lam, n),
+        stated=stated.optimal_scale(M, Sigma, lam, dimension(n)),
         derived=best,
         assumptions=DOMAIN,
-        steps=(Step("F(cM)", F), Step("c dF/dc", slope), Step("solve dF/dc = 0", best)),
-        conditions=(positive("-c² d²F/dc² > 0", -(c**2) * sp.diff(F, c, 2)),),
+        steps=(Step("F(cM)", F), Step("c dF/dc", rate), Step("solve dF/dc = 0", best)),
+        conditions=(positive("-c² d²F/dc² > 0", rate - _rate(rate, c)),),
     )
 
 
 @cache
-def ray_loss(n: int) -> Derivation:
+def ray_loss(n: int | None) -> Derivation:
     """F(U*) - F(c*M) = ½ [n log(Tr(MΣ)/n) - log det(MΣ)] >= 0, zero iff M ∝ Σ⁻¹.
 
     Args:
-        n: dimension.
+        n: dimension, or None for general size.
     Returns:
         Scalar derivation in M, Sigma. Conditions: with the eigenvalues w_i of MΣ, their mean a and
         ρ_i = w_i/a, the loss is Σ ½(ρ_i - 1 - log ρ_i), and each term is >= 0, zero iff ρ_i = 1.
     Source: new.
     """
+    if is_large(n):
+        return ray_loss(None).of_size(n)
     M, Sigma = symbols("M Sigma", n)
     F = objective("full", n)
     top = replace(F.derived, F.arguments["U"], optimal_reward("full", n).derived)
@@ -67,7 +71,7 @@ def ray_loss(n: int) -> Derivation:
         statement="F(U*) - F(c*M) = ½ [n log(Tr(MΣ)/n) - log det(MΣ)]",
         symbol="F(U*) - F(c*M)",
         arguments={"M": M, "Sigma": Sigma},
-        stated=stated.ray_loss(M, Sigma, n),
+        stated=stated.ray_loss(M, Sigma, dimension(n)),
         derived=tidy(top - here),
         assumptions=DOMAIN,
         steps=(Step("F(U*)", top), Step("F(c*M)", here)),
@@ -76,15 +80,17 @@ def ray_loss(n: int) -> Derivation:
 
 
 @cache
-def rescaling_regret(n: int) -> Derivation:
+def rescaling_regret(n: int | None) -> Derivation:
     """F(c*M) - F(k c*M) = (n/2)(k - 1 - log k) on every ray: prices a wrong λ, or U = I.
 
     Args:
-        n: dimension.
+        n: dimension, or None for general size.
     Returns:
-        Scalar derivation in k. Conditions: it is >= 0, zero iff k = 1.
+        Scalar derivation in k, and n if it is a symbol. Conditions: it is >= 0, zero iff k = 1.
     Source: new.
     """
+    if is_large(n):
+        return rescaling_regret(None).of_size(n)
     k, c = symbol("k"), symbol("c")
     F, best = _on_ray(n), optimal_scale(n).derived
     regret = normal(F - F.xreplace({c: k * c})).xreplace({c: best})
@@ -92,8 +98,8 @@ def rescaling_regret(n: int) -> Derivation:
         name=label("outer.rescaling_regret", n),
         statement="F(c*M) - F(kc*M) = (n/2)(k - 1 - log k)",
         symbol="F(c*M) - F(kc*M)",
-        arguments={"k": k},
-        stated=stated.rescaling_regret(k, n),
+        arguments={"k": k} | ({"n": dimension(n)} if n is None else {}),
+        stated=stated.rescaling_regret(k, dimension(n)),
         derived=normal(regret),
         assumptions=(*DOMAIN, "k > 0"),
         steps=(Step("F(c*M) - F(kc*M)", regret),),
@@ -112,8 +118,16 @@ def relative_cost_is_positive() -> tuple[Condition, ...]:
     )
 
 
-def _arithmetic_geometric(n: int) -> tuple[Condition, ...]:
-    """The loss in the eigenvalues w of MΣ is a sum of relative costs."""
+def _arithmetic_geometric(n: int | None) -> tuple[Condition, ...]:
+    """The loss in the eigenvalues w of MΣ is a sum of relative costs.
+
+    General n: R = MΣ/a has the eigenvalues ρ_i, so that Σ ½(ρ_i - 1 - log ρ_i) is a trace.
+    """
+    if n is None:
+        M, Sigma = symbols("M Sigma", n)
+        R = M.rows / sp.Trace(M * Sigma) * M * Sigma
+        costs = (sp.Trace(R) - M.rows - logdet(R)) / 2
+        return (zero("loss = Σ ½(ρ_i - 1 - log ρ_i)", stated.ray_loss(M, Sigma, M.rows) - costs),)
     w = [sp.Symbol(f"omega_{i + 1}", positive=True) for i in range(n)]
     mean = sum(w) / sp.Integer(n)
     spectrum = sp.ImmutableMatrix.diag(*w)
@@ -122,8 +136,18 @@ def _arithmetic_geometric(n: int) -> tuple[Condition, ...]:
     return (zero("loss = Σ ½(ρ_i - 1 - log ρ_i)", loss - costs),)
 
 
-@cache
-def _on_ray(n: int) -> Any:
-    """F(cM) from the derived outer objective, in LDL coordinates of M and Σ, with log c apart."""
+def _moved(n: int | None) -> Any:
+    """F(cM) from the derived outer objective."""
     F = objective("full", n)
-    return normal(replace(F.derived, F.arguments["U"], symbol("c") * symbol("M", n)))
+    return replace(F.derived, F.arguments["U"], symbol("c") * symbol("M", n))
+
+
+@cache
+def _on_ray(n: int | None) -> Any:
+    """F(cM) with log c apart, in LDL coordinates of M and Σ where n is explicit."""
+    return normal(_moved(n))
+
+
+def _rate(F: Any, c: Any) -> Any:
+    """c dF/dc."""
+    return sp.expand(c * slope(F, c)) if is_general(F) else lowest_terms(c * sp.diff(F, c))

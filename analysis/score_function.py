@@ -13,7 +13,7 @@ from analysis import stated_estimators as stated
 from analysis.baselines import best_baseline
 from analysis.derivation import Derivation, Step, positive, zero
 from analysis.gaussian import label
-from analysis.symbols import symbol, symbols
+from analysis.symbols import check_choice, symbol, symbols
 
 Data = Literal["averaged", "sampled"]
 _B = sp.Symbol("b", real=True)
@@ -37,8 +37,11 @@ def score_gradient(data: Data) -> Derivation:
         data: "averaged" (reward averaged over the data) or "sampled" (one data point).
     Returns:
         Derivation in u, delta, s; shape (2,), coordinates (m, log s). Condition: it is ∇ E r.
+    Raises:
+        ArgumentError: for other data.
     Source: new.
     """
+    check_choice("data", data, ("averaged", "sampled"))
     u, delta, s = symbols("u delta s")
     r, noise = scalar.reward(data), (scalar.EPS, scalar.ETA)
     terms = ((r - _B) * scalar.score()).applyfunc(sp.expand)
@@ -66,8 +69,11 @@ def optimal_baseline(data: Literal["averaged", "sampled", "conditional"]) -> Der
     Returns:
         Derivation in u, delta, s, sigma, or u, m, y, s for "conditional"; shape (2,), the baseline
         of least variance for each of (m, log s). Condition: the variance is convex in b.
+    Raises:
+        ArgumentError: for other data.
     Source: new.
     """
+    check_choice("data", data, tuple(scalar.ABOUT))
     u, delta, s, sigma = symbols("u delta s sigma")
     noise = (scalar.EPS,) if data == "conditional" else (scalar.EPS, scalar.ETA)
     pairs = [best_baseline(scalar.reward(data), g, *noise) for g in scalar.score()]
@@ -100,8 +106,11 @@ def minimal_variance(data: Literal["averaged", "sampled", "conditional"]) -> Der
         data: "averaged", "sampled" (a constant baseline), or "conditional" (a function of y).
     Returns:
         Derivation in u, delta, s, and sigma unless averaged; shape (2,), coordinates (m, log s).
+    Raises:
+        ArgumentError: for other data.
     Source: new.
     """
+    check_choice("data", data, tuple(scalar.ABOUT))
     u, delta, s, sigma = symbols("u delta s sigma")
     mu = symbol("mu", 1)[0]
     baselines = optimal_baseline(data).derived
@@ -136,8 +145,11 @@ def pathwise_variance(data: Data) -> Derivation:
     Returns:
         Derivation in u, delta, s, and sigma if sampled; shape (2,), coordinates (m, log s).
         Condition: the estimator is unbiased.
+    Raises:
+        ArgumentError: for other data.
     Source: new.
     """
+    check_choice("data", data, ("averaged", "sampled"))
     u, delta, s, sigma = symbols("u delta s sigma")
     slope = scalar.gradient(scalar.reward(data)).applyfunc(sp.expand)
     noise = (scalar.EPS, scalar.ETA)

@@ -70,13 +70,18 @@ def general_inner_concavity(J: Any, lam: Any) -> tuple[Condition, ...]:
     )
 
 
-def general_outer_concavity(curvature: Any) -> tuple[Condition, ...]:
-    """General n: d²F = -½‖KHK‖² with U⁻¹ = K² (K symmetric, invertible)."""
-    U, H = symbols("U H", None)
-    K = sp.MatrixSymbol("K", *U.shape)
-    square = K * H * K
-    along = curvature.xreplace({sp.Inverse(U): K * K})
-    return (zero("d²F = -½‖KHK‖², U⁻¹ = K²", along + sp.Trace(square * square.T) / 2),)
+def general_outer_concavity(curvature: Any, part: Any, along: Any) -> tuple[Condition, ...]:
+    """General n: d²F = -½‖KHK‖² with X⁻¹ = K² (K symmetric, invertible).
+
+    Args:
+        curvature: d²F.
+        part: X, what F depends on: U, or its diagonal part.
+        along: the same part of the direction H.
+    """
+    K = sp.MatrixSymbol("K", *part.shape)
+    square = K * along * K
+    value = curvature.xreplace({sp.Inverse(part): K * K})
+    return (zero("d²F = -½‖KHK‖², U⁻¹ = K²", value + sp.Trace(square * square.T) / 2),)
 
 
 def outer_maximum(structure: str, n: int, F: Any, best: Any) -> tuple[Condition, ...]:

@@ -10,7 +10,15 @@ from typing import Any
 
 import sympy as sp
 
-from analysis.matrix_calculus import inverse, logdet, outer, quadratic, trace
+from analysis.matrix_calculus import (
+    diagonal_part,
+    identity,
+    inverse,
+    logdet,
+    outer,
+    quadratic,
+    trace,
+)
 
 half = sp.Rational(1, 2)
 
@@ -36,8 +44,8 @@ def inner_solution(structure: str, U: Any, lam: Any) -> Any:
     if structure == "full":
         return lam / 2 * inverse(U)
     if structure == "diagonal":
-        return sp.ImmutableMatrix.diag(*(lam / (2 * U[i, i]) for i in range(U.rows)))
-    return lam * U.rows / (2 * trace(U)) * sp.ImmutableMatrix.eye(U.rows)
+        return lam / 2 * inverse(diagonal_part(U))
+    return lam * U.rows / (2 * trace(U)) * identity(U)
 
 
 def outer_objective(structure: str, U: Any, Sigma: Any, lam: Any, n: Any) -> Any:
@@ -45,8 +53,8 @@ def outer_objective(structure: str, U: Any, Sigma: Any, lam: Any, n: Any) -> Any
     if structure == "full":
         return logdet(U) / 2 - trace(U * Sigma) / lam - n * half * sp.log(sp.pi * lam)
     if structure == "diagonal":
-        terms = (sp.log(U[i, i]) / 2 - U[i, i] * Sigma[i, i] / lam for i in range(n))
-        return sum(terms) - n * half * sp.log(sp.pi * lam)
+        part = diagonal_part(U)
+        return logdet(part) / 2 - trace(part * Sigma) / lam - n * half * sp.log(sp.pi * lam)
     u, v = trace(U), trace(Sigma)
     return n * half * sp.log(u) - u * v / (lam * n) - n * half * sp.log(sp.pi * lam * n)
 
@@ -57,9 +65,8 @@ def hypergradient(structure: str, U: Any, Sigma: Any, lam: Any) -> Any:
         return inverse(U) / 2 - Sigma / lam
     n = U.rows
     if structure == "diagonal":
-        entries = [1 / (2 * U[i, i]) - Sigma[i, i] / lam for i in range(n)]
-        return sp.ImmutableMatrix.diag(*entries)
-    return (n / (2 * trace(U)) - trace(Sigma) / (lam * n)) * sp.ImmutableMatrix.eye(n)
+        return inverse(diagonal_part(U)) / 2 - diagonal_part(Sigma) / lam
+    return (n / (2 * trace(U)) - trace(Sigma) / (lam * n)) * identity(U)
 
 
 def optimal_reward(structure: str, Sigma: Any, lam: Any) -> Any:
@@ -68,8 +75,8 @@ def optimal_reward(structure: str, Sigma: Any, lam: Any) -> Any:
         return lam / 2 * inverse(Sigma)
     n = Sigma.rows
     if structure == "diagonal":
-        return sp.ImmutableMatrix.diag(*(lam / (2 * Sigma[i, i]) for i in range(n)))
-    return lam * n / (2 * trace(Sigma)) * sp.ImmutableMatrix.eye(n)
+        return lam / 2 * inverse(diagonal_part(Sigma))
+    return lam * n / (2 * trace(Sigma)) * identity(Sigma)
 
 
 def optimal_trace(Sigma: Any, lam: Any, n: Any) -> Any:
@@ -109,13 +116,13 @@ def flow(P0: Any, Sigma: Any, t: Any) -> Any:
 
 def mean_field_covariance(Sigma: Any) -> Any:
     """P_ii = 1 / (Σ⁻¹)_ii."""
-    return sp.ImmutableMatrix.diag(*(1 / entry for entry in inverse(Sigma).diagonal()))
+    return inverse(diagonal_part(inverse(Sigma)))
 
 
-def mean_field_cost(Sigma: Any) -> Any:
-    """½ Σ_i (ρ_i - 1 - log ρ_i), ρ_i = Σ_ii (Σ⁻¹)_ii."""
-    rho = (Sigma[i, i] * inverse(Sigma)[i, i] for i in range(Sigma.rows))
-    return sum(relative_cost(value) for value in rho)
+def mean_field_cost(Sigma: Any, n: Any) -> Any:
+    """½ Σ_i (ρ_i - 1 - log ρ_i), ρ_i = Σ_ii (Σ⁻¹)_ii the entries of diag(Σ) diag(Σ⁻¹)."""
+    variances, precisions = diagonal_part(Sigma), diagonal_part(inverse(Sigma))
+    return (trace(variances * precisions) - n - logdet(variances) - logdet(precisions)) / 2
 
 
 def log_det_gradient(U: Any) -> Any:

@@ -122,12 +122,12 @@ def near_uniform_ratio(n: int) -> Any:
 
 
 def diagonal_reward(pi: Any, k: Any, lam: Any) -> Any:
-    """u_c = λ(log π_c + k)/(2π_c - 1)."""
+    """u_c = λ(log π_c + k₀)/(2π_c - 1)."""
     return pi.applyfunc(lambda x: lam * (sp.log(x) + k) / (2 * x - 1))
 
 
 def diagonal_offset_at_half() -> Any:
-    """k = log 2."""
+    """k₀ = log 2."""
     return sp.log(2)
 
 

@@ -57,7 +57,7 @@ def truncated(
     j: Any,
     k: Any,
 ) -> Any:
-    """∇F_{j,k} = d + (νγ/κ)(τ - θ_{j+k})(1 - ρ^k)."""
+    """∇F_T = d + (νγ/κ)(τ - θ_{K₀+K₁})(1 - ρ^K₁)."""
     reached = point(kappa, gamma, phi, theta_0, eta, j + k)
     return d + nu * gamma / kappa * (tau - reached) * (1 - contraction(kappa, eta) ** k)
 
@@ -80,15 +80,15 @@ def gaussian(structure: str, U: Any, Sigma: Any, lam: Any, eta: Any, K: Any) -> 
 
 
 def penalty(kappa: Any, gamma: Any, nu: Any, phi: Any, tau: Any, d: Any, weight: Any) -> Any:
-    """∇F_σ = d + σνγ(τ - θ*)/(ν + σκ)."""
+    """∇F_ς = d + ςνγ(τ - θ*)/(ν + ςκ)."""
     return d + weight * nu * gamma * (tau - gamma * phi / kappa) / (nu + weight * kappa)
 
 
 def penalty_bias(kappa: Any, gamma: Any, nu: Any, phi: Any, tau: Any, weight: Any) -> Any:
-    """∇F_σ - ∇F = -ν²γ(τ - θ*)/(κ(ν + σκ))."""
+    """∇F_ς - ∇F = -ν²γ(τ - θ*)/(κ(ν + ςκ))."""
     return -(nu**2) * gamma * (tau - gamma * phi / kappa) / (kappa * (nu + weight * kappa))
 
 
 def penalty_limit(kappa: Any, gamma: Any, nu: Any, phi: Any, tau: Any) -> Any:
-    """lim σ(∇F_σ - ∇F) = -ν²γ(τ - θ*)/κ²."""
+    """lim ς(∇F_ς - ∇F) = -ν²γ(τ - θ*)/κ²."""
     return -(nu**2) * gamma * (tau - gamma * phi / kappa) / kappa**2

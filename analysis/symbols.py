@@ -7,17 +7,19 @@ a `MatrixSymbol` of general size n (`n=None`).
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from numbers import Integral
+from typing import Any, Literal, TypeGuard
 
 import sympy as sp
 
-from analysis.errors import StructureError
+from analysis.errors import ArgumentError, SlowDerivationWarning, StructureError
 
 Domain = Literal[
     "positive",
-    "weight",
+    "probability",
     "real",
     "count",
     "group",
@@ -30,14 +32,15 @@ Domain = Literal[
 Structure = Literal["isotropic", "diagonal", "full"]
 STRUCTURES: tuple[Structure, ...] = ("isotropic", "diagonal", "full")
 DIMENSION = sp.Symbol("n", positive=True, integer=True)
-_PRINTED = {
+EXPLICIT = 3  # results are written out in entries up to this n
+_PRINTED = {  # one to one, together with the names of all other quantities
     "lam": "lambda",
     "generations": "M",
     "steps": "K",
-    "earlier": "j",
-    "last": "k",
-    "weight": "sigma",
-    "offset": "k",
+    "earlier": "K_0",
+    "last": "K_1",
+    "weight": "varsigma",
+    "offset": "k_0",
 }
 
 
@@ -69,7 +72,7 @@ QUANTITIES = {
         Quantity("c", "positive", "scale on a ray of rewards"),
         Quantity("k", "positive", "factor by which the best scale is missed"),
         Quantity("t", "positive", "time"),
-        Quantity("w", "weight", "probability of the first of two inputs x"),
+        Quantity("w", "probability", "probability of the first of two inputs x"),
         Quantity("mu_a", "vector", "mean of the data at the first input"),
         Quantity("mu_b", "vector", "mean of the data at the second input"),
         Quantity("Sigma_a", "spd", "covariance of the data at the first input"),
@@ -89,7 +92,7 @@ QUANTITIES = {
         Quantity("W", "spd", "weight matrix of the bounded reward"),
         Quantity("omega", "positive", "width of the bounded reward, W = I/omega"),
         Quantity("beta", "positive", "standard deviation of isotropic data"),
-        Quantity("q", "weight", "entropy weight as a fraction of the critical one"),
+        Quantity("q", "probability", "entropy weight as a fraction of the critical one"),
         Quantity("kappa", "positive", "curvature of a scalar quadratic inner objective"),
         Quantity("gamma", "real", "coupling of inner and outer variable in it"),
         Quantity("nu", "positive", "curvature of a scalar quadratic outer objective"),
@@ -99,13 +102,13 @@ QUANTITIES = {
         Quantity("theta_0", "real", "start of the inner optimiser"),
         Quantity("eta", "positive", "step size of the inner optimiser"),
         Quantity("steps", "count", "number K of inner steps"),
-        Quantity("earlier", "count", "number j of inner steps before those differentiated"),
-        Quantity("last", "count", "number k of inner steps differentiated"),
-        Quantity("weight", "positive", "weight σ of the inner objective in a penalty"),
+        Quantity("earlier", "count", "number K_0 of inner steps before those differentiated"),
+        Quantity("last", "count", "number K_1 of inner steps differentiated"),
+        Quantity("weight", "positive", "weight ς of the inner objective in a penalty"),
         Quantity("pi", "probabilities", "probabilities of the classes in the data"),
         Quantity("p", "probabilities", "probabilities of the classes under the policy"),
         Quantity("r", "vector", "rewards of the classes"),
-        Quantity("offset", "real", "free constant k of a diagonal reward that reproduces pi"),
+        Quantity("offset", "real", "free constant k_0 of a diagonal reward that reproduces pi"),
     )
 }
 
@@ -117,24 +120,71 @@ def dimension(n: int | None) -> Any:
 
 def check_dimension(n: int) -> int:
     """Return n, or raise StructureError if it is not a positive integer."""
-    if isinstance(n, bool) or n < 1:
+    if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
         raise StructureError(f"n = {n!r} is not a dimension; pass a positive integer or None")
-    return n
+    return int(n)
+
+
+def is_large(n: int | None) -> TypeGuard[int]:
+    """Whether n is beyond the sizes whose entries are written out: the form for any n stands in.
+
+    Raises:
+        StructureError: if n is no dimension.
+    """
+    return n is not None and check_dimension(n) > EXPLICIT
+
+
+def check_explicit(function: str, n: int | None, most: int, why: str) -> None:
+    """Raise StructureError unless n is a size of which SymPy finds the entries within seconds.
+
+    Args:
+        function: what is asked for.
+        n: the size.
+        most: the largest one.
+        why: what grows with n, and what to use instead.
+    """
+    if n is None or check_dimension(n) > most:
+        sizes = ", ".join(map(str, range(1, most + 1)))
+        raise StructureError(f"{function} has n = {sizes}, not n = {n}: {why}")
 
 
 def check_structure(structure: str, n: int | None) -> None:
-    """Raise StructureError unless the structure is known and has a result for this n."""
+    """Raise StructureError unless the structure is known and n a dimension or None."""
     if structure not in STRUCTURES:
         raise StructureError(f"unknown structure {structure!r}; pass one of {STRUCTURES}")
-    if n is None and structure != "full":
-        raise StructureError(f"general n exists for 'full' only, not {structure!r}; pass n=1, 2, 3")
+    dimension(n)
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ArgumentError unless the value is one of the choices."""
+    if value not in choices:
+        raise ArgumentError(f"{name} = {value!r} is unknown; pass one of {choices}")
+
+
+def warn_if_slow(asked: str, size: int, quick: int, instead: str, stacklevel: int = 3) -> None:
+    """Warn of a derivation that takes longer than five seconds, before it starts.
+
+    Args:
+        asked: what is asked for.
+        size: its size.
+        quick: the largest size that takes less.
+        instead: what to ask for instead.
+        stacklevel: of the caller that asked.
+    """
+    if size > quick:
+        warnings.warn(
+            f"{asked} takes longer than five seconds, and the longer the larger; up to {quick} is "
+            f"quick. Ctrl-C stops it. {instead}",
+            SlowDerivationWarning,
+            stacklevel=stacklevel,
+        )
 
 
 @cache
 def symbol(name: str, n: int | None = 1) -> Any:
     """The registered symbol of this name: scalar, explicit n-vector or n x n matrix, or general."""
     domain = QUANTITIES[name].domain
-    if domain in ("positive", "weight"):
+    if domain in ("positive", "probability"):
         return sp.Symbol(_PRINTED.get(name, name), positive=True)
     if domain in ("count", "group"):
         return sp.Symbol(_PRINTED.get(name, name), positive=True, integer=True)
@@ -162,9 +212,11 @@ def symbols(names: str, n: int | None = 1) -> tuple[Any, ...]:
 
 
 def _entry(name: str, n: int, i: int, j: int | None = None) -> sp.Symbol:
-    indices = str(i + 1) if j is None else f"{i + 1}{j + 1}"
-    entry = name if n == 1 else f"{name}_{indices}"
     domain = QUANTITIES[name].domain
+    between = "" if n < 10 else "_"  # two digits: row 1, column 12 is not row 11, column 2
+    indices = str(i + 1) if j is None else f"{i + 1}{between}{j + 1}"
+    bare = n == 1 and name not in ("pi", *_PRINTED.values())  # M and π are something else
+    entry = name if bare else f"{name}_{indices}"
     is_pivot = domain in ("spd", "triangular") and i == j
     is_positive = is_pivot or domain == "probabilities"
     return sp.Symbol(entry, positive=True) if is_positive else sp.Symbol(entry, real=True)

@@ -19,7 +19,14 @@ from analysis.gaussian import MOMENTS, SYMMETRIC, label
 from analysis.matrix_calculus import gradient, lowest_terms
 from analysis.quadratic import THETA, implicit, inner, outer, solution, total
 from analysis.stationary import solve_linear
-from analysis.symbols import Structure, check_structure, symbol, symbols
+from analysis.symbols import (
+    EXPLICIT,
+    Structure,
+    check_explicit,
+    check_structure,
+    symbol,
+    symbols,
+)
 
 ASCENT = (*quadratic.DOMAIN, "θ_{k+1} = θ_k + η ∂_θJ(θ_k), ρ = 1 - ηκ")
 _EXPLICIT = (1, 2, 3, 5)  # numbers of steps that are also taken one by one
@@ -135,12 +142,12 @@ def bias() -> Derivation:
 
 @cache
 def truncated() -> Derivation:
-    """∇F_{j,k} = d + (νγ/κ)(τ - θ_{j+k})(1 - ρ^k): j steps, then k that are differentiated.
+    """∇F = d + (νγ/κ)(τ - θ_{K₀+K₁})(1 - ρ^K₁): K₀ steps, then K₁ differentiated.
 
     Returns:
-        Scalar derivation in kappa, gamma, nu, phi, tau, theta_0, d, eta, earlier (j), last (k).
+        Scalar derivation in kappa, gamma, nu, phi, tau, theta_0, d, eta, earlier (K₀), last (K₁).
         Conditions: from θ* the indirect part is that of the implicit hypergradient times
-        1 - ρ^k; without earlier steps it is the unrolled hypergradient.
+        1 - ρ^K₁; without earlier steps it is the unrolled hypergradient.
     Source: new.
     """
     arguments = quadratic.arguments("kappa gamma nu phi tau theta_0 d eta earlier last")
@@ -153,17 +160,17 @@ def truncated() -> Derivation:
     settled = derived.xreplace({start: solution()}) - symbol("d")
     return Derivation(
         name="unrolled.truncated",
-        statement="∇F_{j,k} = d + (νγ/κ)(τ - θ_{j+k})(1 - ρ^k)",
-        symbol="∇F_{j,k}",
+        statement="∇F_T = d + (νγ/κ)(τ - θ_{K₀+K₁})(1 - ρ^K₁)",
+        symbol="∇F_T",
         arguments=arguments,
         stated=stated.truncated(*arguments.values()),
         derived=derived,
-        assumptions=(*ASCENT, "j steps without derivative, then k with it"),
+        assumptions=(*ASCENT, "K₀ steps without derivative, then K₁ with it"),
         steps=(Step("through k steps from a fixed point", cut),),
         conditions=(
-            zero("from θ*: (1 - ρ^k) times the exact one", settled - (1 - rho**k) * indirect),
+            zero("from θ*: (1 - ρ^K₁) times the exact one", settled - (1 - rho**k) * indirect),
             zero(
-                "j = 0 is the unrolled one",
+                "K₀ = 0 is the unrolled one",
                 derived.subs(j, 0) - hypergradient().derived.subs(symbol("steps"), k),
             ),
             _contracts(),
@@ -202,6 +209,12 @@ def one_step() -> Derivation:
     )
 
 
+_ENTRIES = (
+    "three steps are differentiated in every entry of U; outer.hypergradient, which has any n, "
+    "times the factor of the statement is the same"
+)
+
+
 @cache
 def gaussian(structure: Structure, n: int) -> Derivation:
     """∇_U F (1 - ρ^K), ρ = 1 - 2ηλ (diagonal) or 1 - 2ηλn (isotropic): K steps from the optimum.
@@ -221,6 +234,7 @@ def gaussian(structure: Structure, n: int) -> Derivation:
     Source: new.
     """
     check_structure(structure, n)
+    check_explicit("unrolled.gaussian", n, EXPLICIT, _ENTRIES)
     if structure == "full":
         raise StructureError("no one factor for 'full'; pass 'diagonal' or 'isotropic'")
     mu, Sigma, U, m = symbols("mu Sigma U m", n)

@@ -3,7 +3,8 @@
 A word is a product of letters X or X⁻¹ (X symmetric) and v or vᵀ (v a vector). The normal form uses
 only the ring axioms, X X⁻¹ = I, Tr(AB) = Tr(BA), Tr(A) = Tr(Aᵀ), log det(AB) = log det A +
 log det B and log det(cA) = n log c + log det A: two expressions with one normal form are equal for
-every n.
+every n. The diagonal part diag(X) of a letter is a letter, too: diagonal letters commute,
+diag(AX) = A diag(X) and Tr(AX) = Tr(A diag(X)) for a diagonal A.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from analysis.symbols import DIMENSION, QUANTITIES
 Letter: TypeAlias = tuple[str, int, bool]  # name, power (1 or -1), transposed (vectors only)
 Word: TypeAlias = tuple[Letter, ...]
 Words: TypeAlias = dict[Word, Any]
+_INVERSE = "⁻¹"
 
 
 class LogDet(sp.Expr):
@@ -69,9 +71,12 @@ def normal(expression: Any) -> Any:
     for node in expression.atoms(sp.Trace, LogDet):
         replacements[node] = _trace(node.args[0]) if isinstance(node, sp.Trace) else _log_det(node)
     reduced = expression.xreplace(replacements)
-    reduced = sp.expand(sp.expand_log(reduced))
+    positive = {node: sp.Dummy(positive=True) for node in reduced.atoms(sp.Trace) if _is_spd(node)}
+    reduced = sp.expand(sp.expand_log(reduced.xreplace(positive)))
     numerator, denominator = sp.fraction(sp.together(reduced))
-    return sp.S.Zero if sp.expand(numerator) == 0 else numerator / denominator
+    if sp.expand(numerator) == 0:
+        return sp.S.Zero
+    return (numerator / denominator).xreplace({name: node for node, name in positive.items()})
 
 
 def words_of(X: Any) -> Words:
@@ -100,11 +105,13 @@ def words_of(X: Any) -> Words:
         return {transpose(word): value for word, value in words_of(X.args[0]).items()}
     if isinstance(X, sp.Inverse):
         return _inverse(words_of(X.args[0]))
-    if isinstance(X, sp.MatPow) and X.exp.is_Integer and X.exp > 0:
-        power: Words = {(): sp.S.One}
-        for _ in range(int(X.exp)):
-            power = multiply(power, words_of(X.base))
-        return power
+    if isinstance(X, sp.DiagonalMatrix):
+        return collect([(diagonal(word), value) for word, value in words_of(X.args[0]).items()])
+    if isinstance(X, sp.MatPow) and X.exp.is_Integer:
+        base, power = words_of(X.base), {(): sp.S.One}
+        for _ in range(abs(int(X.exp))):
+            power = multiply(power, base)
+        return power if X.exp > 0 else _inverse(power)
     raise TypeError(f"no rule for {type(X).__name__}: {X}")
 
 
@@ -133,21 +140,61 @@ def matrix_from(terms: Words, shape: Any) -> Any:
 def cyclic(word: Word) -> Word:
     """The representative of a word under the rotations and transposition that keep its trace."""
     candidates: list[Word] = []
-    while len(word) > 1 and _reduce((word[-1], word[0])) == ():
-        word = word[1:-1]
     for start in (word, transpose(word)):
-        candidates += [start[i:] + start[:i] for i in range(max(len(start), 1))]
-    return min(candidates)
+        candidates += [_reduce(start[i:] + start[:i]) for i in range(max(len(start), 1))]
+    shortest = min(candidates, key=lambda found: (len(found), found))
+    return shortest if len(shortest) == len(word) else cyclic(shortest)
+
+
+def diagonal(word: Word) -> Word:
+    """The diagonal part of a word: diag(AXB) = A diag(X) B for diagonal A and B, X one letter.
+
+    Raises:
+        TypeError: if more than one letter is left between them.
+    """
+    rest = [i for i, (name, _, _) in enumerate(word) if not _is_diagonal(name)]
+    if not rest:
+        return word
+    name, power, _ = word[rest[0]]
+    if len(rest) > 1 or _is_vector(name):
+        raise TypeError(f"no rule for the diagonal part of the product {word}")
+    letter = (f"diag({name}{'' if power == 1 else _INVERSE})", 1, False)
+    return _reduce((*word[: rest[0]], letter, *word[rest[0] + 1 :]))
 
 
 def _reduce(word: Word) -> Word:
     done: list[Letter] = []
     for letter in word:
-        if done and done[-1][0] == letter[0] and done[-1][1] == -letter[1]:
-            done.pop()
+        name, power, _ = letter
+        run = len(done)  # diagonal letters commute with those before them
+        while _is_diagonal(name) and run > 0 and _is_diagonal(done[run - 1][0]):
+            run -= 1
+        near = range(min(run, max(len(done) - 1, 0)), len(done))
+        at = [i for i in near if done[i][0] == name and done[i][1] == -power]
+        if at:
+            del done[at[0]]
         else:
-            done.append(letter)
+            done[run:] = sorted([*done[run:], letter])
     return tuple(done)
+
+
+def _is_diagonal(name: str) -> bool:
+    return name.startswith("diag(")
+
+
+def _is_spd(trace: Any) -> bool:
+    """Whether a trace is positive by its form: of one SPD matrix, or of the product of two."""
+    word = _only_word(trace.args[0])
+    names = [
+        name.removeprefix("diag(").removesuffix(")").removesuffix(_INVERSE) for name, *_ in word
+    ]
+    domains = {QUANTITIES[name].domain if name in QUANTITIES else None for name in names}
+    return len(word) <= 2 and domains == {"spd"}
+
+
+def _only_word(X: Any) -> Word:
+    (word,) = words_of(X)
+    return word
 
 
 def _is_vector(name: str) -> bool:
@@ -168,11 +215,21 @@ def _inverse(terms: Words) -> Words:
 
 
 def _trace(X: Any) -> Any:
-    terms = collect([(cyclic(word), value) for word, value in words_of(X).items()])
+    terms = collect([(cyclic(_seen(word)), value) for word, value in words_of(X).items()])
     return sum(
         (value * (sp.Trace(_product(word, 1, None)) if word else DIMENSION))
         for word, value in terms.items()
     )
+
+
+def _seen(word: Word) -> Word:
+    """Tr(AX) = Tr(A diag(X)) for A diagonal; Tr diag(X) = Tr X."""
+    plain = [name for name, _, _ in word if not _is_diagonal(name)]
+    if len(plain) == 1 and len(word) > 1 and not _is_vector(plain[0]):
+        return diagonal(word)
+    if not plain and len(word) == 1 and word[0][1] == 1:
+        return _only_word(_matrix(word[0][0]).args[0])
+    return word
 
 
 def _log_det(node: LogDet) -> Any:
@@ -185,6 +242,10 @@ def _log_det(node: LogDet) -> Any:
 
 
 def _matrix(name: str) -> Any:
+    if _is_diagonal(name):
+        inner = name.removeprefix("diag(").removesuffix(")")
+        X = _matrix(inner.removesuffix(_INVERSE))
+        return sp.DiagonalMatrix(sp.Inverse(X) if inner.endswith(_INVERSE) else X)
     return sp.MatrixSymbol(name, DIMENSION, 1 if _is_vector(name) else DIMENSION)
 
 

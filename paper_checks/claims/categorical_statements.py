@@ -54,7 +54,7 @@ CATEGORICAL = (
     ),
     Proposition(
         "categorical.diagonal_reward",
-        "U = diag(u), u_c = λ(log π_c + k)/(2π_c - 1) > 0, gives p* = π; π_c = ½ forces k = log 2",
+        "U = diag(u), u_c = λ(log π_c + k₀)/(2π_c - 1) > 0, gives p* = π; k₀ = log 2 if a π_c = ½",
         "new",
         _covers("diagonal_reward", "diagonal_reward_at_half"),
     ),

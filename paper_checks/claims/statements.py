@@ -231,7 +231,7 @@ CONTINUOUS = (
     ),
     Proposition(
         "truncated",
-        "only the last k of j + k steps differentiated: d + (νγ/κ)(τ - θ_{j+k})(1 - ρ^k)",
+        "only the last K₁ of K₀ + K₁ steps differentiated: d + (νγ/κ)(τ - θ_{K₀+K₁})(1 - ρ^K₁)",
         "new",
         ("unrolled.truncated",),
     ),
@@ -249,7 +249,7 @@ CONTINUOUS = (
     ),
     Proposition(
         "penalty",
-        "a penalty of weight σ gives d + σνγ(τ - θ*)/(ν + σκ): a bias of order 1/σ",
+        "a penalty of weight ς gives d + ςνγ(τ - θ*)/(ν + ςκ): a bias of order 1/ς",
         "new; the method Kwon et al. (2023)",
         ("penalty.hypergradient", "penalty.bias", "penalty.bias_limit"),
     ),

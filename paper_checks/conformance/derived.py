@@ -11,39 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from analysis import gaussian, outer
+from analysis import gaussian, outer, symbols
 from analysis.derivation import Derivation
 from analysis.symbols import Structure
 from paper_checks.conformance.strategies import Problem
 
-EXPLICIT = 3  # derivations with explicit entries exist up to this n
+EXPLICIT = symbols.EXPLICIT  # implicit and functional forms exist up to this n
 
 Builder = Callable[[Any, Any], Derivation]
 
 
 def derived(build: Builder, structure: str, problem: Problem, *names: str) -> np.ndarray:
-    """Return a derived matrix or scalar of the outer or inner problem, for any n.
-
-    Beyond explicit n, the full structure has its derivation for general n. The restricted ones
-    separate into scalar problems: one per diagonal entry for a diagonal policy, and `n` copies of
-    the one with averaged diagonals for an isotropic policy.
-    """
-    n, values = problem.n, problem.pick("lam", *names)
-    if n <= EXPLICIT:
-        return np.asarray(build(structure, n).at(side="derived", **values))
-    if structure == "full":
-        return np.asarray(build("full", None).at(side="derived", **values))
-    scalar = build(structure, 1)
-    diagonals = np.stack([np.diag(getattr(problem, name)) for name in names])
-    if structure == "isotropic":
-        diagonals = np.broadcast_to(diagonals.mean(1, keepdims=True), diagonals.shape)
-    entries = [
-        scalar.at(
-            side="derived", lam=problem.lam, **dict(zip(names, map(float, column), strict=True))
-        )
-        for column in diagonals.T
-    ]
-    return np.sum(entries) if build is outer.objective else np.diag(entries)
+    """Return a derived matrix or scalar of the outer or inner problem, for any n."""
+    values = problem.pick("lam", *names)
+    return np.asarray(build(structure, problem.n).at(side="derived", **values))
 
 
 def square(value: Any, n: int) -> np.ndarray:
@@ -97,7 +78,6 @@ def policy_gradient(problem: Problem) -> tuple[PolicyGradient, PolicyGradient]:
     The derivations give `∂J/∂m` and the symmetric `∂J/∂P`; in the Cholesky factor `L`, `P = LLᵀ`,
     the gradient is the lower triangle of `2 (∂J/∂P) L`.
     """
-    n = problem.n if problem.n <= EXPLICIT else None
     L = np.linalg.cholesky(problem.P)
     values = problem.pick("m", "P", "mu", "U", "lam")
 
@@ -105,9 +85,9 @@ def policy_gradient(problem: Problem) -> tuple[PolicyGradient, PolicyGradient]:
         chosen = {k: v for k, v in {**values, "lam": lam}.items() if k in build.arguments}
         return np.asarray(build.at(side="derived", **chosen))
 
-    in_mean = at(gaussian.mean_gradient(n), problem.lam).reshape(problem.n)
+    in_mean = at(gaussian.mean_gradient(problem.n), problem.lam).reshape(problem.n)
     # J is affine in λ: two evaluations separate the entropy from the reward
-    in_covariance = gaussian.covariance_gradient(n)
+    in_covariance = gaussian.covariance_gradient(problem.n)
     once, twice = (square(at(in_covariance, k * problem.lam), problem.n) for k in (1, 2))
     reward = PolicyGradient(in_mean, np.tril(2 * (2 * once - twice) @ L))
     return reward, PolicyGradient(0 * in_mean, np.tril(2 * (twice - once) @ L))
