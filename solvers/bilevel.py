@@ -29,7 +29,7 @@ from solvers.checkpoint import (
     write,
 )
 from solvers.derivatives import slopes
-from solvers.errors import InputError
+from solvers.errors import InputError, check_count, check_number
 from solvers.hypergradient import (
     Hypergradient,
     HypergradientWarning,
@@ -93,6 +93,11 @@ class Inexact:
     tolerance: float = 1e-9
     max_iterations: int = 300
 
+    def __post_init__(self) -> None:
+        check_number("share", self.share, 0.0)
+        check_number("tolerance", self.tolerance, 0.0)
+        check_count("max_iterations", self.max_iterations)
+
 
 @dataclass(frozen=True)
 class Exact:
@@ -106,6 +111,10 @@ class Exact:
     tolerance: float = 1e-9
     max_iterations: int = 2000
 
+    def __post_init__(self) -> None:
+        check_number("tolerance", self.tolerance, 0.0)
+        check_count("max_iterations", self.max_iterations)
+
 
 @dataclass(frozen=True)
 class AdamSteps:
@@ -118,6 +127,10 @@ class AdamSteps:
 
     count: int
     learning_rate: float
+
+    def __post_init__(self) -> None:
+        check_count("count", self.count)
+        check_number("learning_rate", self.learning_rate, 0.0)
 
 
 @dataclass(frozen=True)
@@ -246,8 +259,8 @@ def solve(
     Warns:
         HypergradientWarning: once, at the end, if hypergradients may have been wrong.
     """
-    if steps < 0:
-        raise InputError(f"steps is {steps}: pass 0 or more")
+    check_count("steps", steps, 0)
+    check_number("tolerance", tolerance, 0.0)
     if isinstance(inner, AdamSteps) and problem.sampled is not None and generator is None:
         raise InputError("the inner gradient is sampled: pass generator")
     theta_like, phi_like = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 import torch
 from jaxtyping import Float
@@ -11,10 +12,14 @@ from torch import Tensor
 from solvers import minimise
 from solvers.data import Dataset
 from solvers.errors import (
-    InputError,
+    Number,
     ShapeError,
+    as_positive,
+    check_choice,
+    check_count,
+    check_dtype,
     check_finite,
-    check_positive,
+    check_number,
     check_same_n,
 )
 from solvers.gaussian import Gaussian
@@ -33,7 +38,7 @@ __all__ = ["Solution", "closed_form", "gradient", "minimum", "second_order"]
 @recording
 def closed_form(
     reward: MahalanobisReward,
-    lam: Float[Tensor, "*b"],
+    lam: Number | Float[Tensor, "*b"],
     mu: Float[Tensor, "*b n"],
     structure: Structure = "full",
 ) -> Solution[Gaussian]:
@@ -43,7 +48,7 @@ def closed_form(
 
     Args:
         reward: SPD `U`, `(*b, n, n)`.
-        lam: entropy weight `λ > 0`, `(*b,)`.
+        lam: entropy weight `λ > 0`, a number or `(*b,)`.
         mu: mean of the data, `(*b, n)`.
         structure: of the policy's covariance.
 
@@ -59,19 +64,19 @@ def closed_form(
 
     Source: paper (full, isotropic); diagonal is new.
     """
-    check_positive("lam", lam)
+    check_dtype("mu", mu)
     check_finite("mu", mu)
+    lam = as_positive("lam", lam, mu)
     check_same_n("mu", mu.shape[-1], "the reward", reward.n)
+    check_choice("structure", structure, get_args(Structure))
     weights = reward.U.diagonal(dim1=-2, dim2=-1)
     if structure == "isotropic":
         variance = lam * reward.n / (2 * weights.sum(-1))
         law = Gaussian(mu, variance.sqrt().unsqueeze(-1).expand_as(weights))
     elif structure == "diagonal":
         law = Gaussian(mu, (lam.unsqueeze(-1) / (2 * weights)).sqrt())
-    elif structure == "full":
-        law = Gaussian(mu, (lam / 2).sqrt()[..., None, None] * _inverse_factor(reward.cholesky))
     else:
-        raise InputError(f"structure is {structure!r}: pass 'isotropic', 'diagonal' or 'full'")
+        law = Gaussian(mu, (lam / 2).sqrt()[..., None, None] * _inverse_factor(reward.cholesky))
     distance = _distance(reward, lam, law, structure)
     stationarity = _stationarity(reward, lam, mu, law, structure)
     tolerance = digits(1e-8, mu.dtype)
@@ -220,6 +225,9 @@ def minimum(
         tolerance: as for `gradient`.
         max_iterations: as for `gradient`.
     """
+    if tolerance is not None:
+        check_number("tolerance", tolerance, 0.0)
+    check_count("max_iterations", max_iterations)
     leaves = Leaves.of("params", dict(params)).fresh()
     theta = leaves.tree()
 

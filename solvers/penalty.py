@@ -12,13 +12,11 @@ bracket is a difference of two numbers that agree to about `1/σ`.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from solvers import minimise
-from solvers.errors import InputError
+from solvers.errors import InputError, check_count, check_number
 from solvers.hypergradient import (
     Hypergradient,
     HypergradientError,
@@ -83,10 +81,12 @@ def penalty(
 
     Source: Kwon, Kwon, Wright, Nowak (2023).
     """
-    if not 0 < weight < math.inf:
-        raise InputError(f"weight is {weight}: pass a number > 0")
+    check_number("weight", weight, 0.0)
+    if weight == 0:
+        raise InputError("weight is 0.0: pass a number > 0")
     if not tolerance >= 0:
         raise InputError(f"tolerance is {tolerance}: pass a number >= 0")
+    check_count("max_iterations", max_iterations)
     inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
     slope, pull, near = _derivatives(J, F, inner, outer)
     moved, spent = _tracked(J, F, inner, outer, weight, pull, max_iterations)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from solvers.bilevel import Bilevel, Observe, Record, Result, not_reached, reached
 from solvers.checkpoint import Run, check_path, generator_settings, read, write
-from solvers.errors import InputError, NonFiniteError
+from solvers.errors import InputError, NonFiniteError, check_count, check_number
 from solvers.hypergradient import first_derivatives
 from solvers.modes import recording
 from solvers.norms import norm, share
@@ -74,8 +74,10 @@ def single_loop(
 
     Source: Dagréou et al. (2022).
     """
-    if steps < 0 or every < 1:
-        raise InputError(f"steps is {steps}, every {every}: pass steps >= 0 and every >= 1")
+    check_count("steps", steps, 0)
+    check_count("every", every)
+    if tolerance is not None:
+        check_number("tolerance", tolerance, 0.0)
     if problem.batch is not None and generator is None:
         raise InputError("batches are drawn at random: pass generator")
     inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()

@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from solvers.errors import InputError, check_finite
+from solvers.errors import InputError, check_dtype, check_finite
 
 Tree = Any
 """A tensor, or nested dicts, lists and tuples of tensors."""
-
-PRECISIONS = (torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -148,11 +146,7 @@ def _check_leaf(label: str, leaf: Any, first: str, like: Any) -> None:
         raise InputError(f"{label} is {leaf.layout}: pass a dense tensor, e.g. .to_dense()")
     if not leaf.is_floating_point():
         raise InputError(f"{label} has dtype {leaf.dtype}: pass floating-point tensors")
-    if leaf.dtype not in PRECISIONS:
-        raise InputError(
-            f"{label} is {leaf.dtype}, too coarse for linear systems: pass float32 or float64, "
-            "e.g. .float()"
-        )
+    check_dtype(label, leaf)
     if leaf.dtype != like.dtype:
         raise InputError(f"{label} is {leaf.dtype}, {first} {like.dtype}: use one dtype")
     if leaf.device != like.device:
