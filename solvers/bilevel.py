@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -166,11 +166,6 @@ class Record:
     inner_distance: float = math.inf
     inner_converged: bool = False
     doubts: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Record:
-        """Return the record of a row of a checkpoint, which holds lists for tuples."""
-        return cls(**{**row, "doubts": tuple(row["doubts"])})
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from solvers.data import Dataset
 from solvers.errors import InputError, check_finite, check_positive
 from solvers.gaussian import Gaussian
 from solvers.inner import Solution
+from solvers.norms import digits
 from solvers.rewards import align
 
 
@@ -125,7 +126,8 @@ def inner_solution(
 
     Returns:
         A `Solution` whose value has mean `(*b, n)` and scale `(*b, n)`; its stationarity is that
-        of `J` in `(m, log s)`, measured by autograd.
+        of `J` in `(m, log s)`, measured by autograd, its distance the slope in `log s` over that
+        of the entropy, `λn/2`.
 
     Raises:
         NoLocalMaximumError: `lam >= critical_lam(...)`.
@@ -156,9 +158,11 @@ def inner_solution(
     )
     s = _smaller_root(lam, omega, variance, n)
     law = Gaussian(mu, s.sqrt().unsqueeze(-1).expand_as(mu))
-    stationarity = _stationarity(reward, lam, mu, variance, s)
-    resolution = torch.finfo(mu.dtype).eps * 1e3
-    return Solution(law, stationarity <= resolution * n, stationarity, 0)
+    mean_slope, slope = _slopes(reward, lam, mu, variance, s)
+    stationarity = max(float(mean_slope.abs().amax()), float(slope.abs().amax()))
+    distance = float((slope / (lam.detach() * n / 2)).abs().amax())
+    converged = distance <= digits(1e-8, mu.dtype)
+    return Solution(law, converged, stationarity, 0, distance, "it is the root of an equation")
 
 
 def _smaller_root(lam: Tensor, omega: Tensor, variance: Tensor, n: int) -> Tensor:
@@ -174,15 +178,15 @@ def _smaller_root(lam: Tensor, omega: Tensor, variance: Tensor, n: int) -> Tenso
     return torch.as_tensor(found.x, dtype=lam.dtype)
 
 
-def _stationarity(
+def _slopes(
     reward: BoundedReward, lam: Tensor, mu: Tensor, variance: Tensor, s: Tensor
-) -> float:
-    """Largest gradient entry of `J` in the mean and `log s`."""
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient of `J` in the mean and in `log s`."""
     mean = mu.detach().clone().requires_grad_()
     log_s = s.detach().log().requires_grad_()
     law = Gaussian(mean, (log_s / 2).exp().unsqueeze(-1).expand_as(mean))
     identity = torch.eye(mu.shape[-1], dtype=mu.dtype)
     Sigma = variance.detach()[..., None, None] * identity
     J = reward.expected(law, mu.detach(), Sigma) + lam.detach() * law.entropy()
-    slopes = torch.autograd.grad(J.sum(), [mean, log_s])
-    return max(float(slope.abs().amax()) for slope in slopes)
+    mean_slope, slope = torch.autograd.grad(J.sum(), [mean, log_s])
+    return mean_slope, slope
