@@ -7,8 +7,6 @@ to all logits, so that inner solutions are isolated points.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
@@ -23,7 +21,7 @@ from solvers.classification import (
     CrossEntropy,
     ExactGradient,
 )
-from solvers.errors import InputError, check_positive
+from solvers.errors import InputError, Number, ShapeError, as_number, check_count, check_number
 from solvers.hypergradient import Objective
 from solvers.likelihood import draw_rows
 from solvers.policies import Params
@@ -37,8 +35,7 @@ def decay(theta: Params, rho: float) -> Float[Tensor, ""]:
 
 def check_decay(rho: float) -> None:
     """Raise `InputError` unless `ρ` is finite and not negative."""
-    if not 0 <= rho < math.inf:
-        raise InputError(f"weight_decay is {rho}: pass a number >= 0")
+    check_number("weight_decay", rho, 0.0)
 
 
 def fit(
@@ -72,7 +69,7 @@ def fit(
 def train_on(
     policy: CategoricalPolicy,
     reward: ClassReward,
-    lam: Float[Tensor, ""],
+    lam: Number | Tensor,
     data: LabelledData,
     *,
     weight_decay: float,
@@ -85,6 +82,7 @@ def train_on(
     default tolerance.
     """
     start = policy.zeros(data.x.dtype) if params is None else params
+    lam = as_number("lam", lam, data.x)
     check_decay(weight_decay)
     objective = ClassPolicyGradient(ClassReward(reward.table.detach()), lam)
 
@@ -97,7 +95,7 @@ def train_on(
 def problem(
     policy: CategoricalPolicy,
     reward: ClassRewardModel,
-    lam: Float[Tensor, ""],
+    lam: Number | Tensor,
     data: LabelledData,
     *,
     weight_decay: float,
@@ -126,7 +124,7 @@ def problem(
 
     Source: paper, for classes; the weight decay is new.
     """
-    check_positive("lam", lam)
+    lam = as_number("lam", lam, data.x)
     check_decay(weight_decay)
     if weight_decay == 0:
         raise InputError(
@@ -134,6 +132,11 @@ def problem(
             "a free constant and the inner problem no isolated solution"
         )
     outer = data if held_out is None else held_out
+    for name, each in (("data", data), ("held_out", outer)):
+        if each.x.ndim != 2:
+            raise ShapeError(f"{name}.x has shape {tuple(each.x.shape)}: pass x (N, d)")
+        if batch_size is not None:
+            check_count("batch_size", batch_size, 0)
 
     def objectives(inner_data: LabelledData, outer_data: LabelledData) -> tuple[Objective, ...]:
         def J(theta: Params, phi: Phi) -> Tensor:
@@ -157,12 +160,15 @@ def problem(
         return -loss - lam * decay(theta, weight_decay)
 
     def sampled(theta: Params, phi: Phi, generator: Generator) -> Tensor:
-        assert estimator is not None
-        return surrogate(theta, phi, data, estimator, MemberNoise([generator]))
+        by = ExactGradient() if estimator is None else estimator
+        return surrogate(theta, phi, data, by, MemberNoise([generator]))
 
     def batch(generator: Generator) -> tuple[Objective, Objective]:
-        assert batch_size is not None
-        chosen = [draw_rows(len(part.x), batch_size, generator) for part in (data, outer)]
+        sizes = [len(part.x) if batch_size is None else batch_size for part in (data, outer)]
+        chosen = [
+            draw_rows(len(part.x), size, generator)
+            for part, size in zip((data, outer), sizes, strict=True)
+        ]
         J, F = objectives(data.rows(chosen[0]), outer.rows(chosen[1]))
         return J, F
 

@@ -27,14 +27,16 @@ from torch import Tensor
 from solvers.data import Dataset
 from solvers.errors import (
     InputError,
+    Number,
     ShapeError,
+    as_number,
     check_finite,
-    check_positive,
     check_same_n,
     check_spd,
 )
 from solvers.gaussian import Gaussian
 from solvers.hypergradient import Hypergradient, doubts, report
+from solvers.modes import recording
 from solvers.policies import GaussianPolicy, Params
 from solvers.rewards import MahalanobisReward
 from solvers.trees import Leaves, Tree
@@ -43,12 +45,13 @@ RewardOf = Callable[[Tree], MahalanobisReward]
 """`φ -> r`: a factor `(n, n)`, or `(N, n, n)` with one matrix for each inner input."""
 
 
+@recording
 def functional(
     policy: GaussianPolicy,
     params: Params,
     reward_of: RewardOf,
     phi: Tree,
-    lam: float | Tensor,
+    lam: Number | Tensor,
     data: Dataset,
     outer_data: Dataset | None = None,
     *,
@@ -92,10 +95,7 @@ def functional(
     2024; the closed form for Gaussian policies is new. `G` with `dF = Tr(G dU)` where `phi` is a
     symmetric `U` that enters through `torch.linalg.cholesky`.
     """
-    weight = torch.as_tensor(lam, dtype=data.x.dtype, device=data.x.device).detach()
-    if weight.ndim:
-        raise ShapeError(f"lam has shape {tuple(weight.shape)}: pass one number")
-    check_positive("lam", weight)
+    weight = as_number("lam", lam, data.x).detach()
     held_out = data if outer_data is None else outer_data
     for name, one in (("data", data), ("outer_data", held_out)):
         if one.x.ndim != 2:

@@ -8,7 +8,7 @@ covariance of the data, set the reward by theory, train once.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +17,15 @@ from torch import Tensor
 from solvers import inner
 from solvers.bilevel import Bilevel
 from solvers.data import Dataset
-from solvers.errors import InputError, ShapeError, check_positive
+from solvers.errors import (
+    InputError,
+    Number,
+    ShapeError,
+    as_number,
+    check_choice,
+    check_count,
+    check_number,
+)
 from solvers.estimators import Analytic, Estimator
 from solvers.hypergradient import Objective
 from solvers.learnable import InputReward, Phi, RewardModel
@@ -32,7 +40,7 @@ Estimate = Literal["marginal", "residual", "online"]
 def problem(
     policy: GaussianPolicy,
     reward: RewardModel,
-    lam: Float[Tensor, ""],
+    lam: Number | Tensor,
     data: Dataset,
     *,
     held_out: Dataset | None = None,
@@ -57,11 +65,13 @@ def problem(
 
     Source: paper.
     """
-    check_positive("lam", lam)
+    lam = as_number("lam", lam, data.x)
     outer = data if held_out is None else held_out
     for name, each in (("data", data), ("held_out", outer)):
         if each.x.ndim != 2:
             raise ShapeError(f"{name}.x has shape {tuple(each.x.shape)}: pass x (N, d)")
+        if batch_size is not None:
+            check_count("batch_size", batch_size, 0)
     if estimator is not None and isinstance(reward, InputReward):
         raise InputError(
             "a sampled inner gradient takes one reward for all inputs, not InputReward: "
@@ -69,14 +79,16 @@ def problem(
         )
 
     def sampled(theta: Params, phi: Phi, generator: torch.Generator) -> Tensor:
-        assert estimator is not None
         noise = MemberNoise([generator])
-        objective = PolicyGradient(reward(phi, data.x), lam, estimator)
+        by = Analytic() if estimator is None else estimator
+        objective = PolicyGradient(reward(phi, data.x), lam, by)
         return -objective(policy(theta, data.x), data, noise)
 
     def batch(generator: torch.Generator) -> tuple[Objective, Objective]:
-        assert batch_size is not None
-        parts = [_rows(each, batch_size, generator) for each in (data, outer)]
+        parts = [
+            _rows(each, len(each.x) if batch_size is None else batch_size, generator)
+            for each in (data, outer)
+        ]
         return _objectives(policy, reward, lam, *parts)
 
     J, F = _objectives(policy, reward, lam, data, outer)
@@ -133,7 +145,7 @@ class PlugIn:
 def plug_in(
     policy: GaussianPolicy,
     params: Params,
-    lam: Float[Tensor, ""],
+    lam: Number | Tensor,
     data: Dataset,
     *,
     estimate: Estimate = "residual",
@@ -162,7 +174,10 @@ def plug_in(
 
     Source: paper ("marginal"); "residual" and "online" are new.
     """
-    check_positive("lam", lam)
+    lam = as_number("lam", lam, data.x)
+    check_choice("estimate", estimate, get_args(Estimate))
+    check_count("rounds", rounds)
+    check_number("tolerance", tolerance, 0.0)
 
     def train(Sigma: Tensor, start: Params) -> PlugIn:
         reward = optimal_reward(Sigma, lam, policy.structure)
@@ -175,8 +190,6 @@ def plug_in(
     if estimate == "residual":
         fitted = inner.gradient(policy, params, MSE(), data)
         return train(second_moment(policy(fitted.value, data.x).mean, data), params)
-    if estimate != "online":
-        raise InputError(f"estimate is {estimate!r}: pass 'marginal', 'residual' or 'online'")
     found = train(second_moment(data.mean.mean(0).expand_as(data.mean), data), params)
     for round_ in range(2, rounds + 1):
         Sigma = second_moment(policy(found.trained.value, data.x).mean, data)
