@@ -7,6 +7,8 @@ to all logits, so that inner solutions are isolated points.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
@@ -24,6 +26,7 @@ from solvers.classification import (
 from solvers.errors import InputError, Number, ShapeError, as_number, check_count, check_number
 from solvers.hypergradient import Objective
 from solvers.likelihood import draw_rows
+from solvers.modes import recording
 from solvers.policies import Params
 from solvers.streams import MemberNoise
 
@@ -38,6 +41,7 @@ def check_decay(rho: float) -> None:
     check_number("weight_decay", rho, 0.0)
 
 
+@recording
 def fit(
     policy: CategoricalPolicy,
     data: LabelledData,
@@ -66,6 +70,7 @@ def fit(
     return inner.minimum(start, loss, tolerance=tolerance)
 
 
+@recording
 def train_on(
     policy: CategoricalPolicy,
     reward: ClassReward,
@@ -92,6 +97,7 @@ def train_on(
     return inner.minimum(start, loss, tolerance=tolerance)
 
 
+@recording
 def problem(
     policy: CategoricalPolicy,
     reward: ClassRewardModel,
@@ -138,44 +144,50 @@ def problem(
         if batch_size is not None:
             check_count("batch_size", batch_size, 0)
 
-    def objectives(inner_data: LabelledData, outer_data: LabelledData) -> tuple[Objective, ...]:
-        def J(theta: Params, phi: Phi) -> Tensor:
-            return surrogate(theta, phi, inner_data, ExactGradient(), None)
-
-        def F(theta: Params, phi: Phi) -> Tensor:
-            nll = CrossEntropy()(policy(theta, outer_data.x), outer_data)
-            return -nll - decay(theta, weight_decay)
-
-        return J, F
-
-    def surrogate(
-        theta: Params,
-        phi: Phi,
-        inner_data: LabelledData,
-        by: ClassEstimator,
-        noise: MemberNoise | None,
-    ) -> Tensor:
-        objective = ClassPolicyGradient(reward(phi, inner_data.x), lam, by)
-        loss = objective(policy(theta, inner_data.x), inner_data, noise)
-        return -loss - lam * decay(theta, weight_decay)
-
-    def sampled(theta: Params, phi: Phi, generator: Generator) -> Tensor:
-        by = ExactGradient() if estimator is None else estimator
-        return surrogate(theta, phi, data, by, MemberNoise([generator]))
-
-    def batch(generator: Generator) -> tuple[Objective, Objective]:
-        sizes = [len(part.x) if batch_size is None else batch_size for part in (data, outer)]
-        chosen = [
-            draw_rows(len(part.x), size, generator)
-            for part, size in zip((data, outer), sizes, strict=True)
-        ]
-        J, F = objectives(data.rows(chosen[0]), outer.rows(chosen[1]))
-        return J, F
-
-    J, F = objectives(data, outer)
+    by = ExactGradient() if estimator is None else estimator
+    levels = _Levels(policy, reward, lam, data, outer, weight_decay, by, batch_size or 0)
     return Bilevel(
-        J,
-        F,
-        batch=batch if batch_size is not None else None,
-        sampled=sampled if estimator is not None else None,
+        levels.J,
+        levels.F,
+        batch=levels.batch if batch_size is not None else None,
+        sampled=levels.sampled if estimator is not None else None,
     )
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """Both objectives, as methods of an object that can be copied and pickled."""
+
+    policy: CategoricalPolicy
+    reward: ClassRewardModel
+    lam: Tensor
+    data: LabelledData
+    outer: LabelledData
+    weight_decay: float
+    estimator: ClassEstimator
+    batch_size: int
+
+    def J(self, theta: Params, phi: Phi) -> Tensor:
+        return self._expected(theta, phi, ExactGradient(), None)
+
+    def F(self, theta: Params, phi: Phi) -> Tensor:
+        nll = CrossEntropy()(self.policy(theta, self.outer.x), self.outer)
+        return -nll - decay(theta, self.weight_decay)
+
+    def sampled(self, theta: Params, phi: Phi, generator: Generator) -> Tensor:
+        return self._expected(theta, phi, self.estimator, MemberNoise([generator]))
+
+    def batch(self, generator: Generator) -> tuple[Objective, Objective]:
+        data, outer = (
+            part.rows(draw_rows(len(part.x), self.batch_size, generator))
+            for part in (self.data, self.outer)
+        )
+        part = replace(self, data=data, outer=outer)
+        return part.J, part.F
+
+    def _expected(
+        self, theta: Params, phi: Phi, by: ClassEstimator, noise: MemberNoise | None
+    ) -> Tensor:
+        objective = ClassPolicyGradient(self.reward(phi, self.data.x), self.lam, by)
+        loss = objective(self.policy(theta, self.data.x), self.data, noise)
+        return -loss - self.lam * decay(theta, self.weight_decay)

@@ -57,6 +57,7 @@ def _keep_freed_memory() -> None:
     torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
+@recording
 def train(
     policy: GaussianPolicy,
     params: Params,
@@ -104,6 +105,7 @@ def train(
     )
 
 
+@recording
 def train_classifiers(
     policy: CategoricalPolicy,
     params: Params,

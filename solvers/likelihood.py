@@ -29,6 +29,7 @@ from solvers.errors import (
 from solvers.estimators import Analytic, Estimator
 from solvers.hypergradient import Objective
 from solvers.learnable import InputReward, Phi, RewardModel
+from solvers.modes import recording
 from solvers.objectives import MSE, NLL, PolicyGradient
 from solvers.policies import GaussianPolicy, Params
 from solvers.rewards import MahalanobisReward, optimal_reward
@@ -37,6 +38,7 @@ from solvers.streams import MemberNoise
 Estimate = Literal["marginal", "residual", "online"]
 
 
+@recording
 def problem(
     policy: GaussianPolicy,
     reward: RewardModel,
@@ -78,39 +80,46 @@ def problem(
             "leave estimator out"
         )
 
-    def sampled(theta: Params, phi: Phi, generator: torch.Generator) -> Tensor:
-        noise = MemberNoise([generator])
-        by = Analytic() if estimator is None else estimator
-        objective = PolicyGradient(reward(phi, data.x), lam, by)
-        return -objective(policy(theta, data.x), data, noise)
-
-    def batch(generator: torch.Generator) -> tuple[Objective, Objective]:
-        parts = [
-            _rows(each, len(each.x) if batch_size is None else batch_size, generator)
-            for each in (data, outer)
-        ]
-        return _objectives(policy, reward, lam, *parts)
-
-    J, F = _objectives(policy, reward, lam, data, outer)
+    levels = _Levels(policy, reward, lam, data, outer, estimator or Analytic(), batch_size or 0)
     return Bilevel(
-        J,
-        F,
-        batch=batch if batch_size is not None else None,
-        sampled=sampled if estimator is not None else None,
+        levels.J,
+        levels.F,
+        batch=levels.batch if batch_size is not None else None,
+        sampled=levels.sampled if estimator is not None else None,
     )
 
 
-def _objectives(
-    policy: GaussianPolicy, reward: RewardModel, lam: Tensor, data: Dataset, outer: Dataset
-) -> tuple[Objective, Objective]:
-    def J(theta: Params, phi: Phi) -> Tensor:
-        objective = PolicyGradient(reward(phi, data.x), lam, Analytic())
-        return -objective(policy(theta, data.x), data)
+@dataclass(frozen=True)
+class _Levels:
+    """Both objectives, as methods of an object that can be copied and pickled."""
 
-    def F(theta: Params, phi: Phi) -> Tensor:
-        return -NLL()(policy(theta, outer.x), outer)
+    policy: GaussianPolicy
+    reward: RewardModel
+    lam: Tensor
+    data: Dataset
+    outer: Dataset
+    estimator: Estimator
+    batch_size: int
 
-    return J, F
+    def J(self, theta: Params, phi: Phi) -> Tensor:
+        return self._expected(theta, phi, Analytic(), None)
+
+    def F(self, theta: Params, phi: Phi) -> Tensor:
+        return -NLL()(self.policy(theta, self.outer.x), self.outer)
+
+    def sampled(self, theta: Params, phi: Phi, generator: torch.Generator) -> Tensor:
+        return self._expected(theta, phi, self.estimator, MemberNoise([generator]))
+
+    def batch(self, generator: torch.Generator) -> tuple[Objective, Objective]:
+        data, outer = (_rows(d, self.batch_size, generator) for d in (self.data, self.outer))
+        part = replace(self, data=data, outer=outer)
+        return part.J, part.F
+
+    def _expected(
+        self, theta: Params, phi: Phi, by: Estimator, noise: MemberNoise | None
+    ) -> Tensor:
+        objective = PolicyGradient(self.reward(phi, self.data.x), self.lam, by)
+        return -objective(self.policy(theta, self.data.x), self.data, noise)
 
 
 def _rows(data: Dataset, size: int, generator: torch.Generator) -> Dataset:
@@ -142,6 +151,7 @@ class PlugIn:
     rounds: int
 
 
+@recording
 def plug_in(
     policy: GaussianPolicy,
     params: Params,
