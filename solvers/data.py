@@ -65,7 +65,9 @@ class Dataset:
         deviation = y - mean.unsqueeze(-2)
         covariance = deviation.mT @ deviation / y.shape[-2]
         variance = covariance.diagonal(dim1=-2, dim2=-1)
-        lost = (variance == 0) & (deviation != 0).any(-2) | ~torch.isfinite(covariance).all(-1)
+        limits = torch.finfo(y.dtype)
+        varies = (deviation.abs() > 8 * limits.eps * y.abs()).any(-2)  # more than the mean rounds
+        lost = (variance < limits.tiny) & varies | ~torch.isfinite(covariance).all(-1)
         if bool(lost.any()):
             index = tuple(lost.nonzero()[0].tolist())
             raise InputError(

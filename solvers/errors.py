@@ -224,6 +224,7 @@ def check_broadcast(
 
 def check_spd(name: str, matrix: Float[Tensor, "*b n n"]) -> None:
     """Raise unless every matrix of the batch is square, finite, symmetric, positive definite."""
+    check_dtype(name, matrix)
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.shape[-1] == 0:
         raise ShapeError(f"{name} must be square (*b, n, n), got shape {tuple(matrix.shape)}")
     check_finite(name, matrix)

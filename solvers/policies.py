@@ -106,6 +106,7 @@ def init_members(
 ) -> dict[str, Tensor]:
     """Stack the parameters that `one` draws for every member into leaves `(*b, ...)`."""
     check_precision("dtype", dtype)
+    check_instance("generators", generators, Sequence, "a list with a torch.Generator per member")
     if len(generators) != math.prod(batch):
         raise ShapeError(
             f"{len(generators)} generators for the batch shape {batch}: pass one per member"

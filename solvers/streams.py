@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solvers.errors import ShapeError, check_count
+from solvers.errors import ShapeError, check_count, check_instance
 
 
 def generator(seed: int, *keys: str | int | float) -> torch.Generator:
@@ -46,6 +46,9 @@ class MemberNoise:
     batch: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        check_instance(
+            "generators", self.generators, Sequence, "a list with a torch.Generator per member"
+        )
         if len(self.generators) != math.prod(self.batch):
             raise ShapeError(
                 f"{len(self.generators)} generators for the batch shape {self.batch}: pass one "

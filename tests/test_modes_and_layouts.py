@@ -283,7 +283,8 @@ def test_units_whose_squares_do_not_exist(dtype: torch.dtype, c: float) -> None:
     x, y = torch.zeros(2, 1, dtype=dtype), torch.tensor([[[1.0], [2.0]], [[3.0], [5.0]]])
     with pytest.raises(InputError, match=r"y deviates .* cannot hold: pass y in other units"):
         Dataset.of(x, c * y.to(dtype))
-    assert Dataset.of(x, torch.full((2, 3, 1), 1.0, dtype=dtype)).covariance.abs().sum() == 0
+    for constant in (1.0, 0.1, 0.1 * c):  # the mean of equal numbers may round
+        assert Dataset.of(x, torch.full((2, 3, 1), constant, dtype=dtype)).y.numel() == 6
 
 
 @pytest.mark.gate

@@ -196,6 +196,13 @@ def test_rates_and_tolerances(name: str, value: Any) -> None:
         NUMBERS[name](value)
 
 
+def test_generators_come_in_a_list() -> None:
+    alone = cast(Any, streams.generator(0))
+    for make in (POLICY.init, CLASSIFIER.init, streams.MemberNoise):
+        with pytest.raises(InputError, match=r"generators is .*pass a list with a torch.Generator"):
+            make(alone)
+
+
 def half(*shape: int) -> Tensor:
     return torch.ones(shape, dtype=torch.float16)
 
@@ -209,6 +216,7 @@ HALVES: dict[str, Callable[[], Any]] = {
     "dtype of a classifier": lambda: CLASSIFIER.init([streams.generator(0)], dtype=torch.float16),
     "dtype of zeros": lambda: CLASSIFIER.zeros(torch.float16),
     "dtype of a reward": lambda: FreeReward(2, 2).start(streams.generator(0), torch.float16),
+    "Sigma": lambda: optimal_reward(torch.eye(2, dtype=torch.float16), 1.0),
     "cholesky": lambda: MahalanobisReward(half(2, 2)),
     "table": lambda: ClassReward(half(1, 2, 1)),
     "logits": lambda: Categorical(half(3, 2)),
