@@ -153,16 +153,14 @@ class Gaussian:
             ShapeError: another outcome dimension, or batches that do not broadcast.
         """
         self.check_moments(mu, Sigma)
-        distance = self.whiten(mu - self.mean).square().sum(-1)
         if self.full:
             spread = torch.cholesky_solve(Sigma, self.scale).diagonal(dim1=-2, dim2=-1)
+            terms = self.whiten(mu - self.mean).square() + spread
         else:
-            spread = Sigma.diagonal(dim1=-2, dim2=-1) / self.scale / self.scale
-        return (
-            0.5 * (distance + spread.sum(-1))
-            + self.log_det_scale()
-            + 0.5 * self.n * math.log(2 * math.pi)
-        )
+            precise = self.scale.reciprocal()  # its square may not exist where that of Σ does not
+            spread = Sigma.diagonal(dim1=-2, dim2=-1) * precise * precise
+            terms = ((mu - self.mean) * precise).square() + spread
+        return 0.5 * terms.sum(-1) + self.log_det_scale() + 0.5 * self.n * math.log(2 * math.pi)
 
     def check_moments(self, mu: Tensor, Sigma: Tensor) -> None:
         """Raise `ShapeError` unless `mu` and `Sigma` are moments of outcomes of this law."""
