@@ -62,6 +62,8 @@ def _numeric(name: str, value: Any) -> Any:
     for part in _parts(value):
         if np.ma.is_masked(part):
             raise _no_number(name, "a masked array", "fill or leave out the masked entries")
+        if isinstance(part, (bool, np.bool)):
+            raise _no_number(name, f"{part!r}, or with it in it", "pass 1.0 or 0.0")
         if getattr(part, "requires_grad", False) is True:
             raise _no_number(name, "a tensor that requires grad", "pass t.detach().numpy()")
     try:

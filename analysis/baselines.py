@@ -32,7 +32,7 @@ def matrix_baseline(parameter: Literal["mean", "scale"], n: int) -> Derivation:
 
     Args:
         parameter: "mean" or "scale".
-        n: dimension.
+        n: dimension, 1 to 3.
     Returns:
         Derivation in m, mu, L, U, Sigma; the constant baselines of least variance, shape (n,) for
         "mean", (n, n) for "scale". Conditions: the scores, the variances are convex.

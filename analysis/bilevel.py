@@ -140,7 +140,7 @@ def implicit_hypergradient(structure: Structure, n: int) -> Derivation:
 
     Args:
         structure: of the policy covariance; U is always full.
-        n: dimension.
+        n: dimension, 1 to 3.
     Returns:
         Derivation in U, Sigma, lam; shape (n, n), the symmetric G with dF = Tr(G dU).
     Raises:

@@ -18,7 +18,15 @@ from analysis.gaussian import label
 from analysis.matrix_calculus import lowest_terms
 from analysis.normal_form import normal
 from analysis.stationary import solve_linear
-from analysis.symbols import check_explicit, dimension, is_large, symbol, symbols, warn_if_slow
+from analysis.symbols import (
+    check_dimension,
+    check_explicit,
+    dimension,
+    is_large,
+    symbol,
+    symbols,
+    warn_if_slow,
+)
 
 ISOTROPIC = ("policy N(m, sI), data N(μ, β²I)", "reward exp(-‖ŷ - y‖²/ω), ω > 0")
 CENTRED = (*ISOTROPIC, "m = μ")
@@ -64,8 +72,9 @@ def expected_reward(n: int) -> Derivation:
         Scalar derivation in m, mu, omega, s, beta. Condition: the square is complete.
     Source: new.
     """
+    name = label("bounded_reward.expected_reward", check_dimension(n))
+    warn_if_slow(name, n, 300, "All coordinates are alike: derive one")
     m, mu, omega, s, beta = *symbols("m mu", n), *symbols("omega s beta")
-    warn_if_slow(f"bounded_reward.expected_reward[n={n}]", n, 300, "All coordinates are alike")
     one = symbols("m mu", 1)
     law, gap = definitions.log_expected_bounded_reward(one[0][0], one[1][0], omega, s, beta)
     law = normal(law)
@@ -74,7 +83,7 @@ def expected_reward(n: int) -> Derivation:
         law.xreplace(dict(zip((one[0][0], one[1][0]), at, strict=True))) for at in coordinates
     )
     return Derivation(
-        name=label("bounded_reward.expected_reward", n),
+        name=name,
         statement="E r = (ω/A)^{n/2} exp(-‖m - μ‖²/A), A = ω + 2s + 2β²",
         symbol="E r",
         arguments={"m": m, "mu": mu, "omega": omega, "s": s, "beta": beta},

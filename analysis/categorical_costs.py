@@ -106,8 +106,7 @@ def heuristic_gap() -> Derivation:
     """F(u*) - F(kβ*), n = 2: `binary_gap` at logit a = k(2π-1)/(π(1-π)), whatever λ.
 
     Returns:
-        Scalar derivation in pi (both probabilities), k (1 for β*, 2 for 2β*). Its numbers need
-        |a| < 709, where e^a overflows.
+        Scalar derivation in pi (both probabilities), k (1 for β*, 2 for 2β*).
     Source: new.
     """
     pi, k = probabilities("pi", 2)[0], symbol("k")

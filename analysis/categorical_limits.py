@@ -38,7 +38,7 @@ def near_uniform_scale(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
-    announce("near_uniform_scale", n, quick=7)
+    announce("near_uniform_scale", n, quick=10)
     pi, p = symbol("pi", check_classes(n)), symbol("p", n)
     d = sp.symbols(f"d_1:{n}", real=True)
     moved = {x: sp.Rational(1, n) + STEP * y for x, y in zip(pi, d, strict=False)}
@@ -99,7 +99,7 @@ def near_uniform_ratio(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
-    announce("near_uniform_ratio", n, quick=7)
+    announce("near_uniform_ratio", n, quick=10)
     limit, heuristic = near_uniform_scale(n).derived, heuristic_scale(n).derived
     at = heuristic.xreplace({x: sp.Rational(1, n) for x in symbol("pi", n)})
     return Derivation(

@@ -128,7 +128,7 @@ def hypergradient(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
-    announce("hypergradient", n, quick=8)
+    announce("hypergradient", n, quick=10)
     pi, q = probabilities("pi", n), probabilities("p", n)
     slopes, p = likelihood_slopes(n), law(rewards(n))
     return Derivation(
@@ -162,7 +162,7 @@ def implicit_hypergradient(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: paper (implicit differentiation); new for categorical policies.
     """
-    announce("implicit_hypergradient", n, quick=6)
+    announce("implicit_hypergradient", n, quick=8)
     pi, p, g = probabilities("pi", n), symbol("p", n), levels(n)
     J = definitions.categorical_objective(p, g, LAM)
     first = _along_simplex(J, p)
@@ -205,7 +205,7 @@ def concavity(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
-    announce("concavity", n, quick=7)
+    announce("concavity", n, quick=10)
     pi, p, U, H = probabilities("pi", n), probabilities("p", n), symbol("U", n), symbol("H", n)
     curve, x = likelihood_curvature(n)
     claim = sp.expand(stated.second_differential(x, p, LAM))

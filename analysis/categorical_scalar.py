@@ -70,7 +70,7 @@ def scalar_stationarity(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
-    announce("scalar_stationarity", n, quick=8)
+    announce("scalar_stationarity", n, quick=10)
     pi, p, slope = probabilities("pi", n), probabilities("p", n), slope_in_policy(n)
     claim = sp.expand(stated.scalar_slope(p, pi, LAM))
     free = symbol("p", n)

@@ -1,4 +1,4 @@
-"""Numbers from expressions: correctly rounded for explicit entries, by Cholesky for general n.
+"""Numbers from expressions: correctly rounded for explicit entries, by LAPACK for general n.
 
 The entries of an inverse, written out, lose all digits in floating point where the matrix is
 ill-conditioned, and leave its range where det does. So explicit entries are evaluated with more and
@@ -121,16 +121,17 @@ def _double(context: Any, x: Any) -> float:
 
 
 def inverse(X: Any) -> Any:
-    """X⁻¹ of a symmetric positive definite X by Cholesky, exactly symmetric.
+    """X⁻¹ of a symmetric positive definite X by elimination, exactly symmetric.
 
     Raises:
         ArgumentError: if X is singular to double precision.
     """
     import numpy as np
 
-    factor, halves = _cholesky(X)
-    root = np.linalg.inv(factor)
-    return np.ldexp(root.T @ root, -halves[:, None] - halves)
+    _cholesky(X)  # or an error: the inverse would have no digit
+    S, halves = scaled(X)
+    Y = np.linalg.inv(S)
+    return np.ldexp((Y + Y.T) / 2, -halves[:, None] - halves)
 
 
 def log_det(X: Any) -> float:

@@ -59,7 +59,7 @@ def mean_adjoint(n: int) -> Derivation:
     """a = (2U)⁻¹ ∂_mF = -½ U⁻¹P⁻¹(m - μ).
 
     Args:
-        n: dimension.
+        n: dimension, 1 to 3.
     Returns:
         Derivation in m, P, mu, U; a vector of shape (n,), the same for every structure of P.
         Conditions: it makes ½ d²J(h) + dF(h) stationary in h, and is (2U)⁻¹ ∂_mF.
@@ -91,7 +91,7 @@ def covariance_adjoint(structure: Structure, n: int) -> Derivation:
 
     Args:
         structure: of the policy covariance.
-        n: dimension.
+        n: dimension, 1 to 3.
     Returns:
         Derivation in m, P, mu, Sigma, lam; shape (n, n). In place of P a diagonal policy takes L,
         P_ii = L_ii², and an isotropic one s, P = sI. Conditions: A = CXCᵀ makes ½ d²J(H) + dF(H)
@@ -166,7 +166,7 @@ def hypergradient(structure: Structure, n: int) -> Derivation:
 
     Args:
         structure: of the policy covariance; U is always full.
-        n: dimension.
+        n: dimension, 1 to 3.
     Returns:
         Derivation in m, P (diagonal: L, isotropic: s), mu, Sigma, U, lam; shape (n, n), symmetric
         gradient.
@@ -215,7 +215,7 @@ def at_solution(structure: Structure, n: int) -> Derivation:
 
     Args:
         structure: of the policy covariance; U is always full.
-        n: dimension.
+        n: dimension, 1 to 3.
     Returns:
         Derivation in U, Sigma, lam; shape (n, n), symmetric gradient.
     Raises:
@@ -246,7 +246,7 @@ def restricted_mean_gap(n: int) -> Derivation:
     m(x) = β v(x), and that β = β_U solves E vᵀUe = 0. P is full and free, P = P*(U).
 
     Args:
-        n: dimension.
+        n: dimension, 1 to 3.
     Returns:
         Derivation in w, e_a, e_b (errors at the two inputs, at β_U), lam; shape (n, n), symmetric
         gradient.

@@ -88,12 +88,8 @@ def group_minimum(n: int) -> Derivation:
         decreases in ‖ε‖², and E b ∇log Π p = ∇ E b for a product of two rewards.
     Source: new.
     """
-    warn_if_slow(
-        f"estimators.group_minimum[n={check_dimension(n)}]",
-        n,
-        60,
-        "The terms are those of n normals",
-    )
+    name = label("estimators.group_minimum", check_dimension(n))
+    warn_if_slow(name, n, 60, "The formula is the same for every n")
     u, s, lam, M, X = symbols("u s lam generations maximum")
     mu, Sigma = symbols("mu Sigma", n)
     noise = sp.ImmutableMatrix(sp.symbols(f"epsilon_1:{n + 1}", real=True))
@@ -111,7 +107,7 @@ def group_minimum(n: int) -> Derivation:
     means = (product * scores).applyfunc(lambda f: definitions.normal_expectation(f, *e))
     slope = scalar.gradient(definitions.normal_expectation(product, *e))
     return Derivation(
-        name=label("estimators.group_minimum", n),
+        name=name,
         statement="the group minimum as baseline moves the variance to v∞/(1 - E[max χ²_n]/(nM))",
         symbol="v",
         arguments={"u": u, "lam": lam, "generations": M, "maximum": X},

@@ -23,7 +23,7 @@ def log_det_gradient(n: int) -> Derivation:
     """∇_U log det U = U⁻¹, and d U⁻¹ = -U⁻¹ dU U⁻¹: the rules of matrix_calculus.differential.
 
     Args:
-        n: dimension.
+        n: dimension, 1 to 3.
     Returns:
         Derivation in U; shape (n, n), symmetric gradient.
     Source: new.

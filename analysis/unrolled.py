@@ -224,7 +224,7 @@ def gaussian(structure: Structure, n: int) -> Derivation:
 
     Args:
         structure: of the policy covariance, "diagonal" or "isotropic".
-        n: dimension.
+        n: dimension, 1 to 3.
     Returns:
         Derivation in U, Sigma, lam, eta, steps; shape (n, n), the symmetric G with dF = Tr(G dU).
         Conditions: the optimum is stationary, log s separates there, the mean does not respond;

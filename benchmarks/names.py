@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import hypergradients, plain_loop
+from benchmarks import hypergradients, networks, plain_loop
 from benchmarks.measure import Record, process, seconds
 from paper_checks import gate
 from paper_checks.experiments import figure_a, figure_b, figure_c, figure_d
@@ -142,4 +142,4 @@ ALL: dict[str, Callable[[], Record]] = {
         gate_seconds,
         figures_unchanged_seconds,
     )
-} | hypergradients.ALL
+} | hypergradients.ALL | networks.ALL

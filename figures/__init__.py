@@ -20,15 +20,17 @@ def check_rooms() -> None:
     """
     import paper_checks
 
+    here = Path(__file__).resolve().parent
     try:
         from paper_checks import checkout
     except ImportError as error:
         found = paper_checks.__file__ or list(paper_checks.__path__)
         raise ImportError(
-            f"paper_checks is imported from {found}, figures from {Path(__file__).parent}: start "
+            f"paper_checks is imported from {found}, figures from {here}: start "
             f"from another folder, or rename that one"
         ) from error
-    checkout.check()
+    # By our own place: an editable install finds our modules even in a foreign package.
+    checkout.check(root=here.parent)
 
 
 def draw(

@@ -7,7 +7,8 @@ The inner problem, `θ*(φ) = argmax_θ J(θ, φ)`:
 - `rewards`: Mahalanobis rewards, and the optimal ones of the theory; `bounded_reward`;
   `learnable`: rewards with parameters, constant or a network of the input
 - `estimators`, `objectives`: policy gradients, likelihood, squared error
-- `inner`: closed-form, L-BFGS and trust-region solvers, returning a `Solution`
+- `inner`: closed-form, L-BFGS and trust-region solvers, returning a `Solution` (`solution`);
+  `minimise`: the searches, and how far from a minimum they end
 - `ensemble`: many members trained in one batched run; `streams`: their random numbers
 - `tasks`: where the data come from
 
@@ -25,6 +26,10 @@ The outer problem, `max_φ F(θ*(φ), φ)`, all returning a `Hypergradient` or a
 - `functional`: in the outputs of the policy, a closed form for each input
 - `differentiable`: the inner solution as a differentiable function
 - `bilevel`, `single_loop`: outer loops; `likelihood`: the paper's problem and plug-in algorithm
+- `checkpoint`: files from which a run, and no other, goes on; `progress`: the bar of long runs
+
+What all of them use: `trees` (containers of tensors, frozen leaves), `derivatives`, `norms` (sizes
+without overflow), `values` (what objectives may return), `modes` (gradients under `no_grad`).
 
 What each solver accepts as inner problem; the rest is refused with a message that says why:
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -75,12 +75,13 @@ class Bilevel:
 class Inexact:
     """Inner solves as accurate as an outer step needs, with bounded work: right for networks.
 
-    Every solve starts from the last solution. Where Newton steps converge, they go on to
-    `tolerance`: a concave problem is solved exactly. Elsewhere L-BFGS runs until it gains little
-    more: the error in `θ` is then about `share` of the way that the last outer step has moved the
-    solution, and so is the relative error of the linear system. Such errors shrink with the outer
-    steps, and hypergradients that are off by `O(error)` lead to the same point as exact ones
-    (Pedregosa, "Hyperparameter optimization with approximate gradient", 2016).
+    Every solve starts from the last solution. Up to `minimise.DENSE` inner parameters Newton steps,
+    where they converge, go on to `tolerance`: a small concave problem is solved exactly. Elsewhere
+    the search ends when the error in `θ` is `share` of the way that the last outer step has moved
+    the solution (as Newton steps predict), or when L-BFGS gains little more; the linear system of
+    the hypergradient is solved to the same share. Such errors shrink with the outer steps, and
+    hypergradients that are off by `O(error)` lead to the same point as exact ones (Pedregosa,
+    "Hyperparameter optimization with approximate gradient", 2016).
 
     Attributes:
         share: of the way from the last solution to this one that may be left.
@@ -149,7 +150,7 @@ class Record:
         damping: of the hypergradient.
         inner_evaluations: spent on the inner problem.
         inner_distance: of its solution (see `solution.Solution`).
-        inner_converged: whether that reached its tolerance.
+        inner_converged: whether the inner solve reached the accuracy asked of it.
         doubts: why the hypergradient may be wrong.
     """
 
@@ -166,11 +167,6 @@ class Record:
     inner_distance: float = math.inf
     inner_converged: bool = False
     doubts: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Record:
-        """Return the record of a row of a checkpoint, which holds lists for tuples."""
-        return cls(**{**row, "doubts": tuple(row["doubts"])})
 
 
 @dataclass(frozen=True)
@@ -403,7 +399,7 @@ def not_reached(history: Sequence[Record], tolerance: float) -> str:
     )
     open_ = sum(not row.inner_converged for row in history)
     if open_:
-        reason += f"; the inner tolerance was not reached at {open_} of {len(history)} points"
+        reason += f"; {open_} of {len(history)} inner solves are less accurate than was asked"
     return reason
 
 
@@ -447,7 +443,7 @@ def _climbed(
         warnings.simplefilter("ignore", HypergradientWarning)
         if climb is not None:
             return climb(theta, phi)
-        if isinstance(inner, Inexact) and not found.converged:
+        if isinstance(inner, Inexact) and not found.distance <= inner.tolerance:
             # the linear system as accurate as the inner solution, and no more work than that
             most = max(inner.max_iterations // 3, 1)
             return implicit(
@@ -499,7 +495,7 @@ def solve_inner(
     stop = minimise.search(leaves.tensors, loss, inner.tolerance, limit, share=share)
     return Solution(
         tuple(leaf.detach() for leaf in leaves.tensors),
-        stop.converged,
+        stop.converged or stop.close,
         stop.stationarity,
         stop.evaluations,
         stop.distance,

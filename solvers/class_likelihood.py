@@ -7,7 +7,7 @@ to all logits, so that inner solutions are isolated points.
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -23,9 +23,10 @@ from solvers.classification import (
     CrossEntropy,
     ExactGradient,
 )
-from solvers.errors import InputError, check_positive
+from solvers.errors import InputError, Number, ShapeError, as_number, check_count, check_number
 from solvers.hypergradient import Objective
 from solvers.likelihood import draw_rows
+from solvers.modes import recording
 from solvers.policies import Params
 from solvers.streams import MemberNoise
 
@@ -37,10 +38,10 @@ def decay(theta: Params, rho: float) -> Float[Tensor, ""]:
 
 def check_decay(rho: float) -> None:
     """Raise `InputError` unless `ρ` is finite and not negative."""
-    if not 0 <= rho < math.inf:
-        raise InputError(f"weight_decay is {rho}: pass a number >= 0")
+    check_number("weight_decay", rho, 0.0)
 
 
+@recording
 def fit(
     policy: CategoricalPolicy,
     data: LabelledData,
@@ -69,10 +70,11 @@ def fit(
     return inner.minimum(start, loss, tolerance=tolerance)
 
 
+@recording
 def train_on(
     policy: CategoricalPolicy,
     reward: ClassReward,
-    lam: Float[Tensor, ""],
+    lam: Number | Tensor,
     data: LabelledData,
     *,
     weight_decay: float,
@@ -85,6 +87,7 @@ def train_on(
     default tolerance.
     """
     start = policy.zeros(data.x.dtype) if params is None else params
+    lam = as_number("lam", lam, data.x)
     check_decay(weight_decay)
     objective = ClassPolicyGradient(ClassReward(reward.table.detach()), lam)
 
@@ -94,10 +97,11 @@ def train_on(
     return inner.minimum(start, loss, tolerance=tolerance)
 
 
+@recording
 def problem(
     policy: CategoricalPolicy,
     reward: ClassRewardModel,
-    lam: Float[Tensor, ""],
+    lam: Number | Tensor,
     data: LabelledData,
     *,
     weight_decay: float,
@@ -126,7 +130,7 @@ def problem(
 
     Source: paper, for classes; the weight decay is new.
     """
-    check_positive("lam", lam)
+    lam = as_number("lam", lam, data.x)
     check_decay(weight_decay)
     if weight_decay == 0:
         raise InputError(
@@ -134,42 +138,56 @@ def problem(
             "a free constant and the inner problem no isolated solution"
         )
     outer = data if held_out is None else held_out
+    for name, each in (("data", data), ("held_out", outer)):
+        if each.x.ndim != 2:
+            raise ShapeError(f"{name}.x has shape {tuple(each.x.shape)}: pass x (N, d)")
+        if batch_size is not None:
+            check_count("batch_size", batch_size, 0)
 
-    def objectives(inner_data: LabelledData, outer_data: LabelledData) -> tuple[Objective, ...]:
-        def J(theta: Params, phi: Phi) -> Tensor:
-            return surrogate(theta, phi, inner_data, ExactGradient(), None)
-
-        def F(theta: Params, phi: Phi) -> Tensor:
-            nll = CrossEntropy()(policy(theta, outer_data.x), outer_data)
-            return -nll - decay(theta, weight_decay)
-
-        return J, F
-
-    def surrogate(
-        theta: Params,
-        phi: Phi,
-        inner_data: LabelledData,
-        by: ClassEstimator,
-        noise: MemberNoise | None,
-    ) -> Tensor:
-        objective = ClassPolicyGradient(reward(phi, inner_data.x), lam, by)
-        loss = objective(policy(theta, inner_data.x), inner_data, noise)
-        return -loss - lam * decay(theta, weight_decay)
-
-    def sampled(theta: Params, phi: Phi, generator: Generator) -> Tensor:
-        assert estimator is not None
-        return surrogate(theta, phi, data, estimator, MemberNoise([generator]))
-
-    def batch(generator: Generator) -> tuple[Objective, Objective]:
-        assert batch_size is not None
-        chosen = [draw_rows(len(part.x), batch_size, generator) for part in (data, outer)]
-        J, F = objectives(data.rows(chosen[0]), outer.rows(chosen[1]))
-        return J, F
-
-    J, F = objectives(data, outer)
+    by = ExactGradient() if estimator is None else estimator
+    levels = _Levels(policy, reward, lam, data, outer, weight_decay, by, batch_size or 0)
     return Bilevel(
-        J,
-        F,
-        batch=batch if batch_size is not None else None,
-        sampled=sampled if estimator is not None else None,
+        levels.J,
+        levels.F,
+        batch=levels.batch if batch_size is not None else None,
+        sampled=levels.sampled if estimator is not None else None,
     )
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """Both objectives, as methods of an object that can be copied and pickled."""
+
+    policy: CategoricalPolicy
+    reward: ClassRewardModel
+    lam: Tensor
+    data: LabelledData
+    outer: LabelledData
+    weight_decay: float
+    estimator: ClassEstimator
+    batch_size: int
+
+    def J(self, theta: Params, phi: Phi) -> Tensor:
+        return self._expected(theta, phi, ExactGradient(), None)
+
+    def F(self, theta: Params, phi: Phi) -> Tensor:
+        nll = CrossEntropy()(self.policy(theta, self.outer.x), self.outer)
+        return -nll - decay(theta, self.weight_decay)
+
+    def sampled(self, theta: Params, phi: Phi, generator: Generator) -> Tensor:
+        return self._expected(theta, phi, self.estimator, MemberNoise([generator]))
+
+    def batch(self, generator: Generator) -> tuple[Objective, Objective]:
+        data, outer = (
+            part.rows(draw_rows(len(part.x), self.batch_size, generator))
+            for part in (self.data, self.outer)
+        )
+        part = replace(self, data=data, outer=outer)
+        return part.J, part.F
+
+    def _expected(
+        self, theta: Params, phi: Phi, by: ClassEstimator, noise: MemberNoise | None
+    ) -> Tensor:
+        objective = ClassPolicyGradient(self.reward(phi, self.data.x), self.lam, by)
+        loss = objective(self.policy(theta, self.data.x), self.data, noise)
+        return -loss - self.lam * decay(theta, self.weight_decay)

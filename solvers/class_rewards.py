@@ -15,12 +15,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.categorical import Categorical, LabelledData, check_probabilities
+from solvers.categorical import Categorical, LabelledData, check_logits, check_probabilities
 from solvers.errors import (
     InputError,
+    Number,
     ShapeError,
+    as_positive,
+    check_broadcast,
+    check_choice,
+    check_columns,
+    check_count,
+    check_dtype,
+    check_finite,
+    check_instance,
     check_positive,
-    check_same_n,
+    check_precision,
+    check_same_classes,
     check_spd,
 )
 from solvers.learnable import RewardModel
@@ -37,21 +47,43 @@ class ClassReward:
     Attributes:
         table: `(*b, N, C, C)`, generations ahead of outcomes; `N` is 1 where the reward does not
             depend on the input, the last dimension where it does not depend on the outcome. Batch
-            dimensions broadcast with those of the ensemble.
+            dimensions broadcast with those of the ensemble. Where it does not depend on the
+            outcome it may be -inf for some classes: those are forbidden. It takes dtype and device
+            of the laws and data it meets.
+
+    Raises:
+        ShapeError: a table of another shape.
+        NonFiniteError: NaN, infinity, or -inf that stands for no forbidden class.
     """
 
     table: Float[Tensor, "*b N C K"]
 
+    def __post_init__(self) -> None:
+        check_dtype("table", self.table)
+        shape = self.table.shape
+        if len(shape) < 3 or shape[-1] not in (1, shape[-2]):
+            raise ShapeError(
+                f"table has shape {tuple(shape)}: pass (*b, N, C, C), or (*b, N, C, 1) where the "
+                f"outcome does not matter, with N = 1 where the input does not"
+            )
+        if shape[-1] == 1:
+            check_logits(self.table[..., 0])
+        else:
+            check_finite("table", self.table)
+
     @classmethod
-    def scalar(cls, u: Float[Tensor, "*b"], C: int) -> ClassReward:
+    def scalar(cls, u: Number | Float[Tensor, "*b"], C: int) -> ClassReward:
         """Return the Mahalanobis reward of `U = u I`, `u > 0`: `-2u` unless the classes agree."""
-        check_positive("u", u)
-        return cls.mahalanobis(u[..., None, None, None] * torch.eye(C, dtype=u.dtype))
+        u = as_positive("u", u)
+        check_count("C", C, 2)
+        return cls.mahalanobis(torch.diag_embed(u[..., None, None].expand(*u.shape, 1, C)))
 
     @classmethod
     def diagonal(cls, u: Float[Tensor, "*b N C"]) -> ClassReward:
         """Return the Mahalanobis reward of `U(x) = diag(u(x))`, `u > 0`; `N = 1` for one `U`."""
-        check_positive("u", u)
+        u = as_positive("u", u)
+        if u.ndim < 2:
+            raise ShapeError(f"u has shape {tuple(u.shape)}: pass (*b, N, C), N = 1 for one U")
         return cls.mahalanobis(torch.diag_embed(u))
 
     @classmethod
@@ -75,21 +107,47 @@ class ClassReward:
         """Number of classes `C`."""
         return self.table.shape[-2]
 
+    @property
+    def may_forbid(self) -> bool:
+        """Whether the table may hold -inf."""
+        return self.table.shape[-1] == 1
+
     def expected(self, pi: Float[Tensor, "*#b N C"]) -> Float[Tensor, "*d N C"]:
-        """Return `r̄(c) = Σ_k π_k r(c, k)` for every class `c`."""
-        check_same_n("the reward", self.classes, "pi", pi.shape[-1])
-        if self.table.shape[-1] == 1:
-            *b, _, C, _ = self.table.shape
-            return self.table[..., 0].expand(*b, pi.shape[-2], C)
-        return (self.table @ pi.unsqueeze(-1))[..., 0]
+        """Return `r̄(c) = Σ_k π_k r(c, k)` for every class `c`.
+
+        Raises:
+            ShapeError: another number of classes or inputs.
+        """
+        check_same_classes("the reward", self.classes, "pi", pi.shape[-1] if pi.ndim else 0)
+        *b, N, C, K = self.table.shape
+        if pi.ndim < 2 or N not in (1, pi.shape[-2]):
+            raise ShapeError(
+                f"the reward has a table {tuple(self.table.shape)}, pi shape {tuple(pi.shape)}: "
+                f"pass pi (*b, N, C) with the N inputs of the reward"
+            )
+        check_broadcast("the reward", b, "pi", pi.shape[:-2])
+        table = self.table.to(pi)
+        if K == 1:
+            return table[..., 0].expand(*b, pi.shape[-2], C)
+        return (table @ pi.unsqueeze(-1))[..., 0]
+
+    def where_possible(self, law: Categorical, data: LabelledData) -> Float[Tensor, "*e N C"]:
+        """Return `r̄(c)`, and 0 for forbidden classes that the law never generates.
+
+        Raises:
+            ShapeError: another number of classes or inputs.
+        """
+        r = self.expected(data.pi)
+        check_broadcast("the reward", r.shape, "the policy", law.logits.shape)
+        return torch.where(law.p > 0, r, 0.0) if self.may_forbid else r
 
     def on_data(self, law: Categorical, data: LabelledData) -> Float[Tensor, "*e N"]:
         """Return `E_y E_ŷ r(ŷ, y) = Σ_c p(c) r̄(c)` per input."""
-        return (law.p * self.expected(data.pi)).sum(-1)
+        return (law.p * self.where_possible(law, data)).sum(-1)
 
 
 def gibbs(
-    reward: ClassReward, lam: Float[Tensor, "*#b"], pi: Float[Tensor, "*#b N C"]
+    reward: ClassReward, lam: Number | Float[Tensor, "*#b"], pi: Float[Tensor, "*#b N C"]
 ) -> Categorical:
     """Return the inner solution of an unrestricted policy, `p*(c) ∝ exp(r̄(c)/λ)`.
 
@@ -100,13 +158,15 @@ def gibbs(
 
     Source: new.
     """
-    check_positive("lam", lam)
     check_probabilities("pi", pi)
-    return Categorical(reward.expected(pi) / lam[..., None, None])
+    lam = as_positive("lam", lam, pi)
+    r = reward.expected(pi)
+    check_broadcast("lam", lam.shape, "the reward", r.shape[:-2])
+    return Categorical(r / lam[..., None, None])
 
 
 def heuristic_scale(
-    pi: Float[Tensor, "*#b C"], lam: Float[Tensor, "*#b"], samples: int | None = None
+    pi: Float[Tensor, "*#b C"], lam: Number | Float[Tensor, "*#b"], samples: int | None = None
 ) -> Float[Tensor, "*b"]:
     """Return the published `β* = λC/(2 Tr Σ)`, `Tr Σ = 1 - Σ_c π_c²`, right for Gaussians only.
 
@@ -118,17 +178,18 @@ def heuristic_scale(
 
     Source: paper.
     """
-    check_positive("lam", lam)
     check_probabilities("pi", pi)
+    lam = as_positive("lam", lam, pi)
     trace = 1 - pi.square().sum(-1)
     if samples is not None:
-        if samples < 2:
-            raise InputError(f"samples is {samples}: pass at least 2 labels")
+        check_count("samples", samples, 2)
         trace = trace * samples / (samples - 1)
     return isotropic_weight(trace, pi.shape[-1], lam)
 
 
-def exact_scale(pi: Float[Tensor, "*#b N C"], lam: Float[Tensor, "*#b"]) -> Float[Tensor, "*b"]:
+def exact_scale(
+    pi: Float[Tensor, "*#b N C"], lam: Number | Float[Tensor, "*#b"]
+) -> Float[Tensor, "*b"]:
     """Return the `u` of `U = uI` whose inner solutions `p*(c | x)` are likeliest under `π(c | x)`.
 
     It solves `E_x Σ_c (π_c - p*_c) π_c = 0`, `p*_c ∝ exp(2uπ_c/λ)`, by bisection to the last bit.
@@ -144,8 +205,11 @@ def exact_scale(pi: Float[Tensor, "*#b N C"], lam: Float[Tensor, "*#b"]) -> Floa
 
     Source: new.
     """
-    check_positive("lam", lam)
     check_probabilities("pi", pi)
+    if pi.ndim < 2:
+        raise ShapeError(f"pi has shape {tuple(pi.shape)}: pass (*b, N, C), N = 1 for one input")
+    lam = as_positive("lam", lam, pi)
+    check_broadcast("lam", lam.shape, "pi", pi.shape[:-2])
 
     def slope(v: Tensor) -> Tensor:
         """E_x Σ_c (π_c - p_c) π_c at v = 2u/λ: decreasing, positive at 0."""
@@ -170,7 +234,9 @@ def exact_scale(pi: Float[Tensor, "*#b N C"], lam: Float[Tensor, "*#b"]) -> Floa
         low, high = torch.where(rising, middle, low), torch.where(rising, high, middle)
 
 
-def exact_diagonal(pi: Float[Tensor, "*#b C"], lam: Float[Tensor, "*#b"]) -> Float[Tensor, "*b C"]:
+def exact_diagonal(
+    pi: Float[Tensor, "*#b C"], lam: Number | Float[Tensor, "*#b"]
+) -> Float[Tensor, "*b C"]:
     """Return `u > 0` such that `U = diag(u)` has the inner solution `p* = π`.
 
     `u_c = λ(log π_c + k)/(2π_c - 1)` for any `k` that makes it positive; here
@@ -183,9 +249,10 @@ def exact_diagonal(pi: Float[Tensor, "*#b C"], lam: Float[Tensor, "*#b"]) -> Flo
 
     Source: new.
     """
-    check_positive("lam", lam)
     check_probabilities("pi", pi)
     check_positive("pi", pi)
+    lam = as_positive("lam", lam, pi)
+    check_broadcast("lam", lam.shape, "pi", pi.shape[:-1])
     largest = pi.amax(-1, keepdim=True)
     below = 1 - 2 * pi
     ratio = ((2 * largest).log() - (2 * largest - 1) - (2 * pi).log()) / below
@@ -235,8 +302,10 @@ class FreeReward:
     compares: Literal["outcome", "nothing"] = "nothing"
 
     def __post_init__(self) -> None:
-        if self.compares not in ("outcome", "nothing"):
-            raise InputError(f"compares is {self.compares!r}: pass 'outcome' or 'nothing'")
+        check_count("inputs", self.inputs)
+        check_count("classes", self.classes, 2)
+        check_instance("network", self.network, MLP, "an MLP, such as MLP((64,), 'tanh')")
+        check_choice("compares", self.compares, ("outcome", "nothing"))
 
     @property
     def outputs(self) -> int:
@@ -247,15 +316,13 @@ class FreeReward:
         self, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> dict[str, Tensor]:
         """Draw the parameters of the network."""
+        check_precision("dtype", dtype)
         drawn = self.network.init(generator, self.inputs, self.outputs)
         return {name: p.to(dtype) for name, p in drawn.items()}
 
     def __call__(self, phi: Phi, x: Float[Tensor, "N d"]) -> ClassReward:
         """Return the reward at these inputs, `(N, C, C)`."""
-        if x.shape[-1] != self.inputs:
-            raise ShapeError(
-                f"x has {x.shape[-1]} columns, the reward takes {self.inputs}: build them alike"
-            )
+        check_columns(x, "the reward", self.inputs)
         raw, C = self.network(phi, "", x), self.classes
         if self.compares == "outcome":
             return ClassReward(raw.reshape(*raw.shape[:-1], C, C))

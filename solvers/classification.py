@@ -13,13 +13,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.categorical import Categorical, LabelledData
+from solvers.categorical import LOG_FLOOR, Categorical, LabelledData
 from solvers.class_rewards import ClassReward
-from solvers.errors import InputError, check_positive, check_same_n
-from solvers.estimators import GroupBaseline
+from solvers.errors import (
+    InputError,
+    Number,
+    as_positive,
+    check_choice,
+    check_count,
+    check_same_classes,
+)
+from solvers.estimators import GroupBaseline, check_generations
 
 ClassBaseline = GroupBaseline | Literal["optimal"]
 CLASS_BASELINES = (*get_args(GroupBaseline), "optimal")
+
+
+FORBIDDEN = (
+    "the reward of a class is -inf where the policy generates it: J is -inf; pass a policy whose "
+    "logit is -inf there, or a large finite penalty"
+)
 
 
 @runtime_checkable
@@ -82,12 +95,8 @@ class ClassScoreFunction:
     baseline: ClassBaseline = "leave-one-out"
 
     def __post_init__(self) -> None:
-        if self.baseline not in CLASS_BASELINES:
-            known = ", ".join(CLASS_BASELINES)
-            raise InputError(f"baseline is {self.baseline!r}: pass one of {known}")
-        least, generations = 2 if self.baseline == "leave-one-out" else 1, self.M
-        if generations < least:
-            raise InputError(f"M is {self.M}: pass at least {least} for {self.baseline!r}")
+        check_choice("baseline", self.baseline, CLASS_BASELINES)
+        check_generations(self.M, self.baseline)
 
     def __call__(
         self,
@@ -101,8 +110,11 @@ class ClassScoreFunction:
             raise InputError("the estimator samples: pass a noise source, or use ExactGradient")
         with torch.no_grad():
             share = draw_counts(law, self.M, noise) / self.M
-            slopes = self._slopes(law.p, reward.expected(data.pi), share)
-        return (slopes * law.logits).sum(-1)
+            r = reward.where_possible(law, data)
+            if reward.may_forbid and bool((r == -torch.inf).any()):
+                raise InputError(FORBIDDEN)
+            slopes = self._slopes(law.p, r, share)
+        return (slopes * law.logits.clamp(min=LOG_FLOOR)).sum(-1)
 
     def _slopes(
         self, p: Float[Tensor, "*b N C"], r: Float[Tensor, "*#b N C"], share: Float[Tensor, "..."]
@@ -126,10 +138,16 @@ class ClassScoreFunction:
 
 
 def draw_counts(law: Categorical, M: int, noise: UniformSource) -> Float[Tensor, "*b N C"]:
-    """Return how often each class is drawn in `M` generations per input, by inverting the CDF."""
+    """Return how often each class is drawn in `M` generations per input, by inverting the CDF.
+
+    A class of probability 0 never is: its edges of the CDF coincide, and in units of the last one
+    the edges behind all classes that are possible are 1, above any noise.
+    """
+    check_count("M", M)
     p = law.p.detach().mT
     uniform = noise.uniform((M, p.shape[-1]), p.dtype).unsqueeze(-3)
-    edges = p.cumsum(-2)[..., :-1, :].clamp(max=1).unsqueeze(-2)
+    cdf = p.cumsum(-2)
+    edges = (cdf[..., :-1, :] / cdf[..., -1:, :]).unsqueeze(-2)
     # 1 where the edge is above the noise, else 0: their difference is in (-1, 1]
     below = (edges - uniform).ceil_().sum(-2)
     first, last = below[..., :1, :], M - below[..., -1:, :]
@@ -155,7 +173,7 @@ class CrossEntropy:
         self, law: Categorical, data: LabelledData, noise: UniformSource | None = None
     ) -> Float[Tensor, "*b"]:
         """Return the losses."""
-        check_same_n("the policy", law.classes, "the data", data.classes)
+        check_same_classes("the policy", law.classes, "the data", data.classes)
         return law.cross_entropy(data.pi).mean(-1)
 
 
@@ -165,21 +183,30 @@ class ClassPolicyGradient:
 
     Attributes:
         reward: `r`, of all inputs of the data where it depends on the input.
-        lam: entropy weight `λ > 0`, shape `(*b,)`.
+        lam: entropy weight `λ > 0`, a number or a tensor of shape `(*b,)`.
         estimator: of the gradient of the expected reward; the entropy's is exact.
     """
 
     reward: ClassReward
-    lam: Float[Tensor, "*b"]
+    lam: Number | Float[Tensor, "*b"]
     estimator: ClassEstimator = ExactGradient()
 
     def __post_init__(self) -> None:
-        check_positive("lam", self.lam)
+        object.__setattr__(self, "lam", as_positive("lam", self.lam))
 
     def __call__(
         self, law: Categorical, data: LabelledData, noise: UniformSource | None = None
     ) -> Float[Tensor, "*b"]:
-        """Return the losses: of the sampled estimators, only the gradient has a meaning."""
-        check_same_n("the policy", law.classes, "the data", data.classes)
+        """Return the losses: of the sampled estimators, only the gradient has a meaning.
+
+        Raises:
+            ShapeError: another number of classes or inputs.
+            InputError: the law gives a class that the reward forbids a positive probability.
+        """
+        check_same_classes("the policy", law.classes, "the data", data.classes)
+        entropy = law.entropy().mean(-1)
         surrogate = self.estimator(law, data, self.reward, noise).mean(-1)
-        return -(surrogate + self.lam * law.entropy().mean(-1))
+        loss = -(surrogate + torch.as_tensor(self.lam).to(entropy) * entropy)
+        if bool((loss == torch.inf).any()):
+            raise InputError(FORBIDDEN)
+        return loss

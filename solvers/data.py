@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.errors import ShapeError, check_finite
+from solvers.errors import InputError, ShapeError, check_dtype, check_finite
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,16 @@ class Dataset:
             y: outcomes `(*b, N, S, n)`; pass `y.unsqueeze(-2)` for one outcome per input.
 
         Raises:
+            InputError: half precision, integers, or outcomes whose squares over- or underflow.
             ShapeError: empty data, or `x` and `y` that disagree.
             NonFiniteError: NaN or infinity.
         """
+        check_dtype("x", x)
+        check_dtype("y", y)
         if y.ndim != x.ndim + 1 or x.ndim < 2 or y.shape[:-2] != x.shape[:-1]:
             raise ShapeError(
-                f"x must be (*b, N, d) and y (*b, N, S, n) with the same *b and N; "
-                f"got {tuple(x.shape)} and {tuple(y.shape)}"
+                f"x has shape {tuple(x.shape)}, y {tuple(y.shape)}: pass x (*b, N, d) and y "
+                f"(*b, N, S, n) with the same *b and N"
             )
         if x.numel() == 0 or y.numel() == 0:
             raise ShapeError(
@@ -59,7 +63,19 @@ class Dataset:
         check_finite("y", y)
         mean = y.mean(-2)
         deviation = y - mean.unsqueeze(-2)
-        return cls(x, y, mean, deviation.mT @ deviation / y.shape[-2])
+        covariance = deviation.mT @ deviation / y.shape[-2]
+        variance = covariance.diagonal(dim1=-2, dim2=-1)
+        limits = torch.finfo(y.dtype)
+        varies = (deviation.abs() > 8 * limits.eps * y.abs()).any(-2)  # more than the mean rounds
+        lost = (variance < limits.tiny) & varies | ~torch.isfinite(covariance).all(-1)
+        if bool(lost.any()):
+            index = tuple(lost.nonzero()[0].tolist())
+            raise InputError(
+                f"y deviates from its mean by up to {deviation.abs().amax(-2)[index].item():.3g} "
+                f"at {list(index)}, whose square {y.dtype} cannot hold: pass y in other units"
+                f"{'' if y.dtype == torch.float64 else ', or y.double()'}"
+            )
+        return cls(x, y, mean, covariance)
 
     @property
     def n(self) -> int:

@@ -15,18 +15,26 @@ from torch import Tensor
 from solvers.categorical import CategoricalPolicy, LabelledData
 from solvers.classification import ClassObjective, UniformSource
 from solvers.data import Dataset
-from solvers.errors import InputError
+from solvers.errors import check_count, check_number
 from solvers.estimators import NoiseSource
+from solvers.modes import recording
 from solvers.objectives import Objective
 from solvers.policies import GaussianPolicy, Params
 from solvers.streams import MemberNoise
+from solvers.trees import Leaves
 
 
 def clip_per_member(gradients: list[Tensor], max_norm: float, batch_ndim: int) -> None:
-    """Scale each member's gradient, in place, to a norm of at most `max_norm`."""
-    squares = [g.flatten(batch_ndim).square().sum(-1) for g in gradients]
-    norm = torch.stack(squares).sum(0).sqrt()
-    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    """Scale each member's gradient, in place, to a norm of at most `max_norm`.
+
+    Norms are taken in units of the largest entry, whose square neither over- nor underflows.
+    """
+    rows = [g.flatten(batch_ndim) for g in gradients]
+    largest = torch.stack([row.abs().amax(-1) for row in rows]).amax(0)
+    unit = torch.where(largest > 0, largest, 1.0)
+    squares = [(row / unit.unsqueeze(-1)).square().sum(-1) for row in rows]
+    norm = torch.stack(squares).sum(0).sqrt()  # at least 1, or 0
+    factor = torch.where(norm > 0, (max_norm / unit) / norm, 1.0).clamp(max=1.0)
     for g in gradients:
         g.mul_(factor.reshape(factor.shape + (1,) * (g.ndim - batch_ndim)))
 
@@ -40,6 +48,7 @@ def _keep_freed_memory() -> None:
     torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
+@recording
 def train(
     policy: GaussianPolicy,
     params: Params,
@@ -57,7 +66,8 @@ def train(
 
     Args:
         policy: the policy, shared by all members.
-        params: starting points `(*b, ...)`; left unchanged.
+        params: starting points `(*b, ...)`; left unchanged. Frozen ones (see `trees.Leaves`) stay
+            as they are.
         objective: one loss per member.
         data: data whose batch dimensions broadcast with `*b`.
         epochs: number of updates.
@@ -70,8 +80,7 @@ def train(
     Returns:
         The trained parameters, detached.
     """
-    if epochs < 0:
-        raise InputError(f"epochs is {epochs}: pass 0 or more")
+    check_count("epochs", epochs, 0)
 
     def losses(theta: Params, step: int) -> Tensor:
         return objective(policy(theta, data.x), data, noise)
@@ -87,6 +96,7 @@ def train(
     )
 
 
+@recording
 def train_classifiers(
     policy: CategoricalPolicy,
     params: Params,
@@ -124,10 +134,8 @@ def train_classifiers(
         The trained parameters, detached.
     """
     N = len(data.x)
-    if epochs < 0 or batch_size < 1:
-        raise InputError(
-            f"epochs is {epochs}, batch_size {batch_size}: pass at least 0 and at least 1"
-        )
+    check_count("epochs", epochs, 0)
+    check_count("batch_size", batch_size)
     starts = range(0, N, batch_size)
     batches: list[Tensor] = []
 
@@ -153,6 +161,7 @@ def train_classifiers(
     )
 
 
+@recording
 def adam(
     params: Params,
     losses: Callable[[Params, int], Float[Tensor, "*b"]],
@@ -164,10 +173,22 @@ def adam(
     weight_decay: float = 0.0,
     observe: Callable[[int, Params], None] | None = None,
 ) -> dict[str, Tensor]:
-    """Minimise `losses(params, step)`, one per member; arguments as for `train`."""
+    """Minimise `losses(params, step)`, one per member; arguments as for `train`.
+
+    Frozen parameters (see `trees.Leaves`) stay as they are.
+
+    Raises:
+        InputError: a setting out of its range, or parameters in half precision.
+    """
+    check_count("steps", steps, 0)
+    check_count("batch_ndim", batch_ndim, 0)
+    check_number("learning_rate", learning_rate, 0.0)
+    check_number("weight_decay", weight_decay, 0.0)
+    if max_norm is not None:
+        check_number("max_norm", max_norm, 0.0)
+    varying = Leaves.of("params", dict(params)).fresh()
     _keep_freed_memory()
-    theta = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
-    leaves = list(theta.values())
+    theta, leaves = varying.tree(), varying.tensors
     optimiser = torch.optim.Adam(leaves, lr=learning_rate, weight_decay=weight_decay, fused=True)
     for step in range(1, steps + 1):
         optimiser.zero_grad()

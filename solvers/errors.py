@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -86,6 +86,23 @@ def as_positive(name: str, value: object, like: object = None) -> Tensor:
     return found
 
 
+def precedent(*values: object) -> Tensor | None:
+    """Return the tensor whose dtype and device the others take, as torch promotes them.
+
+    One with dimensions goes before single numbers, then double precision before single.
+    """
+    tensors = [v for v in values if isinstance(v, Tensor) and v.dtype in PRECISIONS]
+    return max(tensors, key=lambda v: (v.ndim > 0, v.dtype == torch.float64), default=None)
+
+
+def as_number(name: str, value: object, like: object = None) -> Tensor:
+    """Return `as_positive(name, value, like)`, after checking that it is a single number."""
+    found = as_positive(name, value, like)
+    if found.ndim:
+        raise ShapeError(f"{name} has shape {tuple(found.shape)}: pass one number")
+    return found
+
+
 def check_number(name: str, value: object, least: float = -math.inf) -> None:
     """Raise `InputError` unless `value` is a finite real number of at least `least`.
 
@@ -95,7 +112,7 @@ def check_number(name: str, value: object, least: float = -math.inf) -> None:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InputError(f"{name} is {_shown(value)}: pass a number")
     if not least <= float(value) < math.inf:
-        bound = "a finite number" if least == -math.inf else f"a finite number >= {least:g}"
+        bound = "a finite number" if least == -math.inf else f"a number >= {least:g}"
         raise InputError(f"{name} is {value}: pass {bound}")
 
 
@@ -114,11 +131,31 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
         raise InputError(f"{name} is {_shown(value)}: pass one of {', '.join(map(repr, known))}")
 
 
-def check_dtype(name: str, value: Tensor) -> None:
-    """Raise `InputError` unless `value` holds real numbers of single or double precision."""
-    if value.dtype not in PRECISIONS:
+def check_instance(name: str, value: object, kind: type, remedy: str) -> None:
+    """Raise `InputError` unless `value` is of this kind; the message says what to pass."""
+    if not isinstance(value, kind):
+        raise InputError(f"{name} is {_shown(value)}: pass {remedy}")
+
+
+def check_index(name: str, value: Tensor, remedy: str) -> None:
+    """Raise `InputError` unless `value` is a tensor of whole numbers."""
+    check_instance(name, value, Tensor, remedy)
+    if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+        raise InputError(f"{name} is {value.dtype}: pass {remedy}")
+
+
+def check_dtype(name: str, value: object) -> None:
+    """Raise `InputError` unless `value` is a tensor of single or double precision."""
+    if not isinstance(value, Tensor):
+        raise InputError(f"{name} is {_shown(value)}: pass a tensor, torch.as_tensor({name})")
+    check_precision(name, value.dtype)
+
+
+def check_precision(name: str, dtype: torch.dtype) -> None:
+    """Raise `InputError` unless `dtype` is single or double precision."""
+    if dtype not in PRECISIONS:
         raise InputError(
-            f"{name} is {value.dtype}: pass float32 or float64, for instance {name}.double()"
+            f"{name} is {dtype}: pass float32 or float64, as {name}.double() is of a tensor"
         )
 
 
@@ -156,8 +193,38 @@ def check_same_n(name: str, n: int, other: str, other_n: int) -> None:
         )
 
 
+def check_same_classes(name: str, C: int, other: str, other_C: int) -> None:
+    """Raise `ShapeError` unless two things have the same number of classes."""
+    if other_C != C:
+        raise ShapeError(
+            f"{name} has C = {C} classes, {other} {other_C}: build both for the same classes"
+        )
+
+
+def check_columns(x: Tensor, owner: str, inputs: int) -> None:
+    """Raise `ShapeError` unless `x` has a row for each input and as many columns as it takes."""
+    if x.ndim < 2 or x.shape[-1] != inputs:
+        raise ShapeError(
+            f"x has shape {tuple(x.shape)}, and {owner} takes {inputs} columns: pass x (*b, N, "
+            f"{inputs}), or build {owner} with inputs={x.shape[-1] if x.ndim else 1}"
+        )
+
+
+def check_broadcast(
+    name: str, shape: Sequence[int], other: str, other_shape: Sequence[int]
+) -> None:
+    """Raise `ShapeError` unless two batch shapes broadcast."""
+    for one, two in zip(reversed(shape), reversed(other_shape), strict=False):
+        if one != two and one != 1 and two != 1:
+            raise ShapeError(
+                f"{name} has batch shape {tuple(shape)}, {other} {tuple(other_shape)}, and they do "
+                f"not broadcast: pass the same, or 1 where all share one"
+            )
+
+
 def check_spd(name: str, matrix: Float[Tensor, "*b n n"]) -> None:
     """Raise unless every matrix of the batch is square, finite, symmetric, positive definite."""
+    check_dtype(name, matrix)
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.shape[-1] == 0:
         raise ShapeError(f"{name} must be square (*b, n, n), got shape {tuple(matrix.shape)}")
     check_finite(name, matrix)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from solvers.data import Dataset
-from solvers.errors import InputError
+from solvers.errors import InputError, ShapeError, check_choice, check_count
 from solvers.gaussian import Gaussian
 from solvers.rewards import MahalanobisReward, Reward, align
 
@@ -44,6 +44,13 @@ class Estimator(Protocol):
         ...
 
 
+def check_generations(M: object, baseline: str) -> None:
+    """Raise `InputError` unless `M` counts the generations of a group that has this baseline."""
+    check_count("M", M)
+    if baseline == "leave-one-out" and M == 1:
+        raise InputError(f"M is 1: pass at least 2 for {baseline!r}")
+
+
 def advantage(
     rewards: Float[Tensor, "*b M"], baseline: GroupBaseline = "leave-one-out"
 ) -> Float[Tensor, "*b M"]:
@@ -56,6 +63,9 @@ def advantage(
     Raises:
         InputError: leave-one-out with a single generation, or an unknown baseline.
     """
+    check_choice("baseline", baseline, get_args(GroupBaseline))
+    if not rewards.ndim or not rewards.shape[-1]:
+        raise ShapeError(f"rewards have shape {tuple(rewards.shape)}: pass (*b, M), M >= 1")
     M = rewards.shape[-1]
     if baseline == "none":
         return rewards
@@ -64,11 +74,8 @@ def advantage(
     centred = rewards - rewards.mean(-1, keepdim=True)
     if baseline == "mean":
         return centred
-    if baseline == "leave-one-out":
-        if M < 2:
-            raise InputError(f"leave-one-out needs at least 2 generations, got {M}: pass M >= 2")
-        return centred * (M / (M - 1))
-    raise InputError(f"baseline is {baseline!r}: pass 'none', 'minimum', 'mean' or 'leave-one-out'")
+    check_generations(M, baseline)
+    return centred * (M / (M - 1))
 
 
 def draw_deviations(
@@ -112,12 +119,8 @@ class ScoreFunction:
     baseline: Baseline = "leave-one-out"
 
     def __post_init__(self) -> None:
-        if self.M < 1:
-            raise InputError(f"M is {self.M}: pass at least one generation")
-        if self.baseline not in BASELINES:
-            raise InputError(f"baseline is {self.baseline!r}: pass one of {', '.join(BASELINES)}")
-        if self.baseline == "leave-one-out":
-            advantage(torch.zeros(self.M), self.baseline)  # a single generation fails here
+        check_choice("baseline", self.baseline, BASELINES)
+        check_generations(self.M, self.baseline)
 
     def __call__(
         self, law: Gaussian, data: Dataset, reward: Reward, noise: NoiseSource | None
@@ -163,7 +166,7 @@ class ScoreFunction:
             expected = reward.expected(points, data.y, nothing).mT.unsqueeze(-3)
         first, second = _whitened(epsilon, rewards - expected, law.full)
         plain_first, plain_second = _whitened(epsilon, torch.ones_like(rewards), law.full)
-        U = align(reward.U, reward.cholesky.ndim - 2, law.mean.ndim + 1)
+        U = align(reward.U.to(law.mean), reward.cholesky.ndim - 2, law.mean.ndim + 1)
         if not law.full:
             A = law.scale.square() * U.diagonal(dim1=-2, dim2=-1)
             return first + 2 * A * plain_first, second + 4 * A * plain_second
@@ -203,8 +206,7 @@ class Pathwise:
     M: int = 5
 
     def __post_init__(self) -> None:
-        if self.M < 1:
-            raise InputError(f"M is {self.M}: pass at least one generation")
+        check_count("M", self.M)
 
     def __call__(
         self, law: Gaussian, data: Dataset, reward: Reward, noise: NoiseSource | None

@@ -27,14 +27,17 @@ from torch import Tensor
 from solvers.data import Dataset
 from solvers.errors import (
     InputError,
+    Number,
     ShapeError,
+    as_number,
     check_finite,
-    check_positive,
     check_same_n,
     check_spd,
 )
 from solvers.gaussian import Gaussian
 from solvers.hypergradient import Hypergradient, doubts, judged
+from solvers.modes import recording
+from solvers.norms import digits
 from solvers.policies import GaussianPolicy, Params
 from solvers.rewards import MahalanobisReward
 from solvers.trees import Leaves, Tree
@@ -43,16 +46,17 @@ RewardOf = Callable[[Tree], MahalanobisReward]
 """`φ -> r`: a factor `(n, n)`, or `(N, n, n)` with one matrix for each inner input."""
 
 
+@recording
 def functional(
     policy: GaussianPolicy,
     params: Params,
     reward_of: RewardOf,
     phi: Tree,
-    lam: float | Tensor,
+    lam: Number | Tensor,
     data: Dataset,
     outer_data: Dataset | None = None,
     *,
-    distance: float = 1e-6,
+    distance: float | None = None,
     strict: bool = False,
 ) -> Hypergradient:
     """Return `dF/dφ = E_x ∂_φ dJ_x(a, A)`, `F` the expected log-likelihood of the outer data.
@@ -92,10 +96,7 @@ def functional(
     2024; the closed form for Gaussian policies is new. `G` with `dF = Tr(G dU)` where `phi` is a
     symmetric `U` that enters through `torch.linalg.cholesky`.
     """
-    weight = torch.as_tensor(lam, dtype=data.x.dtype, device=data.x.device).detach()
-    if weight.ndim:
-        raise ShapeError(f"lam has shape {tuple(weight.shape)}: pass one number")
-    check_positive("lam", weight)
+    weight = as_number("lam", lam, data.x).detach()
     held_out = data if outer_data is None else outer_data
     for name, one in (("data", data), ("outer_data", held_out)):
         if one.x.ndim != 2:
@@ -134,6 +135,7 @@ def functional(
         iterations=0,
         curvature=min(in_mean, covariance_curvature(spread, float(weight), policy)),
     )
+    distance = digits(1e-6, data.x.dtype) if distance is None else distance
     reasons = doubts(result, math.sqrt(sum(size)), math.inf, distance)
     return judged(result, reasons, strict=strict)
 

@@ -14,7 +14,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.errors import InputError, ShapeError, check_spd
+from solvers.errors import (
+    ShapeError,
+    check_choice,
+    check_columns,
+    check_count,
+    check_dtype,
+    check_instance,
+    check_precision,
+    check_spd,
+)
 from solvers.policies import MLP
 from solvers.rewards import MahalanobisReward
 
@@ -43,17 +52,21 @@ class ConstantReward:
     kind: Literal["scalar", "diagonal", "full"] = "full"
 
     def __post_init__(self) -> None:
-        if self.kind not in ("scalar", "diagonal", "full"):
-            raise InputError(f"kind is {self.kind!r}: pass 'scalar', 'diagonal' or 'full'")
+        check_count("n", self.n)
+        check_choice("kind", self.kind, ("scalar", "diagonal", "full"))
 
     def start(self, U: Float[Tensor, "n n"]) -> dict[str, Tensor]:
         """Return the parameters of the reward nearest in kind to an SPD `U`.
 
         "scalar" takes the mean of the diagonal, "diagonal" the diagonal.
         """
+        check_dtype("U", U)
+        if U.shape != (self.n, self.n):
+            raise ShapeError(
+                f"U has n = {U.shape[-1] if U.ndim else 0}, the reward n = {self.n}, shape "
+                f"{tuple(U.shape)}: pass {(self.n, self.n)}"
+            )
         check_spd("U", U)
-        if U.shape[-1] != self.n:
-            raise ShapeError(f"U has n = {U.shape[-1]}, the reward n = {self.n}: build them alike")
         if self.kind == "scalar":
             return {"log_u": U.diagonal().mean().log()}
         if self.kind == "diagonal":
@@ -84,16 +97,23 @@ class InputReward:
     n: int
     network: MLP
 
+    def __post_init__(self) -> None:
+        check_count("inputs", self.inputs)
+        check_count("n", self.n)
+        check_instance("network", self.network, MLP, "an MLP, such as MLP((64,), 'tanh')")
+
     def start(
         self, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> dict[str, Tensor]:
         """Draw the parameters of the network."""
+        check_precision("dtype", dtype)
         outputs = self.n * (self.n + 1) // 2
         drawn = self.network.init(generator, self.inputs, outputs)
         return {name: p.to(dtype) for name, p in drawn.items()}
 
     def __call__(self, phi: Phi, x: Float[Tensor, "N d"]) -> MahalanobisReward:
         """Return one reward per input, `(N, n, n)`."""
+        check_columns(x, "the reward", self.inputs)
         raw = self.network(phi, "", x)
         return MahalanobisReward(_lower(raw[..., : self.n], raw[..., self.n :]))
 

@@ -8,7 +8,7 @@ covariance of the data, set the reward by theory, train once.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -17,10 +17,19 @@ from torch import Tensor
 from solvers import inner
 from solvers.bilevel import Bilevel
 from solvers.data import Dataset
-from solvers.errors import InputError, ShapeError, check_positive
+from solvers.errors import (
+    InputError,
+    Number,
+    ShapeError,
+    as_number,
+    check_choice,
+    check_count,
+    check_number,
+)
 from solvers.estimators import Analytic, Estimator
 from solvers.hypergradient import Objective
 from solvers.learnable import InputReward, Phi, RewardModel
+from solvers.modes import recording
 from solvers.objectives import MSE, NLL, PolicyGradient
 from solvers.policies import GaussianPolicy, Params
 from solvers.rewards import MahalanobisReward, optimal_reward
@@ -29,10 +38,11 @@ from solvers.streams import MemberNoise
 Estimate = Literal["marginal", "residual", "online"]
 
 
+@recording
 def problem(
     policy: GaussianPolicy,
     reward: RewardModel,
-    lam: Float[Tensor, ""],
+    lam: Number | Tensor,
     data: Dataset,
     *,
     held_out: Dataset | None = None,
@@ -57,48 +67,59 @@ def problem(
 
     Source: paper.
     """
-    check_positive("lam", lam)
+    lam = as_number("lam", lam, data.x)
     outer = data if held_out is None else held_out
     for name, each in (("data", data), ("held_out", outer)):
         if each.x.ndim != 2:
             raise ShapeError(f"{name}.x has shape {tuple(each.x.shape)}: pass x (N, d)")
+        if batch_size is not None:
+            check_count("batch_size", batch_size, 0)
     if estimator is not None and isinstance(reward, InputReward):
         raise InputError(
             "a sampled inner gradient takes one reward for all inputs, not InputReward: "
             "leave estimator out"
         )
 
-    def sampled(theta: Params, phi: Phi, generator: torch.Generator) -> Tensor:
-        assert estimator is not None
-        noise = MemberNoise([generator])
-        objective = PolicyGradient(reward(phi, data.x), lam, estimator)
-        return -objective(policy(theta, data.x), data, noise)
-
-    def batch(generator: torch.Generator) -> tuple[Objective, Objective]:
-        assert batch_size is not None
-        parts = [_rows(each, batch_size, generator) for each in (data, outer)]
-        return _objectives(policy, reward, lam, *parts)
-
-    J, F = _objectives(policy, reward, lam, data, outer)
+    levels = _Levels(policy, reward, lam, data, outer, estimator or Analytic(), batch_size or 0)
     return Bilevel(
-        J,
-        F,
-        batch=batch if batch_size is not None else None,
-        sampled=sampled if estimator is not None else None,
+        levels.J,
+        levels.F,
+        batch=levels.batch if batch_size is not None else None,
+        sampled=levels.sampled if estimator is not None else None,
     )
 
 
-def _objectives(
-    policy: GaussianPolicy, reward: RewardModel, lam: Tensor, data: Dataset, outer: Dataset
-) -> tuple[Objective, Objective]:
-    def J(theta: Params, phi: Phi) -> Tensor:
-        objective = PolicyGradient(reward(phi, data.x), lam, Analytic())
-        return -objective(policy(theta, data.x), data)
+@dataclass(frozen=True)
+class _Levels:
+    """Both objectives, as methods of an object that can be copied and pickled."""
 
-    def F(theta: Params, phi: Phi) -> Tensor:
-        return -NLL()(policy(theta, outer.x), outer)
+    policy: GaussianPolicy
+    reward: RewardModel
+    lam: Tensor
+    data: Dataset
+    outer: Dataset
+    estimator: Estimator
+    batch_size: int
 
-    return J, F
+    def J(self, theta: Params, phi: Phi) -> Tensor:
+        return self._expected(theta, phi, Analytic(), None)
+
+    def F(self, theta: Params, phi: Phi) -> Tensor:
+        return -NLL()(self.policy(theta, self.outer.x), self.outer)
+
+    def sampled(self, theta: Params, phi: Phi, generator: torch.Generator) -> Tensor:
+        return self._expected(theta, phi, self.estimator, MemberNoise([generator]))
+
+    def batch(self, generator: torch.Generator) -> tuple[Objective, Objective]:
+        data, outer = (_rows(d, self.batch_size, generator) for d in (self.data, self.outer))
+        part = replace(self, data=data, outer=outer)
+        return part.J, part.F
+
+    def _expected(
+        self, theta: Params, phi: Phi, by: Estimator, noise: MemberNoise | None
+    ) -> Tensor:
+        objective = PolicyGradient(self.reward(phi, self.data.x), self.lam, by)
+        return -objective(self.policy(theta, self.data.x), self.data, noise)
 
 
 def _rows(data: Dataset, size: int, generator: torch.Generator) -> Dataset:
@@ -130,10 +151,11 @@ class PlugIn:
     rounds: int
 
 
+@recording
 def plug_in(
     policy: GaussianPolicy,
     params: Params,
-    lam: Float[Tensor, ""],
+    lam: Number | Tensor,
     data: Dataset,
     *,
     estimate: Estimate = "residual",
@@ -162,7 +184,10 @@ def plug_in(
 
     Source: paper ("marginal"); "residual" and "online" are new.
     """
-    check_positive("lam", lam)
+    lam = as_number("lam", lam, data.x)
+    check_choice("estimate", estimate, get_args(Estimate))
+    check_count("rounds", rounds)
+    check_number("tolerance", tolerance, 0.0)
 
     def train(Sigma: Tensor, start: Params) -> PlugIn:
         reward = optimal_reward(Sigma, lam, policy.structure)
@@ -175,8 +200,6 @@ def plug_in(
     if estimate == "residual":
         fitted = inner.gradient(policy, params, MSE(), data)
         return train(second_moment(policy(fitted.value, data.x).mean, data), params)
-    if estimate != "online":
-        raise InputError(f"estimate is {estimate!r}: pass 'marginal', 'residual' or 'online'")
     found = train(second_moment(data.mean.mean(0).expand_as(data.mean), data), params)
     for round_ in range(2, rounds + 1):
         Sigma = second_moment(policy(found.trained.value, data.x).mean, data)

@@ -51,6 +51,7 @@ class Stop:
         evaluations: gradients and Hessian-vector products; a whole Hessian counts as one.
         distance: relative, in the norm of the Hessian; infinite where that is not positive.
         reason: why the search ended.
+        close: whether the error is at most the share of the way that was asked for.
     """
 
     converged: bool
@@ -58,6 +59,7 @@ class Stop:
     evaluations: int
     distance: float
     reason: str
+    close: bool = False
 
 
 def search(
@@ -79,26 +81,30 @@ def search(
         methods: for the way to where Newton steps converge, the next one where the one before no
             longer gains anything: L-BFGS, then SciPy's trust region, if not given.
         share: an error, relative to the way from the start, that is good enough where Newton steps
-            do not converge; then L-BFGS alone is used.
+            do not converge, or where they are costly: beyond `DENSE` numbers. L-BFGS alone is used
+            then.
     """
     if methods is None:
         methods = [lbfgs] if share > 0 else [lbfgs, trust_region]
     start = flat(leaves).detach().clone()
+    close = share if len(start) > DENSE else 0.0
     # an attempt: where it does not converge at once, the budget is better spent otherwise
-    stop = newton(leaves, loss, start, tolerance, limit // 4)
+    stop = newton(leaves, loss, start, tolerance, limit // 4, share=close)
     for k, method in enumerate(methods, 1):
         until = limit * k // len(methods)  # each may spend its part
         gaining = True
-        while gaining and not stop.converged and stop.evaluations < until:
+        while gaining and not (stop.converged or stop.close) and stop.evaluations < until:
             before = float(loss().detach())
             spent = stop.evaluations + 1
             spent += method(leaves, loss, NEAR, until - spent, share)
             gaining = share == 0 and float(loss().detach()) < before
-            after = newton(leaves, loss, start, tolerance, limit - spent)
+            after = newton(leaves, loss, start, tolerance, limit - spent, share=close)
             stop = replace(after, evaluations=spent + 1 + after.evaluations)
-    if not stop.converged and stop.evaluations >= limit:
+    if stop.converged or stop.close:
+        return stop
+    if stop.evaluations >= limit:
         return replace(stop, reason=f"the budget of {limit} evaluations is spent")
-    if not stop.converged and share > 0:
+    if share > 0:
         return replace(stop, reason=f"progress fell to {share:.2g}² of all progress")
     return stop
 
@@ -111,6 +117,7 @@ def newton(
     limit: int,
     *,
     enough: float = 0.0,
+    share: float = 0.0,
 ) -> Stop:
     """Take Newton steps while they converge; at a point that is no minimum, take none.
 
@@ -125,6 +132,7 @@ def newton(
         tolerance: on the distance.
         limit: of evaluations.
         enough: largest entry of the gradient that is as good as 0, for callers who know its scale.
+        share: of the way from the start, an error to stop at, too.
     """
     here = _Point(leaves, loss)
     evaluations = 1
@@ -140,7 +148,7 @@ def newton(
         if evaluations >= limit:
             reason = "the budget is spent"
             return Stop(False, here.stationarity, evaluations, math.inf, reason)
-        step = here.newton_step(limit - evaluations)
+        step = here.newton_step(limit - evaluations, max(2e-8, share))
         evaluations += step.cost
         if not step.leads_to_minimum:
             reason = f"no minimum is near: the smallest curvature is {step.curvature:.3g}"
@@ -150,6 +158,9 @@ def newton(
         if distance <= tolerance:
             reason = f"the distance is {distance:.2g}, at most {tolerance:.2g}"
             return Stop(True, here.stationarity, evaluations, distance, reason)
+        if share > 0 and step.squared <= share**2 * here.squared(here.theta - start):
+            reason = f"the error is at most {share:.2g} of the way"
+            return Stop(False, here.stationarity, evaluations, distance, reason, close=True)
         there = here.moved(step.s)
         evaluations += 1
         if there.improves(here):
@@ -166,7 +177,7 @@ def newton(
 def _at_rest(point: _Point, evaluations: int) -> Stop:
     """Judge a point where the gradient is 0: a minimum, unless a curvature is negative."""
     if len(point.theta) <= DENSE:
-        step = point.newton_step(1)
+        step = point.newton_step(1, 1.0)
         if not step.leads_to_minimum:
             reason = f"the gradient is 0 at a saddle of curvature {step.curvature:.3g}"
             return Stop(False, 0.0, evaluations + 1, math.inf, reason)
@@ -212,14 +223,14 @@ class _Point:
         """Return the Hessian times `v`."""
         return curved(self.gradient, self.leaves, v)
 
-    def newton_step(self, limit: int) -> _Step:
+    def newton_step(self, limit: int, tolerance: float) -> _Step:
         """Return `-A⁻¹g` by the Hessian's eigenvectors if it is small, else by CG."""
         g = self.gradient.detach()
         if len(g) <= DENSE:
             return self._dense_step(g)
         # half the budget at most: where CG takes longer, Newton steps are not the way
         most = min(2 * len(g), max(limit // 2, 1))
-        solve = linear_solve.cg(self.product, -g, tolerance=2e-8, max_iterations=most)
+        solve = linear_solve.cg(self.product, -g, tolerance=tolerance, max_iterations=most)
         squared = max(float(-g.double() @ solve.x.double()), 0.0)
         leads = solve.curvature > 0 and solve.residual < CONVERGING
         return _Step(solve.x, squared, solve.curvature, leads, solve.iterations)
@@ -244,10 +255,11 @@ class _Point:
 
     def distance(self, step: _Step, start: Tensor) -> float:
         """Return `‖s‖/max(‖θ‖, ‖θ - θ_0‖)` in the norm of the Hessian."""
-        sizes = [self._squared(self.theta), self._squared(self.theta - start)]
+        sizes = [self.squared(self.theta), self.squared(self.theta - start)]
         return math.sqrt(step.squared / max(sizes)) if max(sizes) > 0 else math.inf
 
-    def _squared(self, x: Tensor) -> float:
+    def squared(self, x: Tensor) -> float:
+        """Return `xᵀAx`."""
         scale = norm(x)
         if scale == 0:
             return 0.0

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from solvers.data import Dataset
-from solvers.errors import check_positive, check_same_n
+from solvers.errors import Number, as_positive, check_same_n
 from solvers.estimators import Analytic, Estimator, NoiseSource
 from solvers.gaussian import Gaussian
 from solvers.rewards import Reward
@@ -57,16 +58,16 @@ class PolicyGradient:
 
     Attributes:
         reward: `r`, Mahalanobis or bounded, with batch dimensions that lead those of the ensemble.
-        lam: entropy weight `λ > 0`, shape `(*b,)`.
+        lam: entropy weight `λ > 0`, a number or a tensor of shape `(*b,)`.
         estimator: of the gradient of the expected reward; the entropy's is exact.
     """
 
     reward: Reward
-    lam: Float[Tensor, "*b"]
+    lam: Number | Float[Tensor, "*b"]
     estimator: Estimator = Analytic()
 
     def __post_init__(self) -> None:
-        check_positive("lam", self.lam)
+        object.__setattr__(self, "lam", as_positive("lam", self.lam))
 
     def __call__(
         self, law: Gaussian, data: Dataset, noise: NoiseSource | None = None
@@ -74,4 +75,5 @@ class PolicyGradient:
         """Return the losses: of the sampled estimators, only the gradient has a meaning."""
         check_same_n("the policy", law.n, "the data", data.n)
         surrogate = self.estimator(law, data, self.reward, noise).mean(-1)
-        return -(surrogate + self.lam * law.entropy().mean(-1))
+        entropy = law.entropy().mean(-1)
+        return -(surrogate + torch.as_tensor(self.lam).to(entropy) * entropy)

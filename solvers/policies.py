@@ -11,17 +11,27 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.errors import InputError, ShapeError
+from solvers.errors import (
+    ShapeError,
+    check_choice,
+    check_columns,
+    check_count,
+    check_instance,
+    check_precision,
+)
 from solvers.gaussian import Gaussian
+from solvers.modes import recording
 
 Structure = Literal["isotropic", "diagonal", "full"]
 Params = Mapping[str, Tensor]
+
+STRUCTURES: tuple[Structure, ...] = get_args(Structure)
 
 ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}
 POSITIVE = {"exp": torch.exp, "softplus": torch.nn.functional.softplus}
@@ -39,6 +49,12 @@ class MLP:
     hidden: tuple[int, ...] = ()
     activation: Literal["relu", "tanh"] = "relu"
 
+    def __post_init__(self) -> None:
+        check_choice("activation", self.activation, ACTIVATIONS)
+        check_instance("hidden", self.hidden, tuple, "a tuple of widths, such as (64, 64)")
+        for layer, width in enumerate(self.hidden):
+            check_count(f"hidden[{layer}]", width)
+
     def shapes(self, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
         """Return the parameter shapes, in the order in which a stream draws them."""
         shapes: dict[str, tuple[int, ...]] = {}
@@ -54,7 +70,9 @@ class MLP:
         for name, shape in self.shapes(inputs, outputs).items():
             if name.startswith("weight"):  # a bias shares the bound of the weight before it
                 bound = 1 / math.sqrt(shape[0])
-            uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
+            uniform = torch.rand(
+                shape, generator=generator, dtype=torch.float64, device=generator.device
+            )
             params[name] = bound * (2 * uniform - 1)
         return params
 
@@ -79,6 +97,7 @@ def _product(x: Float[Tensor, "*#b N d"], weight: Float[Tensor, "*b d k"]) -> Te
     return (weight.mT.reshape(-1, d) @ x.mT).reshape(*b, k, len(x)).mT
 
 
+@recording
 def init_members(
     one: Callable[[torch.Generator], dict[str, Tensor]],
     generators: Sequence[torch.Generator],
@@ -86,6 +105,8 @@ def init_members(
     dtype: torch.dtype,
 ) -> dict[str, Tensor]:
     """Stack the parameters that `one` draws for every member into leaves `(*b, ...)`."""
+    check_precision("dtype", dtype)
+    check_instance("generators", generators, Sequence, "a list with a torch.Generator per member")
     if len(generators) != math.prod(batch):
         raise ShapeError(
             f"{len(generators)} generators for the batch shape {batch}: pass one per member"
@@ -122,14 +143,13 @@ class GaussianPolicy:
     positive: Literal["exp", "softplus"] = "exp"
 
     def __post_init__(self) -> None:
-        if self.inputs < 1 or self.n < 1:
-            raise InputError(f"inputs and n must be at least 1, got {self.inputs} and {self.n}")
-        if self.structure not in ("isotropic", "diagonal", "full"):
-            raise InputError(
-                f"structure is {self.structure!r}: pass 'isotropic', 'diagonal' or 'full'"
-            )
-        if self.positive not in POSITIVE:
-            raise InputError(f"positive is {self.positive!r}: pass 'exp' or 'softplus'")
+        check_count("inputs", self.inputs)
+        check_count("n", self.n)
+        check_choice("structure", self.structure, STRUCTURES)
+        check_choice("positive", self.positive, POSITIVE)
+        check_instance("mean", self.mean, MLP, "an MLP, such as MLP((64,), 'tanh')")
+        if self.scale not in ("shared", "constant"):
+            check_instance("scale", self.scale, MLP, "'shared', 'constant' or an MLP")
 
     @property
     def scale_outputs(self) -> int:
@@ -163,7 +183,9 @@ class GaussianPolicy:
             f"mean.{k}": v for k, v in self.mean.init(generator, self.inputs, outputs).items()
         }
         if self.scale == "constant":
-            params["scale.raw"] = torch.zeros(self.scale_outputs, dtype=torch.float64)
+            params["scale.raw"] = torch.zeros(
+                self.scale_outputs, dtype=torch.float64, device=generator.device
+            )
         elif isinstance(self.scale, MLP):
             drawn = self.scale.init(generator, self.inputs, self.scale_outputs)
             params |= {f"scale.{k}": v for k, v in drawn.items()}
@@ -171,18 +193,14 @@ class GaussianPolicy:
 
     def __call__(self, params: Params, x: Float[Tensor, "*#b N d"]) -> Gaussian:
         """Return the law at each input: mean `(*b, N, n)`, scale `(*b, N or 1, n[, n])`."""
-        if x.shape[-1] != self.inputs:
-            raise ShapeError(
-                f"x has {x.shape[-1]} columns, the policy takes {self.inputs}: got {tuple(x.shape)}"
-            )
+        check_columns(x, "the policy", self.inputs)
         output = self.mean(params, "mean.", x)
         if self.scale == "shared":
             output, raw = output.split([self.n, self.scale_outputs], dim=-1)
-        elif self.scale == "constant":
-            raw = params["scale.raw"].unsqueeze(-2)
-        else:
-            assert isinstance(self.scale, MLP)
+        elif isinstance(self.scale, MLP):
             raw = self.scale(params, "scale.", x)
+        else:
+            raw = params["scale.raw"].unsqueeze(-2)
         return Gaussian(output, self._scale(raw))
 
     def _scale(self, raw: Float[Tensor, "*b k"]) -> Float[Tensor, "..."]:

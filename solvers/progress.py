@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 PATIENCE = 2.0  # seconds before the bar appears: what is quick stays silent
@@ -13,7 +13,7 @@ Tick = Callable[[int, str], None]
 
 
 @contextmanager
-def bar(description: str, total: int, *, silent: bool = False) -> Iterator[Tick]:
+def bar(description: str, total: int, *, silent: bool = False) -> Generator[Tick]:
     """Show a bar on standard error, once `PATIENCE` has passed, if that is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

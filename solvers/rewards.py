@@ -13,9 +13,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from solvers.data import Dataset
-from solvers.errors import InputError, check_positive, check_same_n, check_spd
+from solvers.errors import (
+    Number,
+    ShapeError,
+    as_positive,
+    check_broadcast,
+    check_choice,
+    check_count,
+    check_dtype,
+    check_same_n,
+    check_spd,
+    precedent,
+)
 from solvers.gaussian import Gaussian
-from solvers.policies import Structure
+from solvers.policies import STRUCTURES, Structure
 
 
 def align(batched: Tensor, batch_ndim: int, ndim: int) -> Tensor:
@@ -48,21 +59,31 @@ class MahalanobisReward:
     reward itself is learned.
 
     Attributes:
-        cholesky: `C`, lower triangular with a positive diagonal, `(*b, n, n)`.
+        cholesky: `C`, lower triangular with a positive diagonal, `(*b, n, n)`. It takes dtype and
+            device of the laws and outcomes it meets.
     """
 
     cholesky: Float[Tensor, "*b n n"]
 
+    def __post_init__(self) -> None:
+        check_dtype("cholesky", self.cholesky)
+        shape = self.cholesky.shape
+        if len(shape) < 2 or shape[-1] != shape[-2]:
+            raise ShapeError(f"cholesky has shape {tuple(shape)}: pass a factor (*b, n, n)")
+
     @classmethod
-    def scalar(cls, u: Float[Tensor, "*b"], n: int) -> MahalanobisReward:
+    def scalar(cls, u: Number | Float[Tensor, "*b"], n: int) -> MahalanobisReward:
         """Return the reward of `U = u I`, `u > 0` of shape `(*b,)`."""
-        check_positive("u", u)
-        return cls(u.sqrt()[..., None, None] * torch.eye(n, dtype=u.dtype, device=u.device))
+        u = as_positive("u", u)
+        check_count("n", n)
+        return cls(torch.diag_embed(u.sqrt().unsqueeze(-1).expand(*u.shape, n)))
 
     @classmethod
     def diagonal(cls, u: Float[Tensor, "*b n"]) -> MahalanobisReward:
         """Return the reward of `U = diag(u)`, `u > 0` of shape `(*b, n)`."""
-        check_positive("u", u)
+        u = as_positive("u", u)
+        if not u.ndim:
+            raise ShapeError("u is one number: pass (*b, n), or use MahalanobisReward.scalar(u, n)")
         return cls(torch.diag_embed(u.sqrt()))
 
     @classmethod
@@ -87,11 +108,11 @@ class MahalanobisReward:
 
     def quadratic(self, deviation: Float[Tensor, "*d n"]) -> Float[Tensor, "*d"]:
         """Return `eᵀUe = ‖Cᵀe‖²`; the batch of the reward leads the dimensions of `e`."""
-        check_same_n("the outcome", deviation.shape[-1], "the reward", self.n)
-        leading = self.cholesky.ndim - 2
+        leading = self._check_outcome(deviation)
+        cholesky = self.cholesky.to(deviation)
         slabs = deviation.movedim(-1, leading)
         columns = slabs.reshape(*slabs.shape[: leading + 1], -1)
-        whitened = self.cholesky.mT @ columns
+        whitened = cholesky.mT @ columns
         quadratic = (whitened * whitened).sum(leading)  # `square` is several times slower here
         return quadratic.reshape(quadratic.shape[:leading] + deviation.shape[leading:-1])
 
@@ -103,6 +124,7 @@ class MahalanobisReward:
         self, generation: Float[Tensor, "*d n"], y: Float[Tensor, "*e n"]
     ) -> Float[Tensor, "*f"]:
         """Return `r(ŷ, y)` for broadcastable generations and data points."""
+        check_pair(generation, y)
         return self.of(generation - y)
 
     def on_data(self, law: Gaussian, data: Dataset) -> Float[Tensor, "*e"]:
@@ -116,17 +138,41 @@ class MahalanobisReward:
 
         Exact for any data law with these two moments.
         """
-        check_same_n("the outcome", law.n, "the reward", self.n)
-        U = align(self.U, self.cholesky.ndim - 2, law.mean.ndim + 1)
+        law.check_moments(mu, Sigma)
+        U = align(self.U.to(law.mean), self._check_outcome(law.mean), law.mean.ndim + 1)
         if law.full:
             spread = (law.covariance() * U).sum((-2, -1))
         else:
             spread = (law.scale.square() * U.diagonal(dim1=-2, dim2=-1)).sum(-1)
         return -self.quadratic(law.mean - mu) - spread - (Sigma * U).sum((-2, -1))
 
+    def _check_outcome(self, outcome: Tensor) -> int:
+        """Return the number of batch dimensions, after checking that those of `outcome` fit."""
+        batch = self.cholesky.shape[:-2]
+        check_same_n("the outcome", outcome.shape[-1] if outcome.ndim else 0, "the reward", self.n)
+        if len(batch) >= outcome.ndim:
+            raise ShapeError(
+                f"the outcome has shape {tuple(outcome.shape)}, the reward batch shape "
+                f"{tuple(batch)}, which leads: pass outcomes of {len(batch) + 1} dimensions or more"
+            )
+        check_broadcast("the reward", batch, "the outcome", outcome.shape[: len(batch)])
+        return len(batch)
+
+
+def check_pair(generation: Tensor, y: Tensor) -> None:
+    """Raise `ShapeError` unless generations and data points have one `n` and broadcast."""
+    if not (generation.ndim and y.ndim) or generation.shape[-1] != y.shape[-1]:
+        raise ShapeError(
+            f"generations have shape {tuple(generation.shape)}, outcomes {tuple(y.shape)}: pass "
+            f"both as (*b, n), for n = 1 with a last dimension of 1"
+        )
+    check_broadcast("generations", generation.shape[:-1], "outcomes", y.shape[:-1])
+
 
 def optimal_reward(
-    Sigma: Float[Tensor, "*b n n"], lam: Float[Tensor, "*b"], structure: Structure = "full"
+    Sigma: Float[Tensor, "*#b n n"],
+    lam: Number | Float[Tensor, "*#b"],
+    structure: Structure = "full",
 ) -> MahalanobisReward:
     """Return the reward whose inner solution maximises the likelihood of the data.
 
@@ -146,30 +192,35 @@ def optimal_reward(
 
     Source: paper (full, isotropic); diagonal is new.
     """
+    check_choice("structure", structure, STRUCTURES)
     check_spd("Sigma", Sigma)
-    check_positive("lam", lam)
+    lam = as_positive("lam", lam, Sigma)
+    check_broadcast("lam", lam.shape, "Sigma", Sigma.shape[:-2])
     n = Sigma.shape[-1]
     variances = Sigma.diagonal(dim1=-2, dim2=-1)
     if structure == "isotropic":
         return MahalanobisReward.scalar(isotropic_weight(variances.sum(-1), n, lam), n)
     if structure == "diagonal":
         return MahalanobisReward.diagonal(lam[..., None] / (2 * variances))
-    if structure == "full":
-        precision = torch.cholesky_inverse(torch.linalg.cholesky(Sigma))
-        return MahalanobisReward.full(lam[..., None, None] / 2 * precision)
-    raise InputError(f"structure is {structure!r}: pass 'isotropic', 'diagonal' or 'full'")
+    precision = torch.cholesky_inverse(torch.linalg.cholesky(Sigma))
+    return MahalanobisReward.full(lam[..., None, None] / 2 * precision)
 
 
 def isotropic_weight(
-    trace: Float[Tensor, "*b"], n: int, lam: Float[Tensor, "*b"]
+    trace: Number | Float[Tensor, "*#b"], n: int, lam: Number | Float[Tensor, "*#b"]
 ) -> Float[Tensor, "*b"]:
     """Return `λn / (2 Tr Σ)`, the `u` of `U* = uI` for an isotropic policy, from `Tr Σ > 0`."""
-    check_positive("trace", trace)
+    check_count("n", n)
+    like = precedent(trace, lam)
+    trace, lam = as_positive("trace", trace, like), as_positive("lam", lam, like)
+    check_broadcast("trace", trace.shape, "lam", lam.shape)
     return lam * n / (2 * trace)
 
 
 def optimal_scale(
-    M: Float[Tensor, "*b n n"], Sigma: Float[Tensor, "*b n n"], lam: Float[Tensor, "*b"]
+    M: Float[Tensor, "*#b n n"],
+    Sigma: Float[Tensor, "*#b n n"],
+    lam: Number | Float[Tensor, "*#b"],
 ) -> Float[Tensor, "*b"]:
     """Return `c* = λn / (2 Tr(MΣ))`, the best multiple `U = cM` for a full policy.
 
@@ -181,6 +232,8 @@ def optimal_scale(
     """
     check_spd("M", M)
     check_spd("Sigma", Sigma)
-    check_positive("lam", lam)
+    lam = as_positive("lam", lam, Sigma)
     check_same_n("M", M.shape[-1], "Sigma", Sigma.shape[-1])
+    for name, batch in (("M", M.shape[:-2]), ("lam", lam.shape)):
+        check_broadcast(name, batch, "Sigma", Sigma.shape[:-2])
     return lam * M.shape[-1] / (2 * (M * Sigma).sum((-2, -1)))

@@ -14,7 +14,7 @@ class Solution(Generic[Value]):
 
     Attributes:
         value: the solution.
-        converged: whether `distance` reached the tolerance asked for, at a maximum of `J`.
+        converged: whether the accuracy asked for was reached, at a maximum of `J`.
         stationarity: largest absolute entry of the gradient of `J` at `value`, in its units.
         iterations: evaluations of gradients and Hessian-vector products (0 for a closed form).
         distance: how far the maximum is, as the Newton step `s` from `value` predicts: `‖s‖` over

@@ -46,6 +46,7 @@ BINARY = (
 # --- from scratch: nothing below knows a result ---
 
 
+@pytest.mark.filterwarnings("ignore::analysis.errors.SlowDerivationWarning")
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 10])
 @pytest.mark.parametrize("function", SIZED, ids=lambda f: f.__name__)
 def test_verified_for_every_number_of_classes(function, n):

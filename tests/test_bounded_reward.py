@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -23,7 +24,6 @@ from solvers.estimators import Pathwise, ScoreFunction
 from solvers.gaussian import Gaussian
 from solvers.objectives import PolicyGradient
 from solvers.policies import GaussianPolicy
-from solvers.streams import MemberNoise
 
 F64 = torch.float64
 positive = st.floats(0.05, 20.0)
@@ -115,7 +115,8 @@ def test_no_local_maximum_above_the_critical_weight(omega: float, variance: floa
 
 
 def test_the_warning_and_the_batch() -> None:
-    reward = BoundedReward(torch.tensor([2.0, 4.0], dtype=F64))
+    omega = torch.tensor([2.0, 4.0], dtype=F64)
+    reward = BoundedReward(omega)
     lam, variance = number(0.05), torch.tensor([0.5, 1.0], dtype=F64)
     mu = torch.arange(6.0, dtype=F64).reshape(2, 3)
     with pytest.warns(NoGlobalMaximumWarning, match="a local maximum only"):
@@ -123,7 +124,7 @@ def test_the_warning_and_the_batch() -> None:
     assert both.converged
     assert torch.equal(both.value.mean, mu)
     for k in range(2):
-        alone = solve(float(reward.omega[k]), 0.05, float(variance[k]), 3)
+        alone = solve(float(omega[k]), 0.05, float(variance[k]), 3)
         assert float(both.value.scale[k, 0] ** 2) == pytest.approx(alone, rel=1e-12)
 
 
@@ -192,11 +193,12 @@ def test_sampled_gradients_are_the_analytic_one_on_average(estimator, full: bool
         assert bool(((mean - kept).abs() <= 5 * error + 1e-12).all())
 
 
-class _Shared(MemberNoise):
+@dataclass(frozen=True)
+class _Shared:
     """Noise of many members from one generator."""
 
-    def __init__(self, generator: torch.Generator, members: int) -> None:
-        super().__init__([generator], (members,))
+    generator: torch.Generator
+    members: int
 
     def normal(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        return torch.randn(self.batch + shape, generator=self.generators[0], dtype=dtype)
+        return torch.randn((self.members, *shape), generator=self.generator, dtype=dtype)

@@ -296,7 +296,7 @@ def test_what_is_refused() -> None:
     for size in (0, len(DATA.x) + 1):
         with pytest.raises(InputError, match=f"batch_size is {size}: pass 1 to 12"):
             refused(batch_size=size)().batch(generator())
-    with pytest.raises(ShapeError, match="the policy has n = 3, the data n = 5"):
+    with pytest.raises(ShapeError, match="the policy has C = 3 classes, the data 5"):
         class_likelihood.fit(POLICY, soft_data(9, 3, 5), weight_decay=RHO)
     assert refused()().batch is None
     assert refused()().sampled is None

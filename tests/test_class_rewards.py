@@ -260,7 +260,7 @@ def test_what_rewards_refuse(value: float) -> None:
         ClassReward.diagonal(torch.stack([ONE, bad])[None])
     with pytest.raises(NotPositiveDefiniteError, match=rf"smallest eigenvalue {value:g}"):
         ClassReward.full(torch.diag(torch.stack([ONE, bad]))[None])
-    with pytest.raises(ShapeError, match="the reward has n = 3, pi n = 4"):
+    with pytest.raises(ShapeError, match="the reward has C = 3 classes, pi 4"):
         ClassReward.scalar(ONE, 3).expected(simplex(0, N, 4))
 
 
@@ -291,10 +291,12 @@ def test_free_rewards(compares, K: int) -> None:
     raw = MLP((5,))(phi, "", x)
     for n, c, k in np.ndindex(N, 3, K):
         assert table[n, c, k] == raw[n, c * K + k]
-    with pytest.raises(ShapeError, match="x has 6 columns, the reward takes 7"):
+    with pytest.raises(ShapeError, match=r"x has shape \(4, 6\), and the reward takes 7 columns"):
         model(phi, x[:, :6])
     object.__setattr__(model, "compares", "everything")  # past the type checks of the suite
-    with pytest.raises(InputError, match="compares is 'everything': pass 'outcome' or 'nothing'"):
+    with pytest.raises(
+        InputError, match=r"compares is 'everything' .* pass one of 'outcome', 'nothing'"
+    ):
         model.__post_init__()
 
 
@@ -305,5 +307,5 @@ def test_a_reward_that_looks_at_nothing_has_a_row_for_every_input():
 
 
 def test_one_label_has_no_covariance():
-    with pytest.raises(InputError, match="samples is 1: pass at least 2 labels"):
+    with pytest.raises(InputError, match="samples is 1: pass at least 2"):
         heuristic_scale(torch.tensor([0.5, 0.5]), torch.tensor(1.0), samples=1)

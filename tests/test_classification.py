@@ -254,11 +254,11 @@ def test_what_an_estimator_refuses() -> None:
         ClassScoreFunction()(law, data_of(3), reward, None)
     with pytest.raises(InputError, match="M is 1: pass at least 2 for 'leave-one-out'"):
         ClassScoreFunction(1)
-    with pytest.raises(InputError, match="M is 0: pass at least 1 for 'optimal'"):
+    with pytest.raises(InputError, match="M is 0: pass at least 1"):
         ClassScoreFunction(0, "optimal")
     wrong = ClassScoreFunction()
     object.__setattr__(wrong, "baseline", "best")  # past the type checks of the suite
-    with pytest.raises(InputError, match=r"'best': pass one of none, .*, optimal"):
+    with pytest.raises(InputError, match=r"'best' \(str\): pass one of 'none', .*, 'optimal'"):
         wrong.__post_init__()
 
 
@@ -291,7 +291,7 @@ def test_objectives_are_means_over_inputs(batch: tuple[int, ...]) -> None:
     objective = ClassPolicyGradient(ClassReward(normal(0, N, 5, 1)), torch.ones((), dtype=F64))
     assert objective(law, data).shape == batch
     for each in (CrossEntropy(), objective):
-        with pytest.raises(ShapeError, match="the policy has n = 5, the data n = 4"):
+        with pytest.raises(ShapeError, match="the policy has C = 5 classes, the data 4"):
             each(law, data_of(4))
     for lam in (0.0, -0.5):
         with pytest.raises(InputError, match=f"lam must be positive, got {lam:g}"):

@@ -232,6 +232,15 @@ def test_openml(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             load_openml("trees", version=2)
 
 
+def test_openml_with_a_bad_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = MIXED.astype({"b": object})
+    frame.loc[4, "b"] = "?"
+    bunch = Bunch(frame=frame, target_names=["kind"])
+    monkeypatch.setattr(datasets, "fetch_openml", fetch(bunch, []))
+    with pytest.raises(InputError, match=r"trees: column 'b' holds numbers, but '\?' in row 4"):
+        load_openml("trees", version=1, pipeline=mixed_columns(impute=True))
+
+
 @pytest.mark.parametrize(
     "error", [URLError("no route"), ConnectionError("no route"), TimeoutError("no route")]
 )

@@ -57,16 +57,16 @@ def test_one_generation() -> None:
     r = normal(0, 4, 1)
     assert torch.equal(advantage(r, "none"), r)
     assert bool((advantage(r, "mean") == 0).all())
-    with pytest.raises(InputError, match="at least 2 generations, got 1: pass M >= 2"):
+    with pytest.raises(InputError, match="M is 1: pass at least 2 for 'leave-one-out'"):
         advantage(r)
-    with pytest.raises(InputError, match="at least 2 generations, got 1"):
+    with pytest.raises(InputError, match="M is 1: pass at least 2 for 'leave-one-out'"):
         ScoreFunction(1)
     assert ScoreFunction(1, "none").M == 1
 
 
 @pytest.mark.parametrize("M", [0, -2])
 def test_no_generation(M: int) -> None:
-    with pytest.raises(InputError, match=f"M is {M}: pass at least one generation"):
+    with pytest.raises(InputError, match=f"M is {M}: pass at least 1"):
         ScoreFunction(M, "none")
 
 
@@ -118,7 +118,7 @@ def test_a_sampled_estimator_needs_noise() -> None:
 
 def test_what_an_estimator_refuses() -> None:
     law, data, _, noise = problem((), False)
-    with pytest.raises(InputError, match="M is 0: pass at least one generation"):
+    with pytest.raises(InputError, match="M is 0: pass at least 1"):
         Pathwise(0)
     bounded = BoundedReward(torch.tensor(1.0, dtype=torch.float64))
     with pytest.raises(InputError, match="known for MahalanobisReward, not BoundedReward"):

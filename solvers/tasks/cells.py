@@ -1,23 +1,22 @@
 """What a cell of text stands for: a number, a number written in another way, or a word.
 
-A column of text is one of categories, unless it looks like numbers that were not read as such. Two
-rules say when; both count distinct cells, so that one word in half of the rows is still one word.
+A column of text is one of categories, unless it looks like numbers that were not read as such: more
+than half of its different cells begin like a number (a digit, after signs at most), or nine tenths
+of all cells do. Different ones, so that one word in half of the rows is still one word. Then
 
-1. *Numbers with bad cells*: more than half of the cells begin like a number, at least one is a
-   number (`1.5`, or in another notation, `1,5`, `$12`, `1 234`, `8 %`), and at least one is not
-   a plain number (`?`, `n/a`, `12 kg`, `1,5`). So `1`, `2`, `3+` is refused; `A1`, `B2`, and `1st`,
-   `2nd`, and `0-17`, `18-25`, and `low`, `high`, `10` are categories.
-2. *Numbers as text*: more than half of the cells begin like a number, and each stands for fewer
-   than five rows on average. So days `"1"` to `"7"` in a hundred rows are categories; a hundred
-   prices, or dates, are not.
+1. *numbers with bad cells* are refused: at least one is a number, plain (`1.5`) or in another
+   notation (`1,5`, `$12`, `1 234`, `8 %`), and at least one is not a plain number (`?`, `n/a`,
+   `12 kg`, `1,5`);
+2. *numbers as text* are refused: cells stand for fewer than five rows each on average.
 
+So `1`, `2`, `3+` are refused, and a hundred prices or dates; `A1`, `B2`, and `1st`, `2nd`, and
+`0-17`, `18-25`, and `low`, `high`, `10` are categories, and days `"1"` to `"7"` in a hundred rows.
 What the rules refuse can be said to be categories, by the pandas type `category`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from decimal import Decimal
 from numbers import Number, Real
 
@@ -34,6 +33,7 @@ NOTATION = re.compile(rf"{_BEFORE}{_DIGITS}([eEdD][+\-−]?\d+)?\s*{_UNIT}?\s*\)
 BEGINS = re.compile(rf"{_BEFORE}[.,]?\d")
 DECIMAL_COMMA = re.compile(r"\s*[+\-−]?(\d{1,3}(\.\d{3})+|\d+)?,\d+\s*")
 ROWS_PER_CATEGORY = 5
+MOSTLY = 0.9
 
 
 def is_text(kind: object) -> bool:
@@ -68,7 +68,7 @@ def check_bad_cells(name: str, column: pd.Series, remedy: str) -> None:
         return
     present = column.dropna()
     distinct = list(dict.fromkeys(present))
-    if not _mostly(distinct, _begins) or not any(_is_number(cell) for cell in distinct):
+    if not _mostly_begin(present, distinct) or not any(map(_is_number, distinct)):
         return
     bad = np.array([not _is_plain(cell) for cell in present], dtype=bool)
     if bad.any():
@@ -95,7 +95,7 @@ def check_numbers_as_text(name: str, column: pd.Series, remedy: str) -> None:
         return
     present = column.dropna()
     distinct = list(dict.fromkeys(present))
-    if _mostly(distinct, _begins) and len(present) < ROWS_PER_CATEGORY * len(distinct):
+    if _mostly_begin(present, distinct) and len(present) < ROWS_PER_CATEGORY * len(distinct):
         row = int(np.argmax(column.notna().to_numpy()))
         raise InputError(
             f"{name}: column {column.name!r} is text that begins like numbers, {distinct[0]!r} in "
@@ -115,8 +115,11 @@ def _correction(cell: object) -> str:
     )
 
 
-def _mostly(distinct: list[object], holds: Callable[[object], bool]) -> bool:
-    return 2 * sum(map(holds, distinct)) > len(distinct)
+def _mostly_begin(present: pd.Series, distinct: list[object]) -> bool:
+    begin = {cell: _begins(cell) for cell in distinct}
+    if 2 * sum(begin.values()) > len(distinct):
+        return True
+    return sum(begin[cell] for cell in present) > MOSTLY * len(present)
 
 
 def _begins(cell: object) -> bool:

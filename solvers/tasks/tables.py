@@ -87,7 +87,7 @@ def read_csv(
             low_memory=False,
         )
     except (pd.errors.ParserError, ValueError) as error:
-        raise InputError(f"cannot read {path} as a CSV table with a header: {error}") from error
+        raise _unreadable(path, sep, error) from error
     if frame.iloc[:, -1].isna().any() and len(sep) == 1:
         _check_widths(path, text, sep, len(names))
     # A column with gaps or decimals is float64 already: what was lost shows only in the text.
@@ -183,8 +183,15 @@ def _rows(path: Path, text: str, sep: str, count: int) -> list[list[str]]:
             StringIO(text), sep=sep, header=None, nrows=count, dtype=str, keep_default_na=False
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"cannot read {path} as a CSV table with a header: {error}") from error
+        raise _unreadable(path, sep, error) from error
     return table.to_numpy().tolist()
+
+
+def _unreadable(path: Path, sep: str, error: Exception) -> InputError:
+    return InputError(
+        f"cannot read {path} as a CSV table with a header: {str(error).strip()}; cells were cut at "
+        f"{sep!r}: is that the sep?"
+    )
 
 
 def _missing_words(path: Path, names: list[str], na_values: NaValues) -> dict[str, list[str]]:
@@ -212,7 +219,7 @@ def _check_widths(path: Path, text: str, sep: str, width: int) -> None:
     try:
         rows = list(csv.reader(StringIO(text, newline=""), delimiter=sep))
     except csv.Error as error:
-        raise InputError(f"cannot read {path} as a CSV table with a header: {error}") from error
+        raise _unreadable(path, sep, error) from error
     filled = [row for row in rows if len(row) > 1 or any(cell.strip() for cell in row)]
     for number, row in enumerate(filled[1:]):
         if len(row) < width:

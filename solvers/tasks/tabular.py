@@ -113,6 +113,7 @@ def from_frame(name: str, frame: pd.DataFrame, targets: tuple[str, ...]) -> Regr
     remedy = "encode it as numbers or drop it"
     for column in columns:
         tables.check_exact(name, frame[column])
+        cells.check_kinds(name, frame[column])
         cells.check_bad_cells(name, frame[column], f"if it holds categories, {remedy}")
     tables.check_numeric(name, frame, remedy)
     values = frame.to_numpy(dtype=np.float64, na_value=np.nan)

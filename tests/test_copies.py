@@ -1,0 +1,187 @@
+"""Everything frozen can be pickled and copied, and comes back the same."""
+
+import copy
+import importlib
+import inspect
+import pickle
+import pkgutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+import solvers
+import solvers.tasks
+from solvers import bilevel, class_likelihood, inner, likelihood, optimisers
+from solvers.bounded_reward import BoundedReward
+from solvers.categorical import Categorical, CategoricalPolicy, LabelledData
+from solvers.class_rewards import ClassReward, FreeReward, OneHotReward, gibbs
+from solvers.classification import (
+    ClassPolicyGradient,
+    ClassScoreFunction,
+    CrossEntropy,
+    ExactGradient,
+)
+from solvers.data import Dataset
+from solvers.estimators import Analytic, Pathwise, ScoreFunction
+from solvers.gaussian import Gaussian
+from solvers.hypergradient import implicit
+from solvers.learnable import ConstantReward, InputReward
+from solvers.objectives import MSE, NLL, PolicyGradient
+from solvers.policies import MLP, GaussianPolicy
+from solvers.rewards import MahalanobisReward, optimal_reward
+from solvers.streams import MemberNoise, generator
+from solvers.tasks import classification, gaussian, linear, tabular
+
+F64 = torch.float64
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+
+
+DATA = Dataset.of(normal(0, 6, 2), normal(1, 6, 3, 2))
+LABELLED = LabelledData.soft(normal(0, 6, 2), normal(2, 6, 3).softmax(-1))
+POLICY, CLASSIFIER = GaussianPolicy(2, 2), CategoricalPolicy(2, 3)
+START = POLICY.init([generator(0)], dtype=F64)
+REWARD = optimal_reward(DATA.covariance.mean(0), 0.5)
+GAUSSIAN = gaussian.draw([generator(0)], inputs=2, n=2, samples=3, mean=1.0)
+WINE = classification.load("wine")
+SPLIT = classification.split(WINE, seed=0)
+PLUG_IN = likelihood.plug_in(POLICY, START, 0.5, DATA)
+
+
+def square(a: Tensor, b: Tensor) -> Tensor:
+    return -(a - b).square().sum()
+
+
+def solved() -> bilevel.Result:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return bilevel.solve(
+            bilevel.Bilevel(square, square), normal(0, 2), normal(1, 2), optimiser=sgd, steps=2
+        )
+
+
+def sgd(tensors: list[Tensor]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(tensors, lr=0.1)
+
+
+EXAMPLES: list[Any] = [
+    bilevel.Bilevel(square, square),
+    likelihood.problem(POLICY, ConstantReward(2), 0.5, DATA, batch_size=3),
+    class_likelihood.problem(
+        CLASSIFIER, FreeReward(2, 3), 0.5, LABELLED, weight_decay=0.1, batch_size=3
+    ),
+    bilevel.Exact(),
+    bilevel.AdamSteps(3, 0.1),
+    solved(),
+    solved().history[0],
+    BoundedReward(0.5),
+    Categorical(normal(0, 4, 3)),
+    gibbs(ClassReward.scalar(0.5, 3), 0.5, LABELLED.pi),
+    LABELLED,
+    CLASSIFIER,
+    ClassReward.scalar(0.5, 3),
+    OneHotReward(ConstantReward(3)),
+    FreeReward(2, 3, MLP((4,))),
+    ExactGradient(),
+    ClassScoreFunction(3, "optimal"),
+    CrossEntropy(),
+    ClassPolicyGradient(ClassReward.scalar(0.5, 3), 0.5),
+    DATA,
+    ScoreFunction(3, "none"),
+    Pathwise(2),
+    Analytic(),
+    Gaussian(normal(0, 4, 2), normal(1, 4, 2).exp()),
+    implicit(square, square, torch.ones(2, dtype=F64), torch.ones(2, dtype=F64)),
+    PLUG_IN,
+    PLUG_IN.trained,
+    inner.closed_form(REWARD, torch.tensor(0.5, dtype=F64), normal(0, 2)),
+    ConstantReward(2, "scalar"),
+    InputReward(2, 2, MLP((3,), "tanh")),
+    NLL(),
+    MSE(),
+    PolicyGradient(REWARD, 0.5, ScoreFunction(3)),
+    PolicyGradient(BoundedReward(2), 0.5),
+    MLP((3, 4), "tanh"),
+    GaussianPolicy(2, 2, "diagonal", MLP((3,)), "shared", "softplus"),
+    POLICY,
+    REWARD,
+    MahalanobisReward.diagonal(normal(0, 3, 2).exp()),
+    MemberNoise([generator(0), generator(1)], (2,)),
+    optimisers.Adam(0.1),
+    optimisers.SGD(0.1),
+    linear.draw([generator(0)], samples=2),
+    GAUSSIAN,
+    tabular.load("linnerud"),
+    WINE,
+    SPLIT,
+    SPLIT.train,
+]
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two objects are of one type and hold the same, tensors to the last bit."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Tensor):
+        return a.dtype == b.dtype and a.requires_grad == b.requires_grad and torch.equal(a, b)
+    if isinstance(a, torch.Generator):
+        return torch.equal(a.get_state(), b.get_state())
+    if is_dataclass(a):
+        return all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+    if isinstance(a, Mapping):
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, Sequence) and not isinstance(a, str):
+        return len(a) == len(b) and all(map(same, a, b))
+    if inspect.ismethod(a):
+        return a.__func__ is b.__func__ and same(a.__self__, b.__self__)
+    if isinstance(a, np.ndarray):
+        return a.dtype == b.dtype and bool((a == b).all())
+    if isinstance(a, pd.DataFrame):
+        return bool(pd.DataFrame.equals(a, b))
+    return bool(a == b)
+
+
+def pickled(value: Any) -> Any:
+    return pickle.loads(pickle.dumps(value))
+
+
+@pytest.mark.parametrize("again", [pickled, copy.deepcopy, copy.copy])
+@pytest.mark.parametrize("value", EXAMPLES, ids=[type(e).__name__ for e in EXAMPLES])
+def test_round_trip(value: Any, again: Callable[[Any], Any]) -> None:
+    assert same(value, again(value))
+
+
+def test_a_copy_draws_what_the_original_would() -> None:
+    noise = MemberNoise([generator(0)])
+    again = pickled(noise)
+    assert torch.equal(noise.normal((3,), F64), again.normal((3,), F64))
+
+
+def test_a_copy_trains_like_the_original() -> None:
+    problem = likelihood.problem(POLICY, ConstantReward(2), 0.5, DATA)
+    phi = ConstantReward(2).start(torch.eye(2, dtype=F64))
+    assert torch.equal(problem.J(START, phi), pickled(problem).J(START, phi))
+
+
+def dataclasses() -> Iterator[type]:
+    for package in (solvers, solvers.tasks):
+        for info in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+            for thing in vars(importlib.import_module(info.name)).values():
+                if inspect.isclass(thing) and is_dataclass(thing) and thing.__module__ == info.name:
+                    yield thing
+
+
+def test_no_public_dataclass_is_left_out() -> None:
+    tried = {type(example) for example in EXAMPLES}
+    public = {kind for kind in dataclasses() if not kind.__name__.startswith("_")}
+    inside = {"Moments", "Solve", "Nystrom", "Leaves"}  # states of algorithms, not results
+    assert {kind.__name__ for kind in public - tried} <= inside

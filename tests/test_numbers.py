@@ -1,0 +1,349 @@
+"""Numbers where scalars are meant: any kind of real number, the dtype of the data, named errors."""
+
+import importlib
+import inspect
+import math
+import pkgutil
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
+from fractions import Fraction
+from typing import Any
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+import solvers
+from solvers import bounded_reward, class_likelihood, ensemble, likelihood
+from solvers.bounded_reward import BoundedReward, NoGlobalMaximumWarning
+from solvers.categorical import Categorical, CategoricalPolicy, LabelledData
+from solvers.class_rewards import (
+    ClassReward,
+    FreeReward,
+    exact_diagonal,
+    exact_scale,
+    gibbs,
+    heuristic_scale,
+)
+from solvers.classification import ClassPolicyGradient
+from solvers.data import Dataset
+from solvers.errors import InputError, NonFiniteError, as_tensor
+from solvers.functional import functional
+from solvers.gaussian import Gaussian
+from solvers.hypergradient import HypergradientWarning
+from solvers.learnable import ConstantReward
+from solvers.objectives import NLL, PolicyGradient
+from solvers.policies import GaussianPolicy
+from solvers.rewards import MahalanobisReward, isotropic_weight, optimal_reward, optimal_scale
+
+F32, F64 = torch.float32, torch.float64
+POLICY, CLASSIFIER = GaussianPolicy(2, 2), CategoricalPolicy(2, 3)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def as_users_run() -> Iterator[None]:
+    """Without the shape checks of `conftest.py`, which would speak up before the solvers do."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def normal(seed: int, *shape: int, dtype: torch.dtype = F64) -> Tensor:
+    draw = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+    return draw.to(dtype)
+
+
+def data(dtype: torch.dtype) -> Dataset:
+    return Dataset.of(normal(0, 6, 2, dtype=dtype), normal(1, 6, 3, 2, dtype=dtype))
+
+
+def labelled(dtype: torch.dtype) -> LabelledData:
+    return LabelledData.soft(normal(0, 6, 2, dtype=dtype), normal(2, 6, 3).softmax(-1).to(dtype))
+
+
+def spd(dtype: torch.dtype) -> Tensor:
+    return torch.tensor([[2.0, 0.3], [0.3, 1.0]], dtype=dtype)
+
+
+def law(dtype: torch.dtype) -> Gaussian:
+    return Gaussian(normal(3, 6, 2, dtype=dtype), normal(4, 6, 2, dtype=dtype).exp())
+
+
+def start(policy: Any, dtype: torch.dtype) -> dict[str, Tensor]:
+    return policy.init([torch.Generator().manual_seed(0)], dtype=dtype)
+
+
+def class_law(dtype: torch.dtype) -> Categorical:
+    return Categorical(normal(5, 6, 3, dtype=dtype))
+
+
+def bounded(lam: Any, variance: Any, omega: Any, dtype: torch.dtype) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoGlobalMaximumWarning)
+        found = bounded_reward.inner_solution(
+            BoundedReward(omega), lam, normal(6, 2, dtype=dtype), variance
+        )
+    assert found.converged
+    return found.value.scale
+
+
+def through_phi(lam: Any, dtype: torch.dtype) -> Tensor:
+    """The functional hypergradient in the logarithm of `u`, at the inner solution for 0.5."""
+    at, model = data(dtype), ConstantReward(2, "scalar")
+    phi = {"log_u": torch.zeros((), dtype=dtype)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HypergradientWarning)
+        found = functional(POLICY, start(POLICY, dtype), lambda p: model(p, at.x), phi, lam, at)
+    return found.value["log_u"]
+
+
+def levels(lam: Any, dtype: torch.dtype) -> Tensor:
+    problem = likelihood.problem(POLICY, ConstantReward(2), lam, data(dtype))
+    return problem.J(start(POLICY, dtype), ConstantReward(2).start(spd(dtype)))
+
+
+def class_levels(lam: Any, dtype: torch.dtype) -> Tensor:
+    model = FreeReward(2, 3)
+    phi = model.start(torch.Generator().manual_seed(0), dtype)
+    problem = class_likelihood.problem(CLASSIFIER, model, lam, labelled(dtype), weight_decay=0.1)
+    return problem.J(start(CLASSIFIER, dtype), phi)
+
+
+def class_inner(lam: Any, dtype: torch.dtype) -> Tensor:
+    found = class_likelihood.train_on(
+        CLASSIFIER, ClassReward.scalar(1, 3), lam, labelled(dtype), weight_decay=0.1, tolerance=1e-6
+    )
+    return found.value["weight0"]
+
+
+Takes = Callable[[Any, torch.dtype], Tensor]
+TAKES: dict[tuple[str, str], Takes] = {
+    ("optimal_reward", "lam"): lambda v, d: optimal_reward(spd(d), v).U,
+    ("optimal_scale", "lam"): lambda v, d: optimal_scale(spd(d), spd(d), v),
+    ("isotropic_weight", "lam"): lambda v, d: isotropic_weight(torch.tensor([3.0], dtype=d), 2, v),
+    ("isotropic_weight", "trace"): lambda v, d: isotropic_weight(
+        v, 2, torch.tensor([3.0], dtype=d)
+    ),
+    ("MahalanobisReward.scalar", "u"): lambda v, d: MahalanobisReward.scalar(v, 2).of(law(d).mean),
+    ("PolicyGradient", "lam"): lambda v, d: PolicyGradient(optimal_reward(spd(d), 1), v)(
+        law(d), data(d)
+    ),
+    ("functional", "lam"): through_phi,
+    ("BoundedReward", "omega"): lambda v, d: BoundedReward(v).on_data(law(d), data(d)),
+    ("critical_lam", "omega"): lambda v, d: bounded_reward.critical_lam(
+        v, torch.tensor([0.7], dtype=d), 2
+    ),
+    ("critical_lam", "variance"): lambda v, d: bounded_reward.critical_lam(
+        torch.tensor([0.7], dtype=d), v, 2
+    ),
+    ("inner_solution", "lam"): lambda v, d: bounded(v, 1.0, 20, d),
+    ("inner_solution", "variance"): lambda v, d: bounded(0.01, v, 20, d),
+    ("problem", "lam"): levels,
+    ("plug_in", "lam"): lambda v, d: (
+        likelihood.plug_in(POLICY, start(POLICY, d), v, data(d), estimate="marginal").reward.U
+    ),
+    ("class problem", "lam"): class_levels,
+    ("train_on", "lam"): class_inner,
+    ("ClassReward.scalar", "u"): lambda v, d: ClassReward.scalar(v, 3).expected(labelled(d).pi),
+    ("gibbs", "lam"): lambda v, d: gibbs(ClassReward.scalar(1.0, 3), v, labelled(d).pi).p,
+    ("heuristic_scale", "lam"): lambda v, d: heuristic_scale(labelled(d).pi, v),
+    ("exact_scale", "lam"): lambda v, d: exact_scale(labelled(d).pi, v),
+    ("exact_diagonal", "lam"): lambda v, d: exact_diagonal(labelled(d).pi, v),
+    ("ClassPolicyGradient", "lam"): lambda v, d: ClassPolicyGradient(ClassReward.scalar(1, 3), v)(
+        class_law(d), labelled(d)
+    ),
+}
+takes = pytest.mark.parametrize("take", TAKES.values(), ids=[".".join(key) for key in TAKES])
+
+HALVES = [
+    0.5,
+    np.float32(0.5),
+    np.float64(0.5),
+    np.float16(0.5),
+    Fraction(1, 2),
+    torch.tensor(0.5, dtype=torch.float16),
+    torch.tensor(0.5, dtype=torch.bfloat16),
+    torch.tensor(0.5, dtype=F32),
+    torch.tensor(0.5, dtype=F64),
+]
+
+
+SMALL = TAKES["inner_solution", "lam"]  # beyond ¼ there is no solution
+
+
+@takes
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_any_kind_of_number_is_the_same_number(take: Takes, dtype: torch.dtype) -> None:
+    unit = 8 if take is SMALL else 1
+    want = take(torch.tensor(0.5, dtype=dtype) / unit, dtype)
+    assert want.dtype == dtype
+    for half in HALVES:
+        value: Any = half / unit
+        got = take(value, dtype)
+        assert got.dtype == dtype, repr(value)
+        single = isinstance(value, Tensor) and value.dtype == F32  # a root of it is single, too
+        torch.testing.assert_close(got, want, rtol=1e-6 if single else 1e-15, atol=0)
+
+
+@takes
+def test_whole_numbers(take: Takes) -> None:
+    if take is SMALL:
+        with pytest.raises(InputError, match="lam is 1, and J has a local maximum only below"):
+            bounded_reward.inner_solution(BoundedReward(2), 1, normal(0, 2), 1)
+        return
+    want = take(1.0, F64)
+    for value in (1, np.int64(1), np.uint8(1), torch.tensor(1)):
+        assert torch.equal(take(value, F64), want), repr(value)
+
+
+@takes
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("0.5", "'0.5' (str): pass a number"),
+        (None, "None (NoneType): pass a number"),
+        (0.5j, "0.5j (complex): pass a number"),
+        (True, "True (bool): pass a number"),
+        (np.True_, "(bool): pass a number"),
+        ([0.5], "[0.5] (list): pass a number"),
+        (np.array([0.5]), "(ndarray): pass a number"),
+        (torch.tensor(True), "has dtype torch.bool: pass real numbers"),
+        (torch.tensor(0.5j), "has dtype torch.complex64: pass real numbers"),
+        (math.nan, "is nan: pass a finite number"),
+        (math.inf, "is inf: pass a finite number"),
+        (torch.tensor(math.nan), "is nan: pass a finite number"),
+        (0, "must be positive, got 0"),
+        (-0.5, "must be positive, got -0.5"),
+        (10**400, "is an integer beyond float64"),
+    ],
+    ids=range(15),
+)
+def test_anything_else_is_refused_by_name(take: Takes, value: Any, shown: str) -> None:
+    (name,) = [key[1] for key, known in TAKES.items() if known is take]
+    with pytest.raises(InputError) as caught:
+        take(value, F64)
+    assert str(caught.value).startswith(name), caught.value
+    assert shown in str(caught.value)
+
+
+def test_numbers_that_the_precision_of_the_data_cannot_hold() -> None:
+    for value in (1e-60, 1e60):
+        with pytest.raises(
+            InputError, match=r"lam is 1e[+-]60, beyond torch.float32: pass float64"
+        ):
+            optimal_reward(spd(F32), value)
+
+
+def public(module: Any) -> Iterator[tuple[str, inspect.Signature]]:
+    """The public functions of a module, its dataclasses, and their other constructors."""
+    for name, thing in vars(module).items():
+        if name.startswith("_") or getattr(thing, "__module__", "") != module.__name__:
+            continue
+        if inspect.isfunction(thing):
+            yield name, inspect.signature(thing)
+        elif inspect.isclass(thing):
+            if is_dataclass(thing):
+                yield name, inspect.signature(thing)
+            for own, method in vars(thing).items():
+                if isinstance(method, classmethod):
+                    yield f"{name}.{own}", inspect.signature(method.__func__)
+
+
+def test_no_public_scalar_is_left_out() -> None:
+    """Every `lam`, `omega`, `variance`, `trace` and scalar `u` of the solvers is tried above."""
+    tried = {*TAKES, ("class problem", "lam")}
+    of_tensors = {"covariance_adjoint", "covariance_curvature"}  # parts of `functional`
+    seen = set()
+    for info in pkgutil.iter_modules(solvers.__path__):
+        if info.ispkg or info.name in ("inner", "hypergradient"):
+            continue
+        for name, signature in public(importlib.import_module(f"solvers.{info.name}")):
+            if name in of_tensors or name.endswith(".diagonal"):
+                continue
+            named = (
+                "class problem" if (info.name, name) == ("class_likelihood", "problem") else name
+            )
+            scalars = {"lam", "omega", "variance", "trace", "u"} & {*signature.parameters}
+            seen |= {(named, parameter) for parameter in scalars}
+    assert seen == tried
+
+
+SOLVE = {"functional", "inner_solution", "plug_in", "train_on"}  # SciPy and LAPACK, on the CPU
+
+
+@pytest.mark.parametrize("key", [key for key in TAKES if key[0] not in SOLVE], ids=".".join)
+@pytest.mark.parametrize("value", [0.5, torch.tensor(0.5, dtype=F64)], ids=["float", "tensor"])
+def test_tensors_are_made_on_the_device_of_the_inputs(key: tuple[str, str], value: Any) -> None:
+    """A tensor made anywhere else lands on `meta`, which has no values and mixes with nothing."""
+    want = TAKES[key](value, F64)
+    with Elsewhere():
+        got = TAKES[key](value, F64)
+    assert torch.equal(got, want)
+
+
+class Elsewhere(TorchFunctionMode):
+    """Inside the solvers, where a new tensor goes if nothing says where: to another device."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        caller = inspect.currentframe()
+        assert caller is not None
+        assert caller.f_back is not None
+        owner = caller.f_back.f_globals["__name__"]
+        makers = (torch.eye, torch.zeros, torch.ones, torch.empty, torch.full, torch.arange)
+        if func in makers and owner.startswith("solvers") and "device" not in (kwargs or {}):
+            return made.to("meta")
+        return made
+
+
+def test_a_reward_made_of_a_number_is_exact_in_either_precision() -> None:
+    reward, bound = MahalanobisReward.scalar(0.1, 2), BoundedReward(0.1)
+    for dtype in (F32, F64):
+        e = normal(0, 5, 2, dtype=dtype)
+        want = -torch.tensor(0.1, dtype=dtype) * e.square().sum(-1)
+        torch.testing.assert_close(reward.of(e), want)
+        torch.testing.assert_close(bound.of(e), (-e.square().sum(-1) / 0.1).exp())
+        assert reward.of(e).dtype == bound.of(e).dtype == dtype
+        found = ClassReward.scalar(0.1, 3).expected(labelled(dtype).pi)
+        assert found.dtype == dtype
+
+
+def test_a_batch_of_weights_still_leads() -> None:
+    lam = torch.tensor([0.1, 1.0], dtype=F64)
+    both = PolicyGradient(MahalanobisReward.scalar(1.0, 2), lam)(law(F64), data(F64))
+    for k, weight in enumerate(lam.tolist()):
+        one = PolicyGradient(MahalanobisReward.scalar(1.0, 2), weight)(law(F64), data(F64))
+        torch.testing.assert_close(both[k], one)
+
+
+def test_gradients_reach_a_weight() -> None:
+    lam = torch.tensor(0.5, dtype=F64, requires_grad=True)
+    (slope,) = torch.autograd.grad(optimal_reward(spd(F64), lam).U.sum(), lam)
+    assert float(slope) == pytest.approx(float(torch.linalg.inv(spd(F64)).sum() / 2))
+    assert as_tensor("lam", lam) is lam
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -0.1, "0.1", None, True, 0.1j])
+@pytest.mark.parametrize("name", ["learning_rate", "weight_decay", "max_norm"])
+def test_settings_of_a_training(name: str, bad: Any) -> None:
+    settings: dict[str, Any] = {"learning_rate": 0.1, "max_norm": 1.0, "weight_decay": 0.0}
+    if name == "max_norm" and bad is None:
+        bad = "none"
+
+    def loss(theta: Any, step: int) -> Tensor:
+        raise AssertionError("no work before the settings are checked")
+
+    with pytest.raises(InputError, match=f"{name} is "):
+        ensemble.adam(
+            {"a": torch.zeros(1)}, loss, steps=1, batch_ndim=0, **(settings | {name: bad})
+        )
+
+
+def test_a_name_is_what_the_error_of_a_tensor_says() -> None:
+    with pytest.raises(NonFiniteError, match=r"lam\[1\] is nan"):
+        as_tensor("lam", torch.tensor([1.0, math.nan]))
+    assert NLL()(law(F64), data(F64)).dtype == F64
