@@ -143,7 +143,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
             row |= {"setting": nearest.name, "predicted": nearest.predicted}
         rows.append(row | {"error": nearest.error})
     columns = ["setting", f"cost of {GOAL:g}", "inner error", "estimate", "error", "predicted"]
-    return pd.DataFrame(rows)[["problem", "method", *columns]]
+    return pd.DataFrame(rows, columns=["problem", "method", *columns])
 
 
 def caption(table: pd.DataFrame) -> str:
