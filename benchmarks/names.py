@@ -127,19 +127,23 @@ def figures_unchanged_seconds() -> Record:
     return seconds(lambda _: process("-m", "figures"), target=10, note="everything current")
 
 
-ALL: dict[str, Callable[[], Record]] = {
-    benchmark.__name__: benchmark
-    for benchmark in (
-        train_B_seconds,
-        train_B_vs_dataloader_loop,
-        train_B_vs_tensor_loop,
-        train_A_seconds,
-        train_C_seconds,
-        train_D_seconds,
-        protocol_D_seconds,
-        import_analysis_seconds,
-        derivations_cold_seconds,
-        gate_seconds,
-        figures_unchanged_seconds,
-    )
-} | hypergradients.ALL | networks.ALL
+ALL: dict[str, Callable[[], Record]] = (
+    {
+        benchmark.__name__: benchmark
+        for benchmark in (
+            train_B_seconds,
+            train_B_vs_dataloader_loop,
+            train_B_vs_tensor_loop,
+            train_A_seconds,
+            train_C_seconds,
+            train_D_seconds,
+            protocol_D_seconds,
+            import_analysis_seconds,
+            derivations_cold_seconds,
+            gate_seconds,
+            figures_unchanged_seconds,
+        )
+    }
+    | hypergradients.ALL
+    | networks.ALL
+)

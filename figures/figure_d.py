@@ -13,6 +13,7 @@ from figures import curves, style
 from paper_checks.experiments import comparisons
 from paper_checks.experiments import figure_d as experiment
 from paper_checks.experiments.comparisons import Difference
+from paper_checks.experiments.convergence import arrived, not_converged
 from solvers.tasks import classification
 
 NAMES: tuple[classification.BuiltIn, ...] = ("wine", "iris", "breast_cancer", "digits")
@@ -45,13 +46,20 @@ def shown(table: pd.DataFrame) -> dict[str, list[str]]:
 def differences(
     table: pd.DataFrame, metric: str, stage: str
 ) -> dict[str, list[tuple[str, Difference]]]:
-    """Return, for each arm but NLL, the tables and its paired difference to NLL on each."""
+    """Return, for each arm but NLL, the tables and its paired difference to NLL on each.
+
+    A split where either did not converge is left out; so is a table where fewer than two are left.
+    """
     found: dict[str, list[tuple[str, Difference]]] = {}
     for name, arms in shown(table).items():
-        rows = table[(table["name"] == name) & (table.stage == stage)]
+        rows = arrived(table[(table["name"] == name) & (table.stage == stage)])
+        splits = rows.groupby("arm").split.unique()
         for arm in arms[1:]:
-            difference = comparisons.paired(rows, arm, metric, level=LEVEL)
-            found.setdefault(arm, []).append((name, difference))
+            both = set(splits.get(arm, ())) & set(splits.get("NLL", ()))
+            if len(both) > 1:
+                pairs = rows[rows.split.isin(both) & rows.arm.isin([arm, "NLL"])]
+                difference = comparisons.paired(pairs, arm, metric, level=LEVEL)
+                found.setdefault(arm, []).append((name, difference))
     return found
 
 
@@ -62,9 +70,10 @@ def draw(table: pd.DataFrame) -> Figure:
         2, len(tables), figsize=style.size(24), height_ratios=(1.6, 1), squeeze=False
     )
     for (above, below), (name, arms) in zip(axes.T, tables.items(), strict=True):
-        _accuracies(above, table[(table["name"] == name) & (table.stage == "training")], arms)
+        training = arrived(table[(table["name"] == name) & (table.stage == "training")])
+        _accuracies(above, training, arms)
         above.set_title(words(name))
-        _relative(below, {arm: dict(found)[name] for arm, found in optimum.items()})
+        _relative(below, {arm: dict(found).get(name) for arm, found in optimum.items()})
     axes[0, 0].set_ylabel("validation\naccuracy")
     axes[1, 0].set_ylabel("at the\noptimum")
     style.legend_below(figure, axes[0, 0], columns=6, names=LABELS)
@@ -99,11 +108,13 @@ def _limits(axis: Axes, training: pd.DataFrame, metric: str) -> None:
     axis.locator_params(axis="y", nbins=4)
 
 
-def _relative(axis: Axes, found: dict[str, Difference]) -> None:
+def _relative(axis: Axes, found: dict[str, Difference | None]) -> None:
     """Draw the difference of every arm to NLL with its interval, in the order of the legend."""
     nll = style.look("NLL")
     axis.axvline(0, color=nll["color"], linestyle=nll["linestyle"], linewidth=0.8)
     for place, (arm, difference) in enumerate(found.items()):
+        if difference is None:
+            continue
         low, mean, high = (1e3 * end for end in (difference.low, difference.mean, difference.high))
         look = style.look(arm)
         axis.errorbar(
@@ -127,8 +138,11 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         runs = table[(table["name"] == name) & (table.arm == arm)]
         row |= {"data": words(name), "arm": arm}
         for stage in ("trained", "optimum"):
-            means = runs[runs.stage == stage][list(experiment.METRICS)].mean()
+            means = arrived(runs[runs.stage == stage])[list(experiment.METRICS)].mean()
             row |= {f"{words(m)}, {stage}": float(means[m]) for m in experiment.METRICS}
+        ends = runs[runs.stage == "optimum"].converged
+        if len(ends):
+            row |= {"converged": f"{int(ends.sum())} of {len(ends)}"}
     for metric, stage in COMPARED:
         what = f"Δ {words(metric)}, {stage}"
         for arm, found in differences(table, metric, stage).items():
@@ -149,7 +163,8 @@ def caption(table: pd.DataFrame) -> str:
         "of the mean of NLL). Below: every training problem solved to the end; test NLL of each "
         "arm minus that of NLL on the same split, in thousandths of a nat, mean and 95 % bootstrap "
         "interval, in the order of the legend; left of the line is better.\n"
-        f"{_at_the_optimum(table)} {_after_training(table)} (*: the interval excludes 0.)\n"
+        f"{_at_the_optimum(table)} {_after_training(table)} (*: the interval excludes 0.)"
+        f"{not_converged(table, ['name', 'split', 'arm'], ['arm', 'name'])}\n"
         "What moved against the publication: features are standardised on training rows, not on "
         f"all; {splits} splits of {repetitions} repetitions take the place of one split of "
         f"{experiment.AS_PUBLISHED.repetitions}; arms share split, initial policy and order of the "
@@ -168,7 +183,14 @@ def _percent(found: list[tuple[str, Difference]]) -> str:
 def _at_the_optimum(table: pd.DataFrame) -> str:
     """Say where likelihoods end, which are near NLL's, and how one can be below it."""
     found = differences(table, "nll", "optimum")
-    near = [arm for arm, ds in found.items() if all(abs(d.relative) < NEAR for _, d in ds)]
+    tables = len(shown(table))
+    near = [
+        arm
+        for arm, ds in found.items()
+        if len(ds) == tables and all(abs(d.relative) < NEAR for _, d in ds)
+    ]
+    if not found:
+        return ""
     below = any(d.real and d.mean < 0 for arm in set(found) - {LEARNED} for _, d in found[arm])
     return (
         "Test NLL at the optimum, relative to that of NLL: "
@@ -181,6 +203,8 @@ def _at_the_optimum(table: pd.DataFrame) -> str:
 def _after_training(table: pd.DataFrame) -> str:
     """Say how accuracy, and the likelihood of the learned reward, compare after training."""
     found = differences(table, "accuracy", "trained")
+    if not found:
+        return ""
     points = {
         (arm, words(name)): f"{100 * d.mean:+.2f}{'*' if d.real else ''}"
         for arm, ds in found.items()

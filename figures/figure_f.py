@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from figures import style
+from paper_checks.experiments.convergence import arrived, not_converged
 
 # Each method looks like one of `style.METHODS`: those can be told apart.
 METHODS = {
@@ -35,6 +36,7 @@ POINTS = {"left by ascent": "-", "random": (0, (2, 1.5))}
 FLOOR = 1e-13  # below, rounding
 TENTH = 0.1  # an inner error of 10 %
 GOAL = 1e-6  # an error that counts as solved
+NONE = "no converged run"  # in the place of a number
 PREDICTED: dict[str, Any] = {"linestyle": ":", "linewidth": 0.8, "zorder": 1.5}
 SNUG: dict[str, Any] = {
     "borderpad": 0,
@@ -46,7 +48,7 @@ SNUG: dict[str, Any] = {
 
 def draw(table: pd.DataFrame) -> Figure:
     """Draw error against cost for each problem; against penalty, inner error and its estimate."""
-    problems = list(table.problem.unique())
+    problems, table = list(table.problem.unique()), arrived(table)
     figure, axes = plt.subplots(2, len(problems), figsize=style.size(33))
     for axis, problem in zip(axes[0], problems, strict=True):
         _costs(axis, table[(table.problem == problem) & (table.sweep == "cost")])
@@ -126,7 +128,9 @@ def _logarithmic(axis: Axis) -> None:
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Return, for each problem and method, what a small error costs, and the errors at the end."""
     rows: list[dict[str, object]] = []
-    for (problem, sweep, method), runs in table.groupby(["problem", "sweep", "method"], sort=False):
+    for (problem, sweep, method), runs in arrived(table).groupby(
+        ["problem", "sweep", "method"], sort=False
+    ):
         medians = runs.groupby("setting")[["cost", "error", "predicted", "estimate"]].median()
         row: dict[str, object] = {"problem": problem, "method": method}
         if sweep == "inner error":
@@ -139,13 +143,16 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
             row |= {"setting": nearest.name, "predicted": nearest.predicted}
         rows.append(row | {"error": nearest.error})
     columns = ["setting", f"cost of {GOAL:g}", "inner error", "estimate", "error", "predicted"]
-    return pd.DataFrame(rows)[["problem", "method", *columns]]
+    return pd.DataFrame(rows, columns=["problem", "method", *columns])
 
 
 def caption(table: pd.DataFrame) -> str:
     """Say what is drawn, and what the numbers are."""
+    failed = not_converged(
+        table, ["problem", "method", "setting", "direction"], ["problem", "method"]
+    )
+    problems, table = list(table.problem.unique()), arrived(table)
     rows = summary(table).set_index(["problem", "method"])
-    problems = list(table.problem.unique())
     costs = table[table.sweep == "cost"]
     both = costs.pivot_table(index=["problem", "setting"], columns="method", values="error")
     apart = (both["truncated"] - both["Neumann series"]).abs().max()
@@ -155,15 +162,6 @@ def caption(table: pd.DataFrame) -> str:
         return ", ".join("not reached" if np.isnan(v) else format(v, form) for v in values)
 
     goal = f"cost of {GOAL:g}"
-    wrong = "; ".join(
-        f"{problem}: {rows.loc[(problem, 'left by ascent'), 'error']:.1%} (estimate "
-        f"{rows.loc[(problem, 'left by ascent'), 'estimate']:.1%}), in a random direction "
-        f"{rows.loc[(problem, 'random'), 'error']:.1%} "
-        f"({rows.loc[(problem, 'random'), 'estimate']:.0%})"
-        for problem in problems
-    )
-    points = table[table.sweep == "inner error"]
-    level = points.setting.unique()[np.argmin(np.abs(np.log(points.setting.unique() / TENTH)))]
     return (
         "Figure F. Relative error of the hypergradient against a closed form, for "
         f"{'; '.join(problems)}. Above: against Hessian-vector products, as the solver counts "
@@ -179,16 +177,49 @@ def caption(table: pd.DataFrame) -> str:
         f"{text('Neumann series', 'error', '.2g')} at the end. Unrolling truncated to k steps is "
         f"the Neumann series of k terms (largest difference {apart:.1g}). A single step is wrong "
         f"by {text('one step', 'error', '.0%')}.\n"
-        "Below, left: the penalty, dotted its predicted bias ∝ 1/σ; error at σ = "
-        f"{rows.loc[(problems[0], 'penalty'), 'setting']:.0e}: {text('penalty', 'error', '.1g')}. "
+        "Below, left: the penalty, dotted its predicted bias ∝ 1/σ"
+        f"{_penalised(table, problems)}. "
         "Below, middle and right: the implicit hypergradient at a point that is not stationary, "
         "against its distance from the solution and against what the diagnostics make of that, "
         "stationarity over curvature, all relative to ‖θ‖; dotted: equality; medians of "
-        f"{points.direction.nunique()} points, either what gradient ascent leaves (the direction "
-        "of least curvature) or random ones. An inner error of "
-        f"{level:.0%} makes the hypergradient wrong by, in {wrong}. The estimate is "
-        f"{_range(points, 'left by ascent')} times the inner error at the former points, "
-        f"{_range(points, 'random')} times at the latter. The solver warned of "
+        f"{table.direction.nunique()} points, either what gradient ascent leaves (the direction "
+        f"of least curvature) or random ones.{_off(table, rows, problems)}{failed}"
+    )
+
+
+def _penalised(table: pd.DataFrame, problems: list[str]) -> str:
+    """Say how wrong the penalty is at the largest weight."""
+    penalties = table[table.sweep == "penalty"]
+    if penalties.empty:
+        return ""
+    largest = penalties.setting.max()
+    at_end = penalties[penalties.setting == largest].set_index("problem").error
+    errors = ", ".join(f"{at_end[p]:.1g}" if p in at_end else NONE for p in problems)
+    return f"; error at σ = {largest:.0e}: {errors}"
+
+
+def _off(table: pd.DataFrame, rows: pd.DataFrame, problems: list[str]) -> str:
+    """Say what inner errors do to the hypergradient, and what is estimated of them."""
+    points = table[table.sweep == "inner error"]
+    if points.empty:
+        return ""
+
+    def share(problem: str, method: str, column: str, form: str) -> str:
+        found = rows[column].get((problem, method))
+        return NONE if found is None else format(found, form)
+
+    wrong = "; ".join(
+        f"{problem}: {share(problem, 'left by ascent', 'error', '.1%')} (estimate "
+        f"{share(problem, 'left by ascent', 'estimate', '.1%')}), in a random direction "
+        f"{share(problem, 'random', 'error', '.1%')} "
+        f"({share(problem, 'random', 'estimate', '.0%')})"
+        for problem in problems
+    )
+    level = points.setting.unique()[np.argmin(np.abs(np.log(points.setting.unique() / TENTH)))]
+    return (
+        f" An inner error of {level:.0%} makes the hypergradient wrong by, in {wrong}. The "
+        f"estimate is {_range(points, 'left by ascent')} times the inner error at the former "
+        f"points, {_range(points, 'random')} times at the latter. The solver warned of "
         f"{points.warned.mean():.0%} of them."
     )
 
@@ -197,4 +228,4 @@ def _range(points: pd.DataFrame, method: str) -> str:
     """Say between what the estimate of the inner error lies, relative to it."""
     chosen = points[points.method == method]
     ratio = chosen.estimate / chosen.setting
-    return f"{ratio.min():.2g} to {ratio.max():.2g}"
+    return f"{ratio.min():.2g} to {ratio.max():.2g}" if len(ratio) else NONE

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from figures import style
+from paper_checks.experiments.convergence import arrived, not_converged
 
 # Each arm looks like one of `style.METHODS`: those can be told apart.
 ARMS = {
@@ -24,12 +25,24 @@ ARMS = {
 LEARNED = ("implicit, Adam", "implicit, L-BFGS", "single loop")
 STEPS = (0, 3, 6, 10, 20)  # whose ellipses are drawn, and the last one's
 RECORDS = 80  # drawn of a run: the single loop has hundreds, all noise
+SUMMARY = (
+    "arm",
+    "start",
+    "steps",
+    "first distance",
+    "last distance",
+    "first excess NLL",
+    "last excess NLL",
+    "predicted excess",
+    "converged",
+)
 FLOOR = 1e-8  # nats: what is below is drawn at it
 MARKERS = {"o": "●", "s": "■", "^": "▲"}  # of the starts, and what they look like in a text
 
 
 def draw(table: pd.DataFrame) -> Figure:
     """Draw ellipses from every start, all paths in a section of the cone, and the excess NLL."""
+    table = arrived(table)
     starts = sorted(table.start.dropna().unique())
     figure = plt.figure(figsize=style.size(38))
     above, below = figure.add_gridspec(2, 1)
@@ -110,12 +123,13 @@ def _excess(axis: Axes, table: pd.DataFrame) -> None:
         line = {"color": look["color"], "linestyle": look["linestyle"]}
         chosen = table[table.arm == arm]
         if arm in LEARNED:
-            for start, rows in chosen.groupby("start"):
-                label = arm if start == 0 else None
+            for place, (_, rows) in enumerate(chosen.groupby("start")):
+                label = arm if place == 0 else None
                 shown = _thinned(rows)
                 axis.plot(shown.step + 1, shown.excess.clip(lower=FLOOR), **line, label=label)
         else:
-            axis.axhline(max(FLOOR, float(chosen.excess.iloc[0])), **line, label=arm)
+            for excess in chosen.excess:
+                axis.axhline(max(FLOOR, float(excess)), **line, label=arm)
     axis.set(xscale="log", yscale="log", xlim=(1, table.step.max() + 1), ylim=(FLOOR / 2, 4))
     axis.set(xlabel="outer step + 1", ylabel=style.wrap("excess NLL [nats]", 1 / 6))
     axis.xaxis.set_minor_locator(NullLocator())
@@ -129,31 +143,33 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     for (arm, start), runs in table.groupby(["arm", "start"], sort=False, dropna=False):
         if arm in ARMS:
             first, last = runs.iloc[0], runs.iloc[-1]
+            ends = bool(len(arrived(runs)))
             rows.append(
                 {
                     "arm": arm,
                     "start": start + 1,
                     "steps": last.step,
                     "first distance": first.distance if arm in LEARNED else np.nan,
-                    "last distance": last.distance,
+                    "last distance": last.distance if ends else np.nan,
                     "first excess NLL": first.excess if arm in LEARNED else np.nan,
-                    "last excess NLL": last.excess,
+                    "last excess NLL": last.excess if ends else np.nan,
                     "predicted excess": last.predicted,
+                    "converged": None if pd.isna(last.converged) else bool(last.converged),
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=SUMMARY)
 
 
 def caption(table: pd.DataFrame) -> str:
     """Say what is drawn, and what the numbers are."""
-    rows = summary(table).set_index("arm")
+    rows = summary(arrived(table)).groupby("arm")
     ends = "; ".join(
-        f"{arm}, {_span(rows.loc[arm, 'steps'])} steps: "
-        f"{rows.loc[arm, 'last excess NLL'].max():.1g} nats, distance "
-        f"{rows.loc[arm, 'last distance'].max():.1g}"
-        for arm in LEARNED
+        f"{arm}, {_span(runs.steps)} steps: {runs['last excess NLL'].max():.1g} nats, distance "
+        f"{runs['last distance'].max():.1g}"
+        for arm, runs in rows
+        if arm in LEARNED
     )
-    marginal, residual = (rows.loc[f"plug-in, {which}"] for which in ("marginal", "residual"))
+    failed = not_converged(table, ["arm", "start"], ["arm"])
     shown = ", ".join(map(str, STEPS))
     return (
         "Figure G. Learning the reward of a policy with a linear mean and one full covariance. "
@@ -165,11 +181,22 @@ def caption(table: pd.DataFrame) -> str:
         f"what is below {FLOOR:g} drawn there, at most {RECORDS} points a run. A step "
         "of the implicit algorithm is a whole "
         "inner training, one of the single loop a batch. At the end, worst of "
-        f"{table.start.nunique()} starts: {ends} (distance: norm of log Σ^{{-½}}PΣ^{{-½}}). "
-        f"Plug-in takes no outer steps: with the marginal covariance it costs "
-        f"{marginal['last excess NLL']:.4f} nats (predicted {marginal['predicted excess']:.4f}), "
-        f"with the residual one {abs(residual['last excess NLL']):.1g}."
+        f"{table.start.nunique()} starts: {ends} (distance: norm of log Σ^{{-½}}PΣ^{{-½}})."
+        f"{_plugged_in(arrived(table))}{failed}"
     )
+
+
+def _plugged_in(table: pd.DataFrame) -> str:
+    """Say what the plug-in algorithm costs, with each estimate."""
+    costs: list[str] = []
+    for row in table[table.arm == "plug-in, marginal"].itertuples():
+        costs.append(
+            f"with the marginal covariance it costs {row.excess:.4f} nats (predicted "
+            f"{row.predicted:.4f})"
+        )
+    for row in table[table.arm == "plug-in, residual"].itertuples():
+        costs.append(f"with the residual one it costs {abs(row.excess):.1g}")
+    return f" Plug-in takes no outer steps: {', '.join(costs)}." if costs else ""
 
 
 def _span(values: pd.Series) -> str:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
+from paper_checks.experiments.convergence import arrived, not_converged
 from paper_checks.experiments.figure_h import HALF, KINDS
 
 LABELS = {
@@ -29,6 +30,7 @@ ARRIVED = 0.05  # nats between a derived cost and that of sampled runs
 
 def draw(table: pd.DataFrame) -> Figure:
     """Draw the learned probability, and its cost, by the probability of the class."""
+    table = arrived(table)
     figure, (left, right) = plt.subplots(1, 2, figsize=style.size(20))
     left.plot([0, 1], [0, 1], color="0.4", linestyle=":", linewidth=0.8, zorder=1)
     for axis, column in ((left, "p"), (right, "kl")):
@@ -65,17 +67,22 @@ def _arm(axis: Axes, rows: pd.DataFrame, column: str, arm: str, place: int) -> N
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Return what is derived and what is learned by every arm at some `π`."""
     rows = _compared(table)
+    ends = table[table.kind == "exact"][["arm", "pi", "converged"]]
+    rows = rows.merge(ends, how="left", on=["arm", "pi"])
     at = dict.fromkeys(_nearest(rows, pi) for pi in LISTED)
     return rows[rows.pi.isin(at)].sort_values("pi", kind="stable").reset_index(drop=True)
 
 
 def _compared(table: pd.DataFrame) -> pd.DataFrame:
     """Return a row per arm and `π`: `p` and cost, derived and learned (sampled: the median)."""
-    medians = table.pivot_table(
+    medians = arrived(table).pivot_table(
         index=["arm", "pi"], columns="kind", values=["p", "kl"], aggfunc="median", sort=False
     )
     names = {"p": "p", "kl": "cost"}
-    columns = {f"{names[c]}, {kind}": medians[c, kind] for c in names for kind in KINDS}
+    missing = pd.Series(float("nan"), medians.index)  # where no run converged
+    columns = {
+        f"{names[c]}, {kind}": medians.get((c, kind), missing) for c in names for kind in KINDS
+    }
     return pd.DataFrame(columns).reset_index()
 
 
@@ -86,15 +93,17 @@ def _nearest(rows: pd.DataFrame, pi: float) -> float:
 def caption(table: pd.DataFrame) -> str:
     """Say what is drawn, and what the numbers are."""
     rows, keys = _compared(table), ["arm", "pi"]
+    failed, table = not_converged(table, keys, ["arm"]), arrived(table)
     derived = table[table.kind == "predicted"][[*keys, "p", "kl"]]
     trained = table[table.kind != "predicted"].merge(derived, on=keys, suffixes=("", "_derived"))
     trained["apart"] = (trained.p - trained.p_derived).abs()
     exact, sampled = (trained[trained.kind == kind] for kind in ("exact", "sampled"))
-    best = exact[exact.arm.isin(EXACT)]
-    lands = exact.apart.max() <= AGREES
     published = rows[~rows.arm.isin(EXACT)]
-    off = published[published.pi != HALF]
+    off = published[(published.pi != HALF) & published["p, exact"].notna()]
     over = (off["p, exact"] - HALF).abs() > (off.pi - HALF).abs()
+    beyond = (
+        f"farther from ½ than π in {int(over.sum())} of {len(over)} cases: " if len(over) else ""
+    )
     at = "; ".join(
         f"at π = {_nearest(rows, pi):.3g} "
         + ", ".join(
@@ -113,17 +122,32 @@ def caption(table: pd.DataFrame) -> str:
         "reward; its logit is free at every input. Lines: derived; filled: trained by the exact "
         "gradient to the end; hollow: trained by a sampled gradient from p = ½, median and range "
         f"of {sampled.repetition.nunique()} runs; dotted: p = π. The published β* = λC/(2 Tr Σ) is "
-        f"right for Gaussian policies. Here p is farther from ½ than π in {int(over.sum())} of "
-        f"{len(over)} cases: {at}; largest cost on the grid, in nats: {costs}. The exact rewards "
-        f"cost at most {best.kl.abs().max():.1g} nats and leave p within "
-        f"{(best.p - best.pi).abs().max():.1g} of π. Exact training "
-        f"{'ends where the theory says' if lands else 'does NOT end where the theory says'}: "
-        f"largest distance {exact.apart.max():.1g} in p, "
-        f"{(exact.kl - exact.kl_derived).abs().max():.1g} in nats. Sampled training ends within "
+        f"right for Gaussian policies. Here p is {beyond}{at}; largest cost on the grid, in nats: "
+        f"{costs}."
+        f"{_at_the_end(exact)}{failed} Sampled training ends within "
         f"{own.apart.max():.2g} in p of it with the exact rewards, at a cost of at most "
         f"{own.kl.max():.1g} nats, and within {others.apart.max():.2g} with the published ones."
         f"{_late(published)} At π = ½ every scalar is optimal: u* there is its limit, λ."
     )
+
+
+def _at_the_end(exact: pd.DataFrame) -> str:
+    """Say what exact rewards cost, and whether exact training ends where it is derived to end."""
+    best, text = exact[exact.arm.isin(EXACT)], ""
+    if len(best):
+        text += (
+            f" The exact rewards cost at most {best.kl.abs().max():.1g} nats and leave p within "
+            f"{(best.p - best.pi).abs().max():.1g} of π."
+        )
+    if len(exact):
+        lands = exact.apart.max() <= AGREES
+        text += (
+            " Exact training "
+            f"{'ends where the theory says' if lands else 'does NOT end where the theory says'}: "
+            f"largest distance {exact.apart.max():.1g} in p, "
+            f"{(exact.kl - exact.kl_derived).abs().max():.1g} in nats."
+        )
+    return text
 
 
 def _late(published: pd.DataFrame) -> str:

@@ -8,6 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from figures import style
+from paper_checks.experiments.convergence import arrived, not_converged
 
 LOOKS = {
     "residual Σ": ("o", "#0072B2"),
@@ -24,14 +25,14 @@ def draw(table: pd.DataFrame) -> Figure:
     )
     # Ticks may change with the width that names leave, after the layout has looked at them.
     figure.set_layout_engine("constrained", w_pad=0.12)
-    problems = list(dict.fromkeys(_names(table)))
+    problems, table = list(dict.fromkeys(_names(table))), arrived(table)
     for shift, (reward, (marker, color)) in zip((-0.22, 0, 0.22), LOOKS.items(), strict=True):
         rows = table[table.reward == reward]
         style_of = {"marker": marker, "color": color, "linestyle": "none", "fillstyle": "none"}
         left.plot(rows.predicted, rows.measured, label=f"$U$ from {reward}", **style_of)
         positions = np.array([problems.index(name) for name in _names(rows)]) + shift
         right.plot(_distance(rows), positions, **style_of)
-    top = 1.08 * float(max(table.predicted.max(), table.measured.max(), 1e-3))
+    top = 1.08 * float(np.nanmax([table.predicted.max(), table.measured.max(), 1e-3]))
     left.plot([0, top], [0, top], color="0.6", linewidth=0.8, zorder=0)
     left.set(
         xlabel=style.wrap("predicted cost [nats\xa0/\xa0row]", 0.27),
@@ -63,27 +64,35 @@ def _distance(table: pd.DataFrame) -> pd.Series:
 
 def caption(table: pd.DataFrame) -> str:
     """Say what is drawn and how well prediction and measurement agree."""
-    worst = float(_distance(table).max())
-    residual = table[table.reward == "residual Σ"].measured.abs().max()
-    marginal = table[(table.reward == "marginal Σ")].groupby(["table", "targets"]).measured.first()
-    costs = "; ".join(f"{name} {targets}: {cost:.4f}" for (name, targets), cost in marginal.items())
-    verdict = (
-        "every run converged"
-        if table.converged.all()
-        else (f"{int((~table.converged).sum())} of {len(table)} runs did NOT converge")
-    )
+    failed = not_converged(table, ["table", "targets", "reward", "lam"], ["table", "targets"])
     return (
         "Figure R. Linear mean, one full covariance, analytic policy gradient trained to "
-        f"convergence on real data ({verdict}), λ in {sorted(set(table.lam))}. Excess NLL over the "
-        "maximum-likelihood fit against the prediction ½[log det(SΣ̄⁻¹) + Tr(S⁻¹Σ̄) - n] for the "
-        f"reward U = (λ/2)S⁻¹. Largest distance {worst:.1e} nats per row; the residual Σ̄ lands "
-        f"within {residual:.1e} of maximum likelihood. The marginal covariance costs, in nats per "
-        f"row: {costs}."
+        f"convergence on real data{'' if failed else ' (every run converged)'}, λ in "
+        f"{sorted(set(table.lam))}. Excess NLL over the maximum-likelihood fit against the "
+        "prediction ½[log det(SΣ̄⁻¹) + Tr(S⁻¹Σ̄) - n] for the reward U = (λ/2)S⁻¹."
+        f"{failed}{_findings(arrived(table))}"
     )
+
+
+def _findings(table: pd.DataFrame) -> str:
+    """Say what the runs that converged have found, as far as there are any."""
+    residual = table[table.reward == "residual Σ"].measured.abs()
+    marginal = table[(table.reward == "marginal Σ")].groupby(["table", "targets"]).measured.first()
+    costs = "; ".join(f"{name} {targets}: {cost:.4f}" for (name, targets), cost in marginal.items())
+    text = ""
+    if len(table):
+        text += f" Largest distance {_distance(table).max():.1e} nats per row"
+        if len(residual):
+            text += f"; the residual Σ̄ lands within {residual.max():.1e} of maximum likelihood"
+        text += "."
+    if costs:
+        text += f" The marginal covariance costs, in nats per row: {costs}."
+    return text
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Return predicted and measured cost for every table, reward and λ."""
-    columns = ["table", "targets", "n", "reward", "lam", "predicted", "measured"]
-    extra = {"distance": (table.measured - table.predicted).abs(), "converged": table.converged}
-    return table[columns].assign(**extra)
+    columns = ["table", "targets", "n", "reward", "lam", "predicted"]
+    measured = table.measured.where(table.converged)
+    found = {"measured": measured, "distance": (measured - table.predicted).abs()}
+    return table[columns].assign(**found, converged=table.converged)

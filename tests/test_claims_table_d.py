@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from paper_checks.claims import figure_d as claims
-from paper_checks.claims.claim import Verdict
+from paper_checks.claims.claim import Verdict, judge
 from paper_checks.experiments import figure_d, figure_h
 
 Change = Callable[[str, str], float]
@@ -72,7 +72,7 @@ def optima(settings: figure_d.Settings, nll: Change, accuracy: Change) -> pd.Dat
                 factor = 1.0 if arm == "NLL" else 1 + nll(name, arm)
                 rows.append(
                     {"name": name, "split": split, "arm": arm, "stage": "optimum"}
-                    | {"nll": base * factor, "accuracy": right + own}
+                    | {"nll": base * factor, "accuracy": right + own, "converged": True}
                 )
     return pd.DataFrame(rows)
 
@@ -100,7 +100,9 @@ def plant(monkeypatch: pytest.MonkeyPatch, where: str, nll: float, accuracy: flo
 )
 def test_the_learned_reward_is_judged_by_both(monkeypatch, nll, accuracy, expected) -> None:
     plant(monkeypatch, "digits", nll, accuracy)
-    assert claims.learned(0).verdict is expected
+    found = claims.learned(0)
+    assert found.verdict is expected
+    assert "did not converge" not in found.evidence
 
 
 @pytest.mark.parametrize(
@@ -172,3 +174,60 @@ def test_names_of_claims() -> None:
         "figure_d.learned",
         "figure_h.scale",
     ]
+
+
+def unconverged(monkeypatch: pytest.MonkeyPatch, name: str, arm: str, splits: int) -> None:
+    """Let so many splits end far away, in a table where nothing else differs."""
+
+    def run(settings: figure_d.Settings, *, seed: int) -> pd.DataFrame:
+        table = optima(settings, lambda *_: 0.0, lambda *_: 0.0)
+        lost = (table["name"] == name) & (table.arm == arm)
+        lost &= table.split.isin(settings.splits[:splits])
+        table.loc[lost, ["nll", "accuracy"]] = 77.0, 0.0
+        return table.assign(converged=~lost)
+
+    monkeypatch.setattr(figure_d, "run", run)
+
+
+@pytest.mark.parametrize("arm", ["NLL", "PG(learned)"])
+def test_splits_that_did_not_converge_decide_nothing(monkeypatch, arm) -> None:
+    unconverged(monkeypatch, "digits", arm, 3)
+    found = claims.learned(0)
+    assert found.verdict is Verdict.reproduced
+    assert f"3 of 32 runs did not converge: {arm} digits (3). They are left out." in found.evidence
+
+
+def test_accuracy_leaves_out_what_did_not_converge(monkeypatch) -> None:
+    unconverged(monkeypatch, "digits", "PG(β*)", 5)
+    found = claims.no_less_accurate(0)
+    assert found.verdict is Verdict.reproduced
+    assert "over 75 splits" in found.evidence
+    assert "5 of 160 runs did not converge: PG(β*) digits (5)." in found.evidence
+
+
+def test_a_claim_fails_where_nothing_is_left(monkeypatch) -> None:
+    unconverged(monkeypatch, "wine", "NLL", claims.LEARNED_SPLITS)
+    (learned,) = (claim for claim in claims.claims() if claim.name == "figure_d.learned")
+    found = judge(learned, 0)
+    assert found.verdict is Verdict.failed
+    assert "on wine nothing is left to compare: 4 of 32 runs did not converge" in found.evidence
+
+
+@pytest.mark.parametrize("arm", figure_h.ARMS[1:])
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_the_scale_is_judged_by_what_converged(monkeypatch, arm, everywhere) -> None:
+    right = figure_h.run
+
+    def run(settings: figure_h.Settings, *, seed: int) -> pd.DataFrame:
+        table = right(settings, seed=seed)
+        lost = (table.arm == arm) & (table.kind == "exact") & (everywhere | (table.pi < 0.3))
+        table.loc[lost, ["kl", "p"]] = 0.0 if arm == "PG(β*)" else 77.0
+        table.loc[lost, "converged"] = False
+        return table
+
+    monkeypatch.setattr(figure_h, "run", run)
+    (scale,) = (claim for claim in claims.claims() if claim.name == "figure_h.scale")
+    found = judge(scale, 0)
+    assert found.verdict is (Verdict.failed if everywhere else Verdict.corrected)
+    assert f"of 100 runs did not converge: {arm} (" in found.evidence
+    assert (f"of {arm} nothing is left to look at" in found.evidence) == everywhere

@@ -46,6 +46,10 @@ def test_every_run_is_in_the_table() -> None:
     assert training[["validation", "last_batch"]].notna().all(axis=None)
     assert set(training.epoch) == {0, 1, 2, 3}  # one batch an epoch
     assert not table.duplicated(["arm", "split", "stage", "epoch", "repetition"]).any()
+    assert table[table.stage == "optimum"].converged.all()
+    assert table[table.arm == "PG(diag)"].converged.all()
+    fixed = table[(table.stage != "optimum") & (table.arm != "PG(diag)")]
+    assert fixed.converged.isna().all()
 
 
 @pytest.mark.parametrize("settings", [PUBLISHED, CORRECTED], ids=["published", "corrected"])
@@ -87,9 +91,11 @@ def test_plug_ins_teach_the_estimate_and_heuristics_do_not() -> None:
     pi, lam = given.distilled.pi, given.lam
 
     def likelihood(arm: figure_d.Arm) -> tuple[torch.Tensor, float]:
-        reward, data = methods.reward(given, arm)
-        law = gibbs(reward, lam, pi)
-        assert (data is given.distilled) == (arm in ("PG(u*)", "PG(diag)"))
+        taught = methods.reward(given, arm)
+        law = gibbs(taught.reward, lam, pi)
+        plug_in = arm in ("PG(u*)", "PG(diag)")
+        assert (taught.data is given.distilled) == plug_in
+        assert taught.converged is (True if plug_in else None)
         return law.p, float(law.cross_entropy(pi).mean())
 
     found = {arm: likelihood(arm) for arm in ("PG(diag)", "PG(u*)", "PG(β*)", "PG(2β*)")}
@@ -101,17 +107,17 @@ def test_plug_ins_teach_the_estimate_and_heuristics_do_not() -> None:
 
 def test_the_published_scale_is_that_of_the_sample_covariance() -> None:
     given = problem()
-    reward, data = methods.reward(given, "PG(β*)")
+    taught = methods.reward(given, "PG(β*)")
     beta = 0.1 * 3 / (2 * np.trace(np.cov(given.train.pi.numpy().T)))
     want = -2 * beta * (1 - np.eye(3))
-    np.testing.assert_allclose(reward.table[0].numpy(), want, rtol=1e-12)
-    assert data is given.train
+    np.testing.assert_allclose(taught.reward.table[0].numpy(), want, rtol=1e-12)
+    assert taught.data is given.train
 
 
 def test_the_learned_reward_gives_maximum_likelihood() -> None:
     given = problem()
     learned, likely = (
-        given.policy(methods.solve(given, taught), given.test.x)
+        given.policy(methods.solve(given, taught).value, given.test.x)
         for taught in (methods.reward(given, "PG(learned)"), None)
     )
     nll = [float(law.cross_entropy(given.test.pi).mean()) for law in (learned, likely)]
@@ -126,3 +132,24 @@ def test_the_last_batch_is_what_full_ones_leave() -> None:
     for size, want in ((2, 0.0), (3, 0.0), (4, 0.0), (5, 0.6), (128, 0.6)):
         found = figure_d._accuracy_of_last_batch(law, data, size)
         assert float(found) == pytest.approx(want)
+
+
+def test_a_learned_reward_that_is_not_found_marks_all_its_rows(monkeypatch) -> None:
+    monkeypatch.setattr(methods, "OUTER_STEPS", 2)
+    settings = replace(CORRECTED, arms=("NLL", "PG(learned)"), splits=(0,), optimum=True)
+    table = figure_d.run(settings, seed=0)
+    learned = table[table.arm == "PG(learned)"].converged
+    assert learned.notna().all()
+    assert not learned.any()
+    assert table[(table.arm == "NLL") & (table.stage == "optimum")].converged.all()
+
+
+def test_a_learned_reward_is_found() -> None:
+    assert methods.learn(problem()).converged
+
+
+def test_a_fit_that_is_not_found_marks_its_plug_ins() -> None:
+    given = replace(problem(), estimated=False)
+    for arm in ("PG(u*)", "PG(diag)"):
+        assert methods.reward(given, arm).converged is False
+    assert methods.reward(given, "PG(β*)").converged is None

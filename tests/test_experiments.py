@@ -174,5 +174,41 @@ def test_figure_r_and_its_caption() -> None:
         f"$U$ from {reward}" for reward in figure_r.REWARDS
     ]
     assert "every run converged" in drawing_r.caption(linnerud())
-    unconverged = linnerud().assign(converged=False)
-    assert "did NOT converge" in drawing_r.caption(unconverged)
+    assert "linnerud Weight, Waist, Pulse: 0.1851" in drawing_r.caption(linnerud())
+
+
+def test_figure_r_leaves_out_what_did_not_converge() -> None:
+    table, all_runs = linnerud().copy(), len(linnerud())
+    lost = (table.targets == "Weight, Waist, Pulse") & (table.reward == "marginal Σ")
+    table.loc[lost, "measured"] = 77.0
+    table.loc[lost, "converged"] = False
+    caption = drawing_r.caption(table)
+    assert (
+        f" 2 of {all_runs} runs did not converge: linnerud Weight, Waist, Pulse (2). They are left "
+        "out." in caption
+    )
+    assert "every run converged" not in caption
+    assert "Pulse: 0.1851" not in caption
+    assert "77" not in caption
+    rows = drawing_r.summary(table)
+    assert rows[["measured", "distance"]].isna().all(axis=1).tolist() == lost.tolist()
+    assert rows.converged.tolist() == (~lost).tolist()
+    figure = drawn(drawing_r.draw, table)
+    assert figure.axes[0].get_xlim()[1] < 77
+
+    none = drawing_r.caption(table.assign(converged=False))
+    assert f"{all_runs} of {all_runs} runs did not converge" in none
+    assert "nan" not in none
+    assert "Largest distance" not in none
+    assert "costs, in nats" not in none
+    drawn(drawing_r.draw, table.assign(converged=False))
+
+
+@pytest.mark.gate
+def test_convergence_does_not_depend_on_units_of_the_reward() -> None:
+    settings = figure_r.Settings(lams=(1e-6, 1e6))
+    task = figure_r.tasks(settings)[-1]
+    found = pd.DataFrame(figure_r._run_task(task, settings, 0))
+    assert found.converged.all()
+    assert (found.inner_distance <= settings.tolerance).all()
+    assert (found.measured - found.predicted).abs().max() <= 1e-6

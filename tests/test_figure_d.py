@@ -42,9 +42,9 @@ def made() -> pd.DataFrame:
                     ends["accuracy"] -= 0.1 * (arm == "PG(diag)")
                     rows.append(key | {"stage": "trained", "epoch": 40, "repetition": i} | ends)
                 gap = GAPS[arm] + rng.normal(scale=1e-3) * (arm not in ("NLL", "PG(learned)"))
-                end = {"stage": "optimum", "epoch": 0, "repetition": 0}
+                end = {"stage": "optimum", "epoch": 0, "repetition": 0, "converged": True}
                 rows.append(key | end | found | {"nll": found["nll"] + gap})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"converged": "boolean"})
 
 
 @cache
@@ -228,3 +228,74 @@ def test_without_variance_a_test_row_decides(rows_off: int, agrees: bool) -> Non
     assert ("PG(β*) on wine (0.9444, published 1.0000)" in caption) == (not agrees)
     assert "wine NLL = PG(2β*) = PG(β*), published NLL = PG(2β*) = PG(β*)" in caption
     assert "nowhere at the end" in caption
+
+
+def unconverged(*lost: tuple[str, str, int], stages: tuple[str, ...] = ("optimum",)):
+    """Return the table in which these runs of (name, arm, split) stopped somewhere."""
+    table = made().copy()
+    keys = pd.MultiIndex.from_frame(table[["name", "arm", "split"]])
+    chosen = keys.isin(lost) & table.stage.isin(stages)
+    table.loc[chosen, ["accuracy", "nll", "calibration_error", "validation"]] = 77.0
+    table.loc[chosen, "converged"] = False
+    return table
+
+
+def test_runs_that_did_not_converge_are_counted_and_left_out() -> None:
+    table = unconverged(
+        ("iris", "PG(diag)", 0), ("iris", "PG(diag)", 3), ("digits", "NLL", 1)
+    )  # fmt: skip
+    caption = drawing.caption(table)
+    assert (
+        f" 3 of {2 * 6 * len(ARMS)} runs did not converge: NLL digits (1); PG(diag) iris (2). They "
+        "are left out." in caption
+    )
+    assert "did not converge" not in drawing.caption(made())
+    for arm, found in drawing.differences(table, "nll", "optimum").items():
+        for name, difference in found:
+            left = made()[made()["name"] == name]
+            out = [0, 3] if (name, arm) == ("iris", "PG(diag)") else [1] if name == "digits" else []
+            left = left[(left.stage == "optimum") & ~left.split.isin(out)]
+            means = left.groupby("arm").nll.mean()
+            assert difference.mean == pytest.approx(means[arm] - means["NLL"])
+    summary = drawing.summary(table).set_index(["data", "arm"])
+    assert summary.converged["iris", "PG(diag)"] == "4 of 6"
+    assert summary.converged["digits", "NLL"] == "5 of 6"
+    assert (summary.converged == "6 of 6").sum() == len(summary) - 2
+    assert (summary["NLL, optimum"] < 1).all()
+    drawn(drawing.draw, table)
+
+
+def test_a_reward_that_was_not_found_is_left_out_of_training_too() -> None:
+    stages = ("training", "trained", "optimum")
+    table = unconverged(("digits", "PG(learned)", 2), stages=stages)
+    caption = drawing.caption(table)
+    assert "1 of 72 runs did not converge: PG(learned) digits (1)." in caption
+    for metric, stage in drawing.COMPARED:
+        found = dict(drawing.differences(table, metric, stage)["PG(learned)"])
+        assert abs(found["digits"].mean) < 1
+    summary = drawing.summary(table).set_index(["data", "arm"])
+    assert summary["accuracy, trained"]["digits", "PG(learned)"] < 1
+    figure = drawn(drawing.draw, table)
+    assert max(np.max(line.get_ydata()) for line in figure.axes[1].lines) < 1
+
+
+def test_no_number_comes_from_fewer_than_two_splits() -> None:
+    lost = [(name, "PG(learned)", split) for name in ("digits", "iris") for split in range(6)]
+    table = unconverged(*lost, stages=("training", "trained", "optimum"))
+    caption = drawing.caption(table)
+    assert "PG(learned): " not in caption
+    assert "nan" not in caption
+    assert "on every table: no arm." in caption
+    summary = drawing.summary(table).set_index(["data", "arm"])
+    assert np.isnan(summary["NLL, optimum"]["iris", "PG(learned)"])
+    drawn(drawing.draw, table)
+    nothing = unconverged(*((n, a, s) for n in ("digits", "iris") for a in ARMS for s in range(6)))
+    caption = drawing.caption(nothing)
+    assert "72 of 72 runs did not converge" in caption
+    assert "Test NLL at the optimum, relative" not in caption
+    drawn(drawing.draw, nothing)
+
+
+def test_published_runs_are_of_fixed_length() -> None:
+    assert published().converged.isna().all()
+    assert "did not converge" not in drawing.caption_as_published(published())

@@ -15,6 +15,7 @@ from figures import style
 from paper_checks.experiments import figure_f
 from paper_checks.experiments.hypergradient_cases import GAUSSIAN, Case
 from solvers.hypergradient import implicit
+from solvers.penalty import penalty
 from solvers.trees import Leaves, flat
 
 SMALL = replace(
@@ -177,3 +178,51 @@ def test_caption_and_summary_are_computed_from_the_table() -> None:
     rows = drawing.summary(table).set_index(["problem", "method"])
     assert rows.loc[(GAUSSIAN, "one step"), "error"] == 0.77
     assert len(rows) == 3 * 10
+
+
+def test_searches_and_systems_of_the_real_table_converge() -> None:
+    table = figure_f.run(figure_f.QUICK, seed=0)
+    ends = table.groupby("sweep").converged
+    for sweep in ("penalty", "inner error"):
+        assert ends.get_group(sweep).notna().all()
+        assert ends.get_group(sweep).all()
+    assert ends.get_group("cost").isna().all()
+    assert "did not converge" not in drawing.caption(table)
+
+
+def test_what_did_not_converge_is_counted_and_left_out() -> None:
+    table = small().copy()
+    table.loc[table.converged.notna(), "converged"] = True
+    lost = (table.problem == PROBLEMS[0]) & (
+        (table.method == "random") | ((table.method == "penalty") & (table.setting == 1e5))
+    )
+    table.loc[lost, ["error", "estimate"]] = 54321.0
+    table.loc[lost, "converged"] = False
+    text = drawing.caption(table)
+    runs = table.converged.notna().sum()
+    assert f"{lost.sum()} of {runs} runs did not converge: {PROBLEMS[0]} penalty (1); " in text
+    assert f"{PROBLEMS[0]} random ({lost.sum() - 1}). They are left out." in text
+    assert "error at σ = 1e+05: no converged run, " in text
+    assert "in a random direction no converged run (no converged run)" in text
+    assert "5432100" not in text
+    rows = drawing.summary(table).set_index(["problem", "method"])
+    assert rows.setting[PROBLEMS[0], "penalty"] == 1e4
+    assert (PROBLEMS[0], "random") not in rows.index
+    assert (rows.error < 54321).all()
+    with style.context():
+        plt.close(drawing.draw(table))
+    table.loc[table.converged.notna(), "converged"] = False
+    text = drawing.caption(table)
+    assert "nan" not in text
+    assert "An inner error of" not in text
+
+
+def test_a_penalty_out_of_evaluations_did_not_converge(monkeypatch) -> None:
+    def short(*args, **options):
+        return penalty(*args, **options, max_iterations=2)
+
+    monkeypatch.setattr(figure_f, "penalty", short)
+    few = replace(SMALL, conditions=(40.0,), products=(1,), weights=(1.0,), directions=1)
+    table = figure_f.run(few, seed=0)
+    assert not table.converged[table.sweep == "penalty"].any()
+    assert table.converged[table.sweep == "inner error"].all()

@@ -148,3 +148,51 @@ def test_caption_and_summary_are_computed_from_the_table() -> None:
         **dict.fromkeys(ARMS, 3),
     }
     assert (rows[rows.arm == "single loop"]["last excess NLL"] == 0.0321).all()
+
+
+def test_real_runs_converge_and_those_of_fixed_length_say_nothing() -> None:
+    ends = small().groupby("arm").converged
+    for arm in ("implicit, Adam", "implicit, L-BFGS", "plug-in, marginal", "plug-in, residual"):
+        assert ends.get_group(arm).all()
+        assert ends.get_group(arm).notna().all()
+    assert ends.get_group("single loop").isna().all()
+    assert "did not converge" not in drawing.caption(small())
+
+
+def test_l_bfgs_out_of_steps_did_not_converge_and_adam_takes_all_of_them() -> None:
+    short = replace(SMALL, steps=2, quasi_newton=2, loops=20)
+    table = figure_g.run(short, seed=0)
+    assert not table.converged[table.arm == "implicit, L-BFGS"].any()
+    assert table.converged[table.arm == "implicit, Adam"].all()
+    text = drawing.caption(table)
+    assert "3 of 8 runs did not converge: implicit, L-BFGS (3). They are left out." in text
+    assert "implicit, L-BFGS, " not in text
+
+
+def test_runs_that_did_not_converge_are_counted_and_left_out() -> None:
+    table = small().copy()
+    lost = ((table.arm == "implicit, L-BFGS") & (table.start == 0)) | (
+        table.arm == "plug-in, marginal"
+    )
+    table.loc[lost, ["excess", "distance"]] = 77.0
+    table.loc[lost, "converged"] = False
+    text = drawing.caption(table)
+    assert (
+        "2 of 8 runs did not converge: plug-in, marginal (1); implicit, L-BFGS (1). They are left "
+        "out." in text
+    )
+    assert "77" not in text
+    assert "marginal covariance" not in text
+    rows = drawing.summary(table)
+    out = rows.converged.eq(False)
+    assert out.sum() == 2
+    assert rows[out][["last distance", "last excess NLL"]].isna().all(axis=None)
+    assert rows[~out][["last distance", "last excess NLL"]].notna().all(axis=None)
+    with style.context():
+        figure = drawing.draw(table)
+    plt.close(figure)
+    assert max(np.max(line.get_ydata()) for line in figure.axes[4].lines) < 77
+    table["converged"] = pd.Series(False, table.index, dtype="boolean")
+    text = drawing.caption(table)
+    assert "nan" not in text
+    assert "nats, distance" not in text

@@ -43,7 +43,9 @@ def test_every_case_is_in_the_table_once() -> None:
     counts = small().groupby("kind").size().to_dict()
     cases = len(figure_h.ARMS) * SMALL.points
     assert counts == {"predicted": cases, "exact": cases, "sampled": cases * SMALL.repetitions}
-    assert small().notna().all(axis=None)
+    assert small().drop(columns="converged").notna().all(axis=None)
+    assert of("exact").converged.all()
+    assert small().converged[small().kind != "exact"].isna().all()
     for _, rows in small().groupby(["arm", "kind", "repetition"]):
         assert (rows.pi == 0.5).sum() == 1
         assert rows.pi.to_numpy() == pytest.approx(np.linspace(0.1, 0.9, 17), abs=1e-15)
@@ -245,3 +247,47 @@ def test_summary_has_every_arm_at_the_listed_probabilities() -> None:
     own = of("sampled", "PG(β*)")
     assert row["p, sampled"] == own[np.isclose(own.pi, 0.6)].p.median()
     assert row["cost, exact"] == pytest.approx(row["cost, predicted"], abs=1e-9)
+
+
+def unconverged(*arms: str) -> pd.DataFrame:
+    """Return the table as if exact training of these arms had ended somewhere, at every π but ½."""
+    table = small().copy()
+    lost = (table.kind == "exact") & table.arm.isin(arms) & (table.pi != 0.5)
+    table.loc[lost, ["p", "logit", "kl"]] = 0.123, -1.96, 77.0
+    table.loc[lost, "converged"] = False
+    return table
+
+
+def test_runs_that_did_not_converge_are_counted_and_left_out() -> None:
+    cases = len(figure_h.ARMS) * SMALL.points
+    table = unconverged("PG(β*)")
+    text = drawing.caption(table)
+    assert f"16 of {cases} runs did not converge: PG(β*) (16). They are left out." in text
+    assert "farther from ½ than π in 16 of 16 cases" in text
+    assert "ends where the theory says" in text
+    assert "did not converge" not in drawing.caption(small())
+    rows = drawing.summary(table)
+    lost = (rows.arm == "PG(β*)") & (rows.pi != 0.5)
+    assert rows[lost][["p, exact", "cost, exact"]].isna().all(axis=None)
+    assert not rows.converged[lost].any()
+    assert rows[~lost].notna().all(axis=None)
+    assert rows.converged[~lost].all()
+
+
+def test_no_number_comes_from_no_run() -> None:
+    table = unconverged(*figure_h.ARMS)
+    table.loc[table.kind == "exact", "converged"] = False
+    text = drawing.caption(table)
+    assert "nan" not in text
+    for said in ("theory says", "exact rewards cost", "of 0 cases"):
+        assert said not in text
+    with style.context():
+        plt.close(drawing.draw(table))
+
+
+def test_newton_that_does_not_arrive_says_so(monkeypatch) -> None:
+    monkeypatch.setattr(figure_h, "NEWTON_STEPS", 1)
+    table = figure_h.run(replace(SMALL, steps=0, repetitions=1), seed=0)
+    exact = table[table.kind == "exact"]
+    assert exact.converged[exact.pi == 0.5].all()
+    assert not exact.converged[exact.pi != 0.5].any()

@@ -142,7 +142,7 @@ def _restricted_fit(problem: Problem, U: np.ndarray) -> tuple[float, float]:
 
     # β = 0 and the covariance of an unrestricted mean, which a restricted one does not change much.
     start = torch.cat([torch.zeros(1), numerics.search(problem, U)[n:]])
-    theta = witnesses.maximise(J, start)
+    theta = numerics.maximise(J, start)
     F = [p * witnesses.log_likelihood(theta[0] * a, factor(theta), *law) for p, a, *law in laws]
     return float(theta[0]), float(F[0] + F[1])
 
@@ -160,7 +160,7 @@ def two_maxima(d: Derivation, problem: Problem) -> float:
             L = torch.diag(theta[1:].exp())
             return witnesses.inner_objective(theta[0] * one, L, U, CENTRES, Sigma, lam)
 
-        theta = witnesses.maximise(J, torch.zeros(3, dtype=torch.float64))
+        theta = numerics.maximise(J, torch.zeros(3, dtype=torch.float64))
         L = torch.diag(theta[1:].exp())
         return -float(witnesses.log_likelihood(theta[0] * one, L, CENTRES, Sigma))
 

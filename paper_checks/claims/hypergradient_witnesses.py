@@ -84,7 +84,7 @@ class Scalar:
             J = self.J(theta, phi)
             return J if weight is None else self.F(theta, phi) + weight * J
 
-        return witnesses.maximise(objective, torch.zeros(1, dtype=torch.float64))
+        return numerics.maximise(objective, torch.zeros(1, dtype=torch.float64))
 
     def implicit(self) -> float:
         """∇F by the implicit function theorem."""
@@ -277,7 +277,7 @@ def restricted_mean_gap(d: Derivation, problem: Problem) -> float:
         return parts[0] + parts[1]
 
     def solve(U: np.ndarray, start: Tensor) -> Tensor:
-        return witnesses.maximise(lambda theta: average(_inner, theta, tensor(U)), start)
+        return numerics.maximise(lambda theta: average(_inner, theta, tensor(U)), start)
 
     # the covariance of a free mean, which a restricted one does not change much
     theta = solve(problem.U, torch.cat([torch.zeros(1), numerics.search(problem, problem.U)[n:]]))

@@ -19,6 +19,8 @@ from torch import Tensor
 from paper_checks.conformance import witnesses
 from paper_checks.conformance.strategies import Problem
 
+FOUND = 1e-6  # distance of a maximum, see `maximise`
+
 
 class SearchError(RuntimeError):
     """A numerical search did not converge; the message says where it stopped."""
@@ -74,7 +76,32 @@ def climb(
     """Return the argmax of a function of θ, from the best of `start` and a grid of scales."""
     starts = [_isotropic(n, log_scale, structure) for log_scale in range(-8, 9, 2)]
     starts += [] if start is None else [start]
-    return witnesses.maximise(f, max(starts, key=lambda theta: float(f(theta))))
+    return maximise(f, max(starts, key=lambda theta: float(f(theta))))
+
+
+def maximise(f: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
+    """Return the argmax of a function of θ by `witnesses.maximise`, if it is one.
+
+    The Newton step `s` from there says how far the maximum is: `‖s‖` relative to the larger of
+    `‖θ‖` and the way from the start, `‖x‖² = xᵀ(-∂²f)x`, whatever the units of f and θ.
+
+    Raises:
+        SearchError: it is farther than `FOUND`, and f would tell; or f is not concave there.
+    """
+    theta = witnesses.maximise(f, start)
+    slope = torch.autograd.functional.jacobian(f, theta)
+    hessian = torch.autograd.functional.hessian(f, theta)
+    assert isinstance(slope, Tensor)
+    assert isinstance(hessian, Tensor)
+    found = bool(torch.isfinite(slope).all()) and bool((torch.linalg.eigvalsh(hessian) < 0).all())
+    if found:
+        gain = -float(slope @ torch.linalg.solve(hessian, slope))  # ‖s‖²
+        size = max(-float(x @ hessian @ x) for x in (theta, theta - start))
+        rounding = torch.finfo(theta.dtype).eps * abs(float(f(theta)))
+        found = gain <= max(FOUND**2 * size, rounding)
+    if not found:
+        raise SearchError(f"the search for a maximum stopped at {theta.tolist()}")
+    return theta
 
 
 def _isotropic(n: int, log_scale: float, structure: str) -> Tensor:

@@ -130,7 +130,10 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
         - "training": `validation`, the accuracy on all validation rows, and `last_batch`, that on
           the last batch of them, which the publication plots; at recorded epochs (0: the start);
         - "trained": the `METRICS` on test rows after the last epoch;
-        - "optimum": the same where the training problem is solved to the end (repetition 0).
+        - "optimum": the same where the training problem is solved to the end (repetition 0);
+
+        and `converged`: whether that solution did, and the search for the arm's reward, where there
+        are such.
     """
     return run_arms(
         partial(_run_split, settings, seed),
@@ -179,12 +182,16 @@ def _run_split(settings: Settings, seed: int, name: Name, splits: Sequence[int])
         tables.append(_train(settings, problem, None, (seed, name, split)))
     if settings.optimum:
         for arm in settings.arms:
-            law = problem.policy(methods.solve(problem, rewards.get(arm)), problem.test.x)
+            taught = rewards.get(arm)
+            solution = methods.solve(problem, taught)
+            law = problem.policy(solution.value, problem.test.x)
             found = _metrics(law, problem.test).reshape(1, 1, 1, -1)
-            tables.append(_rows((arm,), "optimum", (0,), METRICS, found))
+            searched = taught is None or taught.converged is not False
+            end = _rows((arm,), "optimum", (0,), METRICS, found)
+            tables.append(end.assign(converged=solution.converged and searched))
     table = pd.concat(tables, ignore_index=True)
     table.insert(0, "name", name)
-    return table.assign(split=split)
+    return table.assign(split=split).astype({"converged": "boolean"})
 
 
 def _train(
@@ -243,7 +250,9 @@ def _train(
     )
     followed = _rows(arms, "training", recorded, FOLLOWED, torch.stack(measured))
     final = _metrics(policy(trained, test.x), test)
-    return pd.concat([followed, _rows(arms, "trained", (epochs,), METRICS, final[None])])
+    table = pd.concat([followed, _rows(arms, "trained", (epochs,), METRICS, final[None])])
+    searched = {arm: taught.converged for arm, taught in (rewards or {}).items()}
+    return table.assign(converged=table.arm.map(searched).astype("boolean"))
 
 
 def _objective(
@@ -253,7 +262,7 @@ def _objective(
     if rewards is None:
         return lambda rows: CrossEntropy()
     # What an arm expects of each class at each training row does not change: (arms, N, C)
-    expected = torch.stack([reward.expected(data.pi) for reward, data in rewards.values()])
+    expected = torch.stack([each.reward.expected(each.data.pi) for each in rewards.values()])
     expected = expected.to(dtype)
     lam = torch.tensor(settings.lam, dtype=dtype)
     estimator = (

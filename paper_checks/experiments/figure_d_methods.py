@@ -8,11 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from paper_checks.experiments.convergence import solved
 from solvers import bilevel, class_likelihood, class_rewards
 from solvers.categorical import CategoricalPolicy, LabelledData
 from solvers.class_rewards import ClassReward, FreeReward
 from solvers.hypergradient import implicit
-from solvers.policies import Params
+from solvers.solution import Solution
 from solvers.tasks import classification
 
 PublishedArm = Literal["NLL", "PG(2β*)", "PG(β*)"]
@@ -21,11 +22,11 @@ Arm = PublishedArm | ExactArm
 Name = Literal["wine", "iris", "breast_cancer", "digits"]
 
 OUTER_STEPS = 60  # of L-BFGS, on the learned reward
-# Its inner solutions and linear systems are solved to a few digits: outer steps need no more. (The
-# inner solutions are then within about 1e-3 of exact ones, relative to 1 + ‖θ‖.)
-INNER = bilevel.Exact(1e-7, 4000)
+LEARNED = 1e-3  # hypergradient at which it counts as learned, relative to the largest met
+# Its inner problems are strictly concave: Newton steps solve them. A few digits of their solutions,
+# and of the linear systems, are all that outer steps need.
+INNER = bilevel.Exact(1e-5, 4000)
 ACCURACY, DISTANCE = 1e-6, 1e-3
-SLOPE = 1e-7  # of a training problem solved to the end: largest entry of its gradient, in nats
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Problem:
         policy: logistic regression.
         lam: entropy weight.
         weight_decay: `ρ`, in nats.
+        estimated: whether the fit of `π̂(x)` converged, if there was one.
     """
 
     train: LabelledData
@@ -49,6 +51,7 @@ class Problem:
     policy: CategoricalPolicy
     lam: Tensor
     weight_decay: float
+    estimated: bool
 
 
 def load(
@@ -78,16 +81,28 @@ def load(
     )
     policy = CategoricalPolicy(train.x.shape[-1], C)
     rho = weight_decay / len(train.x)
-    distilled = train
+    distilled, estimated = train, True
     if estimates:
         fitted = class_likelihood.fit(policy, train, weight_decay=rho)
         distilled = LabelledData.soft(train.x, policy(fitted.value, train.x).p)
+        estimated = fitted.converged
     weight = torch.tensor(lam, dtype=torch.float64)
-    return Problem(train, distilled, validation, test, policy, weight, rho)
+    return Problem(train, distilled, validation, test, policy, weight, rho, estimated)
 
 
-Taught = tuple[ClassReward, LabelledData]
-"""A reward, and the data a policy is trained on with it."""
+@dataclass(frozen=True)
+class Taught:
+    """What a policy is trained on.
+
+    Attributes:
+        reward: the reward.
+        data: the data.
+        converged: whether the search for the reward, or for its data, did; None without a search.
+    """
+
+    reward: ClassReward
+    data: LabelledData
+    converged: bool | None = None
 
 
 def reward(problem: Problem, arm: Arm) -> Taught:
@@ -95,18 +110,18 @@ def reward(problem: Problem, arm: Arm) -> Taught:
     train, lam, C = problem.train, problem.lam, problem.train.classes
     pi = train.pi.mean(0)
     if arm == "PG(learned)":
-        return learn(problem), train
+        return learn(problem)
     if arm == "PG(u*)":
         u = class_rewards.exact_scale(problem.distilled.pi, lam)
-        return ClassReward.scalar(u, C), problem.distilled
+        return Taught(ClassReward.scalar(u, C), problem.distilled, problem.estimated)
     if arm == "PG(diag)":
         u = class_rewards.exact_diagonal(problem.distilled.pi, lam)
-        return ClassReward.diagonal(u), problem.distilled
+        return Taught(ClassReward.diagonal(u), problem.distilled, problem.estimated)
     beta = class_rewards.heuristic_scale(pi, lam, samples=len(train.x))
-    return ClassReward.scalar(2 * beta if arm == "PG(2β*)" else beta, C), train
+    return Taught(ClassReward.scalar(2 * beta if arm == "PG(2β*)" else beta, C), train)
 
 
-def learn(problem: Problem) -> ClassReward:
+def learn(problem: Problem) -> Taught:
     """Return the reward `r_φ(ŷ | x)` that the bilevel solver learns from the training labels."""
     policy, train = problem.policy, problem.train
     model = FreeReward(policy.inputs, policy.classes)
@@ -122,20 +137,19 @@ def learn(problem: Problem) -> ClassReward:
         ),
         steps=1,
         inner=INNER,
+        tolerance=LEARNED,
         climb=lambda theta, phi: implicit(
             levels.J, levels.F, theta, phi, tolerance=ACCURACY, distance=DISTANCE
         ),
     )
-    return model(found.phi, train.x)
+    return Taught(model(found.phi, train.x), train, found.converged and solved(found))
 
 
-def solve(problem: Problem, taught: Taught | None) -> Params:
+def solve(problem: Problem, taught: Taught | None) -> Solution[dict[str, Tensor]]:
     """Return the solution of a training problem, penalised alike for all; None: likelihood."""
     policy, rho = problem.policy, problem.weight_decay
     if taught is None:
-        found = class_likelihood.fit(policy, problem.train, weight_decay=rho, tolerance=SLOPE)
-    else:
-        found = class_likelihood.train_on(
-            policy, taught[0], problem.lam, taught[1], weight_decay=rho, tolerance=SLOPE
-        )
-    return found.value
+        return class_likelihood.fit(policy, problem.train, weight_decay=rho)
+    return class_likelihood.train_on(
+        policy, taught.reward, problem.lam, taught.data, weight_decay=rho
+    )

@@ -27,6 +27,9 @@ from solvers.trees import Leaves, flat
 from solvers.unrolled import SGD, one_step, unrolled
 
 Linear = Literal["CG", "Nyström-CG", "Neumann series"]
+# Of ∂_θF: what is left of the force on θ_σ where its search converged, and of the right side of a
+# linear system that is solved.
+FORCE, RESIDUAL = 1e-6, 1e-10
 LINEAR: dict[Linear, Method] = {
     "CG": "cg",
     "Nyström-CG": "nystrom-cg",
@@ -96,7 +99,9 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
         or steps differentiated (penalty: evaluations); the relative `error`, and the `predicted`
         one, missing where there is no closed form; `estimate`, stationarity over curvature
         relative to `‖θ‖`: how far the solver reckons to be from the inner solution; and whether it
-        `warned`. The rows of an inner error have a `direction`.
+        `warned`. The rows of an inner error have a `direction`. `converged` is whether the search
+        for the penalty's inner point did, or the linear system at an inner error; it is missing
+        where the cost is varied.
     """
     rows: list[dict[str, object]] = []
     problems = cases(settings, seed)
@@ -107,7 +112,7 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
             rows += _inner_errors(settings, case, seed)
             if progress is not None:
                 progress("hypergradients", done + 1, len(problems))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"converged": "boolean"})
 
 
 def _row(
@@ -117,6 +122,7 @@ def _row(
     setting: float,
     predicted: float,
     compute: Callable[[], Hypergradient],
+    converged: Callable[[Hypergradient], bool] | None = None,
 ) -> dict[str, object]:
     """Return the row of one hypergradient; its warnings are noted, and go no further."""
     with warnings.catch_warnings(record=True) as caught:
@@ -134,6 +140,7 @@ def _row(
         "predicted": predicted,
         "estimate": found.stationarity / curvature / size if curvature > 0 else math.nan,
         "warned": bool(caught),
+        "converged": None if converged is None else converged(found),
     }
 
 
@@ -178,11 +185,17 @@ def _costs(settings: Settings, case: Case, seed: int) -> Iterator[dict[str, obje
 
 def _penalties(settings: Settings, case: Case) -> Iterator[dict[str, object]]:
     """Yield the penalty at every weight, from the inner solution."""
+    pull = float(case.pull.norm())
+
+    def found(weight: float, by: Hypergradient) -> bool:
+        return weight * by.stationarity <= FORCE * pull
+
     for weight in settings.weights:
         compute = partial(
             penalty, case.J, case.F, case.theta, case.phi, weight=weight, tolerance=math.inf
         )
-        yield _row(case, "penalty", "penalty", weight, case.first_order(weight), compute)
+        predicted = case.first_order(weight)
+        yield _row(case, "penalty", "penalty", weight, predicted, compute, partial(found, weight))
 
 
 def _inner_errors(settings: Settings, case: Case, seed: int) -> Iterator[dict[str, object]]:
@@ -192,6 +205,10 @@ def _inner_errors(settings: Settings, case: Case, seed: int) -> Iterator[dict[st
         for distance in settings.inner_errors:
             generator = streams.generator(seed, "direction", direction)
             point = case.off(distance, generator, steps)
-            compute = partial(implicit, case.J, case.F, point, case.phi)
-            row = _row(case, "inner error", kind, distance, math.nan, compute)
+            compute = partial(implicit, case.J, case.F, point, case.phi, tolerance=RESIDUAL)
+            row = _row(case, "inner error", kind, distance, math.nan, compute, _solved)
             yield row | {"direction": direction}
+
+
+def _solved(found: Hypergradient) -> bool:
+    return found.residual is not None and found.residual <= RESIDUAL

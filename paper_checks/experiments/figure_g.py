@@ -18,6 +18,7 @@ from torch import Tensor
 
 from analysis import flow, misspecification
 from paper_checks.experiments import Progress
+from paper_checks.experiments.convergence import solved
 from paper_checks.experiments.parallel import one_thread_per_job
 from solvers import bilevel, likelihood, streams
 from solvers.data import Dataset
@@ -33,6 +34,8 @@ INPUTS = 2
 POLICY, REWARD = GaussianPolicy(INPUTS, N, "full"), ConstantReward(N)
 SLOPES = ((1.2, 0.6), (-0.4, 0.5))  # of the mean: it spreads as much as the noise
 NOISE = ((1.0, 0.0), (0.6, 0.5))  # Cholesky factor of the law's covariance
+# J may cross 0 on the way; where its terms cancel it does not resolve smaller distances.
+INNER = bilevel.Exact(tolerance=3e-8)
 
 Arm = Literal["implicit, Adam", "implicit, L-BFGS", "single loop"]
 Estimate = Literal["marginal", "residual"]
@@ -49,7 +52,8 @@ class Settings:
         steps: outer steps of Adam.
         learning_rate: Adam's.
         quasi_newton: outer steps of L-BFGS, of at most two iterations each.
-        tolerance: on the hypergradient's norm, where the implicit algorithm stops.
+        tolerance: on the hypergradient, relative to the largest met, where L-BFGS stops; Adam takes
+            all its steps.
         loops: steps of the single loop, on batches.
         batch_size: rows of a batch.
         rate: of its inner problem and linear system, at the start.
@@ -69,7 +73,7 @@ class Settings:
     steps: int = 150
     learning_rate: float = 0.1
     quasi_newton: int = 20
-    tolerance: float = 2e-6
+    tolerance: float = 2e-7
     loops: int = 4000
     batch_size: int = 50
     rate: float = 0.15
@@ -128,7 +132,8 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
         `log Σ^{-½}PΣ^{-½}`; and the policy's `excess` NLL over maximum likelihood. The arm "flow"
         is the theory's path from each start, its steps are times; the arms "plug-in, marginal"
         and "plug-in, residual" have one row, and the `predicted` excess. The row "target" is the
-        residual covariance.
+        residual covariance. A run `converged` if L-BFGS reached its tolerance, and whatever it was
+        with all inner problems solved; it is missing for the single loop, of so many steps.
     """
     known = task(settings, seed)
     jobs = [(arm, start) for arm in get_args(Arm) for start in range(len(settings.starts))]
@@ -143,7 +148,7 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
             rows += found
             if progress is not None:
                 progress(arm, done + 1, len(jobs))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"converged": "boolean"})
 
 
 def _place(known: Task, P: Tensor) -> dict[str, object]:
@@ -171,7 +176,8 @@ def _run_arm(
     phi = REWARD.start(lam / 2 * torch.linalg.inv(_start(settings.starts[start])))
     like = Leaves.of("theta", theta)
     # all start from the same point: the inner solution of the first reward
-    theta = like.tree(bilevel.solve_inner(problem, like, like.tensors, phi, bilevel.Exact()).value)
+    first = bilevel.solve_inner(problem, like, like.tensors, phi, bilevel.Exact())
+    theta = like.tree(first.value)
     rows: list[dict[str, object]] = []
 
     def observe(step: int, theta: Params, phi: Phi) -> None:
@@ -197,7 +203,8 @@ def _run_arm(
             every=settings.every,
             observe=observe,
         )
-        return rows
+        converged = None if first.converged else False
+        return [row | {"converged": converged} for row in rows]
 
     def adam(tensors: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(tensors, lr=settings.learning_rate)
@@ -213,16 +220,18 @@ def _run_arm(
         )
 
     quasi_newton = arm == "implicit, L-BFGS"
-    bilevel.solve(
+    found = bilevel.solve(
         problem,
         theta,
         phi,
         optimiser=lbfgs if quasi_newton else adam,
         steps=settings.quasi_newton if quasi_newton else settings.steps,
-        tolerance=settings.tolerance,
+        inner=INNER,
+        tolerance=settings.tolerance if quasi_newton else 0.0,
         observe=observe,
     )
-    return rows
+    converged = solved(found) and (found.converged or not quasi_newton)
+    return [row | {"converged": converged} for row in rows]
 
 
 def _plug_in(
@@ -239,7 +248,8 @@ def _plug_in(
     )
     place = _place(known, lam / 2 * torch.linalg.inv(found.reward.U))
     excess = float(NLL()(law, known.data)) - known.nll
-    return [{"arm": f"plug-in, {estimate}", **place, "excess": excess, "predicted": predicted}]
+    outcome = {"excess": excess, "predicted": predicted, "converged": found.trained.converged}
+    return [{"arm": f"plug-in, {estimate}", **place, **outcome}]
 
 
 def _flow(settings: Settings, known: Task) -> list[dict[str, object]]:

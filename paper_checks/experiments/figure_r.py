@@ -49,7 +49,8 @@ class Settings:
         decimal: "." or ",".
         na_values: what stands for a missing value there.
         lams: entropy weights; the cost must not depend on them.
-        tolerance: largest gradient entry at which training has converged.
+        tolerance: distance from the end of training, relative and without units, at which it has
+            converged (see `solvers.solution.Solution`).
     """
 
     data: Path | None = None
@@ -137,9 +138,7 @@ def _run_task(task: RegressionTask, settings: Settings, seed: int) -> list[dict[
         for lam in settings.lams:
             weight = torch.tensor(lam, dtype=torch.float64)
             objective = PolicyGradient(optimal_reward(S, weight), weight)
-            solution = inner.gradient(
-                policy, start, objective, data, tolerance=settings.tolerance * max(1.0, lam)
-            )
+            solution = inner.gradient(policy, start, objective, data, tolerance=settings.tolerance)
             law = policy(solution.value, data.x)
             rows.append(
                 {
@@ -154,7 +153,7 @@ def _run_task(task: RegressionTask, settings: Settings, seed: int) -> list[dict[
                     "measured": float(NLL()(law, data)) - best,
                     "nll_of_maximum_likelihood": best,
                     "converged": solution.converged,
-                    "stationarity": solution.stationarity,
+                    "inner_distance": solution.distance,
                     "iterations": solution.iterations,
                 }
             )
