@@ -47,8 +47,10 @@ class Gaussian:
                 raise ShapeError(_misfit(mean, scale))
         # Deviations are positive, and a factor is 0 above the diagonal: where the shape alone would
         # let one pass for the other, as with a factor that n rows share, one entry tells.
+        # (Inside a transform of torch.func values cannot be looked at.)
         n = mean[-1]
-        if n > 1 and scale[-2:] == (n, n) and self.scale.numel():
+        hidden = torch._C._are_functorch_transforms_active()  # pyright: ignore[reportPrivateUsage]
+        if n > 1 and scale[-2:] == (n, n) and self.scale.numel() and not hidden:
             corner = self.scale[(0,) * (len(scale) - 1) + (n - 1,)].abs()
             if bool(corner > 0 if extra else corner == 0):
                 raise InputError(_misread(mean, scale, corner.item()))

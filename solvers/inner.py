@@ -69,10 +69,13 @@ def closed_form(
     lam = as_positive("lam", lam, mu)
     check_same_n("mu", mu.shape[-1], "the reward", reward.n)
     check_choice("structure", structure, get_args(Structure))
+    reward = MahalanobisReward(reward.cholesky.to(mu))
+    batch = torch.broadcast_shapes(lam.shape, mu.shape[:-1], reward.cholesky.shape[:-2])
+    lam, mu = lam.expand(batch), mu.expand(*batch, reward.n)
     weights = reward.U.diagonal(dim1=-2, dim2=-1)
     if structure == "isotropic":
         variance = lam * reward.n / (2 * weights.sum(-1))
-        law = Gaussian(mu, variance.sqrt().unsqueeze(-1).expand_as(weights))
+        law = Gaussian(mu, variance.sqrt().unsqueeze(-1).expand_as(mu))
     elif structure == "diagonal":
         law = Gaussian(mu, (lam.unsqueeze(-1) / (2 * weights)).sqrt())
     else:

@@ -113,6 +113,12 @@ def class_levels(lam: Any, dtype: torch.dtype) -> Tensor:
     return problem.J(start(CLASSIFIER, dtype), phi)
 
 
+def closed_form_inner(lam: Any, dtype: torch.dtype) -> Tensor:
+    """The variances of the closed-form solution for `U = 2I`."""
+    reward = MahalanobisReward.scalar(torch.tensor(2.0, dtype=dtype), 2)
+    return inner.closed_form(reward, lam, torch.zeros(2, dtype=dtype)).value.scale
+
+
 def class_inner(lam: Any, dtype: torch.dtype) -> Tensor:
     found = class_likelihood.train_on(
         CLASSIFIER, ClassReward.scalar(1, 3), lam, labelled(dtype), weight_decay=0.1, tolerance=1e-6
@@ -148,6 +154,7 @@ TAKES: dict[tuple[str, str], Takes] = {
     ),
     ("class problem", "lam"): class_levels,
     ("train_on", "lam"): class_inner,
+    ("closed_form", "lam"): closed_form_inner,
     ("ClassReward.scalar", "u"): lambda v, d: ClassReward.scalar(v, 3).expected(labelled(d).pi),
     ("gibbs", "lam"): lambda v, d: gibbs(ClassReward.scalar(1.0, 3), v, labelled(d).pi).p,
     ("heuristic_scale", "lam"): lambda v, d: heuristic_scale(labelled(d).pi, v),
@@ -259,7 +266,7 @@ def test_no_public_scalar_is_left_out() -> None:
     of_tensors = {"covariance_adjoint", "covariance_curvature"}  # parts of `functional`
     seen = set()
     for info in pkgutil.iter_modules(solvers.__path__):
-        if info.ispkg or info.name in ("inner", "hypergradient"):
+        if info.ispkg:
             continue
         for name, signature in public(importlib.import_module(f"solvers.{info.name}")):
             if name in of_tensors or name.endswith(".diagonal"):
