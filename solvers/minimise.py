@@ -38,6 +38,7 @@ gains no more than `share²` of what all rounds have gained.
 DENSE = 200  # up to this many numbers the Hessian is built, all its products at once
 NEAR = 1e-4  # of the gradient at the start: from there Newton steps may converge
 ROUND = 20  # iterations of L-BFGS between looks at its progress
+FORCING = 1e-2  # residual of a Newton step by CG: more steps are cheaper than exact ones
 CONVERGING = 0.5  # a Newton step that converges shrinks the gradient at least to this
 
 
@@ -148,7 +149,7 @@ def newton(
         if evaluations >= limit:
             reason = "the budget is spent"
             return Stop(False, here.stationarity, evaluations, math.inf, reason)
-        step = here.newton_step(limit - evaluations, max(2e-8, share))
+        step = here.newton_step(limit - evaluations)
         evaluations += step.cost
         if not step.leads_to_minimum:
             reason = f"no minimum is near: the smallest curvature is {step.curvature:.3g}"
@@ -177,7 +178,7 @@ def newton(
 def _at_rest(point: _Point, evaluations: int) -> Stop:
     """Judge a point where the gradient is 0: a minimum, unless a curvature is negative."""
     if len(point.theta) <= DENSE:
-        step = point.newton_step(1, 1.0)
+        step = point.newton_step(1)
         if not step.leads_to_minimum:
             reason = f"the gradient is 0 at a saddle of curvature {step.curvature:.3g}"
             return Stop(False, 0.0, evaluations + 1, math.inf, reason)
@@ -218,19 +219,20 @@ class _Point:
         self.value = float(value.detach())
         self.gradient = flat(slopes(value, leaves, create_graph=True))
         self.stationarity = float(self.gradient.detach().abs().amax())
+        self.size = 0.0  # ‖θ‖² in the norm of the Hessian, or that of the way, once measured
 
     def product(self, v: Tensor) -> Tensor:
         """Return the Hessian times `v`."""
         return curved(self.gradient, self.leaves, v)
 
-    def newton_step(self, limit: int, tolerance: float) -> _Step:
+    def newton_step(self, limit: int) -> _Step:
         """Return `-A⁻¹g` by the Hessian's eigenvectors if it is small, else by CG."""
         g = self.gradient.detach()
         if len(g) <= DENSE:
             return self._dense_step(g)
         # half the budget at most: where CG takes longer, Newton steps are not the way
         most = min(2 * len(g), max(limit // 2, 1))
-        solve = linear_solve.cg(self.product, -g, tolerance=tolerance, max_iterations=most)
+        solve = linear_solve.cg(self.product, -g, tolerance=FORCING, max_iterations=most)
         squared = max(float(-g.double() @ solve.x.double()), 0.0)
         leads = solve.curvature > 0 and solve.residual < CONVERGING
         return _Step(solve.x, squared, solve.curvature, leads, solve.iterations)
@@ -255,8 +257,8 @@ class _Point:
 
     def distance(self, step: _Step, start: Tensor) -> float:
         """Return `‖s‖/max(‖θ‖, ‖θ - θ_0‖)` in the norm of the Hessian."""
-        sizes = [self.squared(self.theta), self.squared(self.theta - start)]
-        return math.sqrt(step.squared / max(sizes)) if max(sizes) > 0 else math.inf
+        self.size = max(self.squared(self.theta), self.squared(self.theta - start), 0.0)
+        return math.sqrt(step.squared / self.size) if self.size > 0 else math.inf
 
     def squared(self, x: Tensor) -> float:
         """Return `xᵀAx`."""
@@ -281,8 +283,11 @@ class _Point:
         return smaller and self.value <= before.value + before.resolution()
 
     def resolution(self) -> float:
-        """Return a difference of two values of the loss that is all rounding."""
-        return 8 * torch.finfo(self.theta.dtype).eps * abs(self.value)
+        """Return a difference of two values of the loss that is all rounding.
+
+        The terms of the loss may cancel; `‖θ‖²` is of the size of one of them.
+        """
+        return 8 * torch.finfo(self.theta.dtype).eps * (abs(self.value) + self.size)
 
 
 def lbfgs(
