@@ -80,6 +80,7 @@ EXAMPLES: list[Any] = [
         CLASSIFIER, FreeReward(2, 3), 0.5, LABELLED, weight_decay=0.1, batch_size=3
     ),
     bilevel.Exact(),
+    bilevel.Inexact(share=0.1),
     bilevel.AdamSteps(3, 0.1),
     solved(),
     solved().history[0],
@@ -183,5 +184,12 @@ def dataclasses() -> Iterator[type]:
 def test_no_public_dataclass_is_left_out() -> None:
     tried = {type(example) for example in EXAMPLES}
     public = {kind for kind in dataclasses() if not kind.__name__.startswith("_")}
-    inside = {"Moments", "Solve", "Nystrom", "Leaves"}  # states of algorithms, not results
+    inside = {
+        "Moments",
+        "Solve",
+        "Nystrom",
+        "Leaves",
+        "Run",
+        "Stop",
+    }  # states of algorithms, not results
     assert {kind.__name__ for kind in public - tried} <= inside

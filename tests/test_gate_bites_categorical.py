@@ -90,14 +90,14 @@ def first_input_only(right: Any) -> Any:
 def half_of_the_likelihood(right: Any) -> Any:
     """A hypergradient without the pull of the first logit."""
 
-    def faulty(J: Any, F: Any, theta: Any, phi: Any) -> Any:
+    def faulty(J: Any, F: Any, theta: Any, phi: Any, **options: Any) -> Any:
         fixed = theta["z"].detach().clone()
 
         def held(at: Any, phi: Any) -> Tensor:
             z = torch.cat([fixed[:, :1], at["z"][:, 1:]], -1)
             return F({"z": z}, phi)
 
-        return right(J, held, theta, phi)
+        return right(J, held, theta, phi, **options)
 
     return faulty
 

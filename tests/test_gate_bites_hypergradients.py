@@ -1,6 +1,7 @@
 """The gate bites, continued: faults seen in hypergradient libraries, planted here."""
 
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,6 @@ from paper_checks.conformance.strategies import make_problem
 from solvers import hypergradient, linear_solve
 from solvers.hypergradient import HypergradientWarning
 from solvers.linear_solve import Solve
-from solvers.trees import Leaves
 from tests.identities import hypergradients as identities
 from tests.identities.hypergradients import make_quadratic
 
@@ -54,9 +54,9 @@ def one_iteration(right: Any) -> Any:
 def blocks_lost(right: Any) -> Any:
     """The Hessian without its off-diagonal blocks: one block per tensor."""
 
-    def faulty(slope: Tensor, inner: Leaves, damping: float) -> Tensor:
-        A = right(slope, inner, damping)
-        rows = A.split([t.numel() for t in inner.tensors])
+    def faulty(slope: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+        H = right(slope, tensors)
+        rows = H.split([t.numel() for t in tensors])
         start, blocks = 0, list[Tensor]()
         for row in rows:
             blocks.append(row[:, start : start + len(row)])
@@ -77,7 +77,7 @@ FAULTS: dict[str, tuple[Any, str, Any, Any]] = {
         linear_solve, "cg", one_iteration, partial(identities.coupled_tensors, QUADRATIC, "cg"),
     ),
     "off-diagonal blocks lost": (
-        hypergradient, "_matrix", blocks_lost,
+        hypergradient, "hessian", blocks_lost,
         partial(identities.coupled_tensors, QUADRATIC, "dense"),
     ),
     "dense solution halved": (
@@ -92,8 +92,8 @@ FAULTS: dict[str, tuple[Any, str, Any, Any]] = {
         partial(identities.scale_free, QUADRATIC, "cg", 1e-13),
     ),
     "damping not used": (
-        hypergradient, "_matrix",
-        lambda right: lambda slope, inner, damping: right(slope, inner, 0.0),
+        linear_solve, "dense",
+        lambda right: lambda A, b: right(A - 0.1 * torch.eye(len(A), dtype=A.dtype), b),
         partial(identities.damping_is_exact, QUADRATIC, 0.1),
     ),
 }  # fmt: skip

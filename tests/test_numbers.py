@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 import solvers
-from solvers import bounded_reward, class_likelihood, ensemble, likelihood
+from solvers import bounded_reward, class_likelihood, ensemble, inner, likelihood
 from solvers.bounded_reward import BoundedReward, NoGlobalMaximumWarning
 from solvers.categorical import Categorical, CategoricalPolicy, LabelledData
 from solvers.class_rewards import (
