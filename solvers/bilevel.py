@@ -392,10 +392,9 @@ def reached(
 def not_reached(history: Sequence[Record], tolerance: float) -> str:
     """Say why a loop that took all its steps has not converged."""
     last, largest = history[-1].hypergradient, max(row.hypergradient for row in history)
-    reason = (
-        f"all {history[-1].step} steps are taken: the hypergradient is {last:.3g}, "
-        f"{last / largest:.2g} of the largest met, not {tolerance:.2g}"
-    )
+    reason = f"all {history[-1].step} steps are taken: the hypergradient is {last:.3g}"
+    if tolerance > 0:
+        reason += f", {last / largest:.2g} of the largest met, not {tolerance:.2g}"
     open_ = sum(not row.inner_converged for row in history)
     if open_:
         reason += f"; the inner tolerance was not reached at {open_} of {len(history)} points"
@@ -425,7 +424,7 @@ def _checked(problem: Bilevel, theta: Tree, phi: Tree) -> Bilevel:
         return number("F", problem.F(t, p))
 
     check_depends("J", finite_number("J", J(theta, phi), "the start"), "theta or phi")
-    finite_number("F", F(theta, phi), "the start")
+    check_depends("F", finite_number("F", F(theta, phi), "the start"), "theta or phi")
     return replace(problem, J=J, F=F)
 
 

@@ -212,10 +212,9 @@ def _beside(theta: Leaves, phi: Leaves) -> tuple[Leaves, Leaves]:
     return moved(theta), moved(phi)
 
 
-@torch.no_grad()
 def _value(objective: Callable[[Any, Any], Tensor], theta: Leaves, phi: Leaves) -> float:
-    try:
-        return float(objective(theta.tree(), phi.tree()))
+    try:  # with gradients recorded: an objective may take derivatives itself
+        return float(objective(theta.tree(), phi.tree()).detach())
     except (ValueError, ArithmeticError, RuntimeError):  # outside its domain, beside the start
         return math.nan
 

@@ -224,15 +224,13 @@ def first_derivatives(
         name: finite_number(name, objective(theta, phi), "the given point")
         for name, objective in (("J", J), ("F", F))
     }
-    check_depends("J", values["J"], "theta or phi")
+    for name, value in values.items():
+        check_depends(name, value, "theta or phi")
     slope = flat(slopes(values["J"], inner.tensors, create_graph=True))
     if not slope.requires_grad:  # J is linear in θ: the Hessian is 0
         slope = slope + 0 * flat(inner.tensors)
     both = (*inner.tensors, *outer.tensors)
-    if values["F"].requires_grad:
-        pulls = slopes(values["F"], both)
-    else:
-        pulls = tuple(torch.zeros_like(t) for t in both)
+    pulls = slopes(values["F"], both)
     pull, direct = flat(pulls[: len(inner.tensors)]), pulls[len(inner.tensors) :]
     for name, gradient in (("∂J/∂θ", slope), ("∂F/∂θ", pull), ("∂F/∂φ", flat(direct))):
         if not bool(torch.isfinite(gradient).all()):

@@ -156,7 +156,9 @@ def newton(
             here = there
             continue
         here.restore()
-        if step.gain <= here.resolution() and distance <= math.sqrt(tolerance):
+        # a tolerance below the precision of the numbers asks for more than they can tell
+        sensible = tolerance >= torch.finfo(here.theta.dtype).eps
+        if sensible and step.gain <= here.resolution() and distance <= math.sqrt(tolerance):
             reason = f"the distance is {distance:.2g}, the resolution of the objective"
             return Stop(True, here.stationarity, evaluations, distance, reason)
         reason = f"Newton steps no longer shrink the gradient at distance {distance:.2g}"
@@ -165,11 +167,11 @@ def newton(
 
 def _at_rest(point: _Point, evaluations: int) -> Stop:
     """Judge a point where the gradient is 0: a minimum, unless a curvature is negative."""
-    if len(point.theta) <= DENSE:
-        step = point.newton_step(1)
-        if not step.leads_to_minimum:
-            reason = f"the gradient is 0 at a saddle of curvature {step.curvature:.3g}"
-            return Stop(False, 0.0, evaluations + 1, math.inf, reason)
+    step = point.newton_step(1) if len(point.theta) <= DENSE else point.probe()
+    evaluations += step.cost
+    if not step.leads_to_minimum:
+        reason = f"the gradient is 0 at a saddle of curvature {step.curvature:.3g}"
+        return Stop(False, 0.0, evaluations, math.inf, reason)
     return Stop(True, 0.0, evaluations, 0.0, "the gradient is 0")
 
 
@@ -241,6 +243,13 @@ class _Point:
         squared = float((inside.double().square() / bent.double()).sum())
         leads = curvature > -math.sqrt(eps) * largest
         return _Step(-(V @ (inside / bent)), squared, curvature, leads, 1)
+
+    def probe(self) -> _Step:
+        """Return no step, and the curvatures that CG meets from where no problem is special."""
+        v = torch.arange(1, len(self.theta) + 1).to(self.theta).cos()
+        solve = linear_solve.cg(self.product, v, tolerance=1e-2, max_iterations=ROUND)
+        leads = solve.curvature >= -math.sqrt(torch.finfo(v.dtype).eps) * solve.largest
+        return _Step(torch.zeros_like(v), 0.0, solve.curvature, leads, solve.iterations)
 
     def distance(self, step: _Step, start: Tensor) -> float:
         """Return `‖s‖/max(‖θ‖, ‖θ - θ_0‖)` in the norm of the Hessian."""
