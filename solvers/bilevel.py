@@ -40,7 +40,7 @@ from solvers.modes import recording
 from solvers.norms import norm
 from solvers.progress import bar
 from solvers.solution import Solution
-from solvers.trees import Leaves, Tree, flat
+from solvers.trees import Leaves, Tree, check_alike, flat
 from solvers.values import check_depends, finite_number, number
 
 Climb = Callable[[Tree, Tree], Hypergradient]
@@ -259,6 +259,7 @@ def solve(
     if isinstance(inner, AdamSteps) and problem.sampled is not None and generator is None:
         raise InputError("the inner gradient is sampled: pass generator")
     theta_like, phi_like = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
+    check_alike(theta_like, phi_like)
     problem = _checked(problem, theta_like.tree(), phi_like.tree())
     current = theta_like.tensors
     outer = list(phi_like.fresh().tensors)
@@ -268,7 +269,7 @@ def solve(
     run: Run | None = None
     if checkpoint is not None:
         path = check_path(checkpoint)
-        settings = optimiser_settings(opt) | generator_settings(generator)
+        settings = optimiser_settings(opt, outer) | generator_settings(generator)
         settings |= {"inner": repr(inner), "climb": "the default" if climb is None else "given"}
         objectives = {"J": problem.J, "F": problem.F}
         run = Run.of("bilevel.solve", objectives, theta_like, phi_like, settings)
@@ -308,7 +309,7 @@ def solve(
             slopes = phi_like.matching("the hypergradient", done.slope.value)
             for tensor, slope in zip(outer, slopes, strict=True):
                 tensor.grad = -slope
-            return -float(problem.F(theta_like.tree(done.inner.value), phi_like.tree(done.phi)))
+            return -problem.F(theta_like.tree(done.inner.value), phi_like.tree(done.phi)).item()
 
         for step in range(first, steps + 1):
             done = evaluate()
@@ -350,8 +351,8 @@ def record(
     """Return the record of one outer step."""
     return Record(
         step,
-        float(problem.F(theta, phi)),
-        float(problem.J(theta, phi)),
+        problem.F(theta, phi).item(),
+        problem.J(theta, phi).item(),
         norm(flat(Leaves.of("hypergradient", found.value).tensors)),
         found.stationarity,
         found.residual,

@@ -20,6 +20,7 @@ from solvers.data import Dataset
 from solvers.errors import InputError, check_finite, check_positive
 from solvers.gaussian import Gaussian
 from solvers.inner import Solution
+from solvers.modes import recording
 from solvers.norms import digits
 from solvers.rewards import align
 
@@ -107,6 +108,7 @@ def critical_lam(
     return 2 * share ** (n / 2) * n ** (n / 2) / (n + 2) ** (n / 2 + 1)
 
 
+@recording
 def inner_solution(
     reward: BoundedReward,
     lam: Float[Tensor, "*#b"],
@@ -154,7 +156,7 @@ def inner_solution(
         "the inner solution of a bounded reward is a local maximum only: J grows without bound "
         "with the policy's variance; start training below the larger root",
         NoGlobalMaximumWarning,
-        stacklevel=2,
+        stacklevel=3,  # whoever called the function that is `recording`
     )
     s = _smaller_root(lam, omega, variance, n)
     law = Gaussian(mu, s.sqrt().unsqueeze(-1).expand_as(mu))

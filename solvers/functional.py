@@ -35,6 +35,7 @@ from solvers.errors import (
 )
 from solvers.gaussian import Gaussian
 from solvers.hypergradient import Hypergradient, doubts, judged
+from solvers.modes import recording
 from solvers.policies import GaussianPolicy, Params
 from solvers.rewards import MahalanobisReward
 from solvers.trees import Leaves, Tree
@@ -43,6 +44,7 @@ RewardOf = Callable[[Tree], MahalanobisReward]
 """`φ -> r`: a factor `(n, n)`, or `(N, n, n)` with one matrix for each inner input."""
 
 
+@recording
 def functional(
     policy: GaussianPolicy,
     params: Params,

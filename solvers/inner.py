@@ -245,7 +245,7 @@ def minimum(
     check_depends("the objective", first, "the parameters")
     stop = minimise.search(leaves.tensors, value, tolerance, max_iterations, methods=methods)
     return Solution(
-        {name: p.detach() for name, p in theta.items()},
+        {name: p.detach() if p.requires_grad else p for name, p in theta.items()},
         stop.converged,
         stop.stationarity,
         stop.evaluations,

@@ -21,6 +21,7 @@ from solvers.errors import InputError, ShapeError, check_positive
 from solvers.estimators import Analytic, Estimator
 from solvers.hypergradient import Objective
 from solvers.learnable import InputReward, Phi, RewardModel
+from solvers.modes import recording
 from solvers.objectives import MSE, NLL, PolicyGradient
 from solvers.policies import GaussianPolicy, Params
 from solvers.rewards import MahalanobisReward, optimal_reward
@@ -130,6 +131,7 @@ class PlugIn:
     rounds: int
 
 
+@recording
 def plug_in(
     policy: GaussianPolicy,
     params: Params,

@@ -38,6 +38,7 @@ gains no more than `share²` of what all rounds have gained.
 DENSE = 200  # up to this many numbers the Hessian is built, all its products at once
 NEAR = 1e-4  # of the gradient at the start: from there Newton steps may converge
 ROUND = 20  # iterations of L-BFGS between looks at its progress
+LENGTHS = (1.0, 1 / 4, 1 / 16, 1 / 64)  # parts of a Newton step to try
 CONVERGING = 0.5  # a Newton step that converges shrinks the gradient at least to this
 
 
@@ -114,7 +115,8 @@ def newton(
 ) -> Stop:
     """Take Newton steps while they converge; at a point that is no minimum, take none.
 
-    A step is kept if it shrinks the gradient without raising the loss. Where the gradient no longer
+    A step, or a part of it, is kept if it shrinks the gradient without raising the loss, or lowers
+    the loss by a good part of what it predicts. Where the gradient no longer
     shrinks, and the gain that the step predicts is below the resolution of the loss, the point is
     the minimum to working precision.
 
@@ -149,10 +151,20 @@ def newton(
         evaluations += 1
         if distance <= tolerance:
             reason = f"the distance is {distance:.2g}, at most {tolerance:.2g}"
-            return Stop(True, here.stationarity, evaluations, distance, reason)
-        there = here.moved(step.s)
-        evaluations += 1
-        if there.improves(here):
+            # the step is known and its error a square; a far start makes distances look small
+            last = here.moved(step.s)
+            if not last.improves(here, step.gain):
+                here.restore()
+                last = here
+            return Stop(True, last.stationarity, evaluations + 1, distance, reason)
+        there = None
+        for length in LENGTHS if step.gain > here.resolution() else LENGTHS[:1]:
+            moved = here.moved(length * step.s)
+            evaluations += 1
+            if moved.improves(here, length * step.gain):
+                there = moved
+                break
+        if there is not None:
             here = there
             continue
         here.restore()
@@ -230,19 +242,28 @@ class _Point:
         H = hessian(self.gradient, self.leaves)
         if not bool(torch.isfinite(H).all()):
             return _Step(torch.zeros_like(g), math.inf, math.nan, False, 1)
-        w, V = torch.linalg.eigh(H)
-        eps, largest = torch.finfo(g.dtype).eps, float(w.abs().amax())
-        if largest == 0:
+        if not bool(H.any()):
             flat_at_rest = self.stationarity == 0
             return _Step(torch.zeros_like(g), math.inf, 0.0, flat_at_rest, 1)
-        curvature = float(w[0])
+        # in units in which every curvature along an axis is 1, whatever the units of the data
+        d = H.diagonal().abs().sqrt()
+        d = torch.where(d > 0, d, d.amax() if bool(d.any()) else 1.0)
+        w, V = torch.linalg.eigh(H / d / d.unsqueeze(1))
+        g = g / d
+        eps, largest = torch.finfo(g.dtype).eps, float(w.abs().amax())
         # A singular Hessian, as that of a network that interpolates, has eigenvalues of either sign
         # that are rounding, and along them none of the gradient but rounding.
         bent = w.abs().clamp(min=len(g) * eps * largest)
         inside = V.T @ g
         squared = float((inside.double().square() / bent.double()).sum())
-        leads = curvature > -math.sqrt(eps) * largest
-        return _Step(-(V @ (inside / bent)), squared, curvature, leads, 1)
+        # negative by rounding only, in these units or in those of the leaves: scaling up a row that
+        # is all rounding, as that of an idle neuron, would make it count
+        leads, curvature = float(w[0]) > -math.sqrt(eps) * largest, float(w[0])
+        if not leads:
+            plain = torch.linalg.eigvalsh(H)
+            curvature = float(plain[0])
+            leads = curvature > -math.sqrt(eps) * float(plain.abs().amax())
+        return _Step(-(V @ (inside / bent)) / d, squared, curvature, leads, 1)
 
     def probe(self) -> _Step:
         """Return no step, and the curvatures that CG meets from where no problem is special."""
@@ -272,10 +293,16 @@ class _Point:
         """Move the leaves back here."""
         place(self.leaves, self.theta)
 
-    def improves(self, before: _Point) -> bool:
-        """Whether the gradient is clearly smaller, and the loss not larger beyond rounding."""
+    def improves(self, before: _Point, gain: float) -> bool:
+        """Whether the loss has fallen by a quarter of the gain, or the gradient is clearly smaller.
+
+        A gain below the resolution of the loss cannot be seen in it: the gradient decides alone.
+        """
+        resolution = before.resolution()
+        if gain > resolution and self.value <= before.value - gain / 4:
+            return True
         smaller = norm(self.gradient) < CONVERGING * norm(before.gradient)
-        return smaller and self.value <= before.value + before.resolution()
+        return smaller and (gain <= resolution or self.value <= before.value + resolution)
 
     def resolution(self) -> float:
         """Return a difference of two values of the loss that is all rounding."""
@@ -333,12 +360,15 @@ def trust_region(
     negative curvature.
     """
     graph = _Graph(leaves, loss, _scale(leaves, loss))
-    graph.evaluations = 1
+    graph.evaluations = 1  # of the scale
     x = flat(leaves).detach().double().numpy()
     dense = len(x) <= DENSE
+    value, gradient = graph.at(x)
+    if not (math.isfinite(value) and np.isfinite(gradient).all()):
+        return graph.evaluations
 
-    def out_of_budget(intermediate_result: optimize.OptimizeResult) -> None:
-        if graph.evaluations >= limit:
+    def at_an_end(intermediate_result: optimize.OptimizeResult) -> None:
+        if graph.evaluations >= limit or not math.isfinite(intermediate_result.fun):
             raise StopIteration
 
     with np.errstate(all="ignore"):  # where there is no minimum, it goes on to infinity
@@ -349,7 +379,7 @@ def trust_region(
             method="trust-exact" if dense else "trust-ncg",
             hess=graph.hessian if dense else None,
             hessp=None if dense else graph.product,
-            callback=out_of_budget,
+            callback=at_an_end,
             options={"gtol": tolerance, "max_trust_radius": math.inf, "maxiter": limit},
         )
     place(leaves, torch.as_tensor(found.x))
