@@ -40,7 +40,7 @@ from solvers.modes import recording
 from solvers.norms import norm
 from solvers.progress import bar
 from solvers.solution import Solution
-from solvers.trees import Leaves, Tree, flat
+from solvers.trees import Leaves, Tree, check_alike, flat
 from solvers.values import check_depends, finite_number, number
 
 Climb = Callable[[Tree, Tree], Hypergradient]
@@ -260,6 +260,7 @@ def solve(
     if isinstance(inner, AdamSteps) and problem.sampled is not None and generator is None:
         raise InputError("the inner gradient is sampled: pass generator")
     theta_like, phi_like = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
+    check_alike(theta_like, phi_like)
     problem = _checked(problem, theta_like.tree(), phi_like.tree())
     current = theta_like.tensors
     outer = list(phi_like.fresh().tensors)
@@ -269,7 +270,7 @@ def solve(
     run: Run | None = None
     if checkpoint is not None:
         path = check_path(checkpoint)
-        settings = optimiser_settings(opt) | generator_settings(generator)
+        settings = optimiser_settings(opt, outer) | generator_settings(generator)
         settings |= {"inner": repr(inner), "climb": "the default" if climb is None else "given"}
         objectives = {"J": problem.J, "F": problem.F}
         run = Run.of("bilevel.solve", objectives, theta_like, phi_like, settings)
@@ -309,7 +310,7 @@ def solve(
             slopes = phi_like.matching("the hypergradient", done.slope.value)
             for tensor, slope in zip(outer, slopes, strict=True):
                 tensor.grad = -slope
-            return -float(problem.F(theta_like.tree(done.inner.value), phi_like.tree(done.phi)))
+            return -problem.F(theta_like.tree(done.inner.value), phi_like.tree(done.phi)).item()
 
         for step in range(first, steps + 1):
             done = evaluate()
@@ -351,8 +352,8 @@ def record(
     """Return the record of one outer step."""
     return Record(
         step,
-        float(problem.F(theta, phi)),
-        float(problem.J(theta, phi)),
+        problem.F(theta, phi).item(),
+        problem.J(theta, phi).item(),
         norm(flat(Leaves.of("hypergradient", found.value).tensors)),
         found.stationarity,
         found.residual,
@@ -393,10 +394,9 @@ def reached(
 def not_reached(history: Sequence[Record], tolerance: float) -> str:
     """Say why a loop that took all its steps has not converged."""
     last, largest = history[-1].hypergradient, max(row.hypergradient for row in history)
-    reason = (
-        f"all {history[-1].step} steps are taken: the hypergradient is {last:.3g}, "
-        f"{last / largest:.2g} of the largest met, not {tolerance:.2g}"
-    )
+    reason = f"all {history[-1].step} steps are taken: the hypergradient is {last:.3g}"
+    if tolerance > 0:
+        reason += f", {last / largest:.2g} of the largest met, not {tolerance:.2g}"
     open_ = sum(not row.inner_converged for row in history)
     if open_:
         reason += f"; {open_} of {len(history)} inner solves are less accurate than was asked"
@@ -426,7 +426,7 @@ def _checked(problem: Bilevel, theta: Tree, phi: Tree) -> Bilevel:
         return number("F", problem.F(t, p))
 
     check_depends("J", finite_number("J", J(theta, phi), "the start"), "theta or phi")
-    finite_number("F", F(theta, phi), "the start")
+    check_depends("F", finite_number("F", F(theta, phi), "the start"), "theta or phi")
     return replace(problem, J=J, F=F)
 
 

@@ -12,6 +12,9 @@ import hashlib
 import math
 import os
 import pickle
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,10 @@ from solvers.errors import InputError
 from solvers.trees import Leaves
 
 FORMAT = "bimle checkpoint 2"
+UNREADABLE = (
+    *(OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error),
+)  # what readers of files raise where these hold something else
 SAME = 1e-6  # relative difference up to which two values of an objective are one, across machines
 
 
@@ -96,14 +103,23 @@ class Run:
         return None
 
 
-def optimiser_settings(optimiser: torch.optim.Optimizer) -> dict[str, str]:
-    """Return the class of an optimiser and its options, group by group, as text."""
+def optimiser_settings(
+    optimiser: torch.optim.Optimizer, tensors: Sequence[Tensor]
+) -> dict[str, str]:
+    """Return the class of an optimiser and its options, group by group, as text.
+
+    Each group is also told by which of the tensors it holds: its state is kept by their place.
+    """
+    places = {id(t): k for k, t in enumerate(tensors)}
     kind = type(optimiser)
     settings = {"the optimiser": f"{kind.__module__}.{kind.__qualname__}"}
     for k, group in enumerate(optimiser.param_groups):
         where = f" of group {k}" if k else ""
         for name, value in group.items():
-            if name != "params":
+            if name == "params":
+                held = [places.get(id(t)) for t in value]
+                settings[f"the places of the optimiser's tensors{where}"] = repr(held)
+            else:
                 plain = value.tolist() if isinstance(value, Tensor) else value
                 settings[f"the optimiser's {name}{where}"] = repr(plain)
     return settings
@@ -164,8 +180,12 @@ def read(path: Path, run: Run, steps: int) -> dict[str, Any] | None:
         return None
     remedy = "pass another checkpoint file, or remove this one"
     try:
+        with zipfile.ZipFile(path) as file:  # as torch writes it, with a check sum of every part
+            damaged = file.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"its part {damaged} is damaged")
         content = torch.load(path, weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path} is no checkpoint, or is cut off ({reason}): {remedy}"
@@ -212,10 +232,9 @@ def _beside(theta: Leaves, phi: Leaves) -> tuple[Leaves, Leaves]:
     return moved(theta), moved(phi)
 
 
-@torch.no_grad()
 def _value(objective: Callable[[Any, Any], Tensor], theta: Leaves, phi: Leaves) -> float:
-    try:
-        return float(objective(theta.tree(), phi.tree()))
+    try:  # with gradients recorded: an objective may take derivatives itself
+        return float(objective(theta.tree(), phi.tree()).detach())
     except (ValueError, ArithmeticError, RuntimeError):  # outside its domain, beside the start
         return math.nan
 

@@ -23,7 +23,7 @@ from solvers import minimise
 from solvers.errors import InputError, NonFiniteError, check_finite
 from solvers.hypergradient import Objective
 from solvers.norms import digits
-from solvers.trees import Leaves, Tree, flat
+from solvers.trees import Leaves, Tree, check_alike, flat
 from solvers.values import check_depends, finite_number, number
 
 
@@ -73,10 +73,7 @@ def inner_solution(
     """
     start = Leaves.of("theta0", theta0, values=False)
     outer = Leaves.of("phi", phi, values=False, freeze=False)
-    if start.tensors[0].dtype != outer.tensors[0].dtype:
-        raise InputError(
-            f"theta0 is {start.tensors[0].dtype}, phi {outer.tensors[0].dtype}: use one dtype"
-        )
+    check_alike(start, outer)
     problem = _Problem(
         J,
         start,

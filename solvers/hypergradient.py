@@ -27,7 +27,7 @@ from solvers.errors import InputError, NonFiniteError
 from solvers.linear_solve import Solve
 from solvers.modes import recording
 from solvers.norms import digits, norm, share
-from solvers.trees import Leaves, Tree, flat
+from solvers.trees import Leaves, Tree, check_alike, flat
 from solvers.values import check_depends, finite_number
 
 Objective = Callable[[Tree, Tree], Tensor]
@@ -137,6 +137,7 @@ def implicit(
     if damping == "auto" and method not in ("auto", "dense", "cg"):
         raise InputError(f"damping 'auto' goes with 'dense' and 'cg': pass a number to {method!r}")
     inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
+    check_alike(inner, outer)
     dtype = inner.tensors[0].dtype
     tolerance = digits(1e-10, dtype) if tolerance is None else tolerance
     distance = digits(1e-6, dtype) if distance is None else distance
@@ -224,15 +225,13 @@ def first_derivatives(
         name: finite_number(name, objective(theta, phi), "the given point")
         for name, objective in (("J", J), ("F", F))
     }
-    check_depends("J", values["J"], "theta or phi")
+    for name, value in values.items():
+        check_depends(name, value, "theta or phi")
     slope = flat(slopes(values["J"], inner.tensors, create_graph=True))
     if not slope.requires_grad:  # J is linear in θ: the Hessian is 0
         slope = slope + 0 * flat(inner.tensors)
     both = (*inner.tensors, *outer.tensors)
-    if values["F"].requires_grad:
-        pulls = slopes(values["F"], both)
-    else:
-        pulls = tuple(torch.zeros_like(t) for t in both)
+    pulls = slopes(values["F"], both)
     pull, direct = flat(pulls[: len(inner.tensors)]), pulls[len(inner.tensors) :]
     for name, gradient in (("∂J/∂θ", slope), ("∂F/∂θ", pull), ("∂F/∂φ", flat(direct))):
         if not bool(torch.isfinite(gradient).all()):
@@ -287,11 +286,13 @@ def _least_damping(A: Tensor) -> float:
 def _raised(by_cg: Callable[[float], Solve], tolerance: float) -> tuple[Solve, float]:
     """Solve with more and more damping, until CG meets no negative curvature and arrives."""
     solve, damping = by_cg(0.0), 0.0
-    largest, spent = solve.largest, solve.iterations
+    largest, spent = max(solve.largest, -solve.curvature), solve.iterations
     while damping <= largest and not (solve.curvature > 0 and solve.residual <= tolerance):
         damping = 10 * damping if damping > 0 else max(FIRM * largest, -2 * solve.curvature)
         solve = by_cg(damping)
         spent += solve.iterations
+        # CG that met a negative curvature has seen few of them: learn from every attempt
+        largest = max(largest, solve.largest - damping, damping - solve.curvature)
     return replace(solve, iterations=spent), damping
 
 

@@ -30,7 +30,7 @@ from solvers.policies import GaussianPolicy, Params, Structure
 from solvers.rewards import MahalanobisReward
 from solvers.solution import Solution
 from solvers.trees import Leaves
-from solvers.values import check_depends, number
+from solvers.values import check_depends, finite_number, number
 
 __all__ = ["Solution", "closed_form", "gradient", "minimum", "second_order"]
 
@@ -244,10 +244,11 @@ def minimum(
         return number("the objective", found)
 
     tolerance = digits(1e-8, leaves.tensors[0].dtype) if tolerance is None else tolerance
-    check_depends("the objective", value(), "the parameters")
+    first = finite_number("the objective", value(), "the starting point")
+    check_depends("the objective", first, "the parameters")
     stop = minimise.search(leaves.tensors, value, tolerance, max_iterations, methods=methods)
     return Solution(
-        {name: p.detach() for name, p in theta.items()},
+        {name: p.detach() if p.requires_grad else p for name, p in theta.items()},
         stop.converged,
         stop.stationarity,
         stop.evaluations,

@@ -6,9 +6,10 @@ do not, and Newton steps again, because function values do not resolve a distanc
 the machine precision.
 
 Whether a point is a minimum is judged in the units of the problem. With the Hessian `A`, the
-Newton step `s = -A⁻¹g` and `‖x‖² = xᵀAx`, the distance is `‖s‖` over the larger of `‖θ‖` and
-`‖θ - θ_0‖`, the way from the start. It is the same for any multiple of the loss, and for any linear
-change of coordinates: no tolerance has to know how large rewards, entropy weights or data are.
+Newton step `s = -A⁻¹g` and `‖x‖² = xᵀAx`, the distance is `‖s‖/‖θ‖`. It is the same for any
+multiple of the loss, and for any linear change of coordinates: no tolerance has to know how large
+rewards, entropy weights or data are. For a minimum at `θ = 0` the way from the start takes the
+place of `‖θ‖`, as far as its square is no more than the loss.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ DENSE = 200  # up to this many numbers the Hessian is built, all its products at
 NEAR = 1e-4  # of the gradient at the start: from there Newton steps may converge
 ROUND = 20  # iterations of L-BFGS between looks at its progress
 FORCING = 1e-2  # residual of a Newton step by CG: more steps are cheaper than exact ones
+LENGTHS = (1.0, 1 / 4, 1 / 16, 1 / 64)  # parts of a Newton step to try
 CONVERGING = 0.5  # a Newton step that converges shrinks the gradient at least to this
 
 
@@ -122,9 +124,10 @@ def newton(
 ) -> Stop:
     """Take Newton steps while they converge; at a point that is no minimum, take none.
 
-    A step is kept if it shrinks the gradient without raising the loss. Where the gradient no longer
-    shrinks, and the gain that the step predicts is below the resolution of the loss, the point is
-    the minimum to working precision.
+    A step, or a part of it, is kept if it shrinks the gradient without raising the loss, or lowers
+    the loss by a good part of what it predicts. Where the gradient no longer shrinks, and the gain
+    that the step predicts is below the resolution of the loss, the point is the minimum to working
+    precision.
 
     Args:
         leaves: changed in place.
@@ -158,17 +161,29 @@ def newton(
         evaluations += 1
         if distance <= tolerance:
             reason = f"the distance is {distance:.2g}, at most {tolerance:.2g}"
-            return Stop(True, here.stationarity, evaluations, distance, reason)
+            # the step is known and its error a square; a far start makes distances look small
+            last = here.moved(step.s)
+            if not last.improves(here, step.gain):
+                here.restore()
+                last = here
+            return Stop(True, last.stationarity, evaluations + 1, distance, reason)
         if share > 0 and step.squared <= share**2 * here.squared(here.theta - start):
             reason = f"the error is at most {share:.2g} of the way"
             return Stop(False, here.stationarity, evaluations, distance, reason, close=True)
-        there = here.moved(step.s)
-        evaluations += 1
-        if there.improves(here):
+        there = None
+        for length in LENGTHS if step.gain > here.resolution() else LENGTHS[:1]:
+            moved = here.moved(length * step.s)
+            evaluations += 1
+            if moved.improves(here, length * step.gain):
+                there = moved
+                break
+        if there is not None:
             here = there
             continue
         here.restore()
-        if step.gain <= here.resolution() and distance <= math.sqrt(tolerance):
+        # a tolerance below the precision of the numbers asks for more than they can tell
+        sensible = tolerance >= torch.finfo(here.theta.dtype).eps
+        if sensible and step.gain <= here.resolution() and distance <= math.sqrt(tolerance):
             reason = f"the distance is {distance:.2g}, the resolution of the objective"
             return Stop(True, here.stationarity, evaluations, distance, reason)
         reason = f"Newton steps no longer shrink the gradient at distance {distance:.2g}"
@@ -177,11 +192,11 @@ def newton(
 
 def _at_rest(point: _Point, evaluations: int) -> Stop:
     """Judge a point where the gradient is 0: a minimum, unless a curvature is negative."""
-    if len(point.theta) <= DENSE:
-        step = point.newton_step(1)
-        if not step.leads_to_minimum:
-            reason = f"the gradient is 0 at a saddle of curvature {step.curvature:.3g}"
-            return Stop(False, 0.0, evaluations + 1, math.inf, reason)
+    step = point.newton_step(1) if len(point.theta) <= DENSE else point.probe()
+    evaluations += step.cost
+    if not step.leads_to_minimum:
+        reason = f"the gradient is 0 at a saddle of curvature {step.curvature:.3g}"
+        return Stop(False, 0.0, evaluations, math.inf, reason)
     return Stop(True, 0.0, evaluations, 0.0, "the gradient is 0")
 
 
@@ -219,7 +234,7 @@ class _Point:
         self.value = float(value.detach())
         self.gradient = flat(slopes(value, leaves, create_graph=True))
         self.stationarity = float(self.gradient.detach().abs().amax())
-        self.size = 0.0  # ‖θ‖² in the norm of the Hessian, or that of the way, once measured
+        self.size = 0.0  # of θ, squared, once measured
 
     def product(self, v: Tensor) -> Tensor:
         """Return the Hessian times `v`."""
@@ -241,23 +256,40 @@ class _Point:
         H = hessian(self.gradient, self.leaves)
         if not bool(torch.isfinite(H).all()):
             return _Step(torch.zeros_like(g), math.inf, math.nan, False, 1)
-        w, V = torch.linalg.eigh(H)
-        eps, largest = torch.finfo(g.dtype).eps, float(w.abs().amax())
-        if largest == 0:
+        if not bool(H.any()):
             flat_at_rest = self.stationarity == 0
             return _Step(torch.zeros_like(g), math.inf, 0.0, flat_at_rest, 1)
-        curvature = float(w[0])
+        # in units in which every curvature along an axis is 1, whatever the units of the data
+        d = H.diagonal().abs().sqrt()
+        d = torch.where(d > 0, d, d.amax() if bool(d.any()) else 1.0)
+        w, V = torch.linalg.eigh(H / d / d.unsqueeze(1))
+        g = g / d
+        eps, largest = torch.finfo(g.dtype).eps, float(w.abs().amax())
         # A singular Hessian, as that of a network that interpolates, has eigenvalues of either sign
         # that are rounding, and along them none of the gradient but rounding.
         bent = w.abs().clamp(min=len(g) * eps * largest)
         inside = V.T @ g
         squared = float((inside.double().square() / bent.double()).sum())
-        leads = curvature > -math.sqrt(eps) * largest
-        return _Step(-(V @ (inside / bent)), squared, curvature, leads, 1)
+        # negative by rounding only, in these units or in those of the leaves: scaling up a row that
+        # is all rounding, as that of an idle neuron, would make it count
+        leads, curvature = float(w[0]) > -math.sqrt(eps) * largest, float(w[0])
+        if not leads:
+            plain = torch.linalg.eigvalsh(H)
+            curvature = float(plain[0])
+            leads = curvature > -math.sqrt(eps) * float(plain.abs().amax())
+        return _Step(-(V @ (inside / bent)) / d, squared, curvature, leads, 1)
+
+    def probe(self) -> _Step:
+        """Return no step, and the curvatures that CG meets from where no problem is special."""
+        v = torch.arange(1, len(self.theta) + 1).to(self.theta).cos()
+        solve = linear_solve.cg(self.product, v, tolerance=1e-2, max_iterations=ROUND)
+        leads = solve.curvature >= -math.sqrt(torch.finfo(v.dtype).eps) * solve.largest
+        return _Step(torch.zeros_like(v), 0.0, solve.curvature, leads, solve.iterations)
 
     def distance(self, step: _Step, start: Tensor) -> float:
-        """Return `‖s‖/max(‖θ‖, ‖θ - θ_0‖)` in the norm of the Hessian."""
-        self.size = max(self.squared(self.theta), self.squared(self.theta - start), 0.0)
+        """Return `‖s‖/size` in the norm of the Hessian; see the module for the size."""
+        way = min(self.squared(self.theta - start), abs(self.value))
+        self.size = max(self.squared(self.theta), way, 0.0)
         return math.sqrt(step.squared / self.size) if self.size > 0 else math.inf
 
     def squared(self, x: Tensor) -> float:
@@ -277,10 +309,16 @@ class _Point:
         """Move the leaves back here."""
         place(self.leaves, self.theta)
 
-    def improves(self, before: _Point) -> bool:
-        """Whether the gradient is clearly smaller, and the loss not larger beyond rounding."""
+    def improves(self, before: _Point, gain: float) -> bool:
+        """Whether the loss has fallen by a quarter of the gain, or the gradient is clearly smaller.
+
+        A gain below the resolution of the loss cannot be seen in it: the gradient decides alone.
+        """
+        resolution = before.resolution()
+        if gain > resolution and self.value <= before.value - gain / 4:
+            return True
         smaller = norm(self.gradient) < CONVERGING * norm(before.gradient)
-        return smaller and self.value <= before.value + before.resolution()
+        return smaller and (gain <= resolution or self.value <= before.value + resolution)
 
     def resolution(self) -> float:
         """Return a difference of two values of the loss that is all rounding.
@@ -341,12 +379,15 @@ def trust_region(
     negative curvature.
     """
     graph = _Graph(leaves, loss, _scale(leaves, loss))
-    graph.evaluations = 1
+    graph.evaluations = 1  # of the scale
     x = flat(leaves).detach().double().numpy()
     dense = len(x) <= DENSE
+    value, gradient = graph.at(x)
+    if not (math.isfinite(value) and np.isfinite(gradient).all()):
+        return graph.evaluations
 
-    def out_of_budget(intermediate_result: optimize.OptimizeResult) -> None:
-        if graph.evaluations >= limit:
+    def at_an_end(intermediate_result: optimize.OptimizeResult) -> None:
+        if graph.evaluations >= limit or not math.isfinite(intermediate_result.fun):
             raise StopIteration
 
     with np.errstate(all="ignore"):  # where there is no minimum, it goes on to infinity
@@ -357,7 +398,7 @@ def trust_region(
             method="trust-exact" if dense else "trust-ncg",
             hess=graph.hessian if dense else None,
             hessp=None if dense else graph.product,
-            callback=out_of_budget,
+            callback=at_an_end,
             options={"gtol": tolerance, "max_trust_radius": math.inf, "maxiter": limit},
         )
     place(leaves, torch.as_tensor(found.x))

@@ -25,11 +25,10 @@ def norm(v: Float[Tensor, "..."]) -> float:
 
 def share(part: Vector, whole: Vector) -> float:
     """Return `‖part‖/‖whole‖`; 0 where both are 0."""
-    scale = float(torch.maximum(part.abs().amax(), whole.abs().amax()))
-    if scale == 0:
-        return 0.0
-    rest = float((whole / scale).norm())
-    return float((part / scale).norm()) / rest if rest > 0 else math.inf
+    size, rest = norm(part), norm(whole)
+    if rest == 0:
+        return 0.0 if size == 0 else math.inf
+    return size / rest
 
 
 def digits(tolerance: float, dtype: torch.dtype) -> float:

@@ -26,7 +26,7 @@ from solvers.hypergradient import (
 )
 from solvers.modes import recording
 from solvers.norms import norm, share
-from solvers.trees import Leaves, Tree, flat
+from solvers.trees import Leaves, Tree, check_alike, flat
 
 # How far to solve for θ_σ, relative to the force ∂_θF/σ that moves it from θ*.
 CLOSE, ENOUGH = 1e-3, 1e-10
@@ -88,6 +88,7 @@ def penalty(
         raise InputError(f"tolerance is {tolerance}: pass a number >= 0")
     check_count("max_iterations", max_iterations)
     inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
+    check_alike(inner, outer)
     slope, pull, near = _derivatives(J, F, inner, outer)
     moved, spent = _tracked(J, F, inner, outer, weight, pull, max_iterations)
     moved_slope, moved_pull, far = _derivatives(J, F, moved, outer)

@@ -23,7 +23,7 @@ from solvers.errors import InputError, NonFiniteError, check_count, check_number
 from solvers.hypergradient import first_derivatives
 from solvers.modes import recording
 from solvers.norms import norm, share
-from solvers.trees import Leaves, Tree, flat
+from solvers.trees import Leaves, Tree, check_alike, flat
 from solvers.values import number
 
 Rate = Callable[[int], float]
@@ -81,6 +81,7 @@ def single_loop(
     if problem.batch is not None and generator is None:
         raise InputError("batches are drawn at random: pass generator")
     inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
+    check_alike(inner, outer)
     adjoint = torch.zeros_like(flat(inner.tensors).detach())
     history: list[Record] = []
     first, reason, path = 0, None, None
@@ -161,5 +162,5 @@ def _record(
 ) -> Record:
     theta, phi = inner.detached(), outer.detached()
     residual = share(gap.detach(), pull) if bool(pull.any()) else 0.0
-    F, J = float(problem.F(theta, phi)), float(problem.J(theta, phi))
+    F, J = number("F", problem.F(theta, phi)).item(), number("J", problem.J(theta, phi)).item()
     return Record(step, F, J, norm(direction), norm(slope), residual, 1, None)

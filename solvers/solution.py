@@ -17,11 +17,11 @@ class Solution(Generic[Value]):
         converged: whether the accuracy asked for was reached, at a maximum of `J`.
         stationarity: largest absolute entry of the gradient of `J` at `value`, in its units.
         iterations: evaluations of gradients and Hessian-vector products (0 for a closed form).
-        distance: how far the maximum is, as the Newton step `s` from `value` predicts: `‖s‖` over
-            the larger of `‖θ‖` and the way from the start, `‖x‖² = xᵀ(-∂²J)x`. It has no units: it
-            does not change when `J` is multiplied by a number, nor under linear changes of
-            coordinates. 0 at a stationary point; infinite where `J` is not concave, or the
-            distance was not measured.
+        distance: how far the maximum is, as the last Newton step `s` predicts: `‖s‖/‖θ‖`,
+            `‖x‖² = xᵀ(-∂²J)x` (see `minimise`). Where `s` makes the gradient smaller it is taken,
+            and `value` is nearer than that. It has no units: it does not change when `J` is
+            multiplied by a number, nor under linear changes of coordinates. 0 at a stationary
+            point; infinite where `J` is not concave, or the distance was not measured.
         reason: why the solver stopped, in words.
     """
 

@@ -60,7 +60,7 @@ class Leaves:
         for label, (_, leaf) in zip(names, paired, strict=True):
             _check_leaf(label, leaf, names[0], paired[0][1])
             if values:
-                check_finite(label, leaf)
+                check_finite(label, leaf.detach())
         if not any(leaf.numel() for _, leaf in paired):
             raise InputError(f"{name} holds no number, only tensors of size 0: pass at least one")
         leaves = [leaf for _, leaf in paired]
@@ -78,7 +78,7 @@ class Leaves:
             tuple(leaf for leaf, fixed in zip(leaves, still, strict=True) if not fixed),
             tuple(label for label, fixed in zip(names, still, strict=True) if not fixed),
             structure,
-            tuple((k, leaf.detach()) for k, leaf in enumerate(leaves) if still[k]),
+            tuple((k, _held(leaf, values)) for k, leaf in enumerate(leaves) if still[k]),
         )
 
     def fresh(self) -> Leaves:
@@ -132,6 +132,27 @@ class Leaves:
 def flat(tensors: Sequence[Tensor]) -> Tensor:
     """Return the entries of all tensors in one vector."""
     return torch.cat([t.reshape(-1) for t in tensors])
+
+
+def check_alike(theta: Leaves, phi: Leaves) -> None:
+    """Raise `InputError` unless both trees have one dtype and one device."""
+    one, other = theta.tensors[0], phi.tensors[0]
+    names = theta.names[0], phi.names[0]
+    if one.dtype != other.dtype:
+        raise InputError(f"{names[0]} is {one.dtype}, {names[1]} {other.dtype}: use one dtype")
+    if one.device != other.device:
+        raise InputError(
+            f"{names[0]} is on {one.device}, {names[1]} on {other.device}: use one device"
+        )
+
+
+def _held(leaf: Tensor, values: bool) -> Tensor:
+    """Return a frozen leaf in the form that says so to whoever gets the tree next.
+
+    What a transform of `torch.func` wraps can be no parameter, and goes no further.
+    """
+    plain = leaf.detach()
+    return torch.nn.Parameter(plain, requires_grad=False) if values else plain
 
 
 def _copy(leaf: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from solvers.hypergradient import (
 from solvers.modes import recording
 from solvers.norms import digits, norm, share
 from solvers.optimisers import SGD, Adam, Moments, Optimiser, Vector
-from solvers.trees import Leaves, Tree, flat
+from solvers.trees import Leaves, Tree, check_alike, flat
 from solvers.values import check_depends, number
 
 __all__ = ["SGD", "Adam", "Optimiser", "one_step", "unrolled"]
@@ -90,6 +90,7 @@ def unrolled(
     if last > steps:
         raise InputError(f"last is {last}, steps {steps}: pass last <= steps")
     inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
+    check_alike(inner, outer)
     usual = digits(1e-6, inner.tensors[0].dtype)
     tolerance = usual if tolerance is None else tolerance
     distance = usual if distance is None else distance
