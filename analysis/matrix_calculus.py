@@ -232,16 +232,18 @@ def solve_word_equation(G: Any, X: Any) -> Any:
     """
     ((letter,),) = words.words_of(X)
     terms = words.words_of(G)
-    rest = {word: value for word, value in terms.items() if letter not in word}
-    B = words.matrix_from(rest, G.shape)
-    if len(terms) != len(rest) + 1 or B.has(*X.free_symbols):
-        raise ValueError(f"not of the form c L X R + B with X = {X} in one word only: {G}")
-    ((word, value),) = (item for item in terms.items() if item[0] not in rest)
-    place = word.index(letter)
+    holding = [word for word in terms if letter in word]
+    if len(holding) != 1:
+        raise ValueError(f"not of the form c L X R + B with X = {X}: {G}")
+    (word,) = holding
+    value, place = terms.pop(word), word.index(letter)
+    B = words.matrix_from(terms, G.shape)
     left, right = (
         sp.Inverse(words.matrix_from({side: sp.S.One}, (size, size)))
         for side, size in ((word[:place], G.shape[0]), (word[place + 1 :], G.shape[1]))
     )
+    if any(part.has(*X.free_symbols) for part in (left, B, right)):
+        raise ValueError(f"not of the form c L X R + B with X = {X} there once: {G}")
     return words.normal(sp.MatMul(-1 / value, left, B, right))
 
 
