@@ -8,6 +8,7 @@ from typing import Any
 import sympy as sp
 
 from analysis import definitions, gaussian, stated
+from analysis.adjoint import adjoint
 from analysis.derivation import Condition, Derivation, Step, positive, zero
 from analysis.gaussian import MOMENTS, SYMMETRIC, label
 from analysis.matrix_calculus import (
@@ -16,6 +17,7 @@ from analysis.matrix_calculus import (
     identity,
     inverse,
     lowest_terms,
+    project,
     replace,
     second_differential,
     slope,
@@ -32,9 +34,7 @@ from analysis.stationary import (
     solve_linear,
 )
 from analysis.symbols import (
-    EXPLICIT,
     Structure,
-    check_explicit,
     check_structure,
     dimension,
     from_coordinates,
@@ -56,10 +56,6 @@ _HYPERGRADIENTS = {
     "diagonal": "∇_U F = diag(1/(2U_ii) - Σ_ii/λ)",
     "isotropic": "∇_U F = (n/(2 Tr U) - Tr Σ/(λn)) I",
 }
-_IMPLICIT = (
-    "the Hessian of J in the factors of P is inverted entry by entry; outer.hypergradient, which "
-    "it equals, has any n"
-)
 _REWARDS = {
     "full": "U* = (λ/2) Σ⁻¹, the unique maximiser",
     "diagonal": "U*_ii = λ/(2Σ_ii), whatever the other entries",
@@ -132,15 +128,16 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
 
 
 @cache
-def implicit_hypergradient(structure: Structure, n: int) -> Derivation:
+def implicit_hypergradient(structure: Structure, n: int | None) -> Derivation:
     """∇_U F = -(∂²_{Uθ}J)(∂²_{θθ}J)⁻¹ ∂_θF at the inner solution, θ = (m, factors of P).
 
-    P = Cᵀ D C with C unit lower triangular; at U = A E Aᵀ the inner solution is C = A⁻¹,
-    D = (λ/2) E⁻¹, which a condition checks.
+    In entries, P = Cᵀ D C with C unit lower triangular; at U = A E Aᵀ the inner solution is
+    C = A⁻¹, D = (λ/2) E⁻¹, which a condition checks. For general n θ = (m, P), and the adjoint
+    -(∂²_{θθ}J)⁻¹ ∂_θF solves its equation along every direction, which conditions check.
 
     Args:
         structure: of the policy covariance; U is always full.
-        n: dimension, 1 to 3.
+        n: dimension, or None for general size.
     Returns:
         Derivation in U, Sigma, lam; shape (n, n), the symmetric G with dF = Tr(G dU).
     Raises:
@@ -148,30 +145,13 @@ def implicit_hypergradient(structure: Structure, n: int) -> Derivation:
     Source: paper (implicit differentiation).
     """
     check_structure(structure, n)
-    check_explicit("outer.implicit_hypergradient", n, EXPLICIT, _IMPLICIT)
-    m, mu, Sigma, U = symbols("m mu Sigma U", n)
-    lam = symbol("lam")
-    C, D = covariance(structure, "P", n)
-    P = C.T * D * C
-    J = definitions.objective(m, P, mu, Sigma, U, lam)
-    F = definitions.log_likelihood(m, P, mu, Sigma)
-    theta = sp.Matrix([*m, *dict.fromkeys(x for x in (*C, *D) if x.is_Symbol)])
-    weights = sp.Matrix(free_entries(U))
-    solution = _inner_factors(structure, n, C, D, U, lam) | dict(zip(m, mu, strict=True))
-
-    def at_solution(X: Any) -> Any:
-        X = X.xreplace(solution)
-        return X.applyfunc(lambda x: sp.expand(to_coordinates(x))) if structure == "full" else X
-
-    slope = sp.Matrix([J]).jacobian(theta).T
-    H = at_solution(slope.jacobian(theta))
-    cross = at_solution(slope.jacobian(weights))
-    pull = at_solution(sp.Matrix([F]).jacobian(theta).T)
-    partials = -cross.T * inverse(H) * pull
-    total = dict(zip(weights, partials, strict=True))
-    G = U.applyfunc(lambda u: total[u])
-    half = sp.ImmutableMatrix(n, n, lambda i, j: sp.S.One if i == j else sp.Rational(1, 2))
-    derived = lowest_terms(from_coordinates(lowest_terms(G.multiply_elementwise(half))))
+    if is_large(n):
+        return implicit_hypergradient(structure, None).of_size(n)
+    Sigma, U, lam = *symbols("Sigma U", n), symbol("lam")
+    if n is None:
+        derived, steps, conditions = _general_implicit(structure)
+    else:
+        derived, steps, conditions = _explicit_implicit(structure, n)
     return Derivation(
         name=label("outer.implicit_hypergradient", n, structure),
         statement="-(∂²_{Uθ}J)(∂²_{θθ}J)⁻¹ ∂_θF: " + _HYPERGRADIENTS[structure],
@@ -180,12 +160,8 @@ def implicit_hypergradient(structure: Structure, n: int) -> Derivation:
         stated=stated.hypergradient(structure, U, Sigma, lam),
         derived=derived,
         assumptions=(*DOMAIN, f"P {structure}", SYMMETRIC),
-        steps=(
-            Step("∂²_{θθ}J at the inner solution", H),
-            Step("∂²_{Uθ}J at the inner solution", cross),
-            Step("∂_θF at the inner solution", pull),
-        ),
-        conditions=(zero("∂_θJ = 0 at the inner solution", at_solution(slope)),),
+        steps=steps,
+        conditions=conditions,
         source="paper",
     )
 
@@ -292,6 +268,61 @@ def concavity(n: int | None) -> Derivation:
         steps=(Step("d²F(U + tH)/dt² at t = 0", curvature),),
         conditions=conditions,
     )
+
+
+def _general_implicit(structure: str) -> tuple[Any, tuple[Step, ...], tuple[Condition, ...]]:
+    """The hypergradient by the adjoint equation in (m, P), general n, its steps and conditions."""
+    m, P, mu, Sigma, U, H = symbols("m P mu Sigma U H", None)
+    best = gaussian.inner_solution(structure, None).derived
+    J = definitions.objective(m, P, mu, Sigma, U, symbol("lam"))
+    found = adjoint(structure, mu, best)
+    mean = gradient(J, m).xreplace({m: mu})
+    seen = project(structure, replace(gradient(J, P), P, best), H)
+    return (
+        found.hypergradient,
+        (Step("inner solution P*(U)", best), *found.steps),
+        (
+            zero("∂_mJ = 0 at the inner solution", mean),
+            zero("∂_PJ = 0 within the structure at the inner solution", seen),
+            *found.of_mean,
+            *found.of_covariance,
+        ),
+    )
+
+
+def _explicit_implicit(
+    structure: str, n: int
+) -> tuple[Any, tuple[Step, ...], tuple[Condition, ...]]:
+    """The same in the factors of P, entry by entry."""
+    m, mu, Sigma, U = symbols("m mu Sigma U", n)
+    lam = symbol("lam")
+    C, D = covariance(structure, "P", n)
+    P = C.T * D * C
+    J = definitions.objective(m, P, mu, Sigma, U, lam)
+    F = definitions.log_likelihood(m, P, mu, Sigma)
+    theta = sp.Matrix([*m, *dict.fromkeys(x for x in (*C, *D) if x.is_Symbol)])
+    weights = sp.Matrix(free_entries(U))
+    solution = _inner_factors(structure, n, C, D, U, lam) | dict(zip(m, mu, strict=True))
+
+    def at_solution(X: Any) -> Any:
+        X = X.xreplace(solution)
+        return X.applyfunc(lambda x: sp.expand(to_coordinates(x))) if structure == "full" else X
+
+    slope = sp.Matrix([J]).jacobian(theta).T
+    H = at_solution(slope.jacobian(theta))
+    cross = at_solution(slope.jacobian(weights))
+    pull = at_solution(sp.Matrix([F]).jacobian(theta).T)
+    partials = -cross.T * inverse(H) * pull
+    total = dict(zip(weights, partials, strict=True))
+    G = U.applyfunc(lambda u: total[u])
+    half = sp.ImmutableMatrix(n, n, lambda i, j: sp.S.One if i == j else sp.Rational(1, 2))
+    derived = lowest_terms(from_coordinates(lowest_terms(G.multiply_elementwise(half))))
+    steps = (
+        Step("∂²_{θθ}J at the inner solution", H),
+        Step("∂²_{Uθ}J at the inner solution", cross),
+        Step("∂_θF at the inner solution", pull),
+    )
+    return derived, steps, (zero("∂_θJ = 0 at the inner solution", at_solution(slope)),)
 
 
 def _general_reward(structure: str, F: Any, U: Any) -> tuple[Any, tuple[Condition, ...]]:

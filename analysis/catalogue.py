@@ -39,6 +39,10 @@ _STRUCTURED = {
     "outer.objective": outer.objective,
     "outer.hypergradient": outer.hypergradient,
     "outer.optimal_reward": outer.optimal_reward,
+    "outer.implicit_hypergradient": outer.implicit_hypergradient,
+    "functional.covariance_adjoint": functional.covariance_adjoint,
+    "functional.hypergradient": functional.hypergradient,
+    "functional.at_solution": functional.at_solution,
 }
 _GENERAL = {
     "gaussian.objective": gaussian.objective,
@@ -63,17 +67,9 @@ _GENERAL = {
     "misspecification.restricted_mean_hypergradient": (
         misspecification.restricted_mean_hypergradient
     ),
-}
-_EXPLICIT = {
     "log_det.log_det_gradient": log_det_gradient,
     "functional.mean_adjoint": functional.mean_adjoint,
     "functional.restricted_mean_gap": functional.restricted_mean_gap,
-}
-_EXPLICIT_STRUCTURED = {
-    "outer.implicit_hypergradient": outer.implicit_hypergradient,
-    "functional.covariance_adjoint": functional.covariance_adjoint,
-    "functional.hypergradient": functional.hypergradient,
-    "functional.at_solution": functional.at_solution,
 }
 _DIMENSIONAL = {  # n is an argument of its own in general: no matrix shows it
     "bounded_reward.slope": bounded_reward.slope,
@@ -86,19 +82,10 @@ _DIMENSIONAL = {  # n is an argument of its own in general: no matrix shows it
 def catalogue() -> tuple[Entry, ...]:
     """All derivations: n = 1, 2, 3, and general n where it exists; n = 2, 3, 4 classes."""
     entries: list[Entry] = []
-    for n in SIZES:
+    for n in (*SIZES, None):
         for name, function in _STRUCTURED.items():
             entries += [Entry(label(name, n, s), partial(function, s, n)) for s in STRUCTURES]
-        for name, function in _EXPLICIT_STRUCTURED.items():
-            entries += [Entry(label(name, n, s), partial(function, s, n)) for s in STRUCTURES]
         entries += [Entry(label(name, n), partial(f, n)) for name, f in _GENERAL.items()]
-        entries += [Entry(label(name, n), partial(f, n)) for name, f in _EXPLICIT.items()]
-    entries += [
-        Entry(label(name, None, s), partial(f, s, None))
-        for name, f in _STRUCTURED.items()
-        for s in STRUCTURES
-    ]
-    entries += [Entry(label(name, None), partial(f, None)) for name, f in _GENERAL.items()]
     entries.append(Entry("misspecification.two_maxima[n=2]", misspecification.two_maxima))
     return (*entries, *_estimators(), *_bounded_rewards(), *_unrolled(), *_categorical())
 
@@ -148,7 +135,7 @@ def _unrolled() -> list[Entry]:
         Entry(f"unrolled.{function.__name__}", function)
         for function in (u.hypergradient, u.bias, u.truncated, u.one_step)
     ]
-    for n in SIZES:
+    for n in (*SIZES, None):
         for structure in ("diagonal", "isotropic"):
             title = label("unrolled.gaussian", n, structure)
             entries.append(Entry(title, partial(u.gaussian, structure, n)))

@@ -15,17 +15,17 @@ import sympy as sp
 
 from analysis import definitions, gaussian, misspecification, stated_functional
 from analysis import policy_outputs as outputs
-from analysis.derivation import Derivation, Step, zero
+from analysis.adjoint import adjoint
+from analysis.derivation import Condition, Derivation, Step, zero
 from analysis.gaussian import MOMENTS, SYMMETRIC, label
 from analysis.matrix_calculus import gradient, lowest_terms, replace, zip_entries
 from analysis.normal_form import normal
 from analysis.stationary import free_entries, solve_linear
 from analysis.symbols import (
-    EXPLICIT,
     Structure,
-    check_explicit,
     check_structure,
     from_coordinates,
+    is_large,
     ldl_factors,
     symbol,
     symbols,
@@ -33,10 +33,6 @@ from analysis.symbols import (
 
 SPD = "U, Σ, P symmetric positive definite, λ > 0"
 FREE = "m(x) and P(x) are free at every input x"
-_ENTRIES = (
-    "U⁻¹ and P⁻¹ are written out in entries; at the inner solution outer.hypergradient, which has "
-    "any n, is the same"
-)
 _ADJOINTS = {
     "full": "A = (2/λ) P (∂_P F) P = (Σ + eeᵀ - P)/λ, e = m - μ",
     "diagonal": "A_ii = (2/λ) P_ii² ∂F/∂P_ii = (Σ_ii + e_i² - P_ii)/λ, e = m - μ",
@@ -55,20 +51,29 @@ _AT_SOLUTION = {
 
 
 @cache
-def mean_adjoint(n: int) -> Derivation:
+def mean_adjoint(n: int | None) -> Derivation:
     """a = (2U)⁻¹ ∂_mF = -½ U⁻¹P⁻¹(m - μ).
 
     Args:
-        n: dimension, 1 to 3.
+        n: dimension, or None for general size.
     Returns:
         Derivation in m, P, mu, U; a vector of shape (n,), the same for every structure of P.
         Conditions: it makes ½ d²J(h) + dF(h) stationary in h, and is (2U)⁻¹ ∂_mF.
     Source: new.
     """
-    check_explicit("functional.mean_adjoint", n, EXPLICIT, _ENTRIES)
-    m, P, mu, U, h = symbols("m P mu U h", n)
-    concave, pull = _mean_problem(n, P)
-    equations, a = outputs.maximiser(concave, h)
+    if is_large(n):
+        return mean_adjoint(None).of_size(n)
+    m, P, mu, Sigma, U, h = symbols("m P mu Sigma U h", n)
+    if n is None:
+        found = adjoint("full", m, P)
+        a, steps, solved = found.a, found.steps, found.of_mean
+        pull = gradient(definitions.log_likelihood(m, P, mu, Sigma), m)
+    else:
+        concave, pull = _mean_problem(n, P)
+        equations, a = outputs.maximiser(concave, h)
+        steps = (Step("½ d²J(h) + dF(h)", concave), Step("its maximiser", a))
+        stationary = replace(sp.Matrix(equations), h, a)
+        solved = (zero("d²J(a, h) + dF(h) = 0 for every h", stationary),)
     return Derivation(
         name=label("functional.mean_adjoint", n),
         statement="a = (2U)⁻¹ ∂_mF = -½ U⁻¹P⁻¹(m - μ)",
@@ -77,21 +82,18 @@ def mean_adjoint(n: int) -> Derivation:
         stated=stated_functional.mean_adjoint(m - mu, P, U),
         derived=a,
         assumptions=(SPD, MOMENTS, FREE),
-        steps=(Step("½ d²J(h) + dF(h)", concave), Step("its maximiser", a)),
-        conditions=(
-            zero("d²J(a, h) + dF(h) = 0 for every h", replace(sp.Matrix(equations), h, a)),
-            zero("a = (2U)⁻¹ ∂_mF", 2 * U * a - pull),
-        ),
+        steps=steps,
+        conditions=(*solved, zero("a = (2U)⁻¹ ∂_mF", 2 * U * a - pull)),
     )
 
 
 @cache
-def covariance_adjoint(structure: Structure, n: int) -> Derivation:
+def covariance_adjoint(structure: Structure, n: int | None) -> Derivation:
     """A = (2/λ) P (∂_PF) P = (Σ + eeᵀ - P)/λ (full), within the structure otherwise; e = m - μ.
 
     Args:
         structure: of the policy covariance.
-        n: dimension, 1 to 3.
+        n: dimension, or None for general size.
     Returns:
         Derivation in m, P, mu, Sigma, lam; shape (n, n). In place of P a diagonal policy takes L,
         P_ii = L_ii², and an isotropic one s, P = sI. Conditions: A = CXCᵀ makes ½ d²J(H) + dF(H)
@@ -102,7 +104,160 @@ def covariance_adjoint(structure: Structure, n: int) -> Derivation:
     Source: new.
     """
     check_structure(structure, n)
-    check_explicit("functional.covariance_adjoint", n, EXPLICIT, _ENTRIES)
+    if is_large(n):
+        return covariance_adjoint(structure, None).of_size(n)
+    m, mu, Sigma = symbols("m mu Sigma", n)
+    if n is None:
+        P = outputs.general_covariance(structure)
+        found = adjoint(structure, m, P)
+        A, steps, conditions = found.A, found.steps, found.of_covariance
+    else:
+        P, A, steps, conditions = _explicit_covariance(structure, n)
+    return Derivation(
+        name=label("functional.covariance_adjoint", n, structure),
+        statement=_ADJOINTS[structure],
+        symbol="A",
+        arguments={
+            "m": m,
+            **outputs.argument(structure, n),
+            "mu": mu,
+            "Sigma": Sigma,
+            "lam": symbol("lam"),
+        },
+        stated=stated_functional.covariance_adjoint(structure, m - mu, P, Sigma, symbol("lam")),
+        derived=A,
+        assumptions=(SPD, f"P {structure}", MOMENTS, FREE),
+        steps=steps,
+        conditions=conditions,
+    )
+
+
+@cache
+def hypergradient(structure: Structure, n: int | None) -> Derivation:
+    """∇_U F = ½(U⁻¹P⁻¹eeᵀ + eeᵀP⁻¹U⁻¹) + (P - Σ - eeᵀ)/λ at outputs m = μ + e and P (full).
+
+    The outputs need not be the inner solution: this is what the functional form gives for a policy
+    that misses it. In other coordinates than (m, P) it would give something else there.
+
+    Args:
+        structure: of the policy covariance; U is always full.
+        n: dimension, or None for general size.
+    Returns:
+        Derivation in m, P (diagonal: L, isotropic: s), mu, Sigma, U, lam; shape (n, n), symmetric
+        gradient.
+    Raises:
+        StructureError: for an unknown structure.
+    Source: new.
+    """
+    check_structure(structure, n)
+    if is_large(n):
+        return hypergradient(structure, None).of_size(n)
+    m, mu, Sigma, U = symbols("m mu Sigma U", n)
+    lam = symbol("lam")
+    if n is None:
+        P = outputs.general_covariance(structure)
+        found = adjoint(structure, m, P)
+        derived, steps = found.hypergradient, found.steps
+        conditions = (*found.of_mean, *found.of_covariance)
+    else:
+        P, derived, steps = _explicit_hypergradient(structure, n)
+        conditions = ()  # those of the adjoints
+    arguments = {
+        "m": m,
+        **outputs.argument(structure, n),
+        "mu": mu,
+        "Sigma": Sigma,
+        "U": U,
+        "lam": lam,
+    }
+    return Derivation(
+        name=label("functional.hypergradient", n, structure),
+        statement=_HYPERGRADIENTS[structure] + ", e = m - μ",
+        symbol="∇_U F",
+        arguments=arguments,
+        stated=stated_functional.hypergradient(structure, m - mu, P, U, Sigma, lam),
+        derived=derived,
+        assumptions=(SPD, f"P {structure}", MOMENTS, FREE, SYMMETRIC),
+        steps=steps,
+        conditions=conditions,
+    )
+
+
+@cache
+def at_solution(structure: Structure, n: int | None) -> Derivation:
+    """∇_U F = ½U⁻¹ - Σ/λ (full) at the inner solution: the hypergradient of the parameters.
+
+    Args:
+        structure: of the policy covariance; U is always full.
+        n: dimension, or None for general size.
+    Returns:
+        Derivation in U, Sigma, lam; shape (n, n), symmetric gradient.
+    Raises:
+        StructureError: for an unknown structure.
+    Source: new.
+    """
+    check_structure(structure, n)
+    if is_large(n):
+        return at_solution(structure, None).of_size(n)
+    Sigma, U, mu = symbols("Sigma U mu", n)
+    derived, conditions = _at_inner_covariance(structure, n, mu, mu)
+    return Derivation(
+        name=label("functional.at_solution", n, structure),
+        statement="functional ∇_U F = " + _AT_SOLUTION[structure],
+        symbol="∇_U F",
+        arguments={"U": U, "Sigma": Sigma, "lam": symbol("lam")},
+        stated=stated_functional.at_solution(structure, U, Sigma, symbol("lam")),
+        derived=derived,
+        assumptions=("U, Σ symmetric positive definite, λ > 0", f"P {structure}", MOMENTS, FREE),
+        steps=(Step("functional ∇_U F at m = μ, P = P*(U)", derived),),
+        conditions=conditions,
+    )
+
+
+@cache
+def restricted_mean_gap(n: int | None) -> Derivation:
+    """Functional minus parametric hypergradient = (2/λ) E eeᵀ, for a mean that misses μ(x) by e(x).
+
+    The functional form takes m(x) for free, the parametric one knows that the mean is restricted,
+    m(x) = β v(x), and that β = β_U solves E vᵀUe = 0. P is full and free, P = P*(U).
+
+    Args:
+        n: dimension, or None for general size.
+    Returns:
+        Derivation in w, e_a, e_b (errors at the two inputs, at β_U), lam; shape (n, n), symmetric
+        gradient.
+    Source: new.
+    """
+    if is_large(n):
+        return restricted_mean_gap(None).of_size(n)
+    w, e_a, e_b, mu_a, mu_b = symbols("w e_a e_b mu_a mu_b", n)
+    Sigma, Sigma_a, Sigma_b = symbols("Sigma Sigma_a Sigma_b", n)
+    lam = symbol("lam")
+
+    def at(e: Any, mu: Any, covariance: Any) -> Any:
+        return replace(_at_inner_covariance("full", n, mu + e, mu)[0], Sigma, covariance)
+
+    functional = w * at(e_a, mu_a, Sigma_a) + (1 - w) * at(e_b, mu_b, Sigma_b)
+    parametric = misspecification.restricted_mean_hypergradient(n)
+    gap = functional - parametric.derived
+    return Derivation(
+        name=label("functional.restricted_mean_gap", n),
+        statement="functional ∇_U F - parametric ∇_U F = (2/λ) E eeᵀ",
+        symbol="Δ∇_U F",
+        arguments={"w": w, "e_a": e_a, "e_b": e_b, "lam": lam},
+        stated=stated_functional.restricted_mean_gap(w, e_a, e_b, lam),
+        derived=normal(gap) if n is None else lowest_terms(gap),
+        assumptions=(*parametric.assumptions, "the functional form: " + FREE),
+        steps=(
+            Step("functional, averaged over x", functional),
+            Step("parametric, at β_U", parametric.derived),
+        ),
+        conditions=parametric.conditions,
+    )
+
+
+def _explicit_covariance(structure: Structure, n: int) -> Any:
+    """P, the adjoint A, the steps to it and its conditions, in entries."""
     m, mu, Sigma, U = symbols("m mu Sigma U", n)
     lam = symbol("lam")
     P, H = outputs.covariance(structure, n)
@@ -132,150 +287,33 @@ def covariance_adjoint(structure: Structure, n: int) -> Derivation:
     stationary = sp.Matrix([sp.diff(turned, x).xreplace(solution) for x in along])
     G = outputs.within(structure, [sp.diff(turned_pull, x) for x in along], n)
     gap = H.xreplace(solution) - 2 / lam * D * G * D
-    return Derivation(
-        name=label("functional.covariance_adjoint", n, structure),
-        statement=_ADJOINTS[structure],
-        symbol="A",
-        arguments={
-            "m": m,
-            **outputs.argument(structure, n),
-            "mu": mu,
-            "Sigma": Sigma,
-            "lam": lam,
-        },
-        stated=stated_functional.covariance_adjoint(structure, m - mu, P, Sigma, lam),
-        derived=A,
-        assumptions=(SPD, f"P {structure}", MOMENTS, FREE),
-        steps=(
-            Step("½ d²J(H) + dF(H), P = CDCᵀ where it is full", concave),
-            Step("its maximiser", A),
-        ),
-        conditions=(
-            zero("d²J(A, H) + dF(H) = 0 for every H", outputs.expanded(stationary)),
-            zero("X = (2/λ) D (Cᵀ ∂_PF C) D", outputs.expanded(gap)),
-        ),
+    steps = (
+        Step("½ d²J(H) + dF(H), P = CDCᵀ where it is full", concave),
+        Step("its maximiser", A),
     )
+    conditions = (
+        zero("d²J(A, H) + dF(H) = 0 for every H", outputs.expanded(stationary)),
+        zero("X = (2/λ) D (Cᵀ ∂_PF C) D", outputs.expanded(gap)),
+    )
+    return P, A, steps, conditions
 
 
-@cache
-def hypergradient(structure: Structure, n: int) -> Derivation:
-    """∇_U F = ½(U⁻¹P⁻¹eeᵀ + eeᵀP⁻¹U⁻¹) + (P - Σ - eeᵀ)/λ at outputs m = μ + e and P (full).
-
-    The outputs need not be the inner solution: this is what the functional form gives for a policy
-    that misses it. In other coordinates than (m, P) it would give something else there.
-
-    Args:
-        structure: of the policy covariance; U is always full.
-        n: dimension, 1 to 3.
-    Returns:
-        Derivation in m, P (diagonal: L, isotropic: s), mu, Sigma, U, lam; shape (n, n), symmetric
-        gradient.
-    Raises:
-        StructureError: for an unknown structure.
-    Source: new.
-    """
-    check_structure(structure, n)
-    check_explicit("functional.hypergradient", n, EXPLICIT, _ENTRIES)
-    m, mu, Sigma, U, h = symbols("m mu Sigma U h", n)
-    lam = symbol("lam")
+def _explicit_hypergradient(structure: Structure, n: int) -> Any:
+    """P, the functional hypergradient at any outputs, and the steps to it, in entries."""
     P, H = outputs.covariance(structure, n)
+    h = symbol("h", n)
     _, a = outputs.maximiser(_mean_problem(n, P)[0], h)
     A = covariance_adjoint(structure, n).derived
     slope, cross = _cross(structure, n)
     derived = replace(replace(cross, h, a), H, A)
     if structure == "diagonal":
         derived, P = outputs.in_factor(derived, n), outputs.in_factor(P, n)
-    arguments = {
-        "m": m,
-        **outputs.argument(structure, n),
-        "mu": mu,
-        "Sigma": Sigma,
-        "U": U,
-        "lam": lam,
-    }
-    return Derivation(
-        name=label("functional.hypergradient", n, structure),
-        statement=_HYPERGRADIENTS[structure] + ", e = m - μ",
-        symbol="∇_U F",
-        arguments=arguments,
-        stated=stated_functional.hypergradient(structure, m - mu, P, U, Sigma, lam),
-        derived=derived,
-        assumptions=(SPD, f"P {structure}", MOMENTS, FREE, SYMMETRIC),
-        steps=(
-            Step("dJ(h, H)", slope),
-            Step("its gradient in U", cross),
-            Step("at the adjoint (a, A)", derived),
-        ),
+    steps = (
+        Step("dJ(h, H)", slope),
+        Step("its gradient in U", cross),
+        Step("at the adjoint (a, A)", derived),
     )
-
-
-@cache
-def at_solution(structure: Structure, n: int) -> Derivation:
-    """∇_U F = ½U⁻¹ - Σ/λ (full) at the inner solution: the hypergradient of the parameters.
-
-    Args:
-        structure: of the policy covariance; U is always full.
-        n: dimension, 1 to 3.
-    Returns:
-        Derivation in U, Sigma, lam; shape (n, n), symmetric gradient.
-    Raises:
-        StructureError: for an unknown structure.
-    Source: new.
-    """
-    check_structure(structure, n)
-    check_explicit("functional.at_solution", n, EXPLICIT, _ENTRIES)
-    Sigma, U, mu = symbols("Sigma U mu", n)
-    derived = _at_inner_covariance(structure, n, mu, mu)
-    return Derivation(
-        name=label("functional.at_solution", n, structure),
-        statement="functional ∇_U F = " + _AT_SOLUTION[structure],
-        symbol="∇_U F",
-        arguments={"U": U, "Sigma": Sigma, "lam": symbol("lam")},
-        stated=stated_functional.at_solution(structure, U, Sigma, symbol("lam")),
-        derived=derived,
-        assumptions=("U, Σ symmetric positive definite, λ > 0", f"P {structure}", MOMENTS, FREE),
-        steps=(Step("functional ∇_U F at m = μ, P = P*(U)", derived),),
-    )
-
-
-@cache
-def restricted_mean_gap(n: int) -> Derivation:
-    """Functional minus parametric hypergradient = (2/λ) E eeᵀ, for a mean that misses μ(x) by e(x).
-
-    The functional form takes m(x) for free, the parametric one knows that the mean is restricted,
-    m(x) = β v(x), and that β = β_U solves E vᵀUe = 0. P is full and free, P = P*(U).
-
-    Args:
-        n: dimension, 1 to 3.
-    Returns:
-        Derivation in w, e_a, e_b (errors at the two inputs, at β_U), lam; shape (n, n), symmetric
-        gradient.
-    Source: new.
-    """
-    check_explicit("functional.restricted_mean_gap", n, EXPLICIT, _ENTRIES)
-    w, e_a, e_b, mu_a, mu_b = symbols("w e_a e_b mu_a mu_b", n)
-    Sigma, Sigma_a, Sigma_b = symbols("Sigma Sigma_a Sigma_b", n)
-    lam = symbol("lam")
-
-    def at(e: Any, mu: Any, covariance: Any) -> Any:
-        return replace(_at_inner_covariance("full", n, mu + e, mu), Sigma, covariance)
-
-    functional = w * at(e_a, mu_a, Sigma_a) + (1 - w) * at(e_b, mu_b, Sigma_b)
-    parametric = misspecification.restricted_mean_hypergradient(n)
-    return Derivation(
-        name=label("functional.restricted_mean_gap", n),
-        statement="functional ∇_U F - parametric ∇_U F = (2/λ) E eeᵀ",
-        symbol="Δ∇_U F",
-        arguments={"w": w, "e_a": e_a, "e_b": e_b, "lam": lam},
-        stated=stated_functional.restricted_mean_gap(w, e_a, e_b, lam),
-        derived=lowest_terms(functional - parametric.derived),
-        assumptions=(*parametric.assumptions, "the functional form: " + FREE),
-        steps=(
-            Step("functional, averaged over x", functional),
-            Step("parametric, at β_U", parametric.derived),
-        ),
-        conditions=parametric.conditions,
-    )
+    return P, derived, steps
 
 
 def _mean_problem(n: int, P: Any) -> tuple[Any, Any]:
@@ -295,10 +333,16 @@ def _cross(structure: Structure, n: int) -> tuple[Any, Any]:
     return slope, gradient(slope, U).applyfunc(sp.expand)
 
 
-def _at_inner_covariance(structure: Structure, n: int, m: Any, mu: Any) -> Any:
-    """The functional hypergradient at P = P*(U) and a given mean."""
-    h, H = symbols("h H", n)
+def _at_inner_covariance(
+    structure: Structure, n: int | None, m: Any, mu: Any
+) -> tuple[Any, tuple[Condition, ...]]:
+    """The functional hypergradient at P = P*(U) and a given mean; why its adjoint is one."""
     P = gaussian.inner_solution(structure, n).derived
+    if n is None:
+        found = adjoint(structure, m, P)
+        G = replace(found.hypergradient, symbol("mu", None), mu)
+        return G, (*found.of_mean, *found.of_covariance)
+    h, H = symbols("h H", n)
     _, a = outputs.maximiser(_mean_problem(n, P)[0], h)
     A = covariance_adjoint(structure, n).derived
     if structure == "diagonal":
@@ -306,4 +350,5 @@ def _at_inner_covariance(structure: Structure, n: int, m: Any, mu: Any) -> Any:
     else:
         A = replace(A, outputs.covariance(structure, n)[0], P)
     G = replace(replace(_cross(structure, n)[1], h, a), H, A)
-    return lowest_terms(G.xreplace(dict(zip_entries((symbol("m", n), m), (symbol("mu", n), mu)))))
+    moments = zip_entries((symbol("m", n), m), (symbol("mu", n), mu))
+    return lowest_terms(G.xreplace(dict(moments))), ()  # conditions: those of the adjoints

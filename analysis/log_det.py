@@ -1,39 +1,39 @@
-"""The differential rules used for general n, checked against explicit entries."""
+"""The differential rules used for general n, from entries and from the normal density."""
 
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import sympy as sp
 
-from analysis import stated
-from analysis.derivation import Derivation, Step, zero
+from analysis import definitions, stated
+from analysis.derivation import Condition, Derivation, Step, zero
 from analysis.gaussian import SYMMETRIC, label
-from analysis.matrix_calculus import gradient, inverse, logdet, zip_entries
-from analysis.symbols import EXPLICIT, check_explicit, symbols
+from analysis.matrix_calculus import differential, gradient, inverse, logdet, replace, zip_entries
+from analysis.symbols import DIMENSION, is_large, symbol, symbols
 
-_RULE = (
-    "the rule for any n is checked on explicit entries, which grow with n!; for any n "
-    "outer.hypergradient uses it"
-)
+_LOG_VOLUME = DIMENSION / 2 * sp.log(2 * sp.pi)
 
 
 @cache
-def log_det_gradient(n: int) -> Derivation:
+def log_det_gradient(n: int | None) -> Derivation:
     """∇_U log det U = U⁻¹, and d U⁻¹ = -U⁻¹ dU U⁻¹: the rules of matrix_calculus.differential.
 
+    In entries, log det U is differentiated as it stands. For general n the density N(y; μ, U⁻¹),
+    whose logarithm is ½ log det U - ½(y-μ)ᵀU(y-μ) and a constant, integrates to 1 for every U, so
+    that E_y d log N(y; μ, U⁻¹) = 0.
+
     Args:
-        n: dimension, 1 to 3.
+        n: dimension, or None for general size.
     Returns:
         Derivation in U; shape (n, n), symmetric gradient.
     Source: new.
     """
-    check_explicit("log_det.log_det_gradient", n, EXPLICIT, _RULE)
-    U, H = symbols("U H", n)
-    derived = gradient(logdet(U), U)
-    t = sp.Dummy("t")
-    moved = inverse(U).xreplace(dict(zip_entries((U, U + t * H))))
-    rate = sp.diff(moved, t).subs(t, 0)
+    if is_large(n):
+        return log_det_gradient(None).of_size(n)
+    U = symbol("U", n)
+    derived, steps, conditions = _by_normalisation() if n is None else _in_entries(n)
     return Derivation(
         name=label("log_det.log_det_gradient", n),
         statement="∇_U log det U = U⁻¹",
@@ -42,6 +42,32 @@ def log_det_gradient(n: int) -> Derivation:
         stated=stated.log_det_gradient(U),
         derived=derived,
         assumptions=("U symmetric positive definite", SYMMETRIC),
-        steps=(Step("log det U in entries", logdet(U)),),
-        conditions=(zero("d U⁻¹ = -U⁻¹ dU U⁻¹", rate + inverse(U) * H * inverse(U)),),
+        steps=steps,
+        conditions=conditions,
+    )
+
+
+def _in_entries(n: int) -> tuple[Any, tuple[Step, ...], tuple[Condition, ...]]:
+    U, H = symbols("U H", n)
+    t = sp.Dummy("t")
+    moved = inverse(U).xreplace(dict(zip_entries((U, U + t * H))))
+    rate = sp.diff(moved, t).subs(t, 0)
+    rule = zero("d U⁻¹ = -U⁻¹ dU U⁻¹", rate + inverse(U) * H * inverse(U))
+    return gradient(logdet(U), U), (Step("log det U in entries", logdet(U)),), (rule,)
+
+
+def _by_normalisation() -> tuple[Any, tuple[Step, ...], tuple[Condition, ...]]:
+    U, H, S, mu, y = symbols("U H S mu y", None)
+    exponent = definitions.reward(y, mu, U) / 2
+    constant = definitions.log_density(y, mu, inverse(U)) - exponent - logdet(U) / 2
+    mean = definitions.expectation(exponent, y, mu, S)  # of a law that is held fixed
+    derived = replace(-2 * gradient(mean, U), S, inverse(U))
+    return (
+        derived,
+        (Step("E_y of the exponent, y of mean μ and covariance S", mean),),
+        (
+            zero("the rest of log N(y; μ, U⁻¹) is -(n/2) log 2π", constant + _LOG_VOLUME),
+            zero("the rule for log det", gradient(logdet(U), U) - derived),
+            zero("the rule for U⁻¹: d(U U⁻¹) = 0", differential(U * inverse(U), U, H)),
+        ),
     )

@@ -221,6 +221,32 @@ def solve_inverse_equation(G: Any, X: Any) -> Any:
     return words.matrix_from(words.words_of(sp.Inverse(B)), X.shape)
 
 
+def solve_word_equation(G: Any, X: Any) -> Any:
+    """Solve c L X R + B = 0 for X, general n, L and R products of letters: X = -L⁻¹BR⁻¹/c.
+
+    Args:
+        G: the matrix or vector that shall be 0.
+        X: the unknown symbol, or its diagonal part.
+    Raises:
+        ValueError: if G is not of that form.
+    """
+    ((letter,),) = words.words_of(X)
+    terms = words.words_of(G)
+    holding = [word for word in terms if letter in word]
+    if len(holding) != 1:
+        raise ValueError(f"not of the form c L X R + B with X = {X}: {G}")
+    (word,) = holding
+    value, place = terms.pop(word), word.index(letter)
+    B = words.matrix_from(terms, G.shape)
+    left, right = (
+        sp.Inverse(words.matrix_from({side: sp.S.One}, (size, size)))
+        for side, size in ((word[:place], G.shape[0]), (word[place + 1 :], G.shape[1]))
+    )
+    if any(part.has(*X.free_symbols) for part in (left, B, right)):
+        raise ValueError(f"not of the form c L X R + B with X = {X} there once: {G}")
+    return words.normal(sp.MatMul(-1 / value, left, B, right))
+
+
 def _sum(terms: list[Any]) -> Any:
     if isinstance(terms[0], sp.MatrixExpr):
         return sp.MatAdd(*terms)
@@ -231,21 +257,29 @@ def _coefficient(df: Any, dX: Any, X: Any) -> Any:
     """G with df = Tr(G dX) (symmetrised), or g with df = Tr(dxᵀ g)."""
     items: list[tuple[words.Word, Any]] = []
     is_vector = X.shape[1] == 1
-    part = f"diag({dX.name})"
     for scalar, M in _traces(df, dX):
         for word, value in words.words_of(M).items():
-            at = [i for i, letter in enumerate(word) if letter[0] in (dX.name, part)]
-            if len(at) != 1:
-                raise ValueError(f"not linear in {dX}: {df}")
-            rest = word[at[0] + 1 :] + word[: at[0]]
-            if word[at[0]][0] == part:  # Tr(R diag(dX)) = Tr(diag(R) dX)
-                rest = words.diagonal(rest)
+            rest, is_row = _around(word, dX.name)
             mirrored = words.transpose(rest)
             if is_vector:
-                items.append((mirrored if not word[at[0]][2] else rest, scalar * value))
+                items.append((mirrored if not is_row else rest, scalar * value))
             else:
                 items += [(rest, scalar * value / 2), (mirrored, scalar * value / 2)]
     return words.matrix_from(words.collect(items), X.shape)
+
+
+def _around(word: words.Word, name: str) -> tuple[words.Word, bool]:
+    """The R with Tr(word) = Tr(R dX), for the one letter dX of this name, and whether it is dXᵀ."""
+    at = [i for i, letter in enumerate(word) if letter[0] == name]
+    parts = [words.inside(letter[0]) for letter in word]
+    within = [i for i, part in enumerate(parts) if any(letter[0] == name for letter in part)]
+    if len(at) + len(within) != 1:
+        raise ValueError(f"not linear in {name}: {word}")
+    (place,) = at + within
+    rest = word[place + 1 :] + word[:place]
+    if within:  # Tr(R diag(W)) = Tr(diag(R) W)
+        return _around((*words.diagonal(rest), *parts[place]), name)
+    return rest, word[place][2]
 
 
 def _traces(df: Any, dX: Any) -> list[tuple[Any, Any]]:

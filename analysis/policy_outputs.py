@@ -6,6 +6,7 @@ from typing import Any
 
 import sympy as sp
 
+from analysis.matrix_calculus import diagonal_part, identity
 from analysis.stationary import free_entries, restrict, solve_linear
 from analysis.symbols import symbol, symbols
 
@@ -24,7 +25,15 @@ def covariance(structure: str, n: int) -> tuple[Any, Any]:
     return restrict(structure, symbol("P", n)), H
 
 
-def argument(structure: str, n: int) -> dict[str, Any]:
+def general_covariance(structure: str) -> Any:
+    """P of general size within the structure, in the symbols of `argument`."""
+    if structure == "full":
+        return symbol("P", None)
+    factor = diagonal_part(symbol("L", None))
+    return factor * factor if structure == "diagonal" else symbol("s") * identity(factor)
+
+
+def argument(structure: str, n: int | None) -> dict[str, Any]:
     """What stands for P among the arguments of a derivation: s, L with P_ii = L_ii², or P."""
     name = {"isotropic": "s", "diagonal": "L", "full": "P"}[structure]
     return {name: symbol(name, n)}

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import sympy as sp
-
-from analysis.matrix_calculus import inverse, outer, trace
+from analysis.matrix_calculus import diagonal_part, identity, inverse, outer, trace
 
 
 def mean_adjoint(e: Any, P: Any, U: Any) -> Any:
@@ -33,9 +31,8 @@ def at_solution(structure: str, U: Any, Sigma: Any, lam: Any) -> Any:
     if structure == "full":
         return inverse(U) / 2 - Sigma / lam
     if structure == "diagonal":
-        entries = [1 / (2 * U[i, i]) - Sigma[i, i] / lam for i in range(n)]
-        return sp.ImmutableMatrix.diag(*entries)
-    return (n / (2 * trace(U)) - trace(Sigma) / (lam * n)) * sp.ImmutableMatrix.eye(n)
+        return inverse(diagonal_part(U)) / 2 - diagonal_part(Sigma) / lam
+    return (n / (2 * trace(U)) - trace(Sigma) / (lam * n)) * identity(U)
 
 
 def restricted_mean_gap(w: Any, e_a: Any, e_b: Any, lam: Any) -> Any:
@@ -52,9 +49,7 @@ def restrict(structure: str, X: Any) -> Any:
     """The matrix itself (full), its diagonal (diagonal), its mean diagonal entry (isotropic)."""
     if structure == "full":
         return X
-    if structure == "diagonal":
-        return sp.ImmutableMatrix.diag(*X.diagonal())
-    return trace(X) / X.rows * sp.ImmutableMatrix.eye(X.rows)
+    return diagonal_part(X) if structure == "diagonal" else trace(X) / X.rows * identity(X)
 
 
 def _symmetric(X: Any) -> Any:

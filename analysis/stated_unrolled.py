@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import sympy as sp
-
-from analysis.matrix_calculus import trace
+from analysis.matrix_calculus import diagonal_part, identity, inverse, trace
 
 
 def contraction(kappa: Any, eta: Any) -> Any:
@@ -73,10 +71,10 @@ def gaussian(structure: str, U: Any, Sigma: Any, lam: Any, eta: Any, K: Any) -> 
     """∇_U F (1 - (1 - 2ηλ)^K) (diagonal), ∇_U F (1 - (1 - 2ηλn)^K) (isotropic)."""
     n = U.rows
     if structure == "diagonal":
-        entries = [1 / (2 * U[i, i]) - Sigma[i, i] / lam for i in range(n)]
-        return sp.ImmutableMatrix.diag(*entries) * (1 - (1 - 2 * eta * lam) ** K)
+        exact = inverse(diagonal_part(U)) / 2 - diagonal_part(Sigma) / lam
+        return exact * (1 - (1 - 2 * eta * lam) ** K)
     exact = n / (2 * trace(U)) - trace(Sigma) / (lam * n)
-    return exact * (1 - (1 - 2 * eta * lam * n) ** K) * sp.ImmutableMatrix.eye(n)
+    return exact * (1 - (1 - 2 * eta * lam * n) ** K) * identity(U)
 
 
 def penalty(kappa: Any, gamma: Any, nu: Any, phi: Any, tau: Any, d: Any, weight: Any) -> Any:

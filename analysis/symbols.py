@@ -190,9 +190,8 @@ def symbol(name: str, n: int | None = 1) -> Any:
         return sp.Symbol(_PRINTED.get(name, name), positive=True, integer=True)
     if domain == "real":
         return sp.Symbol(_PRINTED.get(name, name), real=True)
-    if domain in ("triangular", "probabilities") and n is None:
-        kind = "triangular" if domain == "triangular" else "vector of probabilities"
-        raise StructureError(f"general n has no {kind} {name}; pass n=1, 2, 3")
+    if domain == "probabilities" and n is None:
+        raise StructureError(f"general n has no vector of probabilities {name}; pass n=1, 2, 3")
     is_vector = domain in ("vector", "probabilities")
     columns = 1 if is_vector else n
     if n is None:

@@ -16,14 +16,22 @@ from analysis import stated_unrolled as stated
 from analysis.derivation import Condition, Derivation, Step, positive, zero
 from analysis.errors import StructureError
 from analysis.gaussian import MOMENTS, SYMMETRIC, label
-from analysis.matrix_calculus import gradient, lowest_terms
+from analysis.matrix_calculus import (
+    diagonal_part,
+    differential,
+    gradient,
+    identity,
+    lowest_terms,
+    replace,
+    slope,
+)
+from analysis.normal_form import normal
 from analysis.quadratic import THETA, implicit, inner, outer, solution, total
 from analysis.stationary import solve_linear
 from analysis.symbols import (
-    EXPLICIT,
     Structure,
-    check_explicit,
     check_structure,
+    is_large,
     symbol,
     symbols,
 )
@@ -209,14 +217,8 @@ def one_step() -> Derivation:
     )
 
 
-_ENTRIES = (
-    "three steps are differentiated in every entry of U; outer.hypergradient, which has any n, "
-    "times the factor of the statement is the same"
-)
-
-
 @cache
-def gaussian(structure: Structure, n: int) -> Derivation:
+def gaussian(structure: Structure, n: int | None) -> Derivation:
     """∇_U F (1 - ρ^K), ρ = 1 - 2ηλ (diagonal) or 1 - 2ηλn (isotropic): K steps from the optimum.
 
     Coordinates (m, log s_i) with P_ii = s_i². At the optimum the step has the Jacobian ρ in every
@@ -224,19 +226,48 @@ def gaussian(structure: Structure, n: int) -> Derivation:
 
     Args:
         structure: of the policy covariance, "diagonal" or "isotropic".
-        n: dimension, 1 to 3.
+        n: dimension, or None for general size.
     Returns:
         Derivation in U, Sigma, lam, eta, steps; shape (n, n), the symmetric G with dF = Tr(G dU).
         Conditions: the optimum is stationary, log s separates there, the mean does not respond;
-        1, 2 and 3 steps taken one by one and differentiated give the same.
+        in entries, 1, 2 and 3 steps taken one by one and differentiated give the same; for general
+        n, the solution of the recursion obeys it.
     Raises:
         StructureError: for "full", whose Hessian in Cholesky factors is no multiple of one.
     Source: new.
     """
     check_structure(structure, n)
-    check_explicit("unrolled.gaussian", n, EXPLICIT, _ENTRIES)
     if structure == "full":
         raise StructureError("no one factor for 'full'; pass 'diagonal' or 'isotropic'")
+    if is_large(n):
+        return gaussian(structure, None).of_size(n)
+    Sigma, U = symbols("Sigma U", n)
+    lam, eta, K = symbols("lam eta steps")
+    proof = _general_gaussian(structure) if n is None else _explicit_gaussian(structure, n)
+    derived, steps, conditions = proof
+    return Derivation(
+        name=label("unrolled.gaussian", n, structure),
+        statement="K steps in log s from the optimum: ∇_U F (1 - (1 - 2ηλ)^K)"
+        + (", λn for λ" if structure == "isotropic" else ""),
+        symbol="∇_U F_K",
+        arguments={"U": U, "Sigma": Sigma, "lam": lam, "eta": eta, "steps": K},
+        stated=stated.gaussian(structure, U, Sigma, lam, eta, K),
+        derived=derived,
+        assumptions=(
+            "U, Σ symmetric positive definite, λ > 0",
+            MOMENTS,
+            f"P {structure}, coordinates (m, log s), from the inner optimum",
+            SYMMETRIC,
+        ),
+        steps=steps,
+        conditions=conditions,
+    )
+
+
+def _explicit_gaussian(
+    structure: str, n: int
+) -> tuple[Any, tuple[Step, ...], tuple[Condition, ...]]:
+    """The hypergradient of K steps, its steps and conditions, in every log s_i and entry of U."""
     mu, Sigma, U, m = symbols("mu Sigma U m", n)
     lam, eta, K = symbols("lam eta steps")
     count = n if structure == "diagonal" else 1
@@ -259,26 +290,76 @@ def gaussian(structure: Structure, n: int) -> Derivation:
     derived = U.applyfunc(lambda u: partial[u]).multiply_elementwise(halves)
     mean = sp.Matrix([sp.diff(J, x) for x in m])
     still = [mean, mean.jacobian(sp.Matrix(list(s))), mean.jacobian(sp.Matrix(list(partial)))]
-    return Derivation(
-        name=label("unrolled.gaussian", n, structure),
-        statement="K steps in log s from the optimum: ∇_U F (1 - (1 - 2ηλ)^K)"
-        + (", λn for λ" if structure == "isotropic" else ""),
-        symbol="∇_U F_K",
-        arguments={"U": U, "Sigma": Sigma, "lam": lam, "eta": eta, "steps": K},
-        stated=stated.gaussian(structure, U, Sigma, lam, eta, K),
-        derived=derived,
-        assumptions=(
-            "U, Σ symmetric positive definite, λ > 0",
-            MOMENTS,
-            f"P {structure}, coordinates (m, log s), from the inner optimum",
-            SYMMETRIC,
-        ),
-        steps=(Step("∂J/∂log s", sp.Matrix(slopes)), Step("its slopes at the optimum", H)),
-        conditions=(
+    steps = (Step("∂J/∂log s", sp.Matrix(slopes)), Step("its slopes at the optimum", H))
+    return (
+        derived,
+        steps,
+        (
             zero("the optimum is stationary", sp.Matrix(slopes).xreplace(at)),
             zero("log s separates", H - sp.diag(*H.diagonal())),
             *(zero("the mean stays", X.xreplace(at)) for X in still),
             *_one_by_one(s, slopes, F, derived, centre, U),
+        ),
+    )
+
+
+def _general_gaussian(
+    structure: str,
+) -> tuple[Any, tuple[Step, ...], tuple[Condition, ...]]:
+    """The same for general n, by differentials along log s: dP = 2P dlog s.
+
+    D_K[dU] is a number x_K of the recursion times ∂²J[dU], and dF = ∂F D_K[dU] is linear in dU.
+    """
+    m, P, mu, Sigma, U, h, H = symbols("m P mu Sigma U h H", None)
+    lam, eta, K = symbols("lam eta steps")
+    shared = structure == "isotropic"
+    z: Any = sp.Symbol("z", real=True) if shared else H  # a direction of log s
+    policy = P if shared else diagonal_part(P)
+
+    def log_scale(direction: Any) -> Any:
+        return direction * identity(P) if shared else diagonal_part(direction)
+
+    def along(f: Any, direction: Any) -> Any:
+        return differential(f, P, 2 * policy * log_scale(direction))
+
+    def rate_of(f: Any) -> Any:
+        """The gradient in the direction z, of which f is a linear function."""
+        return slope(normal(f), z) if shared else gradient(f, z)
+
+    best = setting.inner_solution(structure, None).derived
+
+    def at(f: Any) -> Any:
+        return f.xreplace({policy: best}).xreplace({m: mu})
+
+    J = definitions.objective(m, policy, mu, Sigma, U, lam)
+    F = definitions.log_likelihood(m, policy, mu, Sigma)
+    other: Any = sp.Symbol("y", real=True) if shared else sp.MatrixSymbol("A", *P.shape)
+    metric = z * other if shared else sp.Trace(log_scale(z) * log_scale(other))
+    bend = normal(at(along(along(J, z), other)))
+    one = sp.S.One if shared else identity(P)
+    ends = [normal(replace(replace(f, z, one), other, one)) for f in (bend, metric)]
+    curvature = ends[0] / ends[1]  # along one direction; a condition says: along all of them
+    rho = 1 + eta * curvature
+    x = _after(K, sp.S.Zero, rho, eta)
+    pull = rate_of(at(along(F, z)))
+    cross = at(gradient(along(J, z), U))
+    mean = differential(J, m, h)
+    still = (mean, along(mean, z), gradient(mean, U))
+    derived = replace(cross, z, x * pull)
+    return (
+        normal(derived),
+        (
+            Step("∂J along log s", along(J, z)),
+            Step("its slope at the optimum", bend),
+            Step("x_K of x_{k+1} = ρx_k + η, x_0 = 0", x),
+            Step("∂F along log s", pull),
+        ),
+        (
+            zero("the optimum is stationary", normal(at(along(J, z)))),
+            zero("log s separates, with one curvature", bend - curvature * metric),
+            *(zero("the mean stays", at(f)) for f in still),
+            zero("x_0 = 0", x.subs(K, 0)),
+            zero("x_{K+1} = ρx_K + η", x.subs(K, K + 1) - rho * x - eta),
         ),
     )
 

@@ -1,10 +1,11 @@
 """General n: matrix expressions as sums of words, scalars as sums of traces of words and log dets.
 
-A word is a product of letters X or X⁻¹ (X symmetric) and v or vᵀ (v a vector). The normal form uses
-only the ring axioms, X X⁻¹ = I, Tr(AB) = Tr(BA), Tr(A) = Tr(Aᵀ), log det(AB) = log det A +
-log det B and log det(cA) = n log c + log det A: two expressions with one normal form are equal for
-every n. The diagonal part diag(X) of a letter is a letter, too: diagonal letters commute,
-diag(AX) = A diag(X) and Tr(AX) = Tr(A diag(X)) for a diagonal A.
+A word is a product of letters X or X⁻¹ (X symmetric), v or vᵀ (v a vector), L or Lᵀ and their
+inverses (L triangular). The normal form uses only the ring axioms, X X⁻¹ = I, Tr(AB) = Tr(BA),
+Tr(A) = Tr(Aᵀ), log det(AB) = log det A + log det B and log det(cA) = n log c + log det A: two
+expressions with one normal form are equal for every n. The diagonal part diag(W) of a word is a
+letter, too: diagonal letters commute, diag(AW) = A diag(W) and Tr(AW) = Tr(A diag(W)) for a
+diagonal A.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import sympy as sp
 
 from analysis.symbols import DIMENSION, QUANTITIES
 
-Letter: TypeAlias = tuple[str, int, bool]  # name, power (1 or -1), transposed (vectors only)
+Letter: TypeAlias = tuple[str, int, bool]  # name, power (1 or -1), transposed (if not symmetric)
 Word: TypeAlias = tuple[Letter, ...]
 Words: TypeAlias = dict[Word, Any]
-_INVERSE = "⁻¹"
+_INVERSE, _TRANSPOSE = "⁻¹", "ᵀ"
 
 
 class LogDet(sp.Expr):
@@ -66,7 +67,8 @@ def is_general(expression: Any) -> bool:
 def normal(expression: Any) -> Any:
     """The normal form, rebuilt as a SymPy expression; 0 or ZeroMatrix when it proves equality."""
     if isinstance(expression, sp.MatrixExpr):
-        return matrix_from(words_of(expression), expression.shape)
+        terms = [(word, _coefficient(value)) for word, value in words_of(expression).items()]
+        return matrix_from(collect(terms), expression.shape)
     replacements: dict[Any, Any] = {}
     for node in expression.atoms(sp.Trace, LogDet):
         replacements[node] = _trace(node.args[0]) if isinstance(node, sp.Trace) else _log_det(node)
@@ -77,6 +79,11 @@ def normal(expression: Any) -> Any:
     if sp.expand(numerator) == 0:
         return sp.S.Zero
     return (numerator / denominator).xreplace({name: node for node, name in positive.items()})
+
+
+def _coefficient(value: Any) -> Any:
+    """A coefficient of a word with the traces and log dets in it in normal form."""
+    return normal(value) if value.has(sp.Trace, LogDet) else value
 
 
 def words_of(X: Any) -> Words:
@@ -147,30 +154,50 @@ def cyclic(word: Word) -> Word:
 
 
 def diagonal(word: Word) -> Word:
-    """The diagonal part of a word: diag(AXB) = A diag(X) B for diagonal A and B, X one letter.
+    """The diagonal part of a word: diag(AWB) = A diag(W) B for diagonal A and B.
 
     Raises:
-        TypeError: if more than one letter is left between them.
+        TypeError: if a diagonal letter is left inside W.
     """
     rest = [i for i, (name, _, _) in enumerate(word) if not _is_diagonal(name)]
     if not rest:
         return word
-    name, power, _ = word[rest[0]]
-    if len(rest) > 1 or _is_vector(name):
+    inner = word[rest[0] : rest[-1] + 1]
+    if len(inner) > len(rest):
         raise TypeError(f"no rule for the diagonal part of the product {word}")
-    letter = (f"diag({name}{'' if power == 1 else _INVERSE})", 1, False)
-    return _reduce((*word[: rest[0]], letter, *word[rest[0] + 1 :]))
+    letter = (f"diag({min(_written(inner), _written(transpose(inner)))})", 1, False)
+    return _reduce((*word[: rest[0]], letter, *word[rest[-1] + 1 :]))
+
+
+def inside(name: str) -> Word:
+    """The word W of a diagonal letter diag(W), the empty word for any other letter."""
+    if not _is_diagonal(name):
+        return ()
+    letters: list[Letter] = []
+    for part in name.removeprefix("diag(").removesuffix(")").split():
+        bare = part.removesuffix(_TRANSPOSE)
+        power = -1 if bare.endswith(_INVERSE) else 1
+        letters.append((bare.removesuffix(_INVERSE), power, part != bare))
+    return tuple(letters)
+
+
+def _written(word: Word) -> str:
+    """A word as one name; `inside` reads it."""
+    return " ".join(
+        name + (_INVERSE if power == -1 else "") + (_TRANSPOSE if flag else "")
+        for name, power, flag in word
+    )
 
 
 def _reduce(word: Word) -> Word:
     done: list[Letter] = []
     for letter in word:
-        name, power, _ = letter
+        name, power, flag = letter
         run = len(done)  # diagonal letters commute with those before them
         while _is_diagonal(name) and run > 0 and _is_diagonal(done[run - 1][0]):
             run -= 1
         near = range(min(run, max(len(done) - 1, 0)), len(done))
-        at = [i for i in near if done[i][0] == name and done[i][1] == -power]
+        at = [i for i in near if done[i] == (name, -power, flag)]
         if at:
             del done[at[0]]
         else:
@@ -185,9 +212,8 @@ def _is_diagonal(name: str) -> bool:
 def _is_spd(trace: Any) -> bool:
     """Whether a trace is positive by its form: of one SPD matrix, or of the product of two."""
     word = _only_word(trace.args[0])
-    names = [
-        name.removeprefix("diag(").removesuffix(")").removesuffix(_INVERSE) for name, *_ in word
-    ]
+    letters = [inside(letter[0]) or (letter,) for letter in word]
+    names = [part[0][0] if len(part) == 1 else "" for part in letters]
     domains = {QUANTITIES[name].domain if name in QUANTITIES else None for name in names}
     return len(word) <= 2 and domains == {"spd"}
 
@@ -197,14 +223,22 @@ def _only_word(X: Any) -> Word:
     return word
 
 
-def _is_vector(name: str) -> bool:
+def _domain(name: str) -> str | None:
     quantity = QUANTITIES.get(name.removeprefix("d"))  # dm is a vector if m is
-    return quantity is not None and quantity.domain == "vector"
+    return None if quantity is None else quantity.domain
+
+
+def _is_vector(name: str) -> bool:
+    return _domain(name) == "vector"
+
+
+def _flips(name: str) -> bool:
+    return _domain(name) in ("vector", "triangular")
 
 
 def transpose(word: Word) -> Word:
-    """The transpose of a word: letters reversed, vectors flipped, matrices symmetric."""
-    return tuple((name, power, flag ^ _is_vector(name)) for name, power, flag in reversed(word))
+    """The transpose of a word: letters reversed, vectors and triangular ones flipped."""
+    return tuple((name, power, flag ^ _flips(name)) for name, power, flag in reversed(word))
 
 
 def _inverse(terms: Words) -> Words:
@@ -223,12 +257,14 @@ def _trace(X: Any) -> Any:
 
 
 def _seen(word: Word) -> Word:
-    """Tr(AX) = Tr(A diag(X)) for A diagonal; Tr diag(X) = Tr X."""
-    plain = [name for name, _, _ in word if not _is_diagonal(name)]
-    if len(plain) == 1 and len(word) > 1 and not _is_vector(plain[0]):
-        return diagonal(word)
+    """Tr(AW) = Tr(A diag(W)) for A diagonal; Tr diag(W) = Tr W."""
+    plain = [i for i, (name, _, _) in enumerate(word) if not _is_diagonal(name)]
     if not plain and len(word) == 1 and word[0][1] == 1:
-        return _only_word(_matrix(word[0][0]).args[0])
+        return inside(word[0][0])
+    for start in range(len(word) if plain and len(plain) < len(word) else 0):
+        turned = word[start:] + word[:start]
+        if not any(_is_diagonal(name) for name, _, _ in turned[: len(plain)]):
+            return diagonal(turned)
     return word
 
 
@@ -243,9 +279,7 @@ def _log_det(node: LogDet) -> Any:
 
 def _matrix(name: str) -> Any:
     if _is_diagonal(name):
-        inner = name.removeprefix("diag(").removesuffix(")")
-        X = _matrix(inner.removesuffix(_INVERSE))
-        return sp.DiagonalMatrix(sp.Inverse(X) if inner.endswith(_INVERSE) else X)
+        return sp.DiagonalMatrix(_product(inside(name), 1, None))
     return sp.MatrixSymbol(name, DIMENSION, 1 if _is_vector(name) else DIMENSION)
 
 
@@ -255,7 +289,8 @@ def _product(word: Word, value: Any, shape: Any) -> Any:
     factors: list[Any] = []
     for name, power, flag in word:
         X = _matrix(name)
-        factors.append(sp.Inverse(X) if power == -1 else sp.Transpose(X) if flag else X)
+        turned = sp.Transpose(X) if flag else X
+        factors.append(sp.Inverse(turned) if power == -1 else turned)
     if value == 1 and len(factors) == 1:
         return factors[0]
     return sp.MatMul(value, *factors) if value != 1 else sp.MatMul(*factors)

@@ -23,10 +23,8 @@ from analysis import (
     gaussian,
     misspecification,
     outer,
-    unrolled,
 )
 from analysis.errors import ArgumentError, StructureError
-from analysis.log_det import log_det_gradient
 from analysis.symbols import QUANTITIES, STRUCTURES, symbol
 from tests.test_analysis_derivations import values_for
 
@@ -86,20 +84,10 @@ def test_the_general_forms_against_entries_written_in_numpy(structure):
 
 
 REFUSED = {
-    "outer.implicit_hypergradient": [partial(outer.implicit_hypergradient, s) for s in STRUCTURES],
-    "functional.mean_adjoint": [functional.mean_adjoint],
-    "functional.covariance_adjoint": [
-        partial(functional.covariance_adjoint, s) for s in STRUCTURES
-    ],
-    "functional.hypergradient": [partial(functional.hypergradient, s) for s in STRUCTURES],
-    "functional.at_solution": [partial(functional.at_solution, s) for s in STRUCTURES],
-    "functional.restricted_mean_gap": [functional.restricted_mean_gap],
-    "unrolled.gaussian": [partial(unrolled.gaussian, s) for s in ("diagonal", "isotropic")],
     "estimators.matrix_baseline": [
         partial(estimators.matrix_baseline, p) for p in ("mean", "scale")
     ],
     "bounded_reward.log_expected_kernel": [bounded_reward.log_expected_kernel],
-    "log_det.log_det_gradient": [log_det_gradient],
 }
 
 

@@ -233,8 +233,8 @@ def test_a_factor_is_read_by_its_lower_triangle():
         derivation.at(**{name: value for name, value in values.items() if name != "L"})
     with pytest.raises(ArgumentNameError, match="no argument 'K'"):
         derivation.at(**values, K=L)
-    with pytest.raises(StructureError, match="no triangular L"):
-        symbol("L", None)
+    with pytest.raises(StructureError, match="no vector of probabilities pi"):
+        symbol("pi", None)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
