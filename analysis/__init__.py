@@ -5,7 +5,7 @@
 -0.35
 """
 
-from analysis import (
+from . import (
     bounded_reward,
     categorical,
     divergences,
@@ -17,9 +17,9 @@ from analysis import (
     penalty,
     unrolled,
 )
-from analysis.catalogue import Entry, catalogue
-from analysis.derivation import Condition, Derivation, Step
-from analysis.errors import (
+from .catalogue import Entry, catalogue
+from .derivation import Condition, Derivation, Step
+from .errors import (
     ArgumentError,
     ArgumentNameError,
     DerivationError,

@@ -11,9 +11,9 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import definitions
-from analysis.derivation import Condition, Step, zero
-from analysis.matrix_calculus import (
+from . import definitions
+from .derivation import Condition, Step, zero
+from .matrix_calculus import (
     diagonal_part,
     differential,
     gradient,
@@ -22,9 +22,9 @@ from analysis.matrix_calculus import (
     replace,
     solve_word_equation,
 )
-from analysis.normal_form import normal
-from analysis.stationary import solve_linear
-from analysis.symbols import symbol, symbols
+from .normal_form import normal
+from .stationary import solve_linear
+from .symbols import symbol, symbols
 
 _SHARE = sp.Symbol("alpha", real=True)  # A = αI of an isotropic policy
 

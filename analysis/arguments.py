@@ -10,9 +10,9 @@ from typing import Any
 
 import sympy as sp
 
-from analysis.errors import ArgumentError, ArgumentNameError
-from analysis.evaluation import scaled
-from analysis.symbols import QUANTITIES
+from .errors import ArgumentError, ArgumentNameError
+from .evaluation import scaled
+from .symbols import QUANTITIES
 
 _ROUNDING = 1e-9  # by how much X_ij and X_ji may differ, relative to √(X_ii X_jj)
 

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import sympy as sp
 
-from analysis import definitions
-from analysis import stated_estimators as stated
-from analysis.derivation import Derivation, Step, positive, zero
-from analysis.gaussian import label
-from analysis.stationary import solve_linear
-from analysis.symbols import EXPLICIT, check_choice, check_explicit, symbols
+from . import definitions
+from . import stated_estimators as stated
+from .derivation import Derivation, Step, positive, zero
+from .gaussian import label
+from .stationary import solve_linear
+from .symbols import EXPLICIT, check_choice, check_explicit, symbols
 
 _MOMENTS = "the moments are those of polynomials in n normals, with terms by the hundred thousand"
 _B = sp.Symbol("b", real=True)

@@ -7,11 +7,11 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import definitions, gaussian, stated
-from analysis.adjoint import adjoint
-from analysis.derivation import Condition, Derivation, Step, positive, zero
-from analysis.gaussian import MOMENTS, SYMMETRIC, label
-from analysis.matrix_calculus import (
+from . import definitions, gaussian, stated
+from .adjoint import adjoint
+from .derivation import Condition, Derivation, Step, positive, zero
+from .gaussian import MOMENTS, SYMMETRIC, label
+from .matrix_calculus import (
     diagonal_part,
     gradient,
     identity,
@@ -24,16 +24,16 @@ from analysis.matrix_calculus import (
     solve_inverse_equation,
     trace,
 )
-from analysis.normal_form import normal, tidy
-from analysis.second_order import general_outer_concavity, outer_maximum
-from analysis.stationary import (
+from .normal_form import normal, tidy
+from .second_order import general_outer_concavity, outer_maximum
+from .stationary import (
     covariance,
     free_entries,
     ldl_product,
     solve_ldl,
     solve_linear,
 )
-from analysis.symbols import (
+from .symbols import (
     Structure,
     check_structure,
     dimension,

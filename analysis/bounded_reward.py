@@ -11,14 +11,14 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import definitions
-from analysis import stated_estimators as stated
-from analysis.derivation import Derivation, Step, positive, zero
-from analysis.gaussian import label
-from analysis.matrix_calculus import lowest_terms
-from analysis.normal_form import normal
-from analysis.stationary import solve_linear
-from analysis.symbols import (
+from . import definitions
+from . import stated_estimators as stated
+from .derivation import Derivation, Step, positive, zero
+from .gaussian import label
+from .matrix_calculus import lowest_terms
+from .normal_form import normal
+from .stationary import solve_linear
+from .symbols import (
     check_dimension,
     check_explicit,
     dimension,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from analysis import (
+from . import (
     bounded_reward,
     categorical,
     divergences,
@@ -18,10 +18,10 @@ from analysis import (
     penalty,
     unrolled,
 )
-from analysis.derivation import Derivation
-from analysis.gaussian import label
-from analysis.log_det import log_det_gradient
-from analysis.symbols import STRUCTURES
+from .derivation import Derivation
+from .gaussian import label
+from .log_det import log_det_gradient
+from .symbols import STRUCTURES
 
 SIZES = (1, 2, 3)
 

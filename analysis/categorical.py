@@ -7,35 +7,35 @@
 
 from __future__ import annotations
 
-from analysis.categorical_costs import (
+from .categorical_costs import (
     binary_gap,
     diagonal_reward,
     diagonal_reward_at_half,
     heuristic_gap,
     scalar_gap,
 )
-from analysis.categorical_law import (
+from .categorical_law import (
     argmax_preserved,
     binary_logit,
     gibbs_gap,
     inner_solution,
     scalar_solution,
 )
-from analysis.categorical_limits import near_uniform_ratio, near_uniform_scale
-from analysis.categorical_outer import (
+from .categorical_limits import near_uniform_ratio, near_uniform_scale
+from .categorical_outer import (
     concavity,
     hypergradient,
     implicit_hypergradient,
     outer_objective,
 )
-from analysis.categorical_scalar import (
+from .categorical_scalar import (
     binary_scalar,
     binary_scalar_limit,
     heuristic_ratio,
     heuristic_scale,
     scalar_stationarity,
 )
-from analysis.categorical_scores import minimal_variance, optimal_baseline, score_gradient
+from .categorical_scores import minimal_variance, optimal_baseline, score_gradient
 
 __all__ = [
     "argmax_preserved",

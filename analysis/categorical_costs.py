@@ -7,9 +7,9 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import definitions
-from analysis import stated_categorical as stated
-from analysis.categorical_law import (
+from . import definitions
+from . import stated_categorical as stated
+from .categorical_law import (
     CLASSES,
     LAM,
     SCALAR,
@@ -17,13 +17,13 @@ from analysis.categorical_law import (
     law,
     probabilities,
 )
-from analysis.categorical_scalar import BINARY, binary_scalar, heuristic_scale, likelihood_of_scale
-from analysis.derivation import Derivation, Step, positive, zero
-from analysis.gaussian import label
-from analysis.matrix_calculus import cancel_outside_logs, lowest_terms
-from analysis.normal_form import normal
-from analysis.stationary import solve_linear
-from analysis.symbols import symbol
+from .categorical_scalar import BINARY, binary_scalar, heuristic_scale, likelihood_of_scale
+from .derivation import Derivation, Step, positive, zero
+from .gaussian import label
+from .matrix_calculus import cancel_outside_logs, lowest_terms
+from .normal_form import normal
+from .stationary import solve_linear
+from .symbols import symbol
 
 _X, _Y, _Z = sp.symbols("x y z", positive=True)
 _ABOVE = (1 + _X) / 2  # every probability above ½

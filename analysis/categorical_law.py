@@ -12,13 +12,13 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import definitions
-from analysis import stated_categorical as stated
-from analysis.derivation import Condition, Derivation, Step, positive, zero
-from analysis.errors import StructureError
-from analysis.gaussian import label
-from analysis.stationary import solve_linear
-from analysis.symbols import ldl_factors, symbol, warn_if_slow
+from . import definitions
+from . import stated_categorical as stated
+from .derivation import Condition, Derivation, Step, positive, zero
+from .errors import StructureError
+from .gaussian import label
+from .stationary import solve_linear
+from .symbols import ldl_factors, symbol, warn_if_slow
 
 CLASSES = "n classes, one-hot outcomes, π_c > 0, Σπ = 1 (the last is 1 less the others), λ > 0"
 SYMMETRIC_U = "U symmetric (that it is positive definite is not used)"

@@ -7,8 +7,8 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import stated_categorical as stated
-from analysis.categorical_law import (
+from . import stated_categorical as stated
+from .categorical_law import (
     CLASSES,
     LAM,
     SCALAR,
@@ -18,11 +18,11 @@ from analysis.categorical_law import (
     levels,
     scalar_rewards,
 )
-from analysis.categorical_scalar import STEP, U, heuristic_scale, slope_in_policy
-from analysis.derivation import Derivation, Step, zero
-from analysis.gaussian import label
-from analysis.stationary import solve_linear
-from analysis.symbols import symbol
+from .categorical_scalar import STEP, U, heuristic_scale, slope_in_policy
+from .derivation import Derivation, Step, zero
+from .gaussian import label
+from .stationary import solve_linear
+from .symbols import symbol
 
 
 @cache

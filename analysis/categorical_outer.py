@@ -7,9 +7,9 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import definitions
-from analysis import stated_categorical as stated
-from analysis.categorical_law import (
+from . import definitions
+from . import stated_categorical as stated
+from .categorical_law import (
     CLASSES,
     LAM,
     SYMMETRIC_U,
@@ -21,11 +21,11 @@ from analysis.categorical_law import (
     probabilities,
     rewards,
 )
-from analysis.derivation import Condition, Derivation, Step, positive, zero
-from analysis.gaussian import SYMMETRIC, label
-from analysis.matrix_calculus import gradient
-from analysis.stationary import free_entries
-from analysis.symbols import symbol
+from .derivation import Condition, Derivation, Step, positive, zero
+from .gaussian import SYMMETRIC, label
+from .matrix_calculus import gradient
+from .stationary import free_entries
+from .symbols import symbol
 
 
 @cache

@@ -7,9 +7,9 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import definitions
-from analysis import stated_categorical as stated
-from analysis.categorical_law import (
+from . import definitions
+from . import stated_categorical as stated
+from .categorical_law import (
     CLASSES,
     LAM,
     SCALAR,
@@ -19,13 +19,13 @@ from analysis.categorical_law import (
     probabilities,
     scalar_rewards,
 )
-from analysis.categorical_outer import at_solution, likelihood_curvature, likelihood_slopes
-from analysis.derivation import Derivation, Step, positive, zero
-from analysis.gaussian import label
-from analysis.matrix_calculus import lowest_terms, trace
-from analysis.normal_form import normal
-from analysis.stationary import solve_linear
-from analysis.symbols import symbol
+from .categorical_outer import at_solution, likelihood_curvature, likelihood_slopes
+from .derivation import Derivation, Step, positive, zero
+from .gaussian import label
+from .matrix_calculus import lowest_terms, trace
+from .normal_form import normal
+from .stationary import solve_linear
+from .symbols import symbol
 
 BINARY = ("2 classes, π = π_1 in (0, 1), λ > 0", SCALAR)
 AWAY = "π ≠ ½ (at ½ every u is optimal)"

@@ -10,13 +10,13 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import stated_categorical as stated
-from analysis.categorical_law import announce, check_classes, probabilities
-from analysis.derivation import Condition, Derivation, Step, positive, zero
-from analysis.gaussian import label
-from analysis.matrix_calculus import lowest_terms
-from analysis.stationary import solve_linear
-from analysis.symbols import symbol
+from . import stated_categorical as stated
+from .categorical_law import announce, check_classes, probabilities
+from .derivation import Condition, Derivation, Step, positive, zero
+from .gaussian import label
+from .matrix_calculus import lowest_terms
+from .stationary import solve_linear
+from .symbols import symbol
 
 POLICY = ("n classes, p_c > 0, Σp = 1 (the last is 1 less the others)", "p = softmax(z)")
 ONE = "one generation, entries (r_c - b)(1[c=j] - p_j)"

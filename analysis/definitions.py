@@ -10,10 +10,10 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import words
-from analysis.errors import MomentError
-from analysis.matrix_calculus import cancel_outside_logs, inverse, logdet, lowest_terms, quadratic
-from analysis.symbols import DIMENSION, symbol
+from . import words
+from .errors import MomentError
+from .matrix_calculus import cancel_outside_logs, inverse, logdet, lowest_terms, quadratic
+from .symbols import DIMENSION, symbol
 
 
 def reward(y_hat: Any, y: Any, U: Any) -> Any:

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import sympy as sp
 
-from analysis import evaluation, printing
-from analysis.arguments import read_arguments
-from analysis.errors import ArgumentError, ArgumentNameError, DerivationError
-from analysis.normal_form import is_clearly_nonzero, is_positive, is_zero, normal
-from analysis.symbols import DIMENSION
-from analysis.words import is_general
+from . import evaluation, printing
+from .arguments import read_arguments
+from .errors import ArgumentError, ArgumentNameError, DerivationError
+from .normal_form import is_clearly_nonzero, is_positive, is_zero, normal
+from .symbols import DIMENSION
+from .words import is_general
 
 Side = Literal["stated", "derived"]
 

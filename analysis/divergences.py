@@ -7,12 +7,12 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import definitions, stated
-from analysis.bilevel import optimal_reward
-from analysis.derivation import Derivation, Step
-from analysis.gaussian import MOMENTS, label
-from analysis.normal_form import normal
-from analysis.symbols import dimension, is_large, symbol, symbols
+from . import definitions, stated
+from .bilevel import optimal_reward
+from .derivation import Derivation, Step
+from .gaussian import MOMENTS, label
+from .normal_form import normal
+from .symbols import dimension, is_large, symbol, symbols
 
 DOMAIN = "P, Σ symmetric positive definite"
 

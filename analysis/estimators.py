@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from analysis.baselines import matrix_baseline
-from analysis.group_statistics import group_mean, group_minimum, group_minimum_planar
-from analysis.score_function import (
+from .baselines import matrix_baseline
+from .group_statistics import group_mean, group_minimum, group_minimum_planar
+from .score_function import (
     leave_one_out_variance,
     minimal_variance,
     optimal_baseline,

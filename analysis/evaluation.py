@@ -18,9 +18,9 @@ from mpmath.ctx_mp import MPContext
 from sympy.printing.numpy import NumPyPrinter
 from sympy.printing.pycode import MpmathPrinter
 
-from analysis.errors import ArgumentError
-from analysis.symbols import DIMENSION
-from analysis.words import is_general
+from .errors import ArgumentError
+from .symbols import DIMENSION
+from .words import is_general
 
 _CONTEXT = sp.Symbol("mpmath")  # printed code reads `mpmath.log(x)`: the context is an argument
 _DEGREE = 4  # of the polynomials in the arguments that the first attempt holds exactly

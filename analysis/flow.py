@@ -7,13 +7,13 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import gaussian, stated, words
-from analysis.bilevel import hypergradient
-from analysis.derivation import Derivation, Step, zero
-from analysis.gaussian import MOMENTS, label
-from analysis.matrix_calculus import differential, lowest_terms, product
-from analysis.normal_form import normal, tidy
-from analysis.symbols import is_large, ldl_factors, symbol, symbols
+from . import gaussian, stated, words
+from .bilevel import hypergradient
+from .derivation import Derivation, Step, zero
+from .gaussian import MOMENTS, label
+from .matrix_calculus import differential, lowest_terms, product
+from .normal_form import normal, tidy
+from .symbols import is_large, ldl_factors, symbol, symbols
 
 _STATEMENT = "U̇ = U (∇F) U gives P(t) = Σ + e^{-t/2} (P₀ - Σ)"
 _ASSUMPTIONS = ("P₀, Σ symmetric positive definite, λ > 0, t > 0", "P full", MOMENTS)

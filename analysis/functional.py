@@ -13,15 +13,15 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import definitions, gaussian, misspecification, stated_functional
-from analysis import policy_outputs as outputs
-from analysis.adjoint import adjoint
-from analysis.derivation import Condition, Derivation, Step, zero
-from analysis.gaussian import MOMENTS, SYMMETRIC, label
-from analysis.matrix_calculus import gradient, lowest_terms, replace, zip_entries
-from analysis.normal_form import normal
-from analysis.stationary import free_entries, solve_linear
-from analysis.symbols import (
+from . import definitions, gaussian, misspecification, stated_functional
+from . import policy_outputs as outputs
+from .adjoint import adjoint
+from .derivation import Condition, Derivation, Step, zero
+from .gaussian import MOMENTS, SYMMETRIC, label
+from .matrix_calculus import gradient, lowest_terms, replace, zip_entries
+from .normal_form import normal
+from .stationary import free_entries, solve_linear
+from .symbols import (
     Structure,
     check_structure,
     from_coordinates,

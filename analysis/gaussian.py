@@ -9,22 +9,22 @@ from functools import cache
 
 import sympy as sp
 
-from analysis import definitions, stated
-from analysis.derivation import Derivation, Step, zero
-from analysis.matrix_calculus import (
+from . import definitions, stated
+from .derivation import Derivation, Step, zero
+from .matrix_calculus import (
     gradient,
     project,
     solve_inverse_equation,
 )
-from analysis.normal_form import normal
-from analysis.second_order import general_inner_concavity, inner_concavity
-from analysis.stationary import (
+from .normal_form import normal
+from .second_order import general_inner_concavity, inner_concavity
+from .stationary import (
     covariance,
     ldl_product,
     solve_ldl,
     solve_linear,
 )
-from analysis.symbols import Structure, check_structure, dimension, is_large, symbol, symbols
+from .symbols import Structure, check_structure, dimension, is_large, symbol, symbols
 
 SPD = "U, Σ, P symmetric positive definite, λ > 0"
 MOMENTS = "only the mean μ and the covariance Σ of the data are used, whatever their law"

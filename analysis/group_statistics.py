@@ -7,14 +7,14 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import definitions
-from analysis import scalar_policy as scalar
-from analysis import stated_estimators as stated
-from analysis.arguments import read_scalar
-from analysis.derivation import Derivation, Step, positive, zero
-from analysis.gaussian import label
-from analysis.stationary import solve_linear
-from analysis.symbols import check_dimension, symbol, symbols, warn_if_slow
+from . import definitions
+from . import scalar_policy as scalar
+from . import stated_estimators as stated
+from .arguments import read_scalar
+from .derivation import Derivation, Step, positive, zero
+from .gaussian import label
+from .stationary import solve_linear
+from .symbols import check_dimension, symbol, symbols, warn_if_slow
 
 
 def _stationary(reward: Any, baseline: Any, n: int) -> tuple[Any, Any]:

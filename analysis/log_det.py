@@ -7,11 +7,11 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import definitions, stated
-from analysis.derivation import Condition, Derivation, Step, zero
-from analysis.gaussian import SYMMETRIC, label
-from analysis.matrix_calculus import differential, gradient, inverse, logdet, replace, zip_entries
-from analysis.symbols import DIMENSION, is_large, symbol, symbols
+from . import definitions, stated
+from .derivation import Condition, Derivation, Step, zero
+from .gaussian import SYMMETRIC, label
+from .matrix_calculus import differential, gradient, inverse, logdet, replace, zip_entries
+from .symbols import DIMENSION, is_large, symbol, symbols
 
 _LOG_VOLUME = DIMENSION / 2 * sp.log(2 * sp.pi)
 

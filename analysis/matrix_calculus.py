@@ -11,8 +11,8 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import words
-from analysis.words import LogDet
+from . import words
+from .words import LogDet
 
 
 def inverse(X: Any) -> Any:

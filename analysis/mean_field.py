@@ -7,14 +7,14 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import gaussian, stated
-from analysis.bilevel import objective, optimal_reward
-from analysis.derivation import Condition, Derivation, Step, positive, zero
-from analysis.gaussian import MOMENTS, label
-from analysis.matrix_calculus import inverse, lowest_terms, replace
-from analysis.normal_form import normal, tidy
-from analysis.rays import relative_cost_is_positive
-from analysis.symbols import dimension, is_large, ldl_factors, symbol, symbols, to_coordinates
+from . import gaussian, stated
+from .bilevel import objective, optimal_reward
+from .derivation import Condition, Derivation, Step, positive, zero
+from .gaussian import MOMENTS, label
+from .matrix_calculus import inverse, lowest_terms, replace
+from .normal_form import normal, tidy
+from .rays import relative_cost_is_positive
+from .symbols import dimension, is_large, ldl_factors, symbol, symbols, to_coordinates
 
 DOMAIN = ("Σ symmetric positive definite, λ > 0", "P diagonal, U full", MOMENTS)
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import definitions, gaussian, stated
-from analysis.bilevel import bilevel_solution, objective, optimal_reward
-from analysis.derivation import Derivation, Step, positive, zero
-from analysis.gaussian import MOMENTS, label
-from analysis.matrix_calculus import (
+from . import definitions, gaussian, stated
+from .bilevel import bilevel_solution, objective, optimal_reward
+from .derivation import Derivation, Step, positive, zero
+from .gaussian import MOMENTS, label
+from .matrix_calculus import (
     cancel_outside_logs,
     gradient,
     inverse,
@@ -22,9 +22,9 @@ from analysis.matrix_calculus import (
     slope,
     zip_entries,
 )
-from analysis.normal_form import normal, tidy
-from analysis.stationary import solve_linear
-from analysis.symbols import dimension, is_large, symbol, symbols
+from .normal_form import normal, tidy
+from .stationary import solve_linear
+from .symbols import dimension, is_large, symbol, symbols
 
 TWO = "x takes two values, the first with probability w"
 DOMAIN = ("covariances symmetric positive definite, λ > 0", "P full", MOMENTS)

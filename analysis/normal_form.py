@@ -10,9 +10,9 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import words
-from analysis.matrix_calculus import lowest_terms
-from analysis.symbols import QUANTITIES, from_coordinates, to_coordinates
+from . import words
+from .matrix_calculus import lowest_terms
+from .symbols import QUANTITIES, from_coordinates, to_coordinates
 
 
 def normal(expression: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.bilevel import (
+from .bilevel import (
     bilevel_solution,
     concavity,
     hypergradient,
@@ -10,9 +10,9 @@ from analysis.bilevel import (
     objective,
     optimal_reward,
 )
-from analysis.flow import flow
-from analysis.mean_field import mean_field_cost, mean_field_shrinkage
-from analysis.rays import optimal_scale, ray_loss, rescaling_regret
+from .flow import flow
+from .mean_field import mean_field_cost, mean_field_shrinkage
+from .rays import optimal_scale, ray_loss, rescaling_regret
 
 __all__ = [
     "bilevel_solution",

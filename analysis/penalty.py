@@ -11,12 +11,12 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import quadratic
-from analysis import stated_unrolled as stated
-from analysis.derivation import Derivation, Step, positive, zero
-from analysis.quadratic import THETA, implicit, inner, outer, solution, total
-from analysis.stationary import solve_linear
-from analysis.symbols import symbol
+from . import quadratic
+from . import stated_unrolled as stated
+from .derivation import Derivation, Step, positive, zero
+from .quadratic import THETA, implicit, inner, outer, solution, total
+from .stationary import solve_linear
+from .symbols import symbol
 
 DOMAIN = (*quadratic.DOMAIN, "θ_ς = argmax F + ςJ, ς > 0")
 

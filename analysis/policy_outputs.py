@@ -6,9 +6,9 @@ from typing import Any
 
 import sympy as sp
 
-from analysis.matrix_calculus import diagonal_part, identity
-from analysis.stationary import free_entries, restrict, solve_linear
-from analysis.symbols import symbol, symbols
+from .matrix_calculus import diagonal_part, identity
+from .stationary import free_entries, restrict, solve_linear
+from .symbols import symbol, symbols
 
 
 def in_factor(X: Any, n: int) -> Any:

@@ -10,8 +10,8 @@ from typing import Any
 
 import sympy as sp
 
-from analysis.stationary import solve_linear
-from analysis.symbols import symbol, symbols
+from .stationary import solve_linear
+from .symbols import symbol, symbols
 
 DOMAIN = ("J = -½κθ² + γφθ, κ > 0, so that θ* = γφ/κ", "F = -½ν(θ-τ)² + dφ, ν > 0")
 THETA = sp.Symbol("theta", real=True)

@@ -7,15 +7,15 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import stated
-from analysis.bilevel import objective, optimal_reward
-from analysis.derivation import Condition, Derivation, Step, positive, zero
-from analysis.gaussian import MOMENTS, label
-from analysis.matrix_calculus import logdet, lowest_terms, replace, slope
-from analysis.normal_form import normal, tidy
-from analysis.stationary import solve_linear
-from analysis.symbols import dimension, is_large, symbol, symbols
-from analysis.words import is_general
+from . import stated
+from .bilevel import objective, optimal_reward
+from .derivation import Condition, Derivation, Step, positive, zero
+from .gaussian import MOMENTS, label
+from .matrix_calculus import logdet, lowest_terms, replace, slope
+from .normal_form import normal, tidy
+from .stationary import solve_linear
+from .symbols import dimension, is_large, symbol, symbols
+from .words import is_general
 
 DOMAIN = ("M, Σ symmetric positive definite, λ > 0", "P full", MOMENTS)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import definitions
-from analysis.symbols import symbol, symbols
+from . import definitions
+from .symbols import symbol, symbols
 
 POLICY = "policy N(m, s²) in coordinates (m, log s), u > 0, δ = m - μ"
 ABOUT = {

@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 import sympy as sp
 
-from analysis import definitions
-from analysis import scalar_policy as scalar
-from analysis import stated_estimators as stated
-from analysis.baselines import best_baseline
-from analysis.derivation import Derivation, Step, positive, zero
-from analysis.gaussian import label
-from analysis.symbols import check_choice, symbol, symbols
+from . import definitions
+from . import scalar_policy as scalar
+from . import stated_estimators as stated
+from .baselines import best_baseline
+from .derivation import Derivation, Step, positive, zero
+from .gaussian import label
+from .symbols import check_choice, symbol, symbols
 
 Data = Literal["averaged", "sampled"]
 _B = sp.Symbol("b", real=True)

@@ -6,17 +6,17 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import definitions, stated
-from analysis.derivation import Condition, zero
-from analysis.matrix_calculus import gradient, quadratic, replace, second_differential
-from analysis.stationary import (
+from . import definitions, stated
+from .derivation import Condition, zero
+from .matrix_calculus import gradient, quadratic, replace, second_differential
+from .stationary import (
     covariance,
     free_entries,
     negative_by_squares,
     restrict,
     trace_squares,
 )
-from analysis.symbols import ldl_factors, symbol, symbols
+from .symbols import ldl_factors, symbol, symbols
 
 
 def inner_concavity(structure: str, n: int) -> tuple[Condition, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import sympy as sp
 
-from analysis.matrix_calculus import (
+from .matrix_calculus import (
     diagonal_part,
     identity,
     inverse,

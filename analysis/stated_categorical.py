@@ -10,7 +10,7 @@ from typing import Any
 
 import sympy as sp
 
-from analysis.matrix_calculus import outer
+from .matrix_calculus import outer
 
 
 def log_weights(U: Any, pi: Any) -> Any:

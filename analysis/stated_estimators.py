@@ -10,7 +10,7 @@ from typing import Any
 
 import sympy as sp
 
-from analysis.matrix_calculus import inverse, logdet, quadratic, trace
+from .matrix_calculus import inverse, logdet, quadratic, trace
 
 half = sp.Rational(1, 2)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.matrix_calculus import diagonal_part, identity, inverse, outer, trace
+from .matrix_calculus import diagonal_part, identity, inverse, outer, trace
 
 
 def mean_adjoint(e: Any, P: Any, U: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.matrix_calculus import diagonal_part, identity, inverse, trace
+from .matrix_calculus import diagonal_part, identity, inverse, trace
 
 
 def contraction(kappa: Any, eta: Any) -> Any:

@@ -11,9 +11,9 @@ from typing import Any
 
 import sympy as sp
 
-from analysis.derivation import Condition, positive, zero
-from analysis.matrix_calculus import inverse, lowest_terms, product
-from analysis.symbols import ldl_factors
+from .derivation import Condition, positive, zero
+from .matrix_calculus import inverse, lowest_terms, product
+from .symbols import ldl_factors
 
 
 def covariance(structure: str, name: str, n: int) -> tuple[Any, Any]:

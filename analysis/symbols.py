@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeGuard
 
 import sympy as sp
 
-from analysis.errors import ArgumentError, SlowDerivationWarning, StructureError
+from .errors import ArgumentError, SlowDerivationWarning, StructureError
 
 Domain = Literal[
     "positive",

@@ -10,13 +10,13 @@ from typing import Any
 
 import sympy as sp
 
-from analysis import definitions, quadratic
-from analysis import gaussian as setting
-from analysis import stated_unrolled as stated
-from analysis.derivation import Condition, Derivation, Step, positive, zero
-from analysis.errors import StructureError
-from analysis.gaussian import MOMENTS, SYMMETRIC, label
-from analysis.matrix_calculus import (
+from . import definitions, quadratic
+from . import gaussian as setting
+from . import stated_unrolled as stated
+from .derivation import Condition, Derivation, Step, positive, zero
+from .errors import StructureError
+from .gaussian import MOMENTS, SYMMETRIC, label
+from .matrix_calculus import (
     diagonal_part,
     differential,
     gradient,
@@ -25,10 +25,10 @@ from analysis.matrix_calculus import (
     replace,
     slope,
 )
-from analysis.normal_form import normal
-from analysis.quadratic import THETA, implicit, inner, outer, solution, total
-from analysis.stationary import solve_linear
-from analysis.symbols import (
+from .normal_form import normal
+from .quadratic import THETA, implicit, inner, outer, solution, total
+from .stationary import solve_linear
+from .symbols import (
     Structure,
     check_structure,
     is_large,

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import sympy as sp
 
-from analysis.symbols import DIMENSION, QUANTITIES
+from .symbols import DIMENSION, QUANTITIES
 
 Letter: TypeAlias = tuple[str, int, bool]  # name, power (1 or -1), transposed (if not symmetric)
 Word: TypeAlias = tuple[Letter, ...]

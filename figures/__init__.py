@@ -66,8 +66,9 @@ def draw(
     """
     check_rooms()
     # Imported here so that `import figures` costs nothing.
-    from figures import catalogue, pipeline, venues
     from paper_checks import gate, store
+
+    from . import catalogue, pipeline, venues
 
     pipeline.check_backend()
     picture = pipeline.Picture(

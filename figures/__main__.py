@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from figures import check_rooms
+from . import check_rooms
 
 try:
     check_rooms()
@@ -20,11 +20,12 @@ except ImportError as error:
     sys.stderr.write(f"{error}\n")
     raise SystemExit(2) from error
 
-from figures import catalogue, pipeline, venues
-from figures.venues import Venue
 from paper_checks import gate, store
 from paper_checks.console import BAD_USAGE, FAILED, INTERRUPTED, start, stop
 from paper_checks.experiments import Progress
+
+from . import catalogue, pipeline, venues
+from .venues import Venue
 
 # What the project itself raises on bad input; anything else is a bug and keeps its traceback.
 OWN_PACKAGES = {"analysis", "solvers", "paper_checks", "figures"}

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from figures import style
+from . import style
 
 
 def median_and_quartiles(axis: Axes, spread: pd.DataFrame, arm: str) -> None:

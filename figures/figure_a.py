@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
-from figures import style
 from paper_checks.experiments import figure_a as experiment
+
+from . import style
 
 EPOCHS = (0, 5, 10, 25, 40, 50)
 LABELS = {"PG(U*)": "PG, $U^\\star$", "PG(I)": "PG, $U = I$"}

@@ -8,9 +8,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures import curves, style
 from paper_checks.experiments import figure_b as experiment
 from paper_checks.experiments.summaries import quartiles
+
+from . import curves, style
 
 PANELS = {
     "excess_nll": "Excess NLL [nats\xa0/\xa0dim.]",

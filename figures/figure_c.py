@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from figures import curves, style
 from paper_checks.experiments import figure_c as experiment
 from paper_checks.experiments.summaries import quartiles
+
+from . import curves, style
 
 LABELS = {
     "PG(M)": "PG, $U = M$",

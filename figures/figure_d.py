@@ -9,12 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from figures import curves, style
 from paper_checks.experiments import comparisons
 from paper_checks.experiments import figure_d as experiment
 from paper_checks.experiments.comparisons import Difference
 from paper_checks.experiments.convergence import arrived, not_converged
 from solvers.tasks import classification
+
+from . import curves, style
 
 NAMES: tuple[classification.BuiltIn, ...] = ("wine", "iris", "breast_cancer", "digits")
 LABELS = {

@@ -12,8 +12,9 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from figures import style
 from paper_checks.experiments.convergence import arrived, not_converged
+
+from . import style
 
 # Each method looks like one of `style.METHODS`: those can be told apart.
 METHODS = {

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from figures import style
 from paper_checks.experiments.convergence import arrived, not_converged
+
+from . import style
 
 # Each arm looks like one of `style.METHODS`: those can be told apart.
 ARMS = {

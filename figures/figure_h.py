@@ -9,9 +9,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures import style
 from paper_checks.experiments.convergence import arrived, not_converged
 from paper_checks.experiments.figure_h import HALF, KINDS
+
+from . import style
 
 LABELS = {
     "PG(2β*)": "PG, $U = 2\\beta^\\star I$ (published)",

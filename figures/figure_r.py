@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from figures import style
 from paper_checks.experiments.convergence import arrived, not_converged
+
+from . import style
 
 LOOKS = {
     "residual Σ": ("o", "#0072B2"),

@@ -14,11 +14,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from figures import venues
-from figures.catalogue import FigureSpec
-from figures.venues import Venue
 from paper_checks import store
 from paper_checks.experiments import Progress
+
+from . import venues
+from .catalogue import FigureSpec
+from .venues import Venue
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -131,7 +132,7 @@ def check(place: store.Store, picture: Picture, formats: Sequence[str]) -> None:
     if picture.own:
         experiment = import_module(picture.spec.experiment)
         experiment.tasks(_settings(experiment, picture))
-        from figures import style, tables
+        from . import style, tables
 
         for name in (picture.own.data.stem, *picture.own.targets):
             style.check_drawable(name)
@@ -218,7 +219,7 @@ def draw(picture: Picture, data: DataFrame) -> Figure:
         UnusableBackend: Matplotlib cannot load its backend.
     """
     check_backend()
-    from figures import style
+    from . import style
 
     drawing = getattr(import_module(picture.spec.drawing), picture.spec.draw)
     with style.context(picture.venue):
@@ -257,7 +258,7 @@ def save(
     """
     from matplotlib import pyplot as plt
 
-    from figures import style, tables
+    from . import style, tables
 
     written = _check_ours(place, picture, formats)
     record = {**store.provenance(), "gate": verdict, "written": written}

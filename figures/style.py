@@ -15,8 +15,8 @@ from cycler import cycler
 from matplotlib import font_manager
 from tueplots import figsizes, fontsizes
 
-from figures import venues
-from figures.venues import Venue
+from . import venues
+from .venues import Venue
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

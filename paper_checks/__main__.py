@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paper_checks import checkout
-from paper_checks.conformance.command import conform_command
-from paper_checks.console import BAD_USAGE, FAILED, INTERRUPTED, start, stop
+from . import checkout
+from .conformance.command import conform_command
+from .console import BAD_USAGE, FAILED, INTERRUPTED, start, stop
 
 # What imports torch and SymPy is imported where it is used: after `main` has set the threads.
 if TYPE_CHECKING:
-    from paper_checks.claims.claim import Claim, Result
+    from .claims.claim import Claim, Result
 
 WIDTH = 100  # of the table, in a pipe or a file
 
@@ -44,7 +44,7 @@ def checks(
         stop(str(error), BAD_USAGE)
     if context.invoked_subcommand is not None:
         return
-    from paper_checks.claims import catalogue, report
+    from .claims import catalogue, report
 
     try:
         claims = catalogue.select(catalogue.all_claims(), only or [])
@@ -68,7 +68,7 @@ def checks(
 
 def _run(claims: Sequence[Claim], seed: int) -> list[Result]:
     """Judge the claims one after the other, telling stderr how far it is."""
-    from paper_checks.claims.claim import Result, judge
+    from .claims.claim import Result, judge
 
     results: list[Result] = []
     with _progress(claims) as report:
@@ -116,7 +116,7 @@ def _print(results: Sequence[Result]) -> None:
     """Print the table and a line of counts; as wide as the terminal, or 100 columns."""
     from rich.console import Console
 
-    from paper_checks.claims import report
+    from .claims import report
 
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(report.table(results))

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
-from paper_checks import checkout, store
+from . import checkout, store
 
 # This file is in: a stricter gate must not reuse the passes of a laxer one.
 SOURCES = (

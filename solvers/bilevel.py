@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from solvers import minimise
-from solvers.checkpoint import (
+from . import minimise
+from .checkpoint import (
     Run,
     check_path,
     generator_settings,
@@ -28,20 +28,20 @@ from solvers.checkpoint import (
     set_values,
     write,
 )
-from solvers.derivatives import slopes
-from solvers.errors import InputError, check_count, check_number
-from solvers.hypergradient import (
+from .derivatives import slopes
+from .errors import InputError, check_count, check_number
+from .hypergradient import (
     Hypergradient,
     HypergradientWarning,
     Objective,
     implicit,
 )
-from solvers.modes import recording
-from solvers.norms import norm
-from solvers.progress import bar
-from solvers.solution import Solution
-from solvers.trees import Leaves, Tree, check_alike, flat
-from solvers.values import check_depends, finite_number, number
+from .modes import recording
+from .norms import norm
+from .progress import bar
+from .solution import Solution
+from .trees import Leaves, Tree, check_alike, flat
+from .values import check_depends, finite_number, number
 
 Climb = Callable[[Tree, Tree], Hypergradient]
 """`climb(θ, φ)`: the hypergradient at an inner point, with options already chosen."""

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from scipy.optimize import elementwise
 from torch import Tensor
 
-from solvers.data import Dataset
-from solvers.errors import (
+from .data import Dataset
+from .errors import (
     InputError,
     Number,
     ShapeError,
@@ -28,11 +28,11 @@ from solvers.errors import (
     check_finite,
     precedent,
 )
-from solvers.gaussian import Gaussian
-from solvers.inner import Solution
-from solvers.modes import recording
-from solvers.norms import digits
-from solvers.rewards import align, check_pair
+from .gaussian import Gaussian
+from .inner import Solution
+from .modes import recording
+from .norms import digits
+from .rewards import align, check_pair
 
 
 class NoLocalMaximumError(InputError):

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from solvers.errors import (
+from .errors import (
     InputError,
     NonFiniteError,
     ShapeError,
@@ -28,7 +28,7 @@ from solvers.errors import (
     check_precision,
     check_same_classes,
 )
-from solvers.policies import MLP, Params, init_members
+from .policies import MLP, Params, init_members
 
 # Below these logarithms a probability is 0 in any precision: 0 · log 0 = 0 is 0 times a number.
 ENTROPY_FLOOR = -1e4

@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from solvers.errors import InputError
-from solvers.trees import Leaves
+from .errors import InputError
+from .trees import Leaves
 
 FORMAT = "bimle checkpoint 2"
 UNREADABLE = (

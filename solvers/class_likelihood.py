@@ -13,22 +13,22 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from solvers import inner
-from solvers.bilevel import Bilevel
-from solvers.categorical import CategoricalPolicy, LabelledData
-from solvers.class_rewards import ClassReward, ClassRewardModel, Phi
-from solvers.classification import (
+from . import inner
+from .bilevel import Bilevel
+from .categorical import CategoricalPolicy, LabelledData
+from .class_rewards import ClassReward, ClassRewardModel, Phi
+from .classification import (
     ClassEstimator,
     ClassPolicyGradient,
     CrossEntropy,
     ExactGradient,
 )
-from solvers.errors import InputError, Number, ShapeError, as_number, check_count, check_number
-from solvers.hypergradient import Objective
-from solvers.likelihood import draw_rows
-from solvers.modes import recording
-from solvers.policies import Params
-from solvers.streams import MemberNoise
+from .errors import InputError, Number, ShapeError, as_number, check_count, check_number
+from .hypergradient import Objective
+from .likelihood import draw_rows
+from .modes import recording
+from .policies import Params
+from .streams import MemberNoise
 
 
 def decay(theta: Params, rho: float) -> Float[Tensor, ""]:

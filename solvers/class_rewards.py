@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.categorical import Categorical, LabelledData, check_logits, check_probabilities
-from solvers.errors import (
+from .categorical import Categorical, LabelledData, check_logits, check_probabilities
+from .errors import (
     InputError,
     Number,
     ShapeError,
@@ -33,9 +33,9 @@ from solvers.errors import (
     check_same_classes,
     check_spd,
 )
-from solvers.learnable import RewardModel
-from solvers.policies import MLP
-from solvers.rewards import isotropic_weight
+from .learnable import RewardModel
+from .policies import MLP
+from .rewards import isotropic_weight
 
 Phi = Mapping[str, Tensor]
 

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.categorical import LOG_FLOOR, Categorical, LabelledData
-from solvers.class_rewards import ClassReward
-from solvers.errors import (
+from .categorical import LOG_FLOOR, Categorical, LabelledData
+from .class_rewards import ClassReward
+from .errors import (
     InputError,
     Number,
     as_positive,
@@ -23,7 +23,7 @@ from solvers.errors import (
     check_count,
     check_same_classes,
 )
-from solvers.estimators import GroupBaseline, check_generations
+from .estimators import GroupBaseline, check_generations
 
 ClassBaseline = GroupBaseline | Literal["optimal"]
 CLASS_BASELINES = (*get_args(GroupBaseline), "optimal")

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.errors import InputError, ShapeError, check_dtype, check_finite
+from .errors import InputError, ShapeError, check_dtype, check_finite
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.trees import flat
+from .trees import flat
 
 Vector = Float[Tensor, "d"]
 

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]
 
-from solvers import minimise
-from solvers.errors import InputError, NonFiniteError, check_finite
-from solvers.hypergradient import Objective
-from solvers.norms import digits
-from solvers.trees import Leaves, Tree, check_alike, flat
-from solvers.values import check_depends, finite_number, number
+from . import minimise
+from .errors import InputError, NonFiniteError, check_finite
+from .hypergradient import Objective
+from .norms import digits
+from .trees import Leaves, Tree, check_alike, flat
+from .values import check_depends, finite_number, number
 
 
 class InnerSolutionError(RuntimeError):

@@ -12,16 +12,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from solvers.categorical import CategoricalPolicy, LabelledData
-from solvers.classification import ClassObjective, UniformSource
-from solvers.data import Dataset
-from solvers.errors import check_count, check_number
-from solvers.estimators import NoiseSource
-from solvers.modes import recording
-from solvers.objectives import Objective
-from solvers.policies import GaussianPolicy, Params
-from solvers.streams import MemberNoise
-from solvers.trees import Leaves
+from .categorical import CategoricalPolicy, LabelledData
+from .classification import ClassObjective, UniformSource
+from .data import Dataset
+from .errors import check_count, check_number
+from .estimators import NoiseSource
+from .modes import recording
+from .objectives import Objective
+from .policies import GaussianPolicy, Params
+from .streams import MemberNoise
+from .trees import Leaves
 
 
 def clip_per_member(gradients: list[Tensor], max_norm: float, batch_ndim: int) -> None:

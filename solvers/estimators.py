@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.data import Dataset
-from solvers.errors import InputError, ShapeError, check_choice, check_count
-from solvers.gaussian import Gaussian
-from solvers.rewards import MahalanobisReward, Reward, align
+from .data import Dataset
+from .errors import InputError, ShapeError, check_choice, check_count
+from .gaussian import Gaussian
+from .rewards import MahalanobisReward, Reward, align
 
 GroupBaseline = Literal["none", "minimum", "mean", "leave-one-out"]
 OptimalBaseline = Literal["optimal", "optimal-per-outcome"]

@@ -24,8 +24,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from solvers.data import Dataset
-from solvers.errors import (
+from .data import Dataset
+from .errors import (
     InputError,
     Number,
     ShapeError,
@@ -34,13 +34,13 @@ from solvers.errors import (
     check_same_n,
     check_spd,
 )
-from solvers.gaussian import Gaussian
-from solvers.hypergradient import Hypergradient, doubts, judged
-from solvers.modes import recording
-from solvers.norms import digits
-from solvers.policies import GaussianPolicy, Params
-from solvers.rewards import MahalanobisReward
-from solvers.trees import Leaves, Tree
+from .gaussian import Gaussian
+from .hypergradient import Hypergradient, doubts, judged
+from .modes import recording
+from .norms import digits
+from .policies import GaussianPolicy, Params
+from .rewards import MahalanobisReward
+from .trees import Leaves, Tree
 
 RewardOf = Callable[[Tree], MahalanobisReward]
 """`φ -> r`: a factor `(n, n)`, or `(N, n, n)` with one matrix for each inner input."""

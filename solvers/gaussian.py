@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.errors import InputError, ShapeError, check_broadcast, check_finite, check_positive
+from .errors import InputError, ShapeError, check_broadcast, check_finite, check_positive
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from solvers import linear_solve
-from solvers.derivatives import curved, hessian, slopes
-from solvers.errors import InputError, NonFiniteError
-from solvers.linear_solve import Solve
-from solvers.modes import recording
-from solvers.norms import digits, norm, share
-from solvers.trees import Leaves, Tree, check_alike, flat
-from solvers.values import check_depends, finite_number
+from . import linear_solve
+from .derivatives import curved, hessian, slopes
+from .errors import InputError, NonFiniteError
+from .linear_solve import Solve
+from .modes import recording
+from .norms import digits, norm, share
+from .trees import Leaves, Tree, check_alike, flat
+from .values import check_depends, finite_number
 
 Objective = Callable[[Tree, Tree], Tensor]
 """`J(θ, φ)` or `F(θ, φ)`: a number, to be maximised in `θ` or `φ`."""

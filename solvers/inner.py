@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers import minimise
-from solvers.data import Dataset
-from solvers.errors import (
+from . import minimise
+from .data import Dataset
+from .errors import (
     Number,
     ShapeError,
     as_positive,
@@ -22,15 +22,15 @@ from solvers.errors import (
     check_number,
     check_same_n,
 )
-from solvers.gaussian import Gaussian
-from solvers.modes import recording
-from solvers.norms import digits
-from solvers.objectives import Objective
-from solvers.policies import GaussianPolicy, Params, Structure
-from solvers.rewards import MahalanobisReward
-from solvers.solution import Solution
-from solvers.trees import Leaves
-from solvers.values import check_depends, finite_number, number
+from .gaussian import Gaussian
+from .modes import recording
+from .norms import digits
+from .objectives import Objective
+from .policies import GaussianPolicy, Params, Structure
+from .rewards import MahalanobisReward
+from .solution import Solution
+from .trees import Leaves
+from .values import check_depends, finite_number, number
 
 __all__ = ["Solution", "closed_form", "gradient", "minimum", "second_order"]
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.errors import (
+from .errors import (
     ShapeError,
     check_choice,
     check_columns,
@@ -24,8 +24,8 @@ from solvers.errors import (
     check_precision,
     check_spd,
 )
-from solvers.policies import MLP
-from solvers.rewards import MahalanobisReward
+from .policies import MLP
+from .rewards import MahalanobisReward
 
 Phi = Mapping[str, Tensor]
 

@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from solvers import inner
-from solvers.bilevel import Bilevel
-from solvers.data import Dataset
-from solvers.errors import (
+from . import inner
+from .bilevel import Bilevel
+from .data import Dataset
+from .errors import (
     InputError,
     Number,
     ShapeError,
@@ -26,14 +26,14 @@ from solvers.errors import (
     check_count,
     check_number,
 )
-from solvers.estimators import Analytic, Estimator
-from solvers.hypergradient import Objective
-from solvers.learnable import InputReward, Phi, RewardModel
-from solvers.modes import recording
-from solvers.objectives import MSE, NLL, PolicyGradient
-from solvers.policies import GaussianPolicy, Params
-from solvers.rewards import MahalanobisReward, optimal_reward
-from solvers.streams import MemberNoise
+from .estimators import Analytic, Estimator
+from .hypergradient import Objective
+from .learnable import InputReward, Phi, RewardModel
+from .modes import recording
+from .objectives import MSE, NLL, PolicyGradient
+from .policies import GaussianPolicy, Params
+from .rewards import MahalanobisReward, optimal_reward
+from .streams import MemberNoise
 
 Estimate = Literal["marginal", "residual", "online"]
 

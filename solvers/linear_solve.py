@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.norms import norm
+from .norms import norm
 
 Product = Callable[[Tensor], Tensor]
 Vector = Float[Tensor, "d"]

@@ -23,10 +23,10 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from solvers import linear_solve
-from solvers.derivatives import curved, hessian, slopes
-from solvers.norms import norm
-from solvers.trees import flat
+from . import linear_solve
+from .derivatives import curved, hessian, slopes
+from .norms import norm
+from .trees import flat
 
 Loss = Callable[[], Tensor]
 Method = Callable[[Sequence[Tensor], Loss, float, int, float], int]

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.data import Dataset
-from solvers.errors import Number, as_positive, check_same_n
-from solvers.estimators import Analytic, Estimator, NoiseSource
-from solvers.gaussian import Gaussian
-from solvers.rewards import Reward
+from .data import Dataset
+from .errors import Number, as_positive, check_same_n
+from .estimators import Analytic, Estimator, NoiseSource
+from .gaussian import Gaussian
+from .rewards import Reward
 
 
 @runtime_checkable

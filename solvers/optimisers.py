@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.errors import InputError
+from .errors import InputError
 
 Vector = Float[Tensor, "d"]
 

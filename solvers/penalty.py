@@ -15,18 +15,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from solvers import minimise
-from solvers.errors import InputError, check_count, check_number
-from solvers.hypergradient import (
+from . import minimise
+from .errors import InputError, check_count, check_number
+from .hypergradient import (
     Hypergradient,
     HypergradientError,
     Objective,
     first_derivatives,
     judged,
 )
-from solvers.modes import recording
-from solvers.norms import norm, share
-from solvers.trees import Leaves, Tree, check_alike, flat
+from .modes import recording
+from .norms import norm, share
+from .trees import Leaves, Tree, check_alike, flat
 
 # How far to solve for θ_σ, relative to the force ∂_θF/σ that moves it from θ*.
 CLOSE, ENOUGH = 1e-3, 1e-10

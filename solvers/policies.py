@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.errors import (
+from .errors import (
     ShapeError,
     check_choice,
     check_columns,
@@ -25,8 +25,8 @@ from solvers.errors import (
     check_instance,
     check_precision,
 )
-from solvers.gaussian import Gaussian
-from solvers.modes import recording
+from .gaussian import Gaussian
+from .modes import recording
 
 Structure = Literal["isotropic", "diagonal", "full"]
 Params = Mapping[str, Tensor]

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.data import Dataset
-from solvers.errors import (
+from .data import Dataset
+from .errors import (
     Number,
     ShapeError,
     as_positive,
@@ -25,8 +25,8 @@ from solvers.errors import (
     check_spd,
     precedent,
 )
-from solvers.gaussian import Gaussian
-from solvers.policies import STRUCTURES, Structure
+from .gaussian import Gaussian
+from .policies import STRUCTURES, Structure
 
 
 def align(batched: Tensor, batch_ndim: int, ndim: int) -> Tensor:

@@ -17,14 +17,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from solvers.bilevel import Bilevel, Observe, Record, Result, not_reached, reached
-from solvers.checkpoint import Run, check_path, generator_settings, read, write
-from solvers.errors import InputError, NonFiniteError, check_count, check_number
-from solvers.hypergradient import first_derivatives
-from solvers.modes import recording
-from solvers.norms import norm, share
-from solvers.trees import Leaves, Tree, check_alike, flat
-from solvers.values import number
+from .bilevel import Bilevel, Observe, Record, Result, not_reached, reached
+from .checkpoint import Run, check_path, generator_settings, read, write
+from .errors import InputError, NonFiniteError, check_count, check_number
+from .hypergradient import first_derivatives
+from .modes import recording
+from .norms import norm, share
+from .trees import Leaves, Tree, check_alike, flat
+from .values import number
 
 Rate = Callable[[int], float]
 """Step size at a step; `lambda k: 0.1 / (1 + k) ** 0.4` decays, `lambda k: 0.1` does not."""

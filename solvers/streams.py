@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solvers.errors import ShapeError, check_count, check_instance
+from .errors import ShapeError, check_count, check_instance
 
 
 def generator(seed: int, *keys: str | int | float) -> torch.Generator:

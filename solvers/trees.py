@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from solvers.errors import InputError, check_dtype, check_finite
+from .errors import InputError, check_dtype, check_finite
 
 Tree = Any
 """A tensor, or nested dicts, lists and tuples of tensors."""

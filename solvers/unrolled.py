@@ -12,20 +12,20 @@ import math
 
 import torch
 
-from solvers.derivatives import curved
-from solvers.errors import InputError, NonFiniteError
-from solvers.hypergradient import (
+from .derivatives import curved
+from .errors import InputError, NonFiniteError
+from .hypergradient import (
     Hypergradient,
     HypergradientError,
     Objective,
     first_derivatives,
     judged,
 )
-from solvers.modes import recording
-from solvers.norms import digits, norm, share
-from solvers.optimisers import SGD, Adam, Moments, Optimiser, Vector
-from solvers.trees import Leaves, Tree, check_alike, flat
-from solvers.values import check_depends, number
+from .modes import recording
+from .norms import digits, norm, share
+from .optimisers import SGD, Adam, Moments, Optimiser, Vector
+from .trees import Leaves, Tree, check_alike, flat
+from .values import check_depends, number
 
 __all__ = ["SGD", "Adam", "Optimiser", "one_step", "unrolled"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from solvers.errors import InputError, NonFiniteError, ShapeError
+from .errors import InputError, NonFiniteError, ShapeError
 
 NATIVE = "computed by torch, without .detach(), .item(), float() or NumPy on the way"
 

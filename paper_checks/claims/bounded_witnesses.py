@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from analysis.derivation import Derivation
-from paper_checks.claims.numerics import relative_error, tensor
-from paper_checks.conformance import witnesses
-from paper_checks.conformance.strategies import Problem
+
+from ..conformance import witnesses
+from ..conformance.strategies import Problem
+from .numerics import relative_error, tensor
 
 NODES = 96
 WIDE = 1e40  # a variance at which a bounded reward is 0 to machine precision

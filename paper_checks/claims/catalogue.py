@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from paper_checks.claims import figure_a, figure_b, figure_c, figure_d, propositions
-from paper_checks.claims.claim import Claim
+from . import figure_a, figure_b, figure_c, figure_d, propositions
+from .claim import Claim
 
 
 class UnknownClaim(ValueError):

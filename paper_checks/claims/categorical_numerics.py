@@ -14,9 +14,9 @@ from scipy import optimize
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from paper_checks.claims import numerics
-from paper_checks.claims.numerics import SearchError, tensor
-from paper_checks.conformance import witnesses
+from ..conformance import witnesses
+from . import numerics
+from .numerics import SearchError, tensor
 
 ROUNDS = 300  # of Newton's method: a probability shrinks to a tenth at most in each
 CONVERGED = 1e-8  # relative size of the last Newton step, which leaves an error of its square

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paper_checks.claims.statements import Proposition
+from .statements import Proposition
 
 
 def _covers(*names: str) -> tuple[str, ...]:

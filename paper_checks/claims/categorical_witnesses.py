@@ -15,11 +15,12 @@ from scipy import optimize
 from torch import Tensor
 
 from analysis.derivation import Derivation
-from paper_checks.claims import categorical_numerics as numerics
-from paper_checks.claims.categorical_numerics import likelihood, policy, scalar
-from paper_checks.claims.numerics import relative_error, tensor
-from paper_checks.conformance import witnesses
-from paper_checks.conformance.class_problems import ClassProblem
+
+from ..conformance import witnesses
+from ..conformance.class_problems import ClassProblem
+from . import categorical_numerics as numerics
+from .categorical_numerics import likelihood, policy, scalar
+from .numerics import relative_error, tensor
 
 BASELINE = -0.3  # any constant
 MARGIN = 0.03

@@ -15,10 +15,11 @@ from scipy import optimize
 from torch import Tensor
 
 from analysis.derivation import Derivation
-from paper_checks.claims import numerics
-from paper_checks.claims.numerics import relative_error, square
-from paper_checks.conformance import witnesses
-from paper_checks.conformance.strategies import Problem
+
+from ..conformance import witnesses
+from ..conformance.strategies import Problem
+from . import numerics
+from .numerics import relative_error, square
 
 CENTRES = torch.tensor([3.0, -3.0], dtype=torch.float64)  # the mean in `two_maxima`
 

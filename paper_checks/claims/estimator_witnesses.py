@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
 from analysis.derivation import Derivation
-from paper_checks.claims.numerics import relative_error, tensor
-from paper_checks.conformance import witnesses
-from paper_checks.conformance.strategies import Problem
+
+from ..conformance import witnesses
+from ..conformance.strategies import Problem
+from .numerics import relative_error, tensor
 
 NODES = 8  # exact to degree 15 in every noise; the squares here have degree 8
 GENERATIONS = 3

@@ -12,16 +12,16 @@ from functools import cache, partial
 import numpy as np
 import pandas as pd
 
-from paper_checks.claims.claim import Claim, Judgement, Verdict, seeds
-from paper_checks.claims.statistics import (
+from ..experiments import figure_a
+from ..experiments.minimum_shift import stationary_scale
+from .claim import Claim, Judgement, Verdict, seeds
+from .statistics import (
     FAMILY,
     Interval,
     bonferroni,
     mean_interval,
     median_interval,
 )
-from paper_checks.experiments import figure_a
-from paper_checks.experiments.minimum_shift import stationary_scale
 
 # --- the long run ---
 

@@ -11,9 +11,10 @@ from functools import cache, partial
 import numpy as np
 import pandas as pd
 
-from paper_checks.claims import figure_b_published
-from paper_checks.claims.claim import Claim, Judgement, Verdict, seeds
-from paper_checks.claims.figure_b_published import (
+from ..experiments import figure_b
+from . import figure_b_published
+from .claim import Claim, Judgement, Verdict, seeds
+from .figure_b_published import (
     EPOCHS,
     RUNS,
     SHORT,
@@ -21,14 +22,13 @@ from paper_checks.claims.figure_b_published import (
     published_failures,
     published_medians,
 )
-from paper_checks.claims.statistics import (
+from .statistics import (
     FAMILY,
     Interval,
     bonferroni,
     bootstrap_interval,
     mean_interval,
 )
-from paper_checks.experiments import figure_b
 
 # --- (b) directions ---
 

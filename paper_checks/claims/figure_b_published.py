@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from paper_checks.claims.claim import Claim, Judgement, Verdict, seeds
-from paper_checks.claims.statistics import (
+from ..experiments import figure_b
+from .claim import Claim, Judgement, Verdict, seeds
+from .statistics import (
     FAMILY,
     Interval,
     bonferroni,
     count_interval,
     prediction_interval,
 )
-from paper_checks.experiments import figure_b
 
 EPOCHS = (10, 25, 50, 100)
 RUNS = 12

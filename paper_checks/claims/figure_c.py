@@ -12,8 +12,9 @@ from functools import cache, partial
 
 import pandas as pd
 
-from paper_checks.claims.claim import Claim, Judgement, Verdict, seeds
-from paper_checks.claims.statistics import (
+from ..experiments import figure_c
+from .claim import Claim, Judgement, Verdict, seeds
+from .statistics import (
     FAMILY,
     Interval,
     bonferroni,
@@ -21,7 +22,6 @@ from paper_checks.claims.statistics import (
     median_interval,
     prediction_interval,
 )
-from paper_checks.experiments import figure_c
 
 SHORT = {"NLL": "nll", "PG(M)": "fixed", "PG(U*)": "optimal"}  # need no quotes in a shell
 

@@ -12,11 +12,11 @@ from typing import get_args
 
 import pandas as pd
 
-from paper_checks.claims.claim import Claim, Judgement, Verdict, seeds
-from paper_checks.claims.statistics import FAMILY, Interval, bonferroni, mean_interval
-from paper_checks.experiments import figure_d, figure_h
-from paper_checks.experiments.convergence import NoneConverged, arrived, not_converged
-from paper_checks.experiments.figure_d_methods import Arm, Name
+from ..experiments import figure_d, figure_h
+from ..experiments.convergence import NoneConverged, arrived, not_converged
+from ..experiments.figure_d_methods import Arm, Name
+from .claim import Claim, Judgement, Verdict, seeds
+from .statistics import FAMILY, Interval, bonferroni, mean_interval
 
 NAMES: tuple[Name, ...] = get_args(Name)
 

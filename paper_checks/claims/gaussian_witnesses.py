@@ -12,10 +12,11 @@ from scipy import integrate, stats
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from analysis.derivation import Derivation
-from paper_checks.claims import numerics
-from paper_checks.claims.numerics import relative_error, square, tensor
-from paper_checks.conformance import witnesses
-from paper_checks.conformance.strategies import Problem
+
+from ..conformance import witnesses
+from ..conformance.strategies import Problem
+from . import numerics
+from .numerics import relative_error, square, tensor
 
 
 def _size(problem: Problem) -> float:

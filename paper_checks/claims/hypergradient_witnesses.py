@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from analysis.derivation import Derivation
-from paper_checks.claims import numerics, outer_witnesses
-from paper_checks.claims.numerics import relative_error, square, tensor
-from paper_checks.conformance import witnesses
-from paper_checks.conformance.strategies import Problem
+
+from ..conformance import witnesses
+from ..conformance.strategies import Problem
+from . import numerics, outer_witnesses
+from .numerics import relative_error, square, tensor
 
 Reader = Callable[[Tensor], tuple[Tensor, Tensor]]  # of mean and factor, from θ
 Objective = Callable[[Tensor, Tensor], Tensor]  # of the inner variable θ and the outer one φ

@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 from scipy import optimize
 from torch import Tensor
 
-from paper_checks.conformance import witnesses
-from paper_checks.conformance.strategies import Problem
+from ..conformance import witnesses
+from ..conformance.strategies import Problem
 
 FOUND = 1e-6  # distance of a maximum, see `maximise`
 

@@ -10,10 +10,11 @@ from scipy import integrate
 from torch import Tensor
 
 from analysis.derivation import Derivation
-from paper_checks.claims import numerics
-from paper_checks.claims.numerics import relative_error, square
-from paper_checks.conformance import witnesses
-from paper_checks.conformance.strategies import Problem
+
+from ..conformance import witnesses
+from ..conformance.strategies import Problem
+from . import numerics
+from .numerics import relative_error, square
 
 HORIZON = 1.0  # of the flow: it has then covered 39 % of its way
 ODE = 1e-8  # relative tolerance asked of the integrator for each step

@@ -14,12 +14,13 @@ from typing import Any
 from analysis import catalogue
 from analysis.catalogue import Entry
 from analysis.derivation import Derivation
-from paper_checks.claims.categorical_statements import CATEGORICAL
-from paper_checks.claims.claim import Claim, Judgement, Verdict, seeds
-from paper_checks.claims.statements import CONTINUOUS, Proposition
-from paper_checks.claims.witness_table import WITNESSES
-from paper_checks.conformance.class_problems import ClassProblem, make_class_problem
-from paper_checks.conformance.strategies import Problem, make_problem
+
+from ..conformance.class_problems import ClassProblem, make_class_problem
+from ..conformance.strategies import Problem, make_problem
+from .categorical_statements import CATEGORICAL
+from .claim import Claim, Judgement, Verdict, seeds
+from .statements import CONTINUOUS, Proposition
+from .witness_table import WITNESSES
 
 PROPOSITIONS = (*CONTINUOUS, *CATEGORICAL)
 PROBLEMS = {1: 2, 2: 2}  # random problems by size, else one: searches grow with the size

@@ -11,7 +11,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from paper_checks.claims.claim import Claim, Result, Verdict, counts
+from .claim import Claim, Result, Verdict, counts
 
 COLOURS = {
     Verdict.proved: "green",

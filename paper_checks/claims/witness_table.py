@@ -11,13 +11,14 @@ from functools import partial
 from typing import Any
 
 from analysis.derivation import Derivation
-from paper_checks.claims import bounded_witnesses as bounded
-from paper_checks.claims import categorical_witnesses as categorical
-from paper_checks.claims import covariance_witnesses as covariances
-from paper_checks.claims import estimator_witnesses as estimators
-from paper_checks.claims import gaussian_witnesses as gaussian
-from paper_checks.claims import hypergradient_witnesses as hypergradients
-from paper_checks.claims import outer_witnesses as outer
+
+from . import bounded_witnesses as bounded
+from . import categorical_witnesses as categorical
+from . import covariance_witnesses as covariances
+from . import estimator_witnesses as estimators
+from . import gaussian_witnesses as gaussian
+from . import hypergradient_witnesses as hypergradients
+from . import outer_witnesses as outer
 
 Check = Callable[[Derivation, Any], float]  # at the kind of problem that `propositions` gives it
 

@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from paper_checks.conformance.harness import conform
-    from paper_checks.conformance.report import Report, Row
-    from paper_checks.conformance.signatures import UnknownSignature
+    from .harness import conform
+    from .report import Report, Row
+    from .signatures import UnknownSignature
 
 __all__ = ["EXAMPLES", "Report", "Row", "UnknownSignature", "conform"]
 

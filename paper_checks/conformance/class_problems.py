@@ -12,7 +12,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from paper_checks.conformance.strategies import spd
+from .strategies import spd
 
 KINDS = ("generic", "tie", "half", "dominant", "near uniform")
 

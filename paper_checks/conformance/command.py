@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from paper_checks.conformance import EXAMPLES
-from paper_checks.conformance.foreign import where
+from . import EXAMPLES
+from .foreign import where
 
 if TYPE_CHECKING:
-    from paper_checks.conformance.report import Report
+    from .report import Report
 
 FAILED, BAD_USAGE = 1, 2
 
@@ -35,8 +35,8 @@ def conform_command(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random problems.")] = 0,
 ) -> None:
     """Hold a solver of your own against the derivations: which identities fail, and where?"""
-    from paper_checks.conformance.harness import conform
-    from paper_checks.conformance.signatures import UnknownSignature, recognise
+    from .harness import conform
+    from .signatures import UnknownSignature, recognise
 
     try:
         function = load(target)

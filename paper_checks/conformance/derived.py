@@ -14,7 +14,8 @@ import numpy as np
 from analysis import gaussian, outer, symbols
 from analysis.derivation import Derivation
 from analysis.symbols import Structure
-from paper_checks.conformance.strategies import Problem
+
+from .strategies import Problem
 
 EXPLICIT = symbols.EXPLICIT  # implicit and functional forms exist up to this n
 

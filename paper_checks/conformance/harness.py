@@ -35,12 +35,13 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
 from analysis.symbols import Structure
-from paper_checks.conformance import EXAMPLES, derived, identities, signatures
-from paper_checks.conformance.derived import PolicyGradient
-from paper_checks.conformance.identities import Identity
-from paper_checks.conformance.report import Report, Row
-from paper_checks.conformance.signatures import DETERMINISTIC, Target, name_of, recognise, show
-from paper_checks.conformance.strategies import Group, Problem, groups, problems
+
+from . import EXAMPLES, derived, identities, signatures
+from .derived import PolicyGradient
+from .identities import Identity
+from .report import Report, Row
+from .signatures import DETERMINISTIC, Target, name_of, recognise, show
+from .strategies import Group, Problem, groups, problems
 
 STRUCTURES: tuple[Structure, ...] = ("isotropic", "diagonal", "full")
 ANY_GROUP = tuple((n, M) for n in range(1, 6) for M in range(2, 7))

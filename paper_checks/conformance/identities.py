@@ -15,10 +15,11 @@ import torch
 from numpy.typing import ArrayLike
 
 from analysis.symbols import Structure
-from paper_checks.conformance import derived, witnesses
-from paper_checks.conformance.derived import EXPLICIT, PolicyGradient
-from paper_checks.conformance.strategies import Problem
-from paper_checks.conformance.tolerances import FINITE_DIFFERENCE, SEARCH, agree, closed_form
+
+from . import derived, witnesses
+from .derived import EXPLICIT, PolicyGradient
+from .strategies import Problem
+from .tolerances import FINITE_DIFFERENCE, SEARCH, agree, closed_form
 
 Inner = Callable[[np.ndarray, float, Structure], np.ndarray]
 """`(U, lam, structure) -> P*`."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from paper_checks.conformance.foreign import where
+from .foreign import where
 
 
 @dataclass(frozen=True)

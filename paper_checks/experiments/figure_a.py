@@ -15,8 +15,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from paper_checks.experiments import Progress
-from paper_checks.experiments.minimum_shift import stationary_scale
 from solvers import streams
 from solvers.data import Dataset
 from solvers.ensemble import train
@@ -25,6 +23,9 @@ from solvers.objectives import NLL, Objective, PolicyGradient
 from solvers.policies import MLP, GaussianPolicy, Params
 from solvers.rewards import MahalanobisReward, optimal_reward
 from solvers.tasks import gaussian
+
+from . import Progress
+from .minimum_shift import stationary_scale
 
 Arm = Literal["NLL", "PG(I)", "PG(U*)"]
 

@@ -24,9 +24,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from paper_checks.experiments import Progress
-from paper_checks.experiments.parallel import run_arms
-from paper_checks.experiments.summaries import quartiles
 from solvers import streams
 from solvers.data import Dataset
 from solvers.ensemble import train
@@ -35,6 +32,10 @@ from solvers.objectives import MSE, NLL, Objective, PolicyGradient
 from solvers.policies import MLP, GaussianPolicy, Params
 from solvers.rewards import MahalanobisReward, optimal_reward
 from solvers.tasks import linear
+
+from . import Progress
+from .parallel import run_arms
+from .summaries import quartiles
 
 Arm = Literal["MSE", "NLL", "PG(I)", "PG(U*)", "PG(U*), leave-one-out", "PG(U*), analytic"]
 

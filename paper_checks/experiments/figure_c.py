@@ -25,8 +25,6 @@ import torch
 from torch import Tensor
 
 from analysis import outer
-from paper_checks.experiments import Progress
-from paper_checks.experiments.parallel import run_arms
 from solvers import streams
 from solvers.data import Dataset
 from solvers.ensemble import train
@@ -36,6 +34,9 @@ from solvers.objectives import NLL, Objective, PolicyGradient
 from solvers.policies import MLP, GaussianPolicy, Params
 from solvers.rewards import MahalanobisReward, optimal_reward, optimal_scale
 from solvers.tasks import gaussian
+
+from . import Progress
+from .parallel import run_arms
 
 PublishedArm = Literal["NLL", "PG(M)", "PG(U*)"]
 CorrectedArm = Literal["PG(U*), leave-one-out", "PG(U*), analytic", "PG(ray)", "PG(isotropic)"]

@@ -25,10 +25,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from paper_checks.experiments import Progress, comparisons
-from paper_checks.experiments import figure_d_methods as methods
-from paper_checks.experiments.figure_d_methods import Arm, ExactArm, Name, PublishedArm
-from paper_checks.experiments.parallel import run_arms
 from solvers import streams
 from solvers.categorical import (
     Categorical,
@@ -47,6 +43,11 @@ from solvers.classification import (
 from solvers.ensemble import train_classifiers
 from solvers.policies import Params
 from solvers.tasks import classification
+
+from . import Progress, comparisons
+from . import figure_d_methods as methods
+from .figure_d_methods import Arm, ExactArm, Name, PublishedArm
+from .parallel import run_arms
 
 FOLLOWED = ("validation", "last_batch")
 METRICS = ("accuracy", "nll", "calibration_error")

@@ -8,13 +8,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from paper_checks.experiments.convergence import solved
 from solvers import bilevel, class_likelihood, class_rewards
 from solvers.categorical import CategoricalPolicy, LabelledData
 from solvers.class_rewards import ClassReward, FreeReward
 from solvers.hypergradient import implicit
 from solvers.solution import Solution
 from solvers.tasks import classification
+
+from .convergence import solved
 
 PublishedArm = Literal["NLL", "PG(2β*)", "PG(β*)"]
 ExactArm = Literal["PG(u*)", "PG(diag)", "PG(learned)"]

@@ -17,14 +17,15 @@ from typing import Literal
 
 import pandas as pd
 
-from paper_checks.experiments import Progress
-from paper_checks.experiments.hypergradient_cases import Case, gaussian, quadratic
-from paper_checks.experiments.parallel import one_thread_per_job
 from solvers import streams
 from solvers.hypergradient import Hypergradient, HypergradientWarning, Method, implicit
 from solvers.penalty import penalty
 from solvers.trees import Leaves, flat
 from solvers.unrolled import SGD, one_step, unrolled
+
+from . import Progress
+from .hypergradient_cases import Case, gaussian, quadratic
+from .parallel import one_thread_per_job
 
 Linear = Literal["CG", "Nyström-CG", "Neumann series"]
 # Of ∂_θF: what is left of the force on θ_σ where its search converged, and of the right side of a

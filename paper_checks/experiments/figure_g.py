@@ -17,9 +17,6 @@ import torch
 from torch import Tensor
 
 from analysis import flow, misspecification
-from paper_checks.experiments import Progress
-from paper_checks.experiments.convergence import solved
-from paper_checks.experiments.parallel import one_thread_per_job
 from solvers import bilevel, likelihood, streams
 from solvers.data import Dataset
 from solvers.gaussian import Gaussian
@@ -28,6 +25,10 @@ from solvers.objectives import NLL
 from solvers.policies import GaussianPolicy, Params
 from solvers.single_loop import single_loop
 from solvers.trees import Leaves
+
+from . import Progress
+from .convergence import solved
+from .parallel import one_thread_per_job
 
 F64, N = torch.float64, 2
 INPUTS = 2

@@ -18,13 +18,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from analysis import categorical
-from paper_checks.experiments import Progress
 from solvers import streams
 from solvers.categorical import Categorical, LabelledData
 from solvers.class_rewards import ClassReward, exact_diagonal, exact_scale, heuristic_scale
 from solvers.classification import ClassObjective, ClassPolicyGradient, ClassScoreFunction
 from solvers.ensemble import adam
 from solvers.errors import InputError
+
+from . import Progress
 
 F64, HALF = torch.float64, 0.5
 Arm = Literal["PG(2β*)", "PG(β*)", "PG(u*)", "PG(diag)"]

@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from analysis import misspecification
-from paper_checks.experiments import Progress
 from solvers import inner, streams
 from solvers.data import Dataset
 from solvers.gaussian import Gaussian
@@ -32,6 +31,8 @@ from solvers.policies import MLP, GaussianPolicy
 from solvers.rewards import optimal_reward
 from solvers.tasks import tabular
 from solvers.tasks.tabular import RegressionTask
+
+from . import Progress
 
 Reward = Literal["residual Σ", "marginal Σ", "scalar of residual Σ"]
 REWARDS: tuple[Reward, ...] = ("residual Σ", "marginal Σ", "scalar of residual Σ")

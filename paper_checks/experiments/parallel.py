@@ -12,7 +12,7 @@ import joblib
 import pandas as pd
 import torch
 
-from paper_checks.experiments import Progress
+from . import Progress
 
 Arm = TypeVar("Arm", bound=str)
 Experiment = TypeVar("Experiment")

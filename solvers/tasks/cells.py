@@ -23,7 +23,7 @@ from numbers import Number, Real
 import numpy as np
 import pandas as pd
 
-from solvers.errors import InputError
+from ..errors import InputError
 
 PLAIN = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 _UNIT = r"([$€£¥₹₽₩¢%‰]|(USD|EUR|GBP|CHF|JPY)\s?)"

@@ -13,11 +13,11 @@ from sklearn import datasets
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from solvers.errors import InputError, ShapeError
-from solvers.tasks import tables
-from solvers.tasks.splits import ClassificationTask, too_few
-from solvers.tasks.splits import split as split
-from solvers.tasks.tables import mixed_columns as mixed_columns
+from ..errors import InputError, ShapeError
+from . import tables
+from .splits import ClassificationTask, too_few
+from .splits import split as split
+from .tables import mixed_columns as mixed_columns
 
 BuiltIn = Literal["wine", "iris", "breast_cancer", "digits"]
 

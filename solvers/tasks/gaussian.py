@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.data import Dataset
+from ..data import Dataset
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.data import Dataset
-from solvers.gaussian import Gaussian
+from ..data import Dataset
+from ..gaussian import Gaussian
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from solvers.errors import InputError, check_finite
-from solvers.tasks import tables
+from ..errors import InputError, check_finite
+from . import tables
 
 Rows = Int[np.ndarray, "N"]
 

@@ -24,8 +24,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from solvers.errors import InputError, NonFiniteError, ShapeError
-from solvers.tasks import cells
+from ..errors import InputError, NonFiniteError, ShapeError
+from . import cells
 
 EXACT = 2**53  # integers up to here are float64 numbers, all of them
 INTEGER = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)

@@ -11,9 +11,9 @@ import pandas as pd
 import torch
 from sklearn import datasets
 
-from solvers.data import Dataset
-from solvers.errors import InputError
-from solvers.tasks import cells, tables
+from ..data import Dataset
+from ..errors import InputError
+from . import cells, tables
 
 BuiltIn = Literal["diabetes", "linnerud"]
 
