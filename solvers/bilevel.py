@@ -273,6 +273,10 @@ def solve(
         settings = optimiser_settings(opt, outer) | generator_settings(generator)
         settings |= {"inner": repr(inner), "climb": "the default" if climb is None else "given"}
         objectives = {"J": problem.J, "F": problem.F}
+        sampled = problem.sampled
+        if isinstance(inner, AdamSteps) and sampled is not None and generator is not None:
+            # drawn by a copy, which leaves the generator where it is
+            objectives["the sampled J"] = lambda t, p: sampled(t, p, generator.clone_state())
         run = Run.of("bilevel.solve", objectives, theta_like, phi_like, settings)
         state = read(path, run, steps)
         if state is not None:

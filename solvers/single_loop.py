@@ -10,6 +10,8 @@ all three at the same point and on the same batch, with steps that may decay.
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor
 
 from .bilevel import Bilevel, Observe, Record, Result, not_reached, reached
-from .checkpoint import Run, check_path, generator_settings, read, write
+from .checkpoint import CheckpointError, Run, check_path, generator_settings, read, write
 from .errors import InputError, NonFiniteError, check_count, check_number
 from .hypergradient import first_derivatives
 from .modes import recording
@@ -86,19 +88,28 @@ def single_loop(
     history: list[Record] = []
     first, reason, path = 0, None, None
     run: Run | None = None
+    taken = {"inner_rate": _Taken(inner_rate), "outer_rate": _Taken(outer_rate)}
     if checkpoint is not None:
         path = check_path(checkpoint)
         settings = generator_settings(generator) | {"every": str(every)}
-        for name, rate in (("inner_rate", inner_rate), ("outer_rate", outer_rate)):
-            settings[name] = str([rate(k) for k in (0, 1, 10, 100)])
         objectives = {
             "J": lambda t, p: number("J", problem.J(t, p)),
             "F": lambda t, p: number("F", problem.F(t, p)),
         }
+        if problem.batch is not None and generator is not None:  # drawn by a copy, which leaves it
+            drawn = problem.batch(generator.clone_state())
+            objectives |= {"J of the first batch": drawn[0], "F of the first batch": drawn[1]}
         run = Run.of("single_loop", objectives, inner, outer, settings)
         state = read(path, run, steps)
         if state is not None:
             first, adjoint = state["step"], state["adjoint"]
+            for name, steps_taken in taken.items():
+                steps_taken.follow(first)
+                if steps_taken.digest() != state[name]:
+                    raise CheckpointError(
+                        f"{path} belongs to another run: {name} is another one there, before step "
+                        f"{first}; pass another checkpoint file, or remove this one"
+                    )
             inner, outer = inner.replaced(state["theta"]), outer.replaced(state["phi"])
             history = [
                 Record(**(row | {"doubts": tuple(row["doubts"])})) for row in state["history"]
@@ -115,6 +126,7 @@ def single_loop(
                     "theta": [t.detach() for t in inner.tensors],
                     "phi": [t.detach() for t in outer.tensors],
                     "adjoint": adjoint,
+                    **{name: steps_taken.digest() for name, steps_taken in taken.items()},
                     "generator": None if generator is None else generator.get_state(),
                     "history": [asdict(row) for row in history],
                 },
@@ -142,12 +154,35 @@ def single_loop(
                 reason = reached(history, size, tolerance, outer.tensors[0].dtype)
         if reason is not None or step == steps:
             break
-        rho, gamma = inner_rate(step), outer_rate(step)
+        rho, gamma = (taken[name].next() for name in ("inner_rate", "outer_rate"))
         inner = inner.moved(inner.split(slope.detach()), rho)
         adjoint = adjoint + rho * gap.detach()
         outer = outer.moved(directions, gamma)
     why = reason or not_reached(history, tolerance or 0.0)
     return Result(inner.detached(), outer.detached(), reason is not None, tuple(history), why)
+
+
+class _Taken:
+    """A rate, and the digest of all the steps taken with it, which tells it from another."""
+
+    def __init__(self, rate: Rate) -> None:
+        self.rate, self.step, self.seen = rate, 0, hashlib.sha256()
+
+    def next(self) -> float:
+        """Return the rate of the next step."""
+        value = float(self.rate(self.step))
+        self.step += 1
+        self.seen.update(struct.pack("d", value))
+        return value
+
+    def follow(self, steps: int) -> None:
+        """Take as many steps as another run took, without moving anything."""
+        while self.step < steps:
+            self.next()
+
+    def digest(self) -> str:
+        """Return what tells these steps from others."""
+        return self.seen.hexdigest()
 
 
 def _record(
