@@ -205,8 +205,10 @@ def test_the_stated_side_imports_no_definition():
     def imported(module) -> set[str]:
         found: set[str] = set()
         for node in ast.walk(ast.parse(inspect.getsource(module))):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                found |= {node.module} | {f"{node.module}.{name.name}" for name in node.names}
+            if isinstance(node, ast.ImportFrom):
+                parts = ("analysis" if node.level else "", node.module or "")
+                source = ".".join(part for part in parts if part)
+                found |= {source} | {f"{source}.{name.name}" for name in node.names}
         return {name for name in found if name.startswith("analysis.")}
 
     stated_modules = (stated, stated_categorical, stated_estimators, stated_unrolled)
