@@ -1,24 +1,14 @@
 """The theory in SymPy: each result derived from the definitions beside the stated one.
 
->>> from analysis import outer
->>> outer.hypergradient("full", n=1).at(U=2.0, lam=0.5, Sigma=0.3)
+>>> from analysis import gaussian
+>>> gaussian.outer.hypergradient("full", n=1).at(U=2.0, lam=0.5, Sigma=0.3)
 -0.35
 """
 
-from . import (
-    bounded_reward,
-    categorical,
-    divergences,
-    estimators,
-    functional,
-    gaussian,
-    misspecification,
-    outer,
-    penalty,
-    unrolled,
-)
-from .catalogue import Entry, catalogue
-from .derivation import Condition, Derivation, Step
+from . import bounded, categorical, dynamics, estimators, gaussian, hypergradients, rules
+from .calculus.conditions import Condition
+from .catalogue import catalogue
+from .derivation import Derivation, Key, Step
 from .errors import (
     ArgumentError,
     ArgumentNameError,
@@ -27,6 +17,7 @@ from .errors import (
     SlowDerivationWarning,
     StructureError,
 )
+from .result import Entry, Result
 
 __all__ = [
     "ArgumentError",
@@ -35,19 +26,18 @@ __all__ = [
     "Derivation",
     "DerivationError",
     "Entry",
+    "Key",
     "MomentError",
+    "Result",
     "SlowDerivationWarning",
     "Step",
     "StructureError",
-    "bounded_reward",
+    "bounded",
     "catalogue",
     "categorical",
-    "divergences",
+    "dynamics",
     "estimators",
-    "functional",
     "gaussian",
-    "misspecification",
-    "outer",
-    "penalty",
-    "unrolled",
+    "hypergradients",
+    "rules",
 ]

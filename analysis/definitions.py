@@ -10,10 +10,10 @@ from typing import Any
 
 import sympy as sp
 
-from . import words
+from .calculus import general_n
+from .calculus.matrices import cancel_outside_logs, inverse, logdet, lowest_terms, quadratic
+from .calculus.symbols import DIMENSION, symbol
 from .errors import MomentError
-from .matrix_calculus import cancel_outside_logs, inverse, logdet, lowest_terms, quadratic
-from .symbols import DIMENSION, symbol
 
 
 def reward(y_hat: Any, y: Any, U: Any) -> Any:
@@ -76,37 +76,6 @@ def score(m: Any, L: Any, noise: Any, shift: Any, spread: Any) -> Any:
     return sp.expand(lowest_terms(sp.diff(value, t).subs(t, 0)))
 
 
-def bounded_reward(y_hat: Any, y: Any, W: Any) -> Any:
-    """exp(-(ŷ - y)ᵀ W (ŷ - y)); with W = I/ω, exp(-‖ŷ - y‖²/ω)."""
-    return sp.exp(reward(y_hat, y, W))
-
-
-def log_integral(exponent: Any, z: Any) -> tuple[Any, Any]:
-    """log ∫ exp(exponent) dz of a concave quadratic, and the gap in the completed square (0).
-
-    With Q = -½ Hessian, b the slope at 0 and 2Qc = b, the exponent is its value at 0 plus
-    ½bᵀc - (z - c)ᵀQ(z - c), and the density N(c, (2Q)⁻¹) integrates to 1.
-    """
-    at_zero = dict.fromkeys(z, 0)
-    slopes = sp.ImmutableMatrix([sp.expand(sp.diff(exponent, x)) for x in z])
-    Q, b = -sp.hessian(exponent, list(z)).as_immutable() / 2, slopes.xreplace(at_zero)
-    spread = inverse(2 * Q)
-    c = lowest_terms(spread * b)
-    gap = [*lowest_terms(2 * Q * c - b), *(slopes - b + 2 * Q * z)]
-    value = exponent.xreplace(at_zero) + b.dot(c) / 2 - log_density(c, c, spread)
-    return value, sp.Matrix(gap)
-
-
-def log_expected_bounded_reward(m: Any, mu: Any, omega: Any, s: Any, beta: Any) -> tuple[Any, Any]:
-    """log E exp(-(ŷ - y)²/ω), ŷ ~ N(m, s), y ~ N(μ, β²), and the gap in the square (0)."""
-    (y_hat, y), cell = (symbol(name, 1) for name in ("y_hat", "y")), sp.ImmutableMatrix
-    exponent = sp.log(bounded_reward(y_hat, y, cell([1 / omega])))
-    exponent += log_density(y_hat, cell([m]), cell([s])) + log_density(
-        y, cell([mu]), cell([beta**2])
-    )
-    return log_integral(exponent, cell([y_hat[0], y[0]]))
-
-
 def expected_reward(m: Any, P: Any, mu: Any, Sigma: Any, U: Any) -> Any:
     """E_{y~q} E_{ŷ~p} r_U(ŷ, y), from the moments (m, P) of p and (μ, Σ) of q."""
     y_hat, y = _points(m)
@@ -124,7 +93,7 @@ def entropy(P: Any) -> Any:
     mu = symbol("mu", _size(P))
     value = -log_likelihood(mu, P, mu, P)
     if not isinstance(P, sp.MatrixBase):
-        return words.normal(value)  # Tr(P⁻¹P) = n
+        return general_n.normal(value)  # Tr(P⁻¹P) = n
     return cancel_outside_logs(value)  # Tr(P⁻¹P) = n
 
 
@@ -137,33 +106,6 @@ def log_likelihood(m: Any, P: Any, mu: Any, Sigma: Any) -> Any:
 def objective(m: Any, P: Any, mu: Any, Sigma: Any, U: Any, lam: Any) -> Any:
     """J(m, P; U) = E_y E_ŷ r_U(ŷ, y) + λ H(N(m, P))."""
     return expected_reward(m, P, mu, Sigma, U) + lam * entropy(P)
-
-
-def class_rewards(pi: Any, U: Any) -> Any:
-    """r̄(c) = Σ_k π_k r_U(e_c, e_k): each class as generation, the one-hot data averaged."""
-    n, one = pi.rows, sp.ImmutableMatrix.eye(pi.rows)
-    table = {(c, k): reward(one[:, c], one[:, k], U) for c in range(n) for k in range(n)}
-    return sp.ImmutableMatrix([sum(pi[k] * table[c, k] for k in range(n)) for c in range(n)])
-
-
-def categorical_objective(p: Any, rewards: Any, lam: Any) -> Any:
-    """J(p) = Σ_c p_c r̄(c) + λH(p), H(p) = -Σ_c p_c log p_c."""
-    return p.dot(rewards) - lam * p.dot(p.applyfunc(sp.log))
-
-
-def categorical_log_likelihood(log_p: Any, pi: Any) -> Any:
-    """E_{c~π} log p_c, from the logarithms of the policy's probabilities."""
-    return pi.dot(log_p)
-
-
-def one_hot_covariance(pi: Any) -> Any:
-    """Σ = E yyᵀ - (E y)(E y)ᵀ of one-hot outcomes y = e_c, c ~ π."""
-    n, one = pi.rows, sp.ImmutableMatrix.eye(pi.rows)
-    square, mean = sp.zeros(n, n), sp.zeros(n, 1)
-    for c in range(n):
-        square += pi[c] * one[:, c] * one[:, c].T
-        mean += pi[c] * one[:, c]
-    return sp.ImmutableMatrix(square - mean * mean.T)
 
 
 def _size(X: Any) -> int | None:
@@ -179,18 +121,18 @@ def _general_expectation(f: Any, v: Any, mean: Any, covariance: Any) -> Any:
     """General n: put v = mean + ξ in every trace; E ξ = 0, E ξξᵀ = covariance."""
     for node in f.atoms(sp.Trace):
         total: list[Any] = []
-        for word, value in words.words_of(node.args[0]).items():
+        for word, value in general_n.words_of(node.args[0]).items():
             total.append(value * _expected_word(word, v, mean, covariance))
         f = f.xreplace({node: sum(total)})
     return f
 
 
-def _expected_word(word: words.Word, v: Any, mean: Any, covariance: Any) -> Any:
+def _expected_word(word: general_n.Word, v: Any, mean: Any, covariance: Any) -> Any:
     at = [i for i, letter in enumerate(word) if letter[0] == v.name]
     if len(at) > 2:
         raise MomentError("the expression is not quadratic: it needs more than two moments")
     shape = (DIMENSION, DIMENSION)
-    at_mean = sp.Trace(words.matrix_from({word: 1}, shape).xreplace({v: mean}))
+    at_mean = sp.Trace(general_n.matrix_from({word: 1}, shape).xreplace({v: mean}))
     if len(at) < 2:
         return at_mean
     # A word is A ξ ξᵀ up to rotation and transposition, because its trace is a number.
@@ -198,5 +140,5 @@ def _expected_word(word: words.Word, v: Any, mean: Any, covariance: Any) -> Any:
     rotated = word[start:] + word[:start]
     if rotated[1] != (v.name, 1, True):
         raise MomentError(f"{v} vᵀ does not occur as one factor")
-    rest = words.matrix_from({rotated[2:]: 1}, shape)
+    rest = general_n.matrix_from({rotated[2:]: 1}, shape)
     return at_mean + sp.Trace(rest * covariance)

@@ -9,14 +9,43 @@ from typing import Any, Literal
 
 import sympy as sp
 
-from . import evaluation, printing
-from .arguments import read_arguments
+from .calculus import compiled, printing
+from .calculus.arguments import read_arguments
+from .calculus.conditions import Condition
+from .calculus.general_n import is_general
+from .calculus.normal_form import is_clearly_nonzero, normal
+from .calculus.symbols import DIMENSION
 from .errors import ArgumentError, ArgumentNameError, DerivationError
-from .normal_form import is_clearly_nonzero, is_positive, is_zero, normal
-from .symbols import DIMENSION
-from .words import is_general
 
 Side = Literal["stated", "derived"]
+
+
+@dataclass(frozen=True)
+class Key:
+    """The address of a result, and which of its derivations is meant.
+
+    Args:
+        family: module within `analysis`, such as "gaussian.outer".
+        name: of the function there, such as "hypergradient".
+        variant: a structure, a kind of data or the size of a group, where there are several.
+        n: the dimension or number of classes, "any", or None where there is none.
+    """
+
+    family: str
+    name: str
+    variant: str | int | None = None
+    n: int | Literal["any"] | None = None
+
+    @property
+    def address(self) -> str:
+        """The name without variant and size, such as "gaussian.outer.hypergradient"."""
+        return f"{self.family}.{self.name}"
+
+    def __str__(self) -> str:
+        variant = f"M={self.variant}" if isinstance(self.variant, int) else self.variant
+        size = None if self.n is None else "any n" if self.n == "any" else f"n={self.n}"
+        inside = ", ".join(word for word in (variant, size) if word)
+        return f"{self.address}[{inside}]" if inside else self.address
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,24 +57,10 @@ class Step:
 
 
 @dataclass(frozen=True, eq=False)
-class Condition:
-    """A side condition: `expression` is zero, or positive by its form, entry by entry."""
-
-    text: str
-    kind: Literal["zero", "positive"]
-    expression: Any
-
-    def holds(self) -> bool:
-        """Whether the normal form proves the condition."""
-        return is_zero(self.expression) if self.kind == "zero" else is_positive(self.expression)
-
-
-@dataclass(frozen=True, eq=False)
 class Derivation:
     """A result derived by SymPy from the definitions beside the same result stated independently.
 
     Args:
-        name: e.g. "outer.hypergradient[full, n=2]".
         statement: the identity in one line.
         symbol: what is computed, e.g. "∇_U F".
         arguments: Python name -> scalar symbol, explicit matrix of symbols, or MatrixSymbol.
@@ -56,9 +71,9 @@ class Derivation:
         conditions: second-order conditions, positivity, uniqueness; checked by `verify`.
         source: the item of the paper, or "new".
         size: the one n that `at` takes, where the expressions are for any n; else None.
+        key: its address, given by `result`.
     """
 
-    name: str
     statement: str
     symbol: str
     arguments: Mapping[str, Any]
@@ -69,6 +84,12 @@ class Derivation:
     conditions: tuple[Condition, ...] = ()
     source: str = "new"
     size: int | None = None
+    key: Key = Key("", "derivation")
+
+    @property
+    def name(self) -> str:
+        """The key, for people."""
+        return str(self.key)
 
     def of_size(self, n: int) -> Derivation:
         """This derivation, for any n, at one n: the same proof, arguments of that size only.
@@ -78,7 +99,7 @@ class Derivation:
         at = {DIMENSION: sp.Integer(n)} if "n" in self.arguments else {}
         return replace(
             self,
-            name=self.name.replace("any n", f"n={n}"),
+            key=replace(self.key, n=n),
             arguments={name: value for name, value in self.arguments.items() if name != "n"},
             stated=self.stated.xreplace(at),
             derived=self.derived.xreplace(at),
@@ -169,7 +190,7 @@ class Derivation:
         expression = self.stated if side == "stated" else self.derived
         if isinstance(expression, sp.MatrixBase):
             expression = expression.as_immutable()
-        function = evaluation.compiled(tuple(self.arguments.values()), expression)
+        function = compiled.compiled(tuple(self.arguments.values()), expression)
         with np.errstate(all="ignore"):  # judged by the result
             result = np.asarray(function(*numbers), dtype=float)
         if not np.all(np.isfinite(result)):
@@ -209,13 +230,3 @@ class Derivation:
 
 def _reduced(entry: Any) -> Any:
     return entry if is_clearly_nonzero(entry) else normal(entry)
-
-
-def zero(text: str, expression: Any) -> Condition:
-    """The condition that an expression is 0."""
-    return Condition(text, "zero", expression)
-
-
-def positive(text: str, expression: Any) -> Condition:
-    """The condition that every entry of an expression is positive."""
-    return Condition(text, "positive", expression)

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from solvers import ensemble
 from solvers.data import Dataset
-from solvers.hypergradient import HypergradientWarning, implicit
-from solvers.learnable import ConstantReward, Phi
-from solvers.objectives import NLL, PolicyGradient
-from solvers.policies import MLP, GaussianPolicy, Params
+from solvers.families.networks import MLP, GaussianPolicy, Params
+from solvers.hypergradients.implicit import HypergradientWarning, implicit
+from solvers.rewards.learnable import ConstantReward, Phi
+from solvers.training import ensemble
+from solvers.training.objectives import NLL, PolicyGradient
 
 F64 = torch.float64
 INPUTS, n = 8, 2

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Record
-from solvers import bilevel, inner
+from solvers import bilevel
 from solvers.bilevel import Bilevel
-from solvers.policies import MLP, Params
+from solvers.families.networks import MLP, Params
+from solvers.training import inner
 
 LAM, DECAY, NOISE = 0.5, 1e-3, 0.3
 OUTER_STEPS, RATE = 15, 0.2

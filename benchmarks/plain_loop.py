@@ -16,10 +16,10 @@ from torch.distributions import Normal
 from torch.utils.data import DataLoader, TensorDataset
 
 from paper_checks.experiments import figure_b
-from solvers import streams
 from solvers.data import Dataset
 from solvers.tasks import linear
 from solvers.tasks.linear import LinearTask
+from solvers.training import streams
 
 SETTINGS = figure_b.ONE_RUN
 n = 2

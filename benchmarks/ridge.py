@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from solvers.hypergradient import implicit
+from solvers.hypergradients.implicit import implicit
 
 F64 = torch.float64
 TOLERANCE = 1e-10  # on the relative residual, of both sides

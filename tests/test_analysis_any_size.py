@@ -14,18 +14,16 @@ import pytest
 from analysis import (
     Derivation,
     SlowDerivationWarning,
-    bounded_reward,
+    bounded,
     catalogue,
     categorical,
-    divergences,
+    dynamics,
     estimators,
-    functional,
     gaussian,
-    misspecification,
-    outer,
+    hypergradients,
 )
+from analysis.calculus.symbols import QUANTITIES, STRUCTURES, symbol
 from analysis.errors import ArgumentError, StructureError
-from analysis.symbols import QUANTITIES, STRUCTURES, symbol
 from tests.test_analysis_derivations import values_for
 
 GENERAL = [entry for entry in catalogue() if "any n" in entry.name]
@@ -51,7 +49,7 @@ def test_a_large_n_is_the_form_for_any_n_at_that_n(entry, n):
 
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_other_sizes_than_its_own_are_refused(structure):
-    derivation = outer.hypergradient(structure, n=4)
+    derivation = gaussian.outer.hypergradient(structure, n=4)
     for size in (1, 3, 5):
         with pytest.raises(ArgumentError, match=r"U has shape .* of shape \(4, 4\)"):
             derivation.at(U=np.eye(size), Sigma=np.eye(size), lam=1.0)
@@ -62,7 +60,9 @@ def test_other_sizes_than_its_own_are_refused(structure):
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_the_general_forms_against_entries_written_in_numpy(structure):
     rng = np.random.default_rng(0)
-    U, Sigma = (values_for(divergences.kl(None), rng, size=6)[name] for name in ("P", "Sigma"))
+    U, Sigma = (
+        values_for(gaussian.divergences.kl(None), rng, size=6)[name] for name in ("P", "Sigma")
+    )
     n, lam, one = 6, 0.7, np.eye(6)
     P = {
         "full": lam / 2 * np.linalg.inv(U),
@@ -72,22 +72,27 @@ def test_the_general_forms_against_entries_written_in_numpy(structure):
     precision = np.linalg.inv(P)
     F = -(np.trace(precision @ Sigma) + np.linalg.slogdet(2 * np.pi * P)[1]) / 2
     values: dict[str, Any] = {"U": U, "Sigma": Sigma, "lam": lam}
-    np.testing.assert_allclose(gaussian.inner_solution(structure, n).at(U=U, lam=lam), P)
-    np.testing.assert_allclose(outer.objective(structure, n).at(**values), F)
-    G, best = outer.hypergradient(structure, n).at(**values), outer.optimal_reward(structure, n)
+    np.testing.assert_allclose(gaussian.inner.solution(structure, n).at(U=U, lam=lam), P)
+    np.testing.assert_allclose(gaussian.outer.objective(structure, n).at(**values), F)
+    G, best = (
+        gaussian.outer.hypergradient(structure, n).at(**values),
+        gaussian.outer.optimal_reward(structure, n),
+    )
     step = 1e-5 * (one + 0.3 * np.roll(one, 1, 0) + 0.3 * np.roll(one, -1, 0))
-    ends = [outer.objective(structure, n).at(**(values | {"U": U + k * step})) for k in (1, -1)]
+    ends = [
+        gaussian.outer.objective(structure, n).at(**(values | {"U": U + k * step})) for k in (1, -1)
+    ]
     np.testing.assert_allclose(np.sum(G * step), (ends[0] - ends[1]) / 2, rtol=1e-7)
     optimum = best.at(Sigma=Sigma, lam=lam)
-    slope = outer.hypergradient(structure, n).at(U=optimum, Sigma=Sigma, lam=lam)
+    slope = gaussian.outer.hypergradient(structure, n).at(U=optimum, Sigma=Sigma, lam=lam)
     np.testing.assert_allclose(slope, 0 * one, atol=1e-13)
 
 
 REFUSED = {
-    "estimators.matrix_baseline": [
-        partial(estimators.matrix_baseline, p) for p in ("mean", "scale")
+    "estimators.baselines.matrix": [
+        partial(estimators.baselines.matrix, p) for p in ("mean", "scale")
     ],
-    "bounded_reward.log_expected_kernel": [bounded_reward.log_expected_kernel],
+    "bounded.inner.log_expected_kernel": [bounded.inner.log_expected_kernel],
 }
 
 
@@ -100,15 +105,15 @@ def test_what_has_entries_only_says_which_sizes_and_why(name, n):
 
 
 QUICK: list[tuple[Any, int]] = [
-    (bounded_reward.slope, 100),
-    (bounded_reward.critical_weight, 101),
-    (bounded_reward.growth, 20),
-    (bounded_reward.expected_reward, 20),
-    (estimators.group_minimum, 20),
-    (estimators.group_minimum_planar, 20),
-    (categorical.inner_solution, 6),
-    (categorical.hypergradient, 6),
-    (categorical.heuristic_scale, 12),
+    (bounded.inner.slope, 100),
+    (bounded.inner.critical_weight, 101),
+    (bounded.inner.growth, 20),
+    (bounded.inner.expected_reward, 20),
+    (estimators.groups.minimum, 20),
+    (estimators.groups.minimum_planar, 20),
+    (categorical.inner.solution, 6),
+    (categorical.outer.hypergradient, 6),
+    (categorical.scalar.heuristic_scale, 12),
 ]
 
 
@@ -124,12 +129,12 @@ def test_what_grows_gently_stays_explicit(build, n):
 @pytest.mark.parametrize(
     ("build", "n"),
     [
-        (categorical.implicit_hypergradient, 200),
-        (categorical.concavity, 200),
-        (categorical.near_uniform_scale, 200),
-        (estimators.group_minimum, 2000),
-        (estimators.group_minimum_planar, 100_000),
-        (bounded_reward.expected_reward, 10**5),
+        (categorical.outer.implicit_hypergradient, 200),
+        (categorical.outer.concavity, 200),
+        (categorical.near_uniform.scale, 200),
+        (estimators.groups.minimum, 2000),
+        (estimators.groups.minimum_planar, 100_000),
+        (bounded.inner.expected_reward, 10**5),
     ],
 )
 def test_what_is_slow_says_so_before_it_starts(build, n):
@@ -149,31 +154,31 @@ def test_an_interrupt_leaves_the_caches_usable():
         "signal.setitimer(signal.ITIMER_REAL, 1.0);"
         "signal.signal(signal.SIGALRM, signal.default_int_handler)\n"
         "try:\n"
-        "    categorical.implicit_hypergradient(12)\n"
+        "    categorical.outer.implicit_hypergradient(12)\n"
         "except KeyboardInterrupt:\n"
-        "    print('stopped', categorical.implicit_hypergradient(2).verify().name)\n"
+        "    print('stopped', categorical.outer.implicit_hypergradient(2).verify().name)\n"
     )
     run = subprocess.run(
         [sys.executable, "-c", code], check=True, timeout=120, capture_output=True, text=True
     )
-    assert run.stdout.strip() == "stopped categorical.implicit_hypergradient[n=2]"
+    assert run.stdout.strip() == "stopped categorical.outer.implicit_hypergradient[n=2]"
 
 
 @pytest.mark.parametrize("n", [0, -1, 2.5, "4", np.float64(7), np.nan])
 def test_what_is_no_dimension_is_refused(n):
     for build in (
-        partial(gaussian.inner_solution, "full"),
-        partial(outer.objective, "isotropic"),
-        divergences.kl,
-        misspecification.total_covariance,
-        outer.flow,
-        functional.mean_adjoint,
-        bounded_reward.slope,
+        partial(gaussian.inner.solution, "full"),
+        partial(gaussian.outer.objective, "isotropic"),
+        gaussian.divergences.kl,
+        gaussian.misspecification.total_covariance,
+        dynamics.outer_flow.covariance,
+        hypergradients.functional.mean_adjoint,
+        bounded.inner.slope,
     ):
         with pytest.raises(StructureError, match="is not a dimension; pass a positive integer"):
             build(n)
     with pytest.raises(StructureError, match="no number of classes"):
-        categorical.hypergradient("3")  # pyright: ignore[reportArgumentType]
+        categorical.outer.hypergradient("3")  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 11, 12])

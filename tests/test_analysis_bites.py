@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import sympy as sp
 
+import analysis
 from analysis import (
     DerivationError,
     MomentError,
-    bounded_reward,
+    bounded,
     catalogue,
     definitions,
     estimators,
     gaussian,
 )
-from analysis.normal_form import is_clearly_nonzero, is_zero
-from analysis.symbols import symbol
-from analysis.words import is_general
+from analysis.calculus.general_n import is_general
+from analysis.calculus.normal_form import is_clearly_nonzero, is_zero
+from analysis.calculus.symbols import symbol
+from tests.planting import derived_anew
 
 ENTRIES = catalogue()
 NAMES = [entry.name for entry in ENTRIES]
@@ -84,29 +89,32 @@ def test_a_perturbed_result_fails(entry):
 
 
 VANISHING = {  # identically 0 for n = 1: a perturbation cannot change it
-    "outer.ray_loss[n=1]",
-    "outer.mean_field_cost[n=1]",
+    "gaussian.rays.loss[n=1]",
+    "gaussian.mean_field.cost[n=1]",
 }
 
 
 def with_doubled(monkeypatch, name: str) -> None:
     """Double one definition (the entropy weight, the reward, or the quadratic of a density)."""
-    original = getattr(definitions, name)
-    monkeypatch.setattr(definitions, name, lambda *args: 2 * original(*args))
+    for module in (definitions, bounded.definitions):
+        if original := getattr(module, name, None):
+            monkeypatch.setattr(module, name, lambda *args, f=original: 2 * f(*args))
 
 
 @pytest.mark.parametrize("n", [1, 2, None])
 @pytest.mark.parametrize("name", ["entropy", "reward", "log_density"])
 def test_a_wrong_definition_fails(monkeypatch, name, n):
     """λ in place of λ/2, and the like, on the derived side."""
-    with_doubled(monkeypatch, name)
-    wrong = gaussian.inner_solution.__wrapped__("full", n)
-    if name == "log_density":  # scales the entropy as a whole: the same optimum with 2λ
-        assert not is_zero(wrong.residual())
-    with pytest.raises(DerivationError):
-        wrong.verify()
-    with pytest.raises(DerivationError):
-        gaussian.objective.__wrapped__(n).verify()
+    with derived_anew():
+        with_doubled(monkeypatch, name)
+        wrong = gaussian.inner.solution("full", n)
+        if name == "log_density":  # scales the entropy as a whole: the same optimum with 2λ
+            assert not is_zero(wrong.residual())
+        with pytest.raises(DerivationError):
+            wrong.verify()
+        with pytest.raises(DerivationError):
+            gaussian.inner.objective(n).verify()
+        monkeypatch.undo()
 
 
 def test_a_missing_expectation_is_an_error():
@@ -133,38 +141,46 @@ def test_noise_that_is_no_polynomial_is_an_error(f):
         (
             "reward",
             [
-                *(partial(estimators.score_gradient, data) for data in ("averaged", "sampled")),
-                *(partial(estimators.pathwise_variance, d) for d in ("averaged", "sampled")),
-                partial(estimators.optimal_baseline, "conditional"),
-                partial(estimators.leave_one_out_variance),
-                partial(estimators.group_mean),
-                partial(estimators.matrix_baseline, "scale", 2),
-                partial(bounded_reward.log_expected_kernel, 1),
-                partial(bounded_reward.expected_reward, 2),
+                *(
+                    partial(estimators.score_function.score_gradient, data)
+                    for data in ("averaged", "sampled")
+                ),
+                *(
+                    partial(estimators.score_function.pathwise_variance, d)
+                    for d in ("averaged", "sampled")
+                ),
+                partial(estimators.score_function.optimal_baseline, "conditional"),
+                partial(estimators.score_function.leave_one_out_variance),
+                partial(estimators.groups.mean),
+                partial(estimators.baselines.matrix, "scale", 2),
+                partial(bounded.inner.log_expected_kernel, 1),
+                partial(bounded.inner.expected_reward, 2),
             ],
         ),
-        ("score", [partial(estimators.matrix_baseline, "mean", 2)]),
-        ("entropy", [partial(estimators.group_mean), partial(estimators.group_minimum, 2)]),
-        ("log_density", [partial(bounded_reward.expected_reward, 1)]),
+        ("score", [partial(estimators.baselines.matrix, "mean", 2)]),
+        ("entropy", [partial(estimators.groups.mean), partial(estimators.groups.minimum, 2)]),
+        ("log_density", [partial(bounded.inner.expected_reward, 1)]),
         (
             "normal_covariance",
             [
-                partial(estimators.leave_one_out_variance),
-                partial(estimators.minimal_variance, "sampled"),
+                partial(estimators.score_function.leave_one_out_variance),
+                partial(estimators.score_function.minimal_variance, "sampled"),
             ],
         ),
     ],
 )
 def test_a_wrong_definition_of_an_estimator_fails(monkeypatch, name, builds):
-    with_doubled(monkeypatch, name)
-    for build in builds:
-        with pytest.raises(DerivationError):
-            build.func.__wrapped__(*build.args).verify()
+    with derived_anew():
+        with_doubled(monkeypatch, name)
+        for build in builds:
+            with pytest.raises(DerivationError):
+                build().verify()
+        monkeypatch.undo()
 
 
 def test_a_wrong_variance_of_leave_one_out_fails():
     """1/M in place of 1/(M - 1), and the limits exchanged."""
-    derivation = estimators.leave_one_out_variance()
+    derivation = estimators.score_function.leave_one_out_variance()
     M = symbol("generations")
     with pytest.raises(DerivationError, match="fails"):
         dataclasses.replace(derivation, stated=derivation.stated * (M - 1) / M).verify()
@@ -173,11 +189,11 @@ def test_a_wrong_variance_of_leave_one_out_fails():
 def test_the_conditions_on_the_bounded_reward_bite():
     """Every sign turned round, and every zero moved, is noticed."""
     for build in (
-        bounded_reward.peak_variance,
-        bounded_reward.critical_weight,
-        bounded_reward.reachable_weight,
-        bounded_reward.expected_reward,
-        bounded_reward.growth,
+        bounded.inner.peak_variance,
+        bounded.inner.critical_weight,
+        bounded.inner.reachable_weight,
+        bounded.inner.expected_reward,
+        bounded.inner.growth,
     ):
         for condition in build(2).conditions:
             assert condition.holds()
@@ -187,32 +203,29 @@ def test_the_conditions_on_the_bounded_reward_bite():
             assert not dataclasses.replace(condition, expression=wrong).holds()
 
 
-def test_the_stated_side_imports_no_definition():
-    """The stated modules may use matrix functions only; the definitions no stated results."""
-    import ast
-    import inspect
+def test_the_stated_sides_are_independent():
+    """They import matrix functions and one another, and no definition or derivation them."""
+    room = Path(analysis.__file__).parent
+    stated = sorted(room.rglob("stated.py"))
+    assert len(stated) >= 6
+    for path in stated:
+        assert {name for name in imported(path) if not name.endswith("stated")} <= {
+            "analysis.calculus.matrices"
+        }, path
+    for name in ("definitions", "categorical/definitions", "bounded/definitions"):
+        assert not {found for found in imported(room / f"{name}.py") if "stated" in found}
+    for name in ("matrices", "general_n", "structures", "stationary"):
+        assert not {found for found in imported(room / f"calculus/{name}.py") if "stated" in found}
 
-    from analysis import (
-        matrix_calculus,
-        quadratic,
-        stated,
-        stated_categorical,
-        stated_estimators,
-        stated_unrolled,
-        words,
-    )
 
-    def imported(module) -> set[str]:
-        found: set[str] = set()
-        for node in ast.walk(ast.parse(inspect.getsource(module))):
-            if isinstance(node, ast.ImportFrom):
-                parts = ("analysis" if node.level else "", node.module or "")
-                source = ".".join(part for part in parts if part)
-                found |= {source} | {f"{source}.{name.name}" for name in node.names}
-        return {name for name in found if name.startswith("analysis.")}
-
-    stated_modules = (stated, stated_categorical, stated_estimators, stated_unrolled)
-    for module in stated_modules:
-        assert {name.split(".")[1] for name in imported(module)} == {"matrix_calculus"}
-    for module in (definitions, matrix_calculus, quadratic, words):
-        assert not {stated.__name__ for stated in stated_modules} & imported(module)
+def imported(path: Path) -> set[str]:
+    """The modules of the room that a file imports, by what its relative imports stand for."""
+    package = path.relative_to(Path(analysis.__file__).parent.parent).parent.parts
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            names = [f"{module}.{alias.name}" for alias in node.names]
+            found |= {name if name in sys.modules else module for name in names}
+    return found

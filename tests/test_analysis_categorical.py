@@ -9,37 +9,38 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from analysis import DerivationError, catalogue, categorical, definitions
+from analysis import DerivationError, categorical, definitions
+from analysis.calculus.symbols import symbol
 from analysis.errors import ArgumentError, ArgumentNameError, StructureError
-from analysis.symbols import symbol
+from tests.planting import derived_anew
 
 SIZED = (
-    categorical.inner_solution,
-    categorical.gibbs_gap,
-    categorical.outer_objective,
-    categorical.hypergradient,
-    categorical.implicit_hypergradient,
-    categorical.concavity,
-    categorical.scalar_solution,
-    categorical.argmax_preserved,
-    categorical.scalar_stationarity,
-    categorical.heuristic_scale,
-    categorical.near_uniform_scale,
-    categorical.near_uniform_ratio,
-    categorical.scalar_gap,
-    categorical.diagonal_reward,
-    categorical.score_gradient,
-    categorical.optimal_baseline,
-    categorical.minimal_variance,
+    categorical.inner.solution,
+    categorical.inner.gibbs_gap,
+    categorical.outer.objective,
+    categorical.outer.hypergradient,
+    categorical.outer.implicit_hypergradient,
+    categorical.outer.concavity,
+    categorical.inner.scalar_solution,
+    categorical.inner.argmax_preserved,
+    categorical.scalar.stationarity,
+    categorical.scalar.heuristic_scale,
+    categorical.near_uniform.scale,
+    categorical.near_uniform.ratio,
+    categorical.costs.scalar_gap,
+    categorical.diagonal.reward,
+    categorical.estimators.score_gradient,
+    categorical.estimators.optimal_baseline,
+    categorical.estimators.minimal_variance,
 )
 BINARY = (
-    categorical.binary_logit,
-    categorical.binary_scalar,
-    categorical.binary_scalar_limit,
-    categorical.heuristic_ratio,
-    categorical.binary_gap,
-    categorical.heuristic_gap,
-    categorical.diagonal_reward_at_half,
+    categorical.inner.binary_logit,
+    categorical.scalar.binary,
+    categorical.scalar.binary_limit,
+    categorical.scalar.heuristic_ratio,
+    categorical.costs.binary_gap,
+    categorical.costs.heuristic_gap,
+    categorical.diagonal.reward_at_half,
 )
 
 
@@ -48,53 +49,37 @@ BINARY = (
 
 @pytest.mark.filterwarnings("ignore::analysis.errors.SlowDerivationWarning")
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 10])
-@pytest.mark.parametrize("function", SIZED, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("function", SIZED, ids=lambda f: f.name)
 def test_verified_for_every_number_of_classes(function, n):
     derivation = function(n)
     assert derivation.verify() is derivation
-    assert derivation.name == f"categorical.{function.__name__}[n={n}]"
+    assert derivation.name == f"{function.family}.{function.name}[n={n}]"
 
 
-@pytest.mark.parametrize("function", BINARY, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("function", BINARY, ids=lambda f: f.name)
 def test_verified_for_two_classes(function):
     assert function().verify().residual() == 0
 
 
-def test_every_result_is_in_the_catalogue():
-    names = {e.name.partition("[")[0] for e in catalogue() if e.name.startswith("categorical.")}
-    assert names == {f"categorical.{name}" for name in categorical.__all__}
+def test_every_result_is_tested_here():
+    assert set(categorical.DERIVATIONS) == {*SIZED, *BINARY}
 
 
 # Results that hold whatever the reward, whose scale cancels, or that know no reward.
 FREE = (
-    categorical.diagonal_reward_at_half,
-    categorical.heuristic_scale,
-    categorical.score_gradient,
-    categorical.optimal_baseline,
-    categorical.minimal_variance,
+    categorical.diagonal.reward_at_half,
+    categorical.scalar.heuristic_scale,
+    categorical.estimators.score_gradient,
+    categorical.estimators.optimal_baseline,
+    categorical.estimators.minimal_variance,
 )
 
 
 def test_a_wrong_reward_fails(monkeypatch):
     """The reward comes from the definition: twice it, and every result that uses it fails."""
-    modules = ("law", "outer", "scalar", "limits", "costs")
-    from importlib import import_module
-
     original = definitions.reward
-    caches = [
-        value
-        for name in modules
-        for value in vars(import_module(f"analysis.categorical_{name}")).values()
-        if hasattr(value, "cache_clear") and value is not symbol
-    ]
-
-    def clear() -> None:
-        for cached in caches:
-            cached.cache_clear()
-
-    clear()
-    monkeypatch.setattr(definitions, "reward", lambda *args: 2 * original(*args))
-    try:
+    with derived_anew():
+        monkeypatch.setattr(definitions, "reward", lambda *args: 2 * original(*args))
         for function in SIZED:
             if function not in FREE:
                 with pytest.raises(DerivationError):
@@ -103,15 +88,13 @@ def test_a_wrong_reward_fails(monkeypatch):
             if function not in FREE:
                 with pytest.raises(DerivationError):
                     function().verify()
-    finally:
         monkeypatch.undo()
-        clear()
 
 
 @pytest.mark.parametrize(
     "build",
     [*(lambda f=f: f(3) for f in SIZED), *BINARY],
-    ids=[f.__name__ for f in (*SIZED, *BINARY)],
+    ids=[f.name for f in (*SIZED, *BINARY)],
 )
 def test_conditions_bite(build):
     """Every sign turned round, and every zero moved, is noticed."""
@@ -142,30 +125,30 @@ GOOD: dict[str, Any] = {"pi": [0.2, 0.3, 0.5], "U": np.eye(3), "lam": 1.0}
 )
 def test_bad_probabilities_are_named(pi, error, words):
     with pytest.raises(error, match=words):
-        categorical.inner_solution(3).at(**{**GOOD, "pi": pi})
+        categorical.inner.solution(3).at(**{**GOOD, "pi": pi})
 
 
 def test_bad_policy_probabilities_are_named():
     with pytest.raises(ArgumentError, match=r"p sums to 1.2, not 1; pass p / p.sum\(\)"):
-        categorical.gibbs_gap(3).at(**GOOD, p=[0.4, 0.4, 0.4])
+        categorical.inner.gibbs_gap(3).at(**GOOD, p=[0.4, 0.4, 0.4])
     with pytest.raises(ArgumentError, match="p has the entry 0"):
-        categorical.optimal_baseline(2).at(p=[1.0, 0.0], r=[0.0, 1.0])
+        categorical.estimators.optimal_baseline(2).at(p=[1.0, 0.0], r=[0.0, 1.0])
 
 
 def test_probabilities_may_be_a_column_and_miss_1_by_rounding():
     column = np.array(GOOD["pi"])[:, None]
-    expected = categorical.inner_solution(3).at(**GOOD)
+    expected = categorical.inner.solution(3).at(**GOOD)
     for pi in (column, np.array(GOOD["pi"]) * (1 + 1e-12)):
         values: dict[str, Any] = {**GOOD, "pi": pi}
-        found = categorical.inner_solution(3).at(**values)
+        found = categorical.inner.solution(3).at(**values)
         np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("function", SIZED, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("function", SIZED, ids=lambda f: f.name)
 @pytest.mark.parametrize("n", [1, 0, -2, 2.5, True])
 def test_bad_numbers_of_classes_are_named(function, n):
     with pytest.raises(StructureError, match=f"n = {n} is no number of classes; pass an integer"):
-        function.__wrapped__(n)
+        function(n)
 
 
 def test_probabilities_have_no_general_size():

@@ -84,12 +84,12 @@ def both(derivation: Any, **values: Any) -> Any:
 def test_inner_solution_by_maximising(n):
     rng = np.random.default_rng(1)
     for pi, U, lam in points(n):
-        p = both(categorical.inner_solution(n), pi=pi, U=U, lam=lam)
+        p = both(categorical.inner.solution(n), pi=pi, U=U, lam=lam)
         assert p.shape == (n,)
         np.testing.assert_allclose(p, best_policy(pi, U, lam), rtol=1e-9)
         q = rng.dirichlet(np.full(n, 3.0))
         g = class_rewards(pi, U)
-        gap = both(categorical.gibbs_gap(n), p=q, pi=pi, U=U, lam=lam)
+        gap = both(categorical.inner.gibbs_gap(n), p=q, pi=pi, U=U, lam=lam)
         assert gap == pytest.approx(J(best_policy(pi, U, lam), g, lam) - J(q, g, lam), rel=1e-8)
         assert gap > 0
 
@@ -105,7 +105,7 @@ def test_inner_solution_by_a_library_search():
         constraints={"type": "eq", "fun": lambda p: p.sum() - 1},
         options={"ftol": 1e-14, "maxiter": 500},
     )
-    p = categorical.inner_solution(5).at(pi=pi, U=U, lam=lam)
+    p = categorical.inner.solution(5).at(pi=pi, U=U, lam=lam)
     np.testing.assert_allclose(p, found.x, atol=1e-5)
 
 
@@ -115,9 +115,9 @@ def test_hypergradients_by_finite_differences(n):
     rng = np.random.default_rng(2)
     for pi, U, lam in points(n):
         values: dict[str, Any] = {"pi": pi, "U": U, "lam": lam}
-        assert both(categorical.outer_objective(n), **values) == pytest.approx(F(pi, U, lam))
-        G = both(categorical.hypergradient(n), **values)
-        implicit = categorical.implicit_hypergradient(n).at("derived", **values)
+        assert both(categorical.outer.objective(n), **values) == pytest.approx(F(pi, U, lam))
+        G = both(categorical.outer.hypergradient(n), **values)
+        implicit = categorical.outer.implicit_hypergradient(n).at("derived", **values)
         np.testing.assert_allclose(implicit, G, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(G, G.T)
         for _ in range(3):
@@ -126,7 +126,7 @@ def test_hypergradients_by_finite_differences(n):
             slope = directional(lambda V, pi=pi, lam=lam: F(pi, V, lam), U, H, 1)
             assert np.trace(G @ H) == pytest.approx(slope, rel=1e-5, abs=1e-8)
             bend = directional(lambda V, pi=pi, lam=lam: F(pi, V, lam), U, H, 2)
-            second = both(categorical.concavity(n), **values, H=H)
+            second = both(categorical.outer.concavity(n), **values, H=H)
             assert second == pytest.approx(bend, rel=1e-4, abs=1e-7)
             assert second <= 0
 
@@ -134,7 +134,7 @@ def test_hypergradients_by_finite_differences(n):
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_the_hessian_has_rank_below_the_number_of_classes(n):
     pi, U, lam = points(n)[0]
-    d = categorical.concavity(n)
+    d = categorical.outer.concavity(n)
     basis: list[np.ndarray] = []
     for i in range(n):
         for j in range(i + 1):
@@ -150,7 +150,7 @@ def test_the_hessian_has_rank_below_the_number_of_classes(n):
     a = np.arange(n, dtype=float)
     idle = a[:, None] + a
     assert form(idle) == pytest.approx(0, abs=1e-12)
-    policy = categorical.inner_solution(n)
+    policy = categorical.inner.solution(n)
     moved = policy.at(pi=pi, U=U + 0.1 * (1 + idle), lam=lam)
     np.testing.assert_allclose(moved, policy.at(pi=pi, U=U, lam=lam), rtol=1e-12)
 
@@ -160,19 +160,19 @@ def test_scalar_rewards(n):
     for pi, _, lam in points(n):
         u = 1.3
         U = u * np.eye(n)
-        p = both(categorical.scalar_solution(n), pi=pi, u=u, lam=lam)
+        p = both(categorical.inner.scalar_solution(n), pi=pi, u=u, lam=lam)
         np.testing.assert_allclose(p, best_policy(pi, U, lam), rtol=1e-9)
-        ratios = both(categorical.argmax_preserved(n), pi=pi, u=u, lam=lam)
+        ratios = both(categorical.inner.argmax_preserved(n), pi=pi, u=u, lam=lam)
         np.testing.assert_allclose(ratios, np.log(p[:, None] / p), atol=1e-12)
         assert p[np.argmax(pi)] == pytest.approx(p.max(), rel=1e-12)  # there may be ties
         slope = directional(lambda V, pi=pi, lam=lam: F(pi, V, lam), U, np.eye(n), 1)
-        found = both(categorical.scalar_stationarity(n), pi=pi, u=u, lam=lam)
+        found = both(categorical.scalar.stationarity(n), pi=pi, u=u, lam=lam)
         assert found == pytest.approx(slope, rel=1e-5, abs=1e-8)
-        gap = both(categorical.scalar_gap(n), pi=pi, u=u, lam=lam)
+        gap = both(categorical.costs.scalar_gap(n), pi=pi, u=u, lam=lam)
         assert gap == pytest.approx(float(pi @ np.log(pi)) - F(pi, U, lam), rel=1e-8, abs=1e-12)
         one_hot = np.eye(n)
         covariance = np.cov(one_hot, rowvar=False, bias=True, aweights=pi)
-        scale = both(categorical.heuristic_scale(n), pi=pi, lam=lam)
+        scale = both(categorical.scalar.heuristic_scale(n), pi=pi, lam=lam)
         assert scale == pytest.approx(lam * n / (2 * np.trace(covariance)))
 
 
@@ -185,51 +185,51 @@ def best_scalar(pi: np.ndarray, lam: float) -> float:
 
 
 def root_of_slope(pi: np.ndarray, lam: float) -> float:
-    d = categorical.scalar_stationarity(len(pi))
+    d = categorical.scalar.stationarity(len(pi))
     return float(optimize.brentq(lambda u: d.at(pi=pi, u=u, lam=lam), 1e-3, 60.0, xtol=1e-12))
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.49, 0.6, 0.9])
 def test_the_best_scalar_for_two_classes(share):
     pi = np.array([share, 1 - share])
-    u = both(categorical.binary_scalar(), pi=pi, lam=0.7)
+    u = both(categorical.scalar.binary(), pi=pi, lam=0.7)
     assert u == pytest.approx(best_scalar(pi, 0.7), rel=2e-4)
-    np.testing.assert_allclose(categorical.scalar_solution(2).at(pi=pi, u=u, lam=0.7), pi)
-    heuristic = categorical.heuristic_scale(2).at(pi=pi, lam=0.7)
-    ratio = both(categorical.heuristic_ratio(), pi=pi)
+    np.testing.assert_allclose(categorical.inner.scalar_solution(2).at(pi=pi, u=u, lam=0.7), pi)
+    heuristic = categorical.scalar.heuristic_scale(2).at(pi=pi, lam=0.7)
+    ratio = both(categorical.scalar.heuristic_ratio(), pi=pi)
     assert ratio == pytest.approx(u / heuristic)
     assert ratio <= 0.5
     top = F(pi, u * np.eye(2), 0.7)
     for k in (0.5, 1.0, 2.0):
         cost = top - F(pi, k * heuristic * np.eye(2), 0.7)
-        assert both(categorical.heuristic_gap(), pi=pi, k=k) == pytest.approx(cost, rel=1e-6)
-        gap = both(categorical.binary_gap(), pi=pi, u=k * heuristic, lam=0.7)
+        assert both(categorical.costs.heuristic_gap(), pi=pi, k=k) == pytest.approx(cost, rel=1e-6)
+        gap = both(categorical.costs.binary_gap(), pi=pi, u=k * heuristic, lam=0.7)
         assert gap == pytest.approx(cost, rel=1e-6)
-        wide = categorical.scalar_gap(2).at(pi=pi, u=k * heuristic, lam=0.7)
+        wide = categorical.costs.scalar_gap(2).at(pi=pi, u=k * heuristic, lam=0.7)
         assert wide == pytest.approx(cost, rel=1e-6)
 
 
 def test_two_equal_classes():
     even = np.array([0.5, 0.5])
     assert F(even, np.eye(2), 0.7) == pytest.approx(F(even, 9 * np.eye(2), 0.7), abs=1e-14)
-    assert categorical.binary_gap().at(pi=even, u=3.0, lam=0.7) == pytest.approx(0, abs=1e-15)
-    near = categorical.binary_scalar().at(pi=[0.5 + 1e-5, 0.5 - 1e-5], lam=0.7)
-    assert near == pytest.approx(categorical.binary_scalar_limit().at(lam=0.7), rel=1e-8)
+    assert categorical.costs.binary_gap().at(pi=even, u=3.0, lam=0.7) == pytest.approx(0, abs=1e-15)
+    near = categorical.scalar.binary().at(pi=[0.5 + 1e-5, 0.5 - 1e-5], lam=0.7)
+    assert near == pytest.approx(categorical.scalar.binary_limit().at(lam=0.7), rel=1e-8)
 
 
 def test_any_reward_for_two_classes():
     for pi, U, lam in points(2):
         p = best_policy(pi, U, lam)
-        logit = both(categorical.binary_logit(), pi=pi, U=U, lam=lam)
+        logit = both(categorical.inner.binary_logit(), pi=pi, U=U, lam=lam)
         assert logit == pytest.approx(np.log(p[0] / p[1]), rel=1e-8, abs=1e-12)
 
 
 @pytest.mark.parametrize(("share", "becomes"), [(0.6, 0.697), (0.9, 0.99986)])
 def test_the_heuristic_sharpens_two_classes(share, becomes):
     pi = [share, 1 - share]
-    scale = categorical.heuristic_scale(2).at(pi=pi, lam=1.0)
+    scale = categorical.scalar.heuristic_scale(2).at(pi=pi, lam=1.0)
     assert scale == pytest.approx(1 / (2 * share * (1 - share)))
-    p = categorical.scalar_solution(2).at(pi=pi, u=scale, lam=1.0)
+    p = categorical.inner.scalar_solution(2).at(pi=pi, u=scale, lam=1.0)
     assert p[0] == pytest.approx(becomes, abs=5e-4 if share == 0.6 else 5e-6)
 
 
@@ -237,7 +237,9 @@ def test_the_heuristic_can_be_too_flat_for_three_classes():
     pi = np.array([0.499, 0.499, 0.002])
     assert root_of_slope(pi, 1.0) == pytest.approx(5.55, abs=0.005)
     assert best_scalar(pi, 1.0) == pytest.approx(5.55, abs=0.01)
-    assert categorical.heuristic_scale(3).at(pi=pi, lam=1.0) == pytest.approx(2.99, abs=0.005)
+    assert categorical.scalar.heuristic_scale(3).at(pi=pi, lam=1.0) == pytest.approx(
+        2.99, abs=0.005
+    )
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10])
@@ -245,11 +247,11 @@ def test_near_uniform_classes(n):
     d = np.random.default_rng(n).normal(size=n)
     pi = 1 / n + 1e-4 * (d - d.mean())
     u = root_of_slope(pi, 0.7)
-    limit = categorical.near_uniform_scale(n).at(lam=0.7)
+    limit = categorical.near_uniform.scale(n).at(lam=0.7)
     assert u == pytest.approx(limit, rel=2e-3)
     assert limit == pytest.approx(0.7 * n / 2)
-    heuristic = categorical.heuristic_scale(n).at(pi=pi, lam=0.7)
-    assert heuristic / u == pytest.approx(categorical.near_uniform_ratio(n).at(), rel=2e-3)
+    heuristic = categorical.scalar.heuristic_scale(n).at(pi=pi, lam=0.7)
+    assert heuristic / u == pytest.approx(categorical.near_uniform.ratio(n).at(), rel=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -270,16 +272,16 @@ def test_a_diagonal_reward_reproduces_the_data(pi):
     upper = min(-np.log(x) for x in pi if x < 0.5)
     assert lower < upper
     for k in (0.9 * lower + 0.1 * upper, 0.2 * lower + 0.8 * upper):
-        u = both(categorical.diagonal_reward(n), pi=pi, lam=lam, offset=k)
+        u = both(categorical.diagonal.reward(n), pi=pi, lam=lam, offset=k)
         assert np.all(u > 0)
         np.testing.assert_allclose(best_policy(pi, np.diag(u), lam), pi, rtol=1e-9)
-    beyond = categorical.diagonal_reward(n).at(pi=pi, lam=lam, offset=upper + 0.1)
+    beyond = categorical.diagonal.reward(n).at(pi=pi, lam=lam, offset=upper + 0.1)
     assert np.any(beyond < 0)
 
 
 def test_a_diagonal_reward_with_a_class_at_one_half():
     pi, lam = np.array([0.5, 0.3, 0.2]), 0.7
-    k = categorical.diagonal_reward_at_half().at()
+    k = categorical.diagonal.reward_at_half().at()
     assert k == pytest.approx(np.log(2))
     rest = lam * (np.log(pi[1:]) + k) / (2 * pi[1:] - 1)
     assert np.all(rest > 0)
@@ -301,12 +303,12 @@ def test_baselines_by_enumeration(n):
     z, h = np.log(p), 1e-6
     means = [[(w := np.exp(z + s * h * e)) @ r / w.sum() for s in (1, -1)] for e in np.eye(n)]
     slopes = [(plus - minus) / (2 * h) for plus, minus in means]
-    gradient = both(categorical.score_gradient(n), p=p, r=r)
+    gradient = both(categorical.estimators.score_gradient(n), p=p, r=r)
     np.testing.assert_allclose(gradient, slopes, atol=1e-8)
-    b = both(categorical.optimal_baseline(n), p=p, r=r)
+    b = both(categorical.estimators.optimal_baseline(n), p=p, r=r)
     mean, least = moments(b)
     np.testing.assert_allclose(mean, gradient, atol=1e-12)
-    variance = both(categorical.minimal_variance(n), p=p, r=r)
+    variance = both(categorical.estimators.minimal_variance(n), p=p, r=r)
     np.testing.assert_allclose(variance, least, atol=1e-12)
     for step in (-0.1, 0.1):
         assert np.all(moments(b + step)[1] > least)
@@ -317,8 +319,8 @@ def test_baselines_by_enumeration(n):
 @pytest.mark.parametrize(
     "evaluate",
     [
-        lambda: categorical.binary_scalar().at(pi=[0.5, 0.5], lam=1.0),
-        lambda: categorical.diagonal_reward(3).at(pi=[0.5, 0.25, 0.25], lam=1.0, offset=0.1),
+        lambda: categorical.scalar.binary().at(pi=[0.5, 0.5], lam=1.0),
+        lambda: categorical.diagonal.reward(3).at(pi=[0.5, 0.25, 0.25], lam=1.0, offset=0.1),
     ],
 )
 def test_what_is_not_finite_is_an_error(evaluate):
@@ -330,5 +332,5 @@ def test_exponentials_beyond_floats_cancel():
     """log(1 + e^a) = a to the last digit at a = 19996, where e^a is beyond floats."""
     pi, a = 0.9999, 2e4 * (2 * 0.9999 - 1)
     expected = pi * np.log(pi) + (1 - pi) * np.log(1 - pi) + (1 - pi) * a
-    found = categorical.binary_gap().at(pi=[pi, 1 - pi], u=1e4, lam=1.0)
+    found = categorical.costs.binary_gap().at(pi=[pi, 1 - pi], u=1e4, lam=1.0)
     assert found == pytest.approx(expected, rel=1e-12)

@@ -11,9 +11,9 @@ import sympy as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import Derivation, catalogue, gaussian, misspecification, outer
+from analysis import Derivation, catalogue, gaussian
+from analysis.calculus.symbols import QUANTITIES
 from analysis.errors import ArgumentError
-from analysis.symbols import QUANTITIES
 from tests.test_analysis_derivations import values_for
 
 ENTRIES = catalogue()
@@ -85,13 +85,13 @@ def test_inverses_of_ill_conditioned_matrices(n, digits, scale, seed):
     expected = inverse(U) / 2
     size = np.max(np.abs(expected))
     bound = 1e-15 * np.linalg.cond(U / scale)
-    for at_any in (gaussian.inner_solution("full", None), gaussian.inner_solution("full", n)):
+    for at_any in (gaussian.inner.solution("full", None), gaussian.inner.solution("full", n)):
         for side in ("stated", "derived"):
             found = np.reshape(at_any.at(side, U=U, lam=1.0), (n, n))
             assert np.max(np.abs(found - expected)) <= bound * size
             assert np.array_equal(found, found.T)
     if n <= 3:
-        found = np.reshape(gaussian.inner_solution("full", n).at(U=U, lam=1.0), (n, n))
+        found = np.reshape(gaussian.inner.solution("full", n).at(U=U, lam=1.0), (n, n))
         np.testing.assert_allclose(found, expected, rtol=2 * EPS)
 
 
@@ -100,27 +100,27 @@ def test_inverses_of_ill_conditioned_matrices(n, digits, scale, seed):
 def test_nothing_under_or_overflows_on_the_way(structure, n, scale):
     U, Sigma = np.eye(n) * scale, np.eye(n) / scale
     for size in (n, None):
-        solution = gaussian.inner_solution(structure, size).at(U=U, lam=1.0)
+        solution = gaussian.inner.solution(structure, size).at(U=U, lam=1.0)
         np.testing.assert_allclose(solution, Sigma / 2, rtol=4 * EPS)
-        slope = outer.hypergradient(structure, size).at(U=U, lam=1.0, Sigma=Sigma)
+        slope = gaussian.outer.hypergradient(structure, size).at(U=U, lam=1.0, Sigma=Sigma)
         np.testing.assert_allclose(slope, -Sigma / 2, rtol=8 * EPS)
-        reward = outer.optimal_reward(structure, size).at(Sigma=Sigma, lam=1.0)
+        reward = gaussian.outer.optimal_reward(structure, size).at(Sigma=Sigma, lam=1.0)
         np.testing.assert_allclose(reward, U / 2, rtol=4 * EPS)
 
 
 def test_what_cancels_keeps_its_digits():
     """The cost of a covariance that is off by δ is δ²/4 per outcome, also for δ = 1e-9."""
     off = np.eye(2) * (1 + 2**-30)
-    cost = misspecification.cost_of_covariance(2).at(S=off, Sigma=np.eye(2))
+    cost = gaussian.misspecification.cost_of_covariance(2).at(S=off, Sigma=np.eye(2))
     assert cost == pytest.approx(2 * 2.0**-60 / 4, rel=1e-8)
-    assert misspecification.cost_of_covariance(2).at(S=off, Sigma=off) == 0.0
+    assert gaussian.misspecification.cost_of_covariance(2).at(S=off, Sigma=off) == 0.0
 
 
 def test_a_value_beyond_floats_is_an_error():
     with pytest.raises(ArgumentError, match="beyond floating-point range"):
-        gaussian.inner_solution("full", 2).at(U=np.eye(2) * 1e-320, lam=1.0)
+        gaussian.inner.solution("full", 2).at(U=np.eye(2) * 1e-320, lam=1.0)
     with pytest.raises(ArgumentError, match="beyond floating-point range"):
-        outer.concavity(2).at(U=np.eye(2) * 1e-200, H=np.eye(2))
+        gaussian.outer.concavity(2).at(U=np.eye(2) * 1e-200, H=np.eye(2))
 
 
 NEARLY = 2.0**-50
@@ -131,7 +131,7 @@ NEARLY = 2.0**-50
 @pytest.mark.parametrize("n", [2, None])
 def test_the_line_between_definite_and_not_is_exact(n, scale):
     """det = ±2^-50 and 0: eigenvalues in floating point cannot tell them apart."""
-    solution = gaussian.inner_solution("full", n)
+    solution = gaussian.inner.solution("full", n)
     inside = np.array([[1.0, 1.0], [1.0, 1.0 + NEARLY]]) * scale
     expected = np.array([[1 + NEARLY, -1.0], [-1.0, 1.0]]) / (2 * NEARLY * scale)
     np.testing.assert_allclose(solution.at(U=inside, lam=1.0), expected, rtol=1e-15 / NEARLY)
@@ -152,7 +152,7 @@ def test_definiteness_agrees_with_exact_arithmetic(n, digits, power, seed):
     U = ill(n, 10**digits, 1.0, seed) * 2.0**power
     exact = sp.Matrix(n, n, [sp.Rational(Fraction(x)) for x in U.ravel()])
     definite = all(exact[:k, :k].det(method="bareiss") > 0 for k in range(1, n + 1))
-    trace = outer.objective("isotropic", None)  # asks for U, inverts nothing
+    trace = gaussian.outer.objective("isotropic", None)  # asks for U, inverts nothing
     if definite:
         assert np.isfinite(trace.at(U=U, Sigma=np.eye(n), lam=1.0))
     else:
@@ -165,7 +165,7 @@ def test_scales_that_differ_between_entries():
     units = np.diag([1e120, 1.0, 1e-120])
     Sigma = ill(3, 10.0, 1.0, seed=0)
     for n in (3, None):
-        reward = outer.optimal_reward("full", n)
+        reward = gaussian.outer.optimal_reward("full", n)
         found = reward.at(Sigma=units @ Sigma @ units, lam=1.0)
         np.testing.assert_allclose(units @ found @ units, inverse(Sigma) / 2, rtol=1e-13)
 
@@ -174,7 +174,7 @@ def test_a_matrix_that_doubles_cannot_invert_is_named():
     hilbert = np.array([[1 / (i + j + 1) for j in range(14)] for i in range(14)])
     lifted = hilbert + 1e-17 * np.eye(14)
     with pytest.raises(ArgumentError, match=r"positive definite|condition number"):
-        gaussian.inner_solution("full", None).at(U=lifted, lam=1.0)
+        gaussian.inner.solution("full", None).at(U=lifted, lam=1.0)
 
 
 @pytest.mark.parametrize(
@@ -188,12 +188,12 @@ def test_a_matrix_that_doubles_cannot_invert_is_named():
 def test_asymmetry_is_measured_on_the_scale_of_the_entries(X):
     for n in (2, None):
         with pytest.raises(ArgumentError, match="U is not symmetric"):
-            gaussian.inner_solution("full", n).at(U=X, lam=1.0)
+            gaussian.inner.solution("full", n).at(U=X, lam=1.0)
 
 
 def test_rounding_is_no_asymmetry():
     U = np.array([[2.0, 0.5 + 1e-12], [0.5, 1.0]])
-    expected = gaussian.inner_solution("full", 2).at(U=(U + U.T) / 2, lam=1.0)
+    expected = gaussian.inner.solution("full", 2).at(U=(U + U.T) / 2, lam=1.0)
     for n in (2, None):
-        found = gaussian.inner_solution("full", n).at(U=U, lam=1.0)
+        found = gaussian.inner.solution("full", n).at(U=U, lam=1.0)
         np.testing.assert_allclose(found, expected, rtol=1e-15)

@@ -12,12 +12,12 @@ import sympy as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import DerivationError, definitions, functional, outer, unrolled
-from analysis import adjoint as adjoints
-from analysis.log_det import log_det_gradient
-from analysis.matrix_calculus import diagonal_part, solve_word_equation
-from analysis.symbols import DIMENSION, STRUCTURES, symbol, symbols
-from analysis.words import normal
+from analysis import DerivationError, definitions, gaussian, hypergradients
+from analysis.calculus import adjoint as adjoints
+from analysis.calculus.general_n import normal
+from analysis.calculus.matrices import diagonal_part, solve_word_equation
+from analysis.calculus.symbols import DIMENSION, STRUCTURES, symbol, symbols
+from analysis.rules import log_det_gradient
 from tests.test_analysis_derivations import spd
 
 SIZES = (4, 6)
@@ -127,14 +127,14 @@ def test_the_functional_form_against_a_linear_solve(structure, n):
     a, A = adjoint(structure, v, v["m"], P)
     outputs = {"m": v["m"], "mu": v["mu"], **argument(structure, P)}
     data = {"Sigma": v["Sigma"], "lam": LAM}
-    found_A = functional.covariance_adjoint(structure, n)
-    found_G = functional.hypergradient(structure, n)
+    found_A = hypergradients.functional.covariance_adjoint(structure, n)
+    found_G = hypergradients.functional.hypergradient(structure, n)
     for side in ("stated", "derived"):
         np.testing.assert_allclose(found_A.at(side, **outputs, **data), A, atol=1e-8)
         G = found_G.at(side, **outputs, **data, U=v["U"])
         np.testing.assert_allclose(G, hypergradient(a, A, e), atol=1e-8)
     if structure == "full":
-        found = functional.mean_adjoint(n).at("derived", **outputs, U=v["U"])
+        found = hypergradients.functional.mean_adjoint(n).at("derived", **outputs, U=v["U"])
         np.testing.assert_allclose(found, a, atol=1e-8)
 
 
@@ -148,7 +148,7 @@ def test_at_the_inner_solution_against_differences_of_the_likelihood(structure, 
         return log_likelihood(v["mu"], inner_solution(structure, U), v)
 
     expected = gradient(F, v["U"])
-    for build in (outer.implicit_hypergradient, functional.at_solution):
+    for build in (gaussian.outer.implicit_hypergradient, hypergradients.functional.at_solution):
         for side in ("stated", "derived"):
             found = build(structure, n).at(side, U=v["U"], Sigma=v["Sigma"], lam=LAM)
             np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
@@ -178,7 +178,9 @@ def test_the_gap_of_a_restricted_mean_by_linear_algebra(n):
         free += p * hypergradient(a, A, m - law["mu"])
     e_a, e_b = (beta(U) * x - law["mu"] for _, law, x in inputs)
     for side in ("stated", "derived"):
-        found = functional.restricted_mean_gap(n).at(side, w=w, e_a=e_a, e_b=e_b, lam=LAM)
+        found = hypergradients.functional.restricted_mean_gap(n).at(
+            side, w=w, e_a=e_a, e_b=e_b, lam=LAM
+        )
         np.testing.assert_allclose(found, free - gradient(F, U), rtol=1e-5, atol=1e-6)
 
 
@@ -200,7 +202,7 @@ def test_steps_in_log_s_against_differences_of_the_loop(structure, steps, n):
 
     values = {"U": v["U"], "Sigma": v["Sigma"], "lam": LAM, "eta": eta, "steps": steps}
     for side in ("stated", "derived"):
-        found = unrolled.gaussian(structure, n).at(side, **values)
+        found = hypergradients.unrolled_gaussian.hypergradient(structure, n).at(side, **values)
         np.testing.assert_allclose(found, gradient(F, v["U"]), rtol=1e-6, atol=1e-8)
 
 
@@ -215,19 +217,27 @@ def test_the_gradient_of_log_det_by_differences(n):
 
 BUILDS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     **{
-        f"{build.__name__}[{structure}]": (build, (structure,), "entropy")
+        f"{build.name}[{structure}]": (build, (structure,), "entropy")
         for build in (
-            outer.implicit_hypergradient,
-            functional.covariance_adjoint,
-            functional.hypergradient,
-            functional.at_solution,
+            gaussian.outer.implicit_hypergradient,
+            hypergradients.functional.covariance_adjoint,
+            hypergradients.functional.hypergradient,
+            hypergradients.functional.at_solution,
         )
         for structure in STRUCTURES
     },
-    "mean_adjoint": (functional.mean_adjoint, (), "reward"),
-    "restricted_mean_gap": (functional.restricted_mean_gap, (), "log_density"),
-    "unrolled[diagonal]": (unrolled.gaussian, ("diagonal",), "entropy"),
-    "unrolled[isotropic]": (unrolled.gaussian, ("isotropic",), "entropy"),
+    "mean_adjoint": (hypergradients.functional.mean_adjoint, (), "reward"),
+    "restricted_mean_gap": (hypergradients.functional.restricted_mean_gap, (), "log_density"),
+    "unrolled[diagonal]": (
+        hypergradients.unrolled_gaussian.hypergradient,
+        ("diagonal",),
+        "entropy",
+    ),
+    "unrolled[isotropic]": (
+        hypergradients.unrolled_gaussian.hypergradient,
+        ("isotropic",),
+        "entropy",
+    ),
     "log_det_gradient": (log_det_gradient, (), "reward"),
 }
 
@@ -239,7 +249,7 @@ def test_a_definition_that_is_doubled_fails(monkeypatch, name):
     assert build(*args, None).failure is None
     monkeypatch.setattr(definitions, which, lambda *given: 2 * original(*given))
     with pytest.raises(DerivationError):
-        build.__wrapped__(*args, None).verify()
+        build.derive(*args, None).verify()
 
 
 @pytest.mark.parametrize("name", BUILDS)
@@ -260,8 +270,11 @@ def test_what_does_not_solve_the_adjoint_equation_fails(monkeypatch, structure):
     solve_words, solve_scalar = adjoints.solve_word_equation, adjoints.solve_linear
     monkeypatch.setattr(adjoints, "solve_word_equation", lambda *of: 2 * solve_words(*of))
     monkeypatch.setattr(adjoints, "solve_linear", lambda *of: [2 * x for x in solve_scalar(*of)])
-    for build in (functional.covariance_adjoint, functional.at_solution):
-        wrong = build.__wrapped__(structure, None)
+    for build in (
+        hypergradients.functional.covariance_adjoint,
+        hypergradients.functional.at_solution,
+    ):
+        wrong = build.derive(structure, None)
         assert not all(condition.holds() for condition in wrong.conditions)
         with pytest.raises(DerivationError):
             wrong.verify()

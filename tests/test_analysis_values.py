@@ -12,7 +12,7 @@ import pytest
 import sympy as sp
 import torch
 
-from analysis import categorical, estimators, gaussian, outer
+from analysis import categorical, estimators, gaussian
 from analysis.errors import ArgumentError, ArgumentNameError
 
 REFUSED: list[tuple[Any, str]] = [
@@ -57,7 +57,7 @@ REFUSED: list[tuple[Any, str]] = [
 def test_what_is_no_real_number_is_refused_by_name(value, words, n):
     message = f"U must be a float or an array of floats, not .*{words}"
     with pytest.raises(ArgumentNameError, match="(?s)" + message):
-        gaussian.inner_solution("full", n).at(U=value, lam=1.0)
+        gaussian.inner.solution("full", n).at(U=value, lam=1.0)
 
 
 @pytest.mark.parametrize(
@@ -65,11 +65,11 @@ def test_what_is_no_real_number_is_refused_by_name(value, words, n):
 )
 def test_scalars_are_refused_alike(value):
     with pytest.raises(ArgumentNameError, match="lam must be a float"):
-        gaussian.inner_solution("full", 1).at(U=1.0, lam=value)
+        gaussian.inner.solution("full", 1).at(U=1.0, lam=value)
     with pytest.raises(ArgumentNameError, match="pi must be a float"):
-        categorical.heuristic_scale(2).at(pi=[0.5, value], lam=1.0)
+        categorical.scalar.heuristic_scale(2).at(pi=[0.5, value], lam=1.0)
     with pytest.raises(ArgumentNameError, match="generations must be a float"):
-        estimators.group_minimum_planar(value)
+        estimators.groups.minimum_planar(value)
 
 
 REAL: list[Any] = [
@@ -96,12 +96,12 @@ REAL: list[Any] = [
 def test_real_numbers_of_every_type_are_taken(value, n):
     expected = np.array([[2.0, -1.0], [-1.0, 2.0]]) / 6
     for lam in (1, 1.0, Fraction(1), Decimal("1.0"), np.float32(1), torch.tensor(1.0), [1.0]):
-        found = gaussian.inner_solution("full", n).at(U=value, lam=lam)
+        found = gaussian.inner.solution("full", n).at(U=value, lam=lam)
         np.testing.assert_allclose(found, expected, rtol=1e-15)
 
 
 def test_numbers_beyond_floats_are_refused():
-    solution = gaussian.inner_solution("full", 1)
+    solution = gaussian.inner.solution("full", 1)
     for value in (10**400, Fraction(10**400)):
         with pytest.raises(ArgumentError, match="lam has an entry beyond the range of floats"):
             solution.at(U=1.0, lam=value)
@@ -111,14 +111,19 @@ def test_numbers_beyond_floats_are_refused():
 
 
 def test_a_wrong_choice_is_named():
-    for build in (estimators.score_gradient, estimators.minimal_variance):
+    for build in (
+        estimators.score_function.score_gradient,
+        estimators.score_function.minimal_variance,
+    ):
         with pytest.raises(ArgumentError, match="data = 'averagd' is unknown; pass one of"):
             build("averagd")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ArgumentError, match="parameter = 'L' is unknown"):
-        estimators.matrix_baseline("L", 2)  # pyright: ignore[reportArgumentType]
+        estimators.baselines.matrix("L", 2)  # pyright: ignore[reportArgumentType]
 
 
 def test_the_value_of_the_example():
     U = torch.eye(2, requires_grad=True)
-    found = outer.hypergradient("full", 2).at(U=U.detach().numpy(), Sigma=np.eye(2), lam=1.0)
+    found = gaussian.outer.hypergradient("full", 2).at(
+        U=U.detach().numpy(), Sigma=np.eye(2), lam=1.0
+    )
     np.testing.assert_array_equal(found, -np.eye(2) / 2)

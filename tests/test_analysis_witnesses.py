@@ -7,10 +7,10 @@ import pytest
 import sympy as sp
 from scipy import integrate, optimize, stats
 
-from analysis import divergences, gaussian, misspecification, outer
-from analysis.matrix_calculus import differential, gradient
-from analysis.symbols import symbol
-from analysis.words import LogDet
+from analysis import dynamics, gaussian
+from analysis.calculus.general_n import LogDet
+from analysis.calculus.matrices import differential, gradient
+from analysis.calculus.symbols import symbol
 from tests.points import LAM, MU, SIGMA, M, P, U, quadrature
 
 
@@ -33,7 +33,7 @@ def test_objective_by_quadrature():
     ]
     total = sum(w for *_, w in grid)
     value = sum(w * inner(np.array([a, b])) for a, b, w in grid) / total
-    stated = gaussian.objective(2).at(m=M, P=P, mu=MU, Sigma=SIGMA, U=U, lam=LAM)
+    stated = gaussian.inner.objective(2).at(m=M, P=P, mu=MU, Sigma=SIGMA, U=U, lam=LAM)
     assert stated == pytest.approx(value, rel=1e-9)
 
 
@@ -43,7 +43,7 @@ def test_two_moments_suffice_for_data_that_are_not_gaussian():
     points = mu + np.array([-1, 1]) * sigma
     expected = np.mean([-u * ((m - y) ** 2 + s**2) for y in points])
     expected += LAM * stats.norm(m, s).entropy()
-    stated = gaussian.objective(1).at(m=m, P=s**2, mu=mu, Sigma=sigma**2, U=u, lam=LAM)
+    stated = gaussian.inner.objective(1).at(m=m, P=s**2, mu=mu, Sigma=sigma**2, U=u, lam=LAM)
     assert stated == pytest.approx(expected, rel=1e-12)
 
 
@@ -63,14 +63,14 @@ def test_inner_solution_by_numerical_argmax(structure):
 
     best = optimize.minimize(loss, np.zeros(3), method="BFGS", options={"gtol": 1e-9})
     np.testing.assert_allclose(
-        covariance(best.x), gaussian.inner_solution(structure, 2).at(U=U, lam=LAM), atol=1e-5
+        covariance(best.x), gaussian.inner.solution(structure, 2).at(U=U, lam=LAM), atol=1e-5
     )
 
 
 @pytest.mark.parametrize("structure", ["isotropic", "diagonal", "full"])
 @pytest.mark.parametrize("implicit", [False, True])
 def test_hypergradient_by_finite_differences(structure, implicit):
-    solve = gaussian.inner_solution(structure, 2)
+    solve = gaussian.inner.solution(structure, 2)
     root = np.linalg.cholesky(SIGMA)
 
     def F(V):
@@ -79,7 +79,7 @@ def test_hypergradient_by_finite_differences(structure, implicit):
         return np.mean([policy.logpdf(MU + root @ np.array(z)) for z in nodes])
 
     rng = np.random.default_rng(0)
-    function = outer.implicit_hypergradient if implicit else outer.hypergradient
+    function = gaussian.outer.implicit_hypergradient if implicit else gaussian.outer.hypergradient
     G = function(structure, 2).at("derived", U=U, lam=LAM, Sigma=SIGMA)
     for _ in range(3):
         H = rng.normal(size=(2, 2))
@@ -92,7 +92,9 @@ def test_kl_by_quadrature():
     p, q = stats.multivariate_normal(M, P), stats.multivariate_normal(MU, SIGMA)
     root = np.linalg.cholesky(P)
     value = quadrature(lambda z: p.logpdf(M + root @ z) - q.logpdf(M + root @ z), 2)
-    assert divergences.kl(2).at(m=M, P=P, mu=MU, Sigma=SIGMA) == pytest.approx(value, rel=1e-9)
+    assert gaussian.divergences.kl(2).at(m=M, P=P, mu=MU, Sigma=SIGMA) == pytest.approx(
+        value, rel=1e-9
+    )
 
 
 def test_gibbs_gap_for_a_density_that_is_not_gaussian():
@@ -112,7 +114,7 @@ def test_gibbs_gap_for_a_density_that_is_not_gaussian():
 
 
 def test_flow_by_integrating_it():
-    hyper = outer.hypergradient("full", 2)
+    hyper = gaussian.outer.hypergradient("full", 2)
 
     def rate(_, u):
         V = u.reshape(2, 2)
@@ -122,7 +124,9 @@ def test_flow_by_integrating_it():
     start = LAM / 2 * np.linalg.inv(P)
     path = integrate.solve_ivp(rate, (0, 1.7), start.ravel(), rtol=1e-9, atol=1e-11)
     end = LAM / 2 * np.linalg.inv(path.y[:, -1].reshape(2, 2))
-    np.testing.assert_allclose(end, outer.flow(2).at(P0=P, Sigma=SIGMA, t=1.7), rtol=1e-6)
+    np.testing.assert_allclose(
+        end, dynamics.outer_flow.covariance(2).at(P0=P, Sigma=SIGMA, t=1.7), rtol=1e-6
+    )
 
 
 def test_total_covariance_by_sampling_moments():
@@ -132,7 +136,7 @@ def test_total_covariance_by_sampling_moments():
     first = rng.random(400_000) < w
     z = rng.normal(size=(400_000, 2))
     y = np.where(first[:, None], MU + z @ root_a.T, mu_b + z @ root_b.T)
-    stated = misspecification.total_covariance(2).at(
+    stated = gaussian.misspecification.total_covariance(2).at(
         w=w, mu_a=MU, mu_b=mu_b, Sigma_a=SIGMA, Sigma_b=P
     )
     np.testing.assert_allclose(np.cov(y.T), stated, atol=0.02)
@@ -152,7 +156,7 @@ def test_two_maxima_by_numerical_argmax():
     for start in ([0.0, -3.0], [-3.0, 0.0]):
         found = optimize.minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-9})
         ends.append(np.exp(found.x))
-    stated = misspecification.two_maxima().at(lam=LAM)
+    stated = gaussian.misspecification.two_maxima().at(lam=LAM)
     np.testing.assert_allclose(np.diag(ends[0]), stated, rtol=1e-4, atol=1e-9)
     np.testing.assert_allclose(np.diag(ends[1][::-1]), stated, rtol=1e-4, atol=1e-9)
     np.testing.assert_allclose(np.diag(stated) / LAM, [0.4857, 0.0143], atol=5e-5)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import integrate, optimize, stats
 
-from analysis import bounded_reward, estimators
+from analysis import bounded, estimators
 from tests.points import LAM, MU, SIGMA, M, P, U, quadrature
 
 SCALAR: dict[str, Any] = {"u": 1.3, "delta": 0.6, "s": 0.7}
@@ -51,7 +51,7 @@ def test_score_function_by_quadrature(data):
         return mean, (f**2 * mass).sum() - mean**2
 
     extra: dict[str, Any] = {} if data == "averaged" else {"sigma": SPREAD}
-    least = estimators.minimal_variance(data).at(**SCALAR, **extra)
+    least = estimators.score_function.minimal_variance(data).at(**SCALAR, **extra)
     for i in (0, 1):
         if data == "conditional":  # one baseline per y, from its own minimisation
             m, levels = SCALAR["delta"], []
@@ -67,14 +67,14 @@ def test_score_function_by_quadrature(data):
                     "y": SPREAD * node,
                     "s": SCALAR["s"],
                 }
-                stated = estimators.optimal_baseline(data).at(**given)[i]
+                stated = estimators.score_function.optimal_baseline(data).at(**given)[i]
                 assert levels[-1] == pytest.approx(stated, rel=1e-4, abs=1e-4)
             best = np.array(levels)
         else:
             best = optimize.minimize_scalar(lambda b, i=i: moments(i, b)[1]).x
-            stated = estimators.optimal_baseline(data).at(**SCALAR, sigma=SPREAD)[i]
+            stated = estimators.score_function.optimal_baseline(data).at(**SCALAR, sigma=SPREAD)[i]
             assert best == pytest.approx(stated, rel=1e-4)
-            mean = estimators.score_gradient(data).at(**SCALAR)[i]
+            mean = estimators.score_function.score_gradient(data).at(**SCALAR)[i]
             assert moments(i, 0.0)[0] == pytest.approx(mean, rel=1e-5)
         assert moments(i, best)[1] == pytest.approx(least[i], rel=1e-5)
 
@@ -98,7 +98,7 @@ def test_pathwise_variance_by_quadrature(data):
     first = np.einsum("abi,ab->i", values, mass)
     second = np.einsum("abi,ab->i", values**2, mass)
     extra: dict[str, Any] = {} if data == "averaged" else {"sigma": SPREAD}
-    stated = estimators.pathwise_variance(data).at(**SCALAR, **extra)
+    stated = estimators.score_function.pathwise_variance(data).at(**SCALAR, **extra)
     np.testing.assert_allclose(second - first**2, stated, rtol=1e-6)
 
 
@@ -113,9 +113,11 @@ def test_leave_one_out_by_quadrature(M_size):
     others = (r.sum(-1, keepdims=True) - r) / (M_size - 1)
     f = ((r - others)[..., None] * g).mean(1)
     variance = mass @ f**2 - (mass @ f) ** 2
-    stated = estimators.leave_one_out_variance().at(**SCALAR, generations=M_size)
+    stated = estimators.score_function.leave_one_out_variance().at(**SCALAR, generations=M_size)
     np.testing.assert_allclose(variance, stated, rtol=1e-5)
-    np.testing.assert_allclose(mass @ f, estimators.score_gradient("averaged").at(**SCALAR), 1e-5)
+    np.testing.assert_allclose(
+        mass @ f, estimators.score_function.score_gradient("averaged").at(**SCALAR), 1e-5
+    )
 
 
 def test_matrix_baselines_by_numerical_minimisation():
@@ -139,10 +141,10 @@ def test_matrix_baselines_by_numerical_minimisation():
 
     values: dict[str, Any] = {"m": M, "mu": MU, "L": L, "U": U, "Sigma": SIGMA}
     mean = [best(L[:, j], np.zeros((2, 2))) for j in range(2)]
-    np.testing.assert_allclose(mean, estimators.matrix_baseline("mean", 2).at(**values), rtol=1e-4)
+    np.testing.assert_allclose(mean, estimators.baselines.matrix("mean", 2).at(**values), rtol=1e-4)
     scale = [[best(np.zeros(2), np.outer(L[:, i], e)) for e in np.eye(2)] for i in range(2)]
     np.testing.assert_allclose(
-        scale, estimators.matrix_baseline("scale", 2).at(**values), rtol=1e-4
+        scale, estimators.baselines.matrix("scale", 2).at(**values), rtol=1e-4
     )
 
 
@@ -158,10 +160,10 @@ def expected_maximum(M_size: int, n: int) -> float:
 def test_group_minimum_by_quadrature(n, M_size, deviation):
     """The stationary standard deviation for U*, σ = 1, that is u = λ/2."""
     X = expected_maximum(M_size, n)
-    v = estimators.group_minimum(n).at(u=LAM / 2, lam=LAM, generations=M_size, maximum=X)
+    v = estimators.groups.minimum(n).at(u=LAM / 2, lam=LAM, generations=M_size, maximum=X)
     assert np.sqrt(v) == pytest.approx(deviation, abs=5e-4)
     if n == 2:
-        planar = estimators.group_minimum_planar(M_size).at("derived", u=LAM / 2, lam=LAM)
+        planar = estimators.groups.minimum_planar(M_size).at("derived", u=LAM / 2, lam=LAM)
         assert planar == pytest.approx(v, rel=1e-7)
 
 
@@ -172,9 +174,9 @@ def test_group_statistics_by_the_expected_gradient(baseline):
     X = expected_maximum(M_size, 1)
     values: dict[str, Any] = {"u": u, "lam": LAM, "generations": M_size}
     v = (
-        estimators.group_mean().at(**values)
+        estimators.groups.mean().at(**values)
         if baseline is np.mean
-        else estimators.group_minimum(1).at(**values, maximum=X)
+        else estimators.groups.minimum(1).at(**values, maximum=X)
     )
 
     def integrand(b, a):
@@ -205,10 +207,10 @@ def test_bounded_reward_by_integration():
         return np.exp(-z @ SIGMA @ z) * z_law.pdf(z)
 
     total = integrate.dblquad(integrand, -8, 8, -8, 8, epsabs=1e-9)[0]
-    stated = bounded_reward.log_expected_kernel(2).at(m=M, mu=MU, S=P, W=SIGMA)
+    stated = bounded.inner.log_expected_kernel(2).at(m=M, mu=MU, S=P, W=SIGMA)
     assert stated == pytest.approx(np.log(total), rel=1e-7)
     product = np.prod([bounded_expectation(0.5, gap) for gap in M - MU])
-    stated = bounded_reward.expected_reward(2).at(m=M, mu=MU, s=0.5, **WIDTH)
+    stated = bounded.inner.expected_reward(2).at(m=M, mu=MU, s=0.5, **WIDTH)
     assert stated == pytest.approx(product, rel=1e-7)
 
 
@@ -222,21 +224,21 @@ def pull(s: float, n: int, **width: float) -> float:
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_critical_weight_by_numerical_maximisation(n):
     best = optimize.minimize_scalar(lambda s: -pull(s, n), bounds=(0.05, 8), method="bounded")
-    assert best.x == pytest.approx(bounded_reward.peak_variance(n).at(**WIDTH), rel=1e-3)
-    assert -best.fun == pytest.approx(bounded_reward.critical_weight(n).at(**WIDTH), rel=1e-6)
-    slope = bounded_reward.slope(n).at(lam=LAM, s=0.5, **WIDTH)
+    assert best.x == pytest.approx(bounded.inner.peak_variance(n).at(**WIDTH), rel=1e-3)
+    assert -best.fun == pytest.approx(bounded.inner.critical_weight(n).at(**WIDTH), rel=1e-6)
+    slope = bounded.inner.slope(n).at(lam=LAM, s=0.5, **WIDTH)
     assert slope == pytest.approx(n / (2 * 0.5) * (LAM - pull(0.5, n)), rel=1e-6)
     reach = optimize.minimize_scalar(
         lambda omega: -pull(1.0, n, omega=omega, beta=1.0), bounds=(0.5, 15), method="bounded"
     )
     assert reach.x == pytest.approx(2 * n, rel=1e-3)
-    assert -reach.fun == pytest.approx(bounded_reward.reachable_weight(n).at(), rel=1e-6)
+    assert -reach.fun == pytest.approx(bounded.inner.reachable_weight(n).at(), rel=1e-6)
 
 
 def test_local_maximum_and_growth_by_the_objective():
     """n = 2: J has its local maximum where stated, none above λ_c, and rises without bound."""
-    critical = bounded_reward.critical_weight(2).at(**WIDTH)
-    peak = bounded_reward.peak_variance(2).at(**WIDTH)
+    critical = bounded.inner.critical_weight(2).at(**WIDTH)
+    peak = bounded.inner.peak_variance(2).at(**WIDTH)
 
     def J(s, lam):
         return bounded_expectation(s) ** 2 + lam * np.log(2 * np.pi * np.e * s)
@@ -246,12 +248,12 @@ def test_local_maximum_and_growth_by_the_objective():
         best = optimize.minimize_scalar(
             lambda s, lam=lam: -J(s, lam), bounds=(1e-4, peak), method="bounded"
         )
-        stated = bounded_reward.inner_variance().at(**WIDTH, q=q)
+        stated = bounded.inner.inner_variance().at(**WIDTH, q=q)
         assert best.x == pytest.approx(stated, rel=1e-3)
         assert J(stated, lam) > max(J(stated / 2, lam), J(stated * 1.2, lam))
     s = np.geomspace(1e-3, 20, 60)
     assert np.all(np.diff([J(x, 1.05 * critical) for x in s]) > 0)
     lam = 0.01
-    exact = bounded_reward.expected_reward(2).at(m=[0, 0], mu=[0, 0], s=1e90, **WIDTH)
+    exact = bounded.inner.expected_reward(2).at(m=[0, 0], mu=[0, 0], s=1e90, **WIDTH)
     growth = (exact + lam * np.log(2 * np.pi * np.e * 1e90)) / np.log(1e90)
-    assert growth == pytest.approx(bounded_reward.growth(2).at(lam=lam), rel=0.02)
+    assert growth == pytest.approx(bounded.inner.growth(2).at(lam=lam), rel=0.02)

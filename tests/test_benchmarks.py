@@ -17,13 +17,13 @@ from benchmarks.measure import Record, process, seconds, to_json
 from benchmarks.plain_loop import Member
 from paper_checks import store
 from paper_checks.experiments import figure_a, figure_b, figure_c, figure_d
-from solvers import streams
 from solvers.data import Dataset
-from solvers.ensemble import train
-from solvers.objectives import MSE, NLL
-from solvers.policies import Params
+from solvers.families.networks import Params
 from solvers.tasks import linear
 from solvers.tasks.linear import LinearTask
+from solvers.training import streams
+from solvers.training.ensemble import train
+from solvers.training.objectives import MSE, NLL
 
 LOADERS = [plain_loop.dataloader, plain_loop.tensors]
 ARMS = [Member("MSE"), Member("NLL"), Member("PG(I)", 1.0, 0.1), Member("PG(U*)", 0.3, 0.1)]

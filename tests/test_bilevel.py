@@ -9,17 +9,18 @@ import torch
 from torch import Tensor
 
 from paper_checks.conformance.strategies import make_problem
-from solvers import bilevel, inner, likelihood
-from solvers.bilevel import AdamSteps, Bilevel, Exact
+from solvers import bilevel
+from solvers.bilevel import AdamSteps, Bilevel, Exact, likelihood
+from solvers.bilevel.single_loop import single_loop
 from solvers.data import Dataset
 from solvers.errors import InputError, NonFiniteError, ShapeError
-from solvers.estimators import ScoreFunction
-from solvers.hypergradient import HypergradientWarning, implicit
-from solvers.learnable import ConstantReward, InputReward
-from solvers.objectives import NLL
-from solvers.policies import MLP, GaussianPolicy
-from solvers.rewards import optimal_reward
-from solvers.single_loop import single_loop
+from solvers.families.networks import MLP, GaussianPolicy
+from solvers.hypergradients.implicit import HypergradientWarning, implicit
+from solvers.rewards.learnable import ConstantReward, InputReward
+from solvers.rewards.mahalanobis import optimal_reward
+from solvers.training import inner
+from solvers.training.estimators import ScoreFunction
+from solvers.training.objectives import NLL
 
 F64 = torch.float64
 LAM = torch.tensor(0.5, dtype=F64)

@@ -16,14 +16,15 @@ from torch import Tensor
 
 from paper_checks.conformance.strategies import Problem, problems
 from paper_checks.conformance.tolerances import agree
-from solvers import bounded_reward, inner
-from solvers.bounded_reward import BoundedReward, NoGlobalMaximumWarning, NoLocalMaximumError
 from solvers.data import Dataset
 from solvers.errors import InputError
-from solvers.estimators import Pathwise, ScoreFunction
-from solvers.gaussian import Gaussian
-from solvers.objectives import PolicyGradient
-from solvers.policies import GaussianPolicy
+from solvers.families.gaussian import Gaussian
+from solvers.families.networks import GaussianPolicy
+from solvers.rewards import bounded
+from solvers.rewards.bounded import BoundedReward, NoGlobalMaximumWarning, NoLocalMaximumError
+from solvers.training import inner
+from solvers.training.estimators import Pathwise, ScoreFunction
+from solvers.training.objectives import PolicyGradient
 
 F64 = torch.float64
 positive = st.floats(0.05, 20.0)
@@ -37,7 +38,7 @@ def solve(omega: float, lam: float, variance: float, n: int) -> float:
     """Return the variance of the solver's inner solution."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoGlobalMaximumWarning)
-        found = bounded_reward.inner_solution(
+        found = bounded.inner_solution(
             BoundedReward(number(omega)), number(lam), torch.zeros(n, dtype=F64), number(variance)
         )
     assert found.converged, f"stationarity {found.stationarity}"
@@ -88,7 +89,7 @@ def test_inner_solution_is_a_local_maximum(
     omega: float, variance: float, n: int, share: float
 ) -> None:
     """It is the numerical maximiser of `J` between 0 and `s̄`."""
-    lam = share * float(bounded_reward.critical_lam(number(omega), number(variance), n))
+    lam = share * float(bounded.critical_lam(number(omega), number(variance), n))
     s = solve(omega, lam, variance, n)
     top = (omega + 2 * variance) / n
     inputs = {"omega": omega, "lam": lam, "variance": variance, "n": n}
@@ -105,7 +106,7 @@ def test_inner_solution_is_a_local_maximum(
 @given(omega=positive, variance=positive, n=st.integers(1, 5))
 def test_no_local_maximum_above_the_critical_weight(omega: float, variance: float, n: int) -> None:
     """Above `λ_c` the objective rises everywhere; below, it falls somewhere."""
-    limit = float(bounded_reward.critical_lam(number(omega), number(variance), n))
+    limit = float(bounded.critical_lam(number(omega), number(variance), n))
     grid = (omega + 2 * variance) / n * np.exp(np.linspace(-3, 3, 121))
     slopes = [np.diff(objective(grid, omega, share * limit, variance, n)) for share in (1.05, 0.9)]
     assert (slopes[0] > 0).all()
@@ -120,7 +121,7 @@ def test_the_warning_and_the_batch() -> None:
     lam, variance = number(0.05), torch.tensor([0.5, 1.0], dtype=F64)
     mu = torch.arange(6.0, dtype=F64).reshape(2, 3)
     with pytest.warns(NoGlobalMaximumWarning, match="a local maximum only"):
-        both = bounded_reward.inner_solution(reward, lam, mu, variance)
+        both = bounded.inner_solution(reward, lam, mu, variance)
     assert both.converged
     assert torch.equal(both.value.mean, mu)
     for k in range(2):
@@ -131,7 +132,7 @@ def test_the_warning_and_the_batch() -> None:
 def test_critical_weight_against_the_theory_sheet_in_two_dimensions() -> None:
     """n = 2: `λ_c = ω / (4 (ω + 2β²))`."""
     for omega, variance in product((0.5, 3.0), (0.1, 2.0)):
-        got = bounded_reward.critical_lam(number(omega), number(variance), 2)
+        got = bounded.critical_lam(number(omega), number(variance), 2)
         assert float(got) == pytest.approx(omega / (4 * (omega + 2 * variance)), rel=1e-14)
 
 

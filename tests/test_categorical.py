@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from solvers.categorical import (
+from solvers.errors import InputError, NonFiniteError, ShapeError
+from solvers.families.categorical import (
     Categorical,
     CategoricalPolicy,
     LabelledData,
     accuracy,
     calibration_error,
 )
-from solvers.errors import InputError, NonFiniteError, ShapeError
-from solvers.policies import MLP
+from solvers.families.networks import MLP
 
 F64 = torch.float64
 N, INPUTS = 4, 7

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from paper_checks.experiments import figure_r
 from solvers.errors import InputError, NonFiniteError
-from solvers.tasks import cells, classification, tables, tabular
+from solvers.tasks import cells, classification, regression, tables
 from solvers.tasks.classification import mixed_columns
 
 N = 100
@@ -48,7 +48,7 @@ def test_one_bad_cell_among_numbers_is_named(numbers, bad, position, as_text) ->
     distinct = len(set(column))
     frame = pd.DataFrame({"z": pd.Series(column, dtype=object), "y": 0.0})
     with pytest.raises(InputError) as raised:
-        tabular.from_frame("mine", frame, ("y",))
+        regression.from_frame("mine", frame, ("y",))
     message = str(raised.value)
     assert "mine: column 'z'" in message
     if distinct > 2 or len(numbers) > 10:  # else as many words as numbers
@@ -121,7 +121,7 @@ def test_cells_that_are_nothing_of_the_kind_are_named(cell) -> None:
         frame.at[3, column] = cell
         words = f"column '{column}' holds {type(cell).__name__} in row 3"
         with pytest.raises(InputError, match=words):
-            tabular.from_frame("t", frame, ("y",))
+            regression.from_frame("t", frame, ("y",))
         with pytest.raises(InputError, match=words):
             classification.from_frame("t", frame, "y", pipeline=IMPUTE)
 
@@ -151,7 +151,7 @@ def test_a_question_mark_costs_no_accuracy(tmp_path: Path) -> None:
 READERS: dict[str, Callable[[Path], object]] = {
     "classification": lambda path: classification.load_table(path, "y", pipeline=IMPUTE),
     "without a pipeline": lambda path: classification.load_table(path, "y"),
-    "regression": lambda path: tabular.load_csv(path, ("y",)),
+    "regression": lambda path: regression.load_csv(path, ("y",)),
     "figure R": lambda path: figure_r.tasks(figure_r.Settings(data=path, targets=("y",))),
 }
 
@@ -204,7 +204,7 @@ def test_european_files(tmp_path: Path) -> None:
     FRAME.to_csv(path, index=False, sep=";", decimal=",", encoding="utf-16")
     frame = tables.read_csv(path, sep=";", decimal=",", encoding="utf-16")
     pd.testing.assert_frame_equal(frame, FRAME, check_exact=True)
-    task = tabular.load_csv(path, ("y",), sep=";", decimal=",", encoding="utf-16")
+    task = regression.load_csv(path, ("y",), sep=";", decimal=",", encoding="utf-16")
     assert task.features == ("a", "b")
 
 
@@ -270,7 +270,7 @@ def test_a_header_alone_is_an_empty_table(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="t is empty: pass a table with rows"):
         classification.load_table(tmp_path / "t.csv", "y")
     with pytest.raises(InputError, match="t is empty: pass a table with rows"):
-        tabular.load_csv(tmp_path / "t.csv", ("y",))
+        regression.load_csv(tmp_path / "t.csv", ("y",))
 
 
 @pytest.mark.gate

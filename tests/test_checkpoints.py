@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from solvers.bilevel import AdamSteps, Bilevel, Exact, Inexact, Result, solve
-from solvers.checkpoint import CheckpointError
-from solvers.hypergradient import HypergradientWarning
-from solvers.single_loop import single_loop
+from solvers.bilevel.single_loop import single_loop
+from solvers.hypergradients.implicit import HypergradientWarning
+from solvers.numerics.checkpoint import CheckpointError
 
 F64 = torch.float64
 DATA = torch.tensor([[1.0, 2.0], [0.5, -1.0], [3.0, 0.1]], dtype=F64)

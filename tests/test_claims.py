@@ -1,5 +1,6 @@
 """Claims: verdicts follow from numbers, and every result of the catalogue is in exactly one."""
 
+import importlib
 import json
 from dataclasses import replace
 from functools import cache
@@ -9,28 +10,32 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import catalogue, functional, penalty, unrolled
+from analysis import Derivation, Key, catalogue, gaussian, hypergradients
+from analysis.calculus.symbols import symbol
 from analysis.catalogue import Entry
-from analysis.symbols import symbol
-from paper_checks.claims import figure_b, figure_b_published, propositions, report
+from paper_checks.claims import figure_b, figure_b_published, report
 from paper_checks.claims.catalogue import UnknownClaim, all_claims, select
 from paper_checks.claims.claim import Claim, Judgement, Result, Verdict, counts, judge, seeds
-from paper_checks.claims.propositions import PROPOSITIONS, key, problems, verdict
 from paper_checks.claims.statistics import Interval
-from paper_checks.claims.witness_table import WITNESSES
+from paper_checks.claims.theory import PROPOSITIONS, proposition
+from paper_checks.claims.theory.proposition import Check, problems, verdict
 
-ENTRIES = catalogue()
-COVERED = [name for item in PROPOSITIONS for name in item.covers]
-# The smallest size at which the result is not identically 0, so that a factor changes it.
+CHECKS = [
+    (check, entry) for item in PROPOSITIONS for check in item.checks for entry in check.entries()
+]
+VANISHING = {"gaussian.rays.loss[n=1]", "gaussian.mean_field.cost[n=1]"}
+# The smallest size of each result at which it is not identically 0, so that a factor changes it.
 SMALLEST = {
-    name: next(
-        entry
-        for entry in ENTRIES
-        if key(entry.name) == name
-        and (name not in ("outer.ray_loss", "outer.mean_field_cost") or "n=2" in entry.name)
-    )
-    for name in COVERED
+    f"{entry.key.address}/{entry.key.variant}": (check, entry)
+    for check, entry in reversed(CHECKS)
+    if entry.key.n != "any" and entry.name not in VANISHING
 }
+
+
+def covered(derivation: Derivation) -> tuple[Check, Entry]:
+    """The check of a derivation, with this derivation in place of the right one."""
+    check = next(check for check, entry in CHECKS if entry.key == derivation.key)
+    return check, Entry(derivation.key, lambda: derivation)
 
 
 def a_claim(name: str = "fake.one", expected: Verdict = Verdict.proved, judge=None) -> Claim:
@@ -42,10 +47,16 @@ def a_judgement(verdict: Verdict = Verdict.proved) -> Judgement:
 
 
 def test_every_entry_of_the_catalogue_belongs_to_exactly_one_claim() -> None:
-    """A new one needs a claim in a module of statements and a witness in `witness_table.py`."""
-    names = {key(entry.name) for entry in ENTRIES}
-    assert sorted(COVERED) == sorted(names)
-    assert set(WITNESSES) == names
+    """A new one needs a check in a module of `paper_checks.claims.theory`."""
+    names = [entry.name for _, entry in CHECKS]
+    assert sorted(names) == sorted(entry.name for entry in catalogue())
+
+
+def test_a_solver_that_is_named_exists() -> None:
+    for item in PROPOSITIONS:
+        if item.solver:
+            module, _, name = item.solver.partition(":")
+            assert hasattr(importlib.import_module(module), name), item.name
 
 
 def test_claims_have_distinct_names_and_none_selects_another() -> None:
@@ -54,67 +65,62 @@ def test_claims_have_distinct_names_and_none_selects_another() -> None:
     assert all(claim.statement and claim.source for claim in all_claims())
 
 
-def test_keys_drop_the_size_and_nothing_else() -> None:
-    assert key("outer.objective[full, n=2]") == "outer.objective/full"
-    assert key("outer.objective[full, any n]") == "outer.objective/full"
-    assert key("divergences.kl[n=1]") == "divergences.kl"
-    assert key("estimators.group_minimum_planar[M=3, n=2]") == "estimators.group_minimum_planar/M=3"
-    assert [len(p.mu) for p in problems("a[full, any n]", 0)] == [4]
-    assert [len(p.mu) for p in problems("a[n=2]", 0)] == [2, 2]
+def test_problems_have_the_size_of_the_result() -> None:
+    assert [len(p.mu) for p in problems(Key("a", "b", "full", "any"), 0)] == [4]
+    assert [len(p.mu) for p in problems(Key("a", "b", n=2), 0)] == [2, 2]
+    assert [p.C for p in problems(Key("categorical.a", "b"), 0)] == [3]
 
 
-@pytest.mark.parametrize("name", COVERED)
+@pytest.mark.parametrize("name", SMALLEST)
 def test_a_witness_agrees_and_bites(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the result doubled and its proof switched off, the numbers alone must object."""
-    entry = SMALLEST[name]
+    check, entry = SMALLEST[name]
     derivation = entry.build()
-    monkeypatch.setattr(propositions, "PROBLEMS", {})  # one problem each
-    assert verdict([entry], 0).verdict is Verdict.proved
+    monkeypatch.setattr(proposition, "PROBLEMS", {})  # one problem each
+    assert verdict([(check, entry)], 0).verdict is Verdict.proved
     wrong = replace(derivation, stated=2 * derivation.stated)
     vars(wrong)["failure"] = None
-    judgement = verdict([Entry(entry.name, lambda: wrong)], 0)
+    judgement = verdict([covered(wrong)], 0)
     assert judgement.verdict is Verdict.failed
     assert "DISAGREE" in judgement.evidence
     assert judgement.ours is not None
-    assert judgement.ours > WITNESSES[name].tolerance
+    assert judgement.ours > check.tolerance
 
 
 def test_witnesses_tell_hypergradients_from_near_relatives(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut or not, converged or not, at or off the inner solution, in one structure or another."""
-    monkeypatch.setattr(propositions, "PROBLEMS", {})
+    monkeypatch.setattr(proposition, "PROBLEMS", {})
     K, j, k = (symbol(name) for name in ("steps", "earlier", "last"))
-    converged = unrolled.hypergradient().stated - unrolled.bias().stated
-    unbiased = penalty.hypergradient().stated - penalty.bias().stated
-    uncut = unrolled.hypergradient().stated.subs(K, j + k)
-    off, at = functional.hypergradient("full", 2), functional.at_solution("full", 2)
-    slower = unrolled.gaussian("diagonal", 2).stated.subs(K, K - 1)
+    converged = (
+        hypergradients.unrolled.hypergradient().stated - hypergradients.unrolled.bias().stated
+    )
+    unbiased = hypergradients.penalty.hypergradient().stated - hypergradients.penalty.bias().stated
+    uncut = hypergradients.unrolled.hypergradient().stated.subs(K, j + k)
+    off, at = (
+        hypergradients.functional.hypergradient("full", 2),
+        hypergradients.functional.at_solution("full", 2),
+    )
+    slower = hypergradients.unrolled_gaussian.hypergradient("diagonal", 2).stated.subs(K, K - 1)
     for wrong in (
-        replace(unrolled.truncated(), stated=uncut),
-        replace(unrolled.hypergradient(), stated=converged),
-        replace(penalty.hypergradient(), stated=unbiased),
-        replace(unrolled.gaussian("diagonal", 2), stated=slower),
+        replace(hypergradients.unrolled.truncated(), stated=uncut),
+        replace(hypergradients.unrolled.hypergradient(), stated=converged),
+        replace(hypergradients.penalty.hypergradient(), stated=unbiased),
+        replace(hypergradients.unrolled_gaussian.hypergradient("diagonal", 2), stated=slower),
         replace(off, stated=at.stated),
-        replace(at, stated=functional.at_solution("diagonal", 2).stated),
+        replace(at, stated=hypergradients.functional.at_solution("diagonal", 2).stated),
     ):
         vars(wrong)["failure"] = None
-        found = verdict([Entry(wrong.name, lambda wrong=wrong: wrong)], 0)
+        found = verdict([covered(wrong)], 0)
         assert found.verdict is Verdict.failed, wrong.name
         assert "DISAGREE" in found.evidence
 
 
 def test_a_proof_that_fails_fails_the_claim() -> None:
-    derivation = SMALLEST["outer.bilevel_solution"].build()
+    derivation = gaussian.outer.bilevel_solution(1)
     wrong = replace(derivation, stated=2 * derivation.stated)
-    judgement = verdict([Entry(derivation.name, lambda: wrong)], 0)
+    judgement = verdict([covered(wrong)], 0)
     assert judgement.verdict is Verdict.failed
     assert judgement.evidence == wrong.failure
-
-
-def test_a_result_that_left_the_catalogue_fails_its_claim(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(propositions, "catalogue", lambda: ())
-    judgement = propositions.judge(PROPOSITIONS[0], 0)
-    assert judgement.verdict is Verdict.failed
-    assert "gaussian.objective" in judgement.evidence
 
 
 def test_seeds_belong_to_a_purpose() -> None:

@@ -11,10 +11,15 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from solvers import bilevel, class_likelihood
-from solvers.bilevel import AdamSteps, Exact
-from solvers.categorical import CategoricalPolicy, LabelledData
-from solvers.class_rewards import (
+from solvers import bilevel
+from solvers.bilevel import AdamSteps, Exact, class_likelihood
+from solvers.bilevel.single_loop import single_loop
+from solvers.errors import InputError, ShapeError
+from solvers.families.categorical import CategoricalPolicy, LabelledData
+from solvers.families.networks import MLP
+from solvers.hypergradients.implicit import HypergradientWarning, implicit
+from solvers.numerics.trees import Leaves, Tree, flat
+from solvers.rewards.between_classes import (
     ClassReward,
     ClassRewardModel,
     FreeReward,
@@ -22,13 +27,8 @@ from solvers.class_rewards import (
     exact_scale,
     gibbs,
 )
-from solvers.classification import ClassScoreFunction
-from solvers.errors import InputError, ShapeError
-from solvers.hypergradient import HypergradientWarning, implicit
-from solvers.learnable import ConstantReward, InputReward
-from solvers.policies import MLP
-from solvers.single_loop import single_loop
-from solvers.trees import Leaves, Tree, flat
+from solvers.rewards.learnable import ConstantReward, InputReward
+from solvers.training.classification import ClassScoreFunction
 
 F64 = torch.float64
 INPUTS, C, RHO = 2, 3, 0.05

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from scipy import optimize
 from torch import Tensor
 
-from solvers.categorical import Categorical, LabelledData
-from solvers.class_rewards import (
+from solvers.errors import InputError, NotPositiveDefiniteError, ShapeError
+from solvers.families.categorical import Categorical, LabelledData
+from solvers.families.networks import MLP
+from solvers.rewards.between_classes import (
     ClassReward,
     FreeReward,
     OneHotReward,
@@ -21,10 +23,8 @@ from solvers.class_rewards import (
     gibbs,
     heuristic_scale,
 )
-from solvers.errors import InputError, NotPositiveDefiniteError, ShapeError
-from solvers.learnable import ConstantReward, InputReward
-from solvers.policies import MLP
-from solvers.rewards import MahalanobisReward
+from solvers.rewards.learnable import ConstantReward, InputReward
+from solvers.rewards.mahalanobis import MahalanobisReward
 
 F64 = torch.float64
 f64 = partial(torch.tensor, dtype=F64)

@@ -15,10 +15,11 @@ from scipy import optimize, special
 from torch import Tensor
 
 from paper_checks.conformance.tolerances import agree, agree_on_average
-from solvers import streams
-from solvers.categorical import Categorical, LabelledData
-from solvers.class_rewards import ClassReward
-from solvers.classification import (
+from solvers.errors import InputError, ShapeError
+from solvers.families.categorical import Categorical, LabelledData
+from solvers.rewards.between_classes import ClassReward
+from solvers.training import streams
+from solvers.training.classification import (
     CLASS_BASELINES,
     ClassBaseline,
     ClassPolicyGradient,
@@ -26,7 +27,6 @@ from solvers.classification import (
     CrossEntropy,
     draw_counts,
 )
-from solvers.errors import InputError, ShapeError
 
 F64 = torch.float64
 N, INPUTS = 4, 7

@@ -14,9 +14,9 @@ from paper_checks.conformance import Report, conform
 from paper_checks.conformance.identities import HYPERGRADIENT, INNER
 from paper_checks.conformance.witnesses import FixedNoise
 from solvers.data import Dataset
-from solvers.estimators import ScoreFunction
-from solvers.gaussian import Gaussian
-from solvers.rewards import MahalanobisReward
+from solvers.families.gaussian import Gaussian
+from solvers.rewards.mahalanobis import MahalanobisReward
+from solvers.training.estimators import ScoreFunction
 from tests.identities import inner, outer
 
 Array = np.ndarray

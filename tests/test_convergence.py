@@ -12,17 +12,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from paper_checks.conformance.strategies import Problem, one_in, problems, spd
-from solvers import bilevel, bounded_reward, class_likelihood, inner, likelihood, minimise
-from solvers.categorical import CategoricalPolicy, LabelledData
-from solvers.class_rewards import ClassReward
+from solvers import bilevel
+from solvers.bilevel import class_likelihood, likelihood
 from solvers.data import Dataset
-from solvers.differentiable import InnerSolutionError, inner_solution
 from solvers.errors import InputError
-from solvers.norms import digits
-from solvers.objectives import MSE, NLL, PolicyGradient
-from solvers.policies import MLP, GaussianPolicy, Params
-from solvers.rewards import MahalanobisReward
-from solvers.tasks import tabular
+from solvers.families.categorical import CategoricalPolicy, LabelledData
+from solvers.families.networks import MLP, GaussianPolicy, Params
+from solvers.hypergradients.differentiable import InnerSolutionError, inner_solution
+from solvers.numerics import minimise
+from solvers.numerics.norms import digits
+from solvers.rewards import bounded
+from solvers.rewards.between_classes import ClassReward
+from solvers.rewards.mahalanobis import MahalanobisReward
+from solvers.tasks import regression
+from solvers.training import inner
+from solvers.training.objectives import MSE, NLL, PolicyGradient
 
 F64, F32 = torch.float64, torch.float32
 WEIGHTS = [1e-9, 1e-6, 1.0, 1e6, 1e9]
@@ -155,7 +159,7 @@ def test_a_start_far_off_is_followed_or_given_up(
 @pytest.mark.gate
 @pytest.mark.parametrize("lam", [0.5, 1e-9, 1e9])
 def test_the_plug_in_algorithm_on_linnerud(lam: float) -> None:
-    data, policy = tabular.load("linnerud").data, GaussianPolicy(3, 3)
+    data, policy = regression.load("linnerud").data, GaussianPolicy(3, 3)
     _, Sigma = least_squares(data)
     best = 0.5 * (torch.logdet(Sigma) + 3 + 3 * math.log(2 * math.pi))
     found = likelihood.plug_in(policy, start(policy), torch.tensor(lam, dtype=F64), data).trained
@@ -206,13 +210,13 @@ def test_logistic_regression_in_any_units(unit: float) -> None:
 @pytest.mark.parametrize("share", [1e-9, 1e-3, 0.5, 0.99])
 def test_the_bounded_reward(unit: float, share: float) -> None:
     omega, variance = torch.tensor(2.0, dtype=F64), torch.tensor(0.7, dtype=F64)
-    lam = share * bounded_reward.critical_lam(omega, variance, 2)
+    lam = share * bounded.critical_lam(omega, variance, 2)
 
     def solved(unit: float) -> Any:
-        reward = bounded_reward.BoundedReward(omega * unit**2)
+        reward = bounded.BoundedReward(omega * unit**2)
         mu = torch.zeros(2, dtype=F64)
-        with pytest.warns(bounded_reward.NoGlobalMaximumWarning):
-            return bounded_reward.inner_solution(reward, lam, mu, variance * unit**2)
+        with pytest.warns(bounded.NoGlobalMaximumWarning):
+            return bounded.inner_solution(reward, lam, mu, variance * unit**2)
 
     found = solved(unit)
     assert found.converged, found.distance
@@ -443,7 +447,7 @@ def test_the_result_says_why_it_stopped() -> None:
 
 
 def test_a_loop_of_no_steps_where_nothing_has_a_slope() -> None:
-    from solvers.single_loop import single_loop
+    from solvers.bilevel.single_loop import single_loop
 
     zero = torch.zeros(3, dtype=F64)
     problem = bilevel.Bilevel(outer_problem().J, lambda t, p: -t.square().sum())

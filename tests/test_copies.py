@@ -17,27 +17,29 @@ import torch
 from torch import Tensor
 
 import solvers
-import solvers.tasks
-from solvers import bilevel, class_likelihood, inner, likelihood, optimisers
-from solvers.bounded_reward import BoundedReward
-from solvers.categorical import Categorical, CategoricalPolicy, LabelledData
-from solvers.class_rewards import ClassReward, FreeReward, OneHotReward, gibbs
-from solvers.classification import (
+from solvers import bilevel
+from solvers.bilevel import class_likelihood, likelihood
+from solvers.data import Dataset
+from solvers.families.categorical import Categorical, CategoricalPolicy, LabelledData
+from solvers.families.gaussian import Gaussian
+from solvers.families.networks import MLP, GaussianPolicy
+from solvers.hypergradients.implicit import implicit
+from solvers.numerics import optimisers
+from solvers.rewards.between_classes import ClassReward, FreeReward, OneHotReward, gibbs
+from solvers.rewards.bounded import BoundedReward
+from solvers.rewards.learnable import ConstantReward, InputReward
+from solvers.rewards.mahalanobis import MahalanobisReward, optimal_reward
+from solvers.tasks import classification, gaussian, linear, regression
+from solvers.training import inner
+from solvers.training.classification import (
     ClassPolicyGradient,
     ClassScoreFunction,
     CrossEntropy,
     ExactGradient,
 )
-from solvers.data import Dataset
-from solvers.estimators import Analytic, Pathwise, ScoreFunction
-from solvers.gaussian import Gaussian
-from solvers.hypergradient import implicit
-from solvers.learnable import ConstantReward, InputReward
-from solvers.objectives import MSE, NLL, PolicyGradient
-from solvers.policies import MLP, GaussianPolicy
-from solvers.rewards import MahalanobisReward, optimal_reward
-from solvers.streams import MemberNoise, generator
-from solvers.tasks import classification, gaussian, linear, tabular
+from solvers.training.estimators import Analytic, Pathwise, ScoreFunction
+from solvers.training.objectives import MSE, NLL, PolicyGradient
+from solvers.training.streams import MemberNoise, generator
 
 F64 = torch.float64
 
@@ -121,7 +123,7 @@ EXAMPLES: list[Any] = [
     optimisers.SGD(0.1),
     linear.draw([generator(0)], samples=2),
     GAUSSIAN,
-    tabular.load("linnerud"),
+    regression.load("linnerud"),
     WINE,
     SPLIT,
     SPLIT.train,
@@ -174,11 +176,10 @@ def test_a_copy_trains_like_the_original() -> None:
 
 
 def dataclasses() -> Iterator[type]:
-    for package in (solvers, solvers.tasks):
-        for info in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-            for thing in vars(importlib.import_module(info.name)).values():
-                if inspect.isclass(thing) and is_dataclass(thing) and thing.__module__ == info.name:
-                    yield thing
+    for info in pkgutil.walk_packages(solvers.__path__, "solvers."):
+        for thing in vars(importlib.import_module(info.name)).values():
+            if inspect.isclass(thing) and is_dataclass(thing) and thing.__module__ == info.name:
+                yield thing
 
 
 def test_no_public_dataclass_is_left_out() -> None:

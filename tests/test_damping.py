@@ -13,7 +13,7 @@ from torch import Tensor
 from paper_checks.conformance.strategies import one_in
 from solvers.bilevel import Bilevel, solve
 from solvers.errors import InputError
-from solvers.hypergradient import HypergradientError, HypergradientWarning, implicit
+from solvers.hypergradients.implicit import HypergradientError, HypergradientWarning, implicit
 from tests.identities.hypergradients import make_quadratic
 
 F64 = torch.float64

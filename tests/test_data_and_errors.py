@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from solvers import inner
 from solvers.data import Dataset
 from solvers.errors import (
     InputError,
@@ -20,11 +19,12 @@ from solvers.errors import (
     check_positive,
     check_spd,
 )
-from solvers.gaussian import Gaussian
-from solvers.objectives import MSE, NLL, PolicyGradient
-from solvers.policies import GaussianPolicy
-from solvers.rewards import MahalanobisReward, optimal_scale
+from solvers.families.gaussian import Gaussian
+from solvers.families.networks import GaussianPolicy
+from solvers.rewards.mahalanobis import MahalanobisReward, optimal_scale
 from solvers.tasks import linear
+from solvers.training import inner
+from solvers.training.objectives import MSE, NLL, PolicyGradient
 
 F64 = torch.float64
 

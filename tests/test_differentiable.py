@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from solvers import minimise
-from solvers.differentiable import InnerSolutionError, inner_solution
 from solvers.errors import InputError, NonFiniteError, ShapeError
+from solvers.hypergradients.differentiable import InnerSolutionError, inner_solution
+from solvers.numerics import minimise
 
 N = 3
 

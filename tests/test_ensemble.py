@@ -8,10 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from solvers import objectives, streams
-from solvers.categorical import CategoricalPolicy, LabelledData
-from solvers.class_rewards import ClassReward
-from solvers.classification import (
+from solvers.data import Dataset
+from solvers.errors import InputError
+from solvers.families.categorical import CategoricalPolicy, LabelledData
+from solvers.families.networks import MLP, GaussianPolicy, Params, Structure
+from solvers.rewards.between_classes import ClassReward
+from solvers.rewards.mahalanobis import MahalanobisReward
+from solvers.training import objectives, streams
+from solvers.training.classification import (
     ClassEstimator,
     ClassObjective,
     ClassPolicyGradient,
@@ -19,13 +23,9 @@ from solvers.classification import (
     CrossEntropy,
     ExactGradient,
 )
-from solvers.data import Dataset
-from solvers.ensemble import clip_per_member, train, train_classifiers
-from solvers.errors import InputError
-from solvers.estimators import Analytic, Baseline, ScoreFunction
-from solvers.objectives import MSE, NLL, Objective, PolicyGradient
-from solvers.policies import MLP, GaussianPolicy, Params, Structure
-from solvers.rewards import MahalanobisReward
+from solvers.training.ensemble import clip_per_member, train, train_classifiers
+from solvers.training.estimators import Analytic, Baseline, ScoreFunction
+from solvers.training.objectives import MSE, NLL, Objective, PolicyGradient
 
 BATCH = (2, 3)
 MEMBERS = [(i, j) for i in range(BATCH[0]) for j in range(BATCH[1])]

@@ -6,11 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from solvers import streams
-from solvers.bounded_reward import BoundedReward
 from solvers.data import Dataset
 from solvers.errors import InputError
-from solvers.estimators import (
+from solvers.families.gaussian import Gaussian
+from solvers.families.networks import GaussianPolicy, Structure
+from solvers.rewards.bounded import BoundedReward
+from solvers.rewards.mahalanobis import MahalanobisReward
+from solvers.training import streams
+from solvers.training.estimators import (
     BASELINES,
     Analytic,
     Estimator,
@@ -18,9 +21,6 @@ from solvers.estimators import (
     ScoreFunction,
     advantage,
 )
-from solvers.gaussian import Gaussian
-from solvers.policies import GaussianPolicy, Structure
-from solvers.rewards import MahalanobisReward
 
 ESTIMATORS = [Analytic(), Pathwise(5), *(ScoreFunction(5, b) for b in BASELINES)]
 

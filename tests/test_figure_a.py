@@ -14,12 +14,12 @@ from figures import figure_a as drawing
 from figures import style
 from paper_checks.experiments import figure_a
 from paper_checks.experiments.minimum_shift import stationary_scale
-from solvers import streams
 from solvers.data import Dataset
-from solvers.estimators import ScoreFunction
-from solvers.objectives import PolicyGradient
-from solvers.rewards import MahalanobisReward
+from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.tasks import gaussian
+from solvers.training import streams
+from solvers.training.estimators import ScoreFunction
+from solvers.training.objectives import PolicyGradient
 
 FEW = replace(figure_a.AS_PUBLISHED, repetitions=3, lams=(0.1, 1.0), epochs=3)
 SMALL = replace(FEW, settling=(2, 5), settling_epochs=4, settling_samples=20)

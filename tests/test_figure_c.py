@@ -17,8 +17,8 @@ from torch.distributions import MultivariateNormal
 from figures import figure_c as drawing
 from figures import style
 from paper_checks.experiments import figure_c
-from solvers import streams
 from solvers.tasks import gaussian
+from solvers.training import streams
 
 SMALL = replace(figure_c.CORRECTED, experiments=3, epochs=3, recorded=(), chunk=2)
 PUBLISHED = replace(SMALL, arms=figure_c.AS_PUBLISHED.arms, paired=False)

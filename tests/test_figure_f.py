@@ -14,9 +14,9 @@ from figures import figure_f as drawing
 from figures import style
 from paper_checks.experiments import figure_f
 from paper_checks.experiments.hypergradient_cases import GAUSSIAN, Case
-from solvers.hypergradient import implicit
-from solvers.penalty import penalty
-from solvers.trees import Leaves, flat
+from solvers.hypergradients.implicit import implicit
+from solvers.hypergradients.penalty import penalty
+from solvers.numerics.trees import Leaves, flat
 
 SMALL = replace(
     figure_f.QUICK,

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from paper_checks.conformance.strategies import Sizes, make_problem
-from solvers import estimators, rewards
-from solvers import inner as inner_solvers
-from solvers.estimators import Analytic, ScoreFunction
-from solvers.gaussian import Gaussian
-from solvers.objectives import PolicyGradient
-from solvers.rewards import MahalanobisReward
+from solvers.families.gaussian import Gaussian
+from solvers.rewards import mahalanobis
+from solvers.rewards.mahalanobis import MahalanobisReward
+from solvers.training import estimators
+from solvers.training import inner as inner_solvers
+from solvers.training.estimators import Analytic, ScoreFunction
+from solvers.training.objectives import PolicyGradient
 from tests.identities import inner, outer, policy_gradients
 
 PROBLEM = make_problem(n=2, seed=7)
@@ -88,7 +89,7 @@ FAULTS: list[Fault] = [
     *(
         Fault(
             f"λ for λ/2 in U*, {notices.func.__name__}{notices.args[1:]}",
-            rewards,
+            mahalanobis,
             "optimal_reward",
             doubled_lam_in_optimal_reward,
             notices,
@@ -118,14 +119,14 @@ FAULTS: list[Fault] = [
     ),
     Fault(
         "λ for λ/2 in c*",
-        rewards,
+        mahalanobis,
         "optimal_scale",
         lambda right: lambda M, Sigma, lam: right(M, Sigma, 2 * lam),
         at(outer.ray),
     ),
     Fault(
         "n forgotten in c*",
-        rewards,
+        mahalanobis,
         "optimal_scale",
         lambda right: lambda M, Sigma, lam: right(M, Sigma, lam) / M.shape[-1],
         at(outer.ray),

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from paper_checks.conformance.class_problems import make_class_problem
-from solvers import bilevel, class_rewards
-from solvers.categorical import Categorical, LabelledData
-from solvers.class_rewards import ClassReward
-from solvers.classification import ClassScoreFunction, CrossEntropy
+from solvers.bilevel import loop
+from solvers.families.categorical import Categorical, LabelledData
+from solvers.rewards import between_classes
+from solvers.rewards.between_classes import ClassReward
+from solvers.training.classification import ClassScoreFunction, CrossEntropy
 from tests.identities import categorical, categorical_scales, categorical_training
 
 PROBLEM, BINARY = make_class_problem(C=3, seed=2), make_class_problem(C=2, seed=2)
@@ -111,18 +112,21 @@ inner, gap = at(categorical.inner_solution, "full"), at(categorical.gibbs_gap, "
 outer, slope = at(categorical.outer_objective), at(categorical.hypergradient, "dense")
 learnt = partial(categorical_training.learns_the_best_reward, PROBLEM)
 FAULTS: dict[str, tuple[Any, str, Plant, partial[None], str]] = {
-    "sign in the Gibbs law": (class_rewards, "gibbs", negated, inner, "Gibbs law p*, full"),
-    "factor 2 in the Gibbs law": (class_rewards, "gibbs", doubled, inner, "Gibbs law p*, full"),
-    "factor 2 in the Gibbs law, by the gap": (class_rewards, "gibbs", doubled, gap, "J(p*) - J(p)"),
-    "factor 2 in the Gibbs law, by F": (class_rewards, "gibbs", doubled, outer, "F(U)"),
+    "sign in the Gibbs law": (between_classes, "gibbs", negated, inner, "Gibbs law p*, full"),
+    "factor 2 in the Gibbs law": (between_classes, "gibbs", doubled, inner, "Gibbs law p*, full"),
+    "factor 2 in the Gibbs law, by the gap": (
+        between_classes, "gibbs", doubled, gap, "J(p*) - J(p)",
+    ),
+    "factor 2 in the Gibbs law, by F": (between_classes, "gibbs", doubled, outer, "F(U)"),
     "factor 2 in the Gibbs law, by F''": (
-        class_rewards, "gibbs", doubled, at(categorical.concavity), "d²F along H",
+        between_classes, "gibbs", doubled, at(categorical.concavity), "d²F along H",
     ),
     "λ halved, by the cost of a scalar": (
-        class_rewards, "gibbs", doubled, at(categorical_scales.scalar_cost), "KL(π ‖ p*) at u",
+        between_classes, "gibbs", doubled, at(categorical_scales.scalar_cost), "KL(π ‖ p*) at u",
     ),
     "λ halved, by the order": (
-        class_rewards, "gibbs", doubled, at(categorical_scales.keeps_the_order), "log p*(a)/p*(b)",
+        between_classes, "gibbs", doubled, at(categorical_scales.keeps_the_order),
+        "log p*(a)/p*(b)",
     ),
     "U_cc forgotten": (ClassReward, "mahalanobis", own_weight_forgotten, inner, "Gibbs law p*"),
     "U_cc forgotten, by ∇F": (ClassReward, "mahalanobis", own_weight_forgotten, slope, "∇_U F"),
@@ -142,31 +146,31 @@ FAULTS: dict[str, tuple[Any, str, Plant, partial[None], str]] = {
         Categorical, "entropy", no_entropy, at(categorical_training.exact_gradient), "exact ∇J",
     ),
     "2 dropped from 2π - 1": (
-        class_rewards, "exact_diagonal", minus_one,
+        between_classes, "exact_diagonal", minus_one,
         at(categorical_scales.diagonal_reaches_the_data), "diagonal reward u: p* = π",
     ),
     "2 dropped from 2π - 1, by training": (
-        class_rewards, "exact_diagonal", minus_one,
+        between_classes, "exact_diagonal", minus_one,
         at(categorical_scales.training_with_the_diagonal), "diagonal reward: p = π",
     ),
     "C dropped from the heuristic": (
-        class_rewards, "heuristic_scale", lambda right: lambda pi, lam: right(pi, lam) / 3,
+        between_classes, "heuristic_scale", lambda right: lambda pi, lam: right(pi, lam) / 3,
         at(categorical_scales.heuristic), "heuristic scale β*",
     ),
     "heuristic halved, by the ratio": (
-        class_rewards, "heuristic_scale", lambda right: lambda pi, lam: right(pi, lam) / 2,
+        between_classes, "heuristic_scale", lambda right: lambda pi, lam: right(pi, lam) / 2,
         partial(categorical_scales.heuristic_is_twice_too_sharp, BINARY), "u*/β*, two classes",
     ),
     "heuristic halved, by its cost": (
-        class_rewards, "heuristic_scale", lambda right: lambda pi, lam: right(pi, lam) / 2,
+        between_classes, "heuristic_scale", lambda right: lambda pi, lam: right(pi, lam) / 2,
         partial(categorical_scales.scalar_cost, BINARY), "KL(π ‖ p*) at β*, heuristic_gap",
     ),
     "bisection stopped early": (
-        class_rewards, "exact_scale", single_precision,
+        between_classes, "exact_scale", single_precision,
         at(categorical_scales.best_scale), "exact scale u*, inputs: 1: dF/du = 0",
     ),
     "bisection stopped early, two classes": (
-        class_rewards, "exact_scale", single_precision,
+        between_classes, "exact_scale", single_precision,
         partial(categorical_scales.best_scale, BINARY), "exact scale u*",
     ),
     "leave-one-out factor dropped": (
@@ -198,11 +202,11 @@ FAULTS: dict[str, tuple[Any, str, Plant, partial[None], str]] = {
         "bilevel solution, outcome",
     ),
     "hypergradient without the first logit": (
-        bilevel, "implicit", half_of_the_likelihood, partial(learnt, "full", 1),
+        loop, "implicit", half_of_the_likelihood, partial(learnt, "full", 1),
         "bilevel solution, full",
     ),
     "exact scale doubled, by learning": (
-        class_rewards, "exact_scale", lambda right: lambda pi, lam: 2 * right(pi, lam),
+        between_classes, "exact_scale", lambda right: lambda pi, lam: 2 * right(pi, lam),
         partial(learnt, "scalar", 1), "bilevel solution, scalar: u = u*",
     ),
 }  # fmt: skip

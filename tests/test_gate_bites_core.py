@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from solvers import hypergradient, linear_solve, minimise, trees, unrolled
-from solvers.hypergradient import HypergradientWarning
+from solvers.hypergradients import implicit, unrolled
+from solvers.hypergradients.implicit import HypergradientWarning
+from solvers.numerics import linear_solve, minimise, trees
 from tests import (
     test_convergence,
     test_damping,
@@ -80,12 +81,12 @@ FAULTS: dict[str, tuple[Any, str, Callable[[Any], Any], Callable[[], None]]] = {
         lambda: test_layouts.test_frozen_leaves_stay_bit_for_bit("a frozen leaf first", True),
     ),
     "too little damping": (
-        hypergradient, "_raised", first_damping,
+        implicit, "_raised", first_damping,
         lambda: test_damping.doubted(
             "cg", 0, 2.0),
     ),
     "an objective not looked at": (
-        hypergradient, "finite_number", lambda right: lambda name, value, where: value,
+        implicit, "finite_number", lambda right: lambda name, value, where: value,
         lambda: test_returned_values.test_an_outer_objective("implicit", "shape (3,)"),
     ),
 }  # fmt: skip

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from paper_checks.conformance.strategies import Sizes, make_problem
-from solvers import bounded_reward, estimators
-from solvers.bounded_reward import BoundedReward
-from solvers.estimators import Pathwise, ScoreFunction
+from solvers.rewards import bounded
+from solvers.rewards.bounded import BoundedReward
+from solvers.training import estimators
+from solvers.training.estimators import Pathwise, ScoreFunction
 from tests.identities import estimators as identities
 from tests.identities import policy_gradients
 
@@ -113,13 +114,13 @@ FAULTS: dict[str, tuple[Any, str, Plant, partial[None]]] = {
         partial(unbiased, Pathwise(2), 2),
     ),
     "critical weight doubled": (
-        bounded_reward,
+        bounded,
         "critical_lam",
         lambda right: lambda *args: 2 * right(*args),
         BOUNDED,
     ),
     "a stationary point on the wrong side": (
-        bounded_reward,
+        bounded,
         "_smaller_root",
         larger_root,
         BOUNDED,

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from paper_checks.conformance.strategies import make_problem
-from solvers import hypergradient, linear_solve
-from solvers.hypergradient import HypergradientWarning
-from solvers.linear_solve import Solve
+from solvers.hypergradients import implicit
+from solvers.hypergradients.implicit import HypergradientWarning
+from solvers.numerics import linear_solve
+from solvers.numerics.linear_solve import Solve
 from tests.identities import hypergradients as identities
 from tests.identities.hypergradients import make_quadratic
 
@@ -77,7 +78,7 @@ FAULTS: dict[str, tuple[Any, str, Any, Any]] = {
         linear_solve, "cg", one_iteration, partial(identities.coupled_tensors, QUADRATIC, "cg"),
     ),
     "off-diagonal blocks lost": (
-        hypergradient, "hessian", blocks_lost,
+        implicit, "hessian", blocks_lost,
         partial(identities.coupled_tensors, QUADRATIC, "dense"),
     ),
     "dense solution halved": (

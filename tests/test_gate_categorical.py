@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from paper_checks.conformance.class_problems import ClassProblem, class_problems
 from paper_checks.conformance.strategies import one_in
-from solvers.classification import ClassBaseline
-from solvers.hypergradient import Method
+from solvers.hypergradients.implicit import Method
+from solvers.training.classification import ClassBaseline
 from tests.identities import categorical, categorical_scales, categorical_training
 from tests.identities.categorical import Form
 from tests.identities.categorical_training import Learnt

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paper_checks.conformance.strategies import Problem, one_in, problems
-from solvers.estimators import Estimator, Pathwise, ScoreFunction
+from solvers.training.estimators import Estimator, Pathwise, ScoreFunction
 from tests.identities import estimators
 
 pytestmark = pytest.mark.gate

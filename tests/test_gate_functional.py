@@ -11,10 +11,10 @@ import torch
 from hypothesis import given
 from torch import Tensor
 
-from analysis.symbols import STRUCTURES
+from analysis.calculus.symbols import STRUCTURES
 from paper_checks.conformance.strategies import Problem, make_problem, one_in, problems
-from solvers import differentiable, functional
-from solvers.policies import Structure
+from solvers.families.networks import Structure
+from solvers.hypergradients import differentiable, functional
 from tests.identities import functional as identities
 
 PROBLEM = make_problem(n=2, seed=7)

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paper_checks.conformance.strategies import Problem, one_in, problems
-from solvers.hypergradient import Method
-from solvers.policies import Structure
+from solvers.families.networks import Structure
+from solvers.hypergradients.implicit import Method
 from tests.identities import hypergradients
 from tests.identities.hypergradients import Quadratic, make_quadratic
 

@@ -13,14 +13,14 @@ import sympy as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import DerivationError, StructureError, catalogue, definitions
-from analysis import unrolled as derived
+from analysis import DerivationError, StructureError, catalogue, definitions, hypergradients
 from paper_checks.conformance.strategies import Problem, make_problem, one_in, problems, seeds
-from solvers import penalty, unrolled
 from solvers.errors import NonFiniteError
-from solvers.optimisers import SGD, Adam
+from solvers.hypergradients import penalty, unrolled
+from solvers.numerics.optimisers import SGD, Adam
 from tests.identities import unrolled as identities
 from tests.identities.quadratics import make_quadratic
+from tests.planting import derived_anew
 
 sizes = st.integers(1, 5)
 shares = st.floats(0.05, 0.95)  # of the largest stable step size
@@ -236,14 +236,14 @@ def test_the_conditions_of_the_derivations_bite() -> None:
 
 
 CONDITIONED = (
-    "unrolled.hypergradient",
-    "unrolled.bias",
-    "unrolled.truncated",
-    "unrolled.one_step",
-    "unrolled.gaussian[diagonal, n=1]",
-    "unrolled.gaussian[isotropic, n=2]",
-    "penalty.hypergradient",
-    "penalty.bias",
+    "hypergradients.unrolled.hypergradient",
+    "hypergradients.unrolled.bias",
+    "hypergradients.unrolled.truncated",
+    "hypergradients.unrolled.one_step",
+    "hypergradients.unrolled_gaussian.hypergradient[diagonal, n=1]",
+    "hypergradients.unrolled_gaussian.hypergradient[isotropic, n=2]",
+    "hypergradients.penalty.hypergradient",
+    "hypergradients.penalty.bias",
 )
 
 
@@ -253,11 +253,13 @@ def test_a_wrong_gaussian_definition_fails(
     name: str, structure: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = getattr(definitions, name)
-    monkeypatch.setattr(definitions, name, lambda *args: 2 * right(*args))
-    with pytest.raises(DerivationError):
-        derived.gaussian.__wrapped__(structure, 2).verify()
+    with derived_anew():
+        monkeypatch.setattr(definitions, name, lambda *args: 2 * right(*args))
+        with pytest.raises(DerivationError):
+            hypergradients.unrolled_gaussian.hypergradient(structure, 2).verify()
+        monkeypatch.undo()
 
 
 def test_a_full_covariance_has_no_one_factor() -> None:
-    with pytest.raises(StructureError, match="no one factor for 'full'"):
-        derived.gaussian("full", 2)
+    with pytest.raises(StructureError, match="unknown structure 'full'; pass one of"):
+        hypergradients.unrolled_gaussian.hypergradient("full", 2)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal
 
-from solvers.gaussian import Gaussian
+from solvers.families.gaussian import Gaussian
 
 BATCHES = [(), (4,), (2, 3)]
 

@@ -10,20 +10,23 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from solvers import bilevel, bounded_reward, class_likelihood, inner, likelihood
-from solvers.categorical import CategoricalPolicy, LabelledData
-from solvers.class_rewards import ClassReward
+from solvers import bilevel
+from solvers.bilevel import class_likelihood, likelihood
+from solvers.bilevel.single_loop import single_loop
 from solvers.data import Dataset
-from solvers.differentiable import inner_solution
-from solvers.functional import functional
-from solvers.hypergradient import implicit
-from solvers.learnable import ConstantReward
-from solvers.objectives import NLL
-from solvers.penalty import penalty
-from solvers.policies import GaussianPolicy
-from solvers.rewards import MahalanobisReward
-from solvers.single_loop import single_loop
-from solvers.unrolled import SGD, Adam, one_step, unrolled
+from solvers.families.categorical import CategoricalPolicy, LabelledData
+from solvers.families.networks import GaussianPolicy
+from solvers.hypergradients.differentiable import inner_solution
+from solvers.hypergradients.functional import functional
+from solvers.hypergradients.implicit import implicit
+from solvers.hypergradients.penalty import penalty
+from solvers.hypergradients.unrolled import SGD, Adam, one_step, unrolled
+from solvers.rewards import bounded
+from solvers.rewards.between_classes import ClassReward
+from solvers.rewards.learnable import ConstantReward
+from solvers.rewards.mahalanobis import MahalanobisReward
+from solvers.training import inner
+from solvers.training.objectives import NLL
 
 F64 = torch.float64
 INF = float("inf")
@@ -87,9 +90,9 @@ def by_functional(given: Inputs) -> Any:
 
 
 def by_bounded_reward(given: Inputs) -> Any:
-    with pytest.warns(bounded_reward.NoGlobalMaximumWarning):
-        return bounded_reward.inner_solution(
-            bounded_reward.BoundedReward(given.one), given.small, given.phi, given.one
+    with pytest.warns(bounded.NoGlobalMaximumWarning):
+        return bounded.inner_solution(
+            bounded.BoundedReward(given.one), given.small, given.phi, given.one
         )
 
 

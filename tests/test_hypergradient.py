@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from paper_checks.conformance.strategies import make_problem
-from solvers import linear_solve
 from solvers.errors import InputError, NonFiniteError, ShapeError
-from solvers.hypergradient import (
+from solvers.hypergradients.implicit import (
     HypergradientError,
     HypergradientWarning,
     Method,
     implicit,
 )
-from solvers.trees import Leaves
+from solvers.numerics import linear_solve
+from solvers.numerics.trees import Leaves
 from tests.identities import hypergradients as identities
 from tests.identities.hypergradients import make_quadratic
 

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from paper_checks.conformance.strategies import Problem, one_in, problems
 from paper_checks.conformance.tolerances import agree
-from solvers import inner, minimise
 from solvers.data import Dataset
 from solvers.errors import ShapeError
-from solvers.objectives import NLL, PolicyGradient
-from solvers.policies import MLP, GaussianPolicy, Params, Structure
-from solvers.rewards import MahalanobisReward
+from solvers.families.networks import MLP, GaussianPolicy, Params, Structure
+from solvers.numerics import minimise
+from solvers.rewards.mahalanobis import MahalanobisReward
+from solvers.training import inner
+from solvers.training.objectives import NLL, PolicyGradient
 
 F64 = torch.float64
 STRUCTURES = ["isotropic", "diagonal", "full"]

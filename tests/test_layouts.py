@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from solvers import bilevel, inner
-from solvers.differentiable import inner_solution
+from solvers import bilevel
+from solvers.bilevel.single_loop import single_loop
 from solvers.errors import InputError
-from solvers.hypergradient import implicit
-from solvers.norms import digits
-from solvers.penalty import penalty
-from solvers.single_loop import single_loop
-from solvers.unrolled import SGD, unrolled
+from solvers.hypergradients.differentiable import inner_solution
+from solvers.hypergradients.implicit import implicit
+from solvers.hypergradients.penalty import penalty
+from solvers.hypergradients.unrolled import SGD, unrolled
+from solvers.numerics.norms import digits
+from solvers.training import inner
 
 F64, F32 = torch.float64, torch.float32
 INF = float("inf")

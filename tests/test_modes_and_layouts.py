@@ -12,27 +12,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from solvers import bounded_reward, class_likelihood, ensemble, likelihood, streams
-from solvers.bounded_reward import BoundedReward, NoGlobalMaximumWarning
-from solvers.categorical import (
+from solvers.bilevel import class_likelihood, likelihood
+from solvers.data import Dataset
+from solvers.errors import InputError, ShapeError, check_spd
+from solvers.families.categorical import (
     Categorical,
     CategoricalPolicy,
     LabelledData,
     accuracy,
     calibration_error,
 )
-from solvers.class_rewards import ClassReward, exact_diagonal, exact_scale, gibbs
-from solvers.classification import ClassPolicyGradient, ClassScoreFunction, CrossEntropy
-from solvers.data import Dataset
-from solvers.ensemble import clip_per_member
-from solvers.errors import InputError, ShapeError, check_spd
-from solvers.estimators import Pathwise, ScoreFunction
-from solvers.functional import functional
-from solvers.gaussian import Gaussian
-from solvers.learnable import ConstantReward
-from solvers.objectives import NLL, PolicyGradient
-from solvers.policies import MLP, GaussianPolicy
-from solvers.rewards import MahalanobisReward, optimal_reward, optimal_scale
+from solvers.families.gaussian import Gaussian
+from solvers.families.networks import MLP, GaussianPolicy
+from solvers.hypergradients.functional import functional
+from solvers.rewards import bounded
+from solvers.rewards.between_classes import ClassReward, exact_diagonal, exact_scale, gibbs
+from solvers.rewards.bounded import BoundedReward, NoGlobalMaximumWarning
+from solvers.rewards.learnable import ConstantReward
+from solvers.rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_scale
+from solvers.training import ensemble, streams
+from solvers.training.classification import ClassPolicyGradient, ClassScoreFunction, CrossEntropy
+from solvers.training.ensemble import clip_per_member
+from solvers.training.estimators import Pathwise, ScoreFunction
+from solvers.training.objectives import NLL, PolicyGradient
 
 F32, F64 = torch.float32, torch.float64
 POLICY, CLASSIFIER = GaussianPolicy(2, 2, mean=MLP((3,))), CategoricalPolicy(2, 3)
@@ -83,9 +85,9 @@ def outputs() -> dict[str, Tensor]:
         return functional(POLICY, start(POLICY), lambda p: model(p, data().x), phi, 1, data()).value
 
 
-def bounded() -> dict[str, Tensor]:
+def bounded_solution() -> dict[str, Tensor]:
     with pytest.warns(NoGlobalMaximumWarning):
-        found = bounded_reward.inner_solution(BoundedReward(2.0), 0.05, normal(0, 2), 0.5)
+        found = bounded.inner_solution(BoundedReward(2.0), 0.05, normal(0, 2), 0.5)
     assert found.converged
     return {"scale": found.value.scale}
 
@@ -100,7 +102,7 @@ def objectives() -> dict[str, Tensor]:
     return dict(zip(theta, slopes, strict=True))
 
 
-WORK = [training, classes, outputs, bounded, objectives]
+WORK = [training, classes, outputs, bounded_solution, objectives]
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
@@ -309,7 +311,7 @@ def test_gradients_of_any_size_are_clipped(dtype: torch.dtype, c: float) -> None
 def test_the_bounded_solution_in_other_units(c: float) -> None:
     def solve(omega: float, lam: float, variance: float) -> Any:
         with pytest.warns(NoGlobalMaximumWarning):
-            return bounded_reward.inner_solution(BoundedReward(omega), lam, normal(0, 2), variance)
+            return bounded.inner_solution(BoundedReward(omega), lam, normal(0, 2), variance)
 
     one, other = solve(2.0, 0.05, 0.5), solve(2 * c, 0.05, 0.5 * c)
     assert one.converged

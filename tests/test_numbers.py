@@ -18,10 +18,16 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 import solvers
-from solvers import bounded_reward, class_likelihood, ensemble, inner, likelihood
-from solvers.bounded_reward import BoundedReward, NoGlobalMaximumWarning
-from solvers.categorical import Categorical, CategoricalPolicy, LabelledData
-from solvers.class_rewards import (
+from solvers.bilevel import class_likelihood, likelihood
+from solvers.data import Dataset
+from solvers.errors import InputError, NonFiniteError, as_tensor
+from solvers.families.categorical import Categorical, CategoricalPolicy, LabelledData
+from solvers.families.gaussian import Gaussian
+from solvers.families.networks import GaussianPolicy
+from solvers.hypergradients.functional import functional
+from solvers.hypergradients.implicit import HypergradientWarning
+from solvers.rewards import bounded
+from solvers.rewards.between_classes import (
     ClassReward,
     FreeReward,
     exact_diagonal,
@@ -29,16 +35,17 @@ from solvers.class_rewards import (
     gibbs,
     heuristic_scale,
 )
-from solvers.classification import ClassPolicyGradient
-from solvers.data import Dataset
-from solvers.errors import InputError, NonFiniteError, as_tensor
-from solvers.functional import functional
-from solvers.gaussian import Gaussian
-from solvers.hypergradient import HypergradientWarning
-from solvers.learnable import ConstantReward
-from solvers.objectives import NLL, PolicyGradient
-from solvers.policies import GaussianPolicy
-from solvers.rewards import MahalanobisReward, isotropic_weight, optimal_reward, optimal_scale
+from solvers.rewards.bounded import BoundedReward, NoGlobalMaximumWarning
+from solvers.rewards.learnable import ConstantReward
+from solvers.rewards.mahalanobis import (
+    MahalanobisReward,
+    isotropic_weight,
+    optimal_reward,
+    optimal_scale,
+)
+from solvers.training import ensemble, inner
+from solvers.training.classification import ClassPolicyGradient
+from solvers.training.objectives import NLL, PolicyGradient
 
 F32, F64 = torch.float32, torch.float64
 POLICY, CLASSIFIER = GaussianPolicy(2, 2), CategoricalPolicy(2, 3)
@@ -81,10 +88,10 @@ def class_law(dtype: torch.dtype) -> Categorical:
     return Categorical(normal(5, 6, 3, dtype=dtype))
 
 
-def bounded(lam: Any, variance: Any, omega: Any, dtype: torch.dtype) -> Tensor:
+def bounded_solution(lam: Any, variance: Any, omega: Any, dtype: torch.dtype) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoGlobalMaximumWarning)
-        found = bounded_reward.inner_solution(
+        found = bounded.inner_solution(
             BoundedReward(omega), lam, normal(6, 2, dtype=dtype), variance
         )
     assert found.converged
@@ -140,14 +147,14 @@ TAKES: dict[tuple[str, str], Takes] = {
     ),
     ("functional", "lam"): through_phi,
     ("BoundedReward", "omega"): lambda v, d: BoundedReward(v).on_data(law(d), data(d)),
-    ("critical_lam", "omega"): lambda v, d: bounded_reward.critical_lam(
+    ("critical_lam", "omega"): lambda v, d: bounded.critical_lam(
         v, torch.tensor([0.7], dtype=d), 2
     ),
-    ("critical_lam", "variance"): lambda v, d: bounded_reward.critical_lam(
+    ("critical_lam", "variance"): lambda v, d: bounded.critical_lam(
         torch.tensor([0.7], dtype=d), v, 2
     ),
-    ("inner_solution", "lam"): lambda v, d: bounded(v, 1.0, 20, d),
-    ("inner_solution", "variance"): lambda v, d: bounded(0.01, v, 20, d),
+    ("inner_solution", "lam"): lambda v, d: bounded_solution(v, 1.0, 20, d),
+    ("inner_solution", "variance"): lambda v, d: bounded_solution(0.01, v, 20, d),
     ("problem", "lam"): levels,
     ("plug_in", "lam"): lambda v, d: (
         likelihood.plug_in(POLICY, start(POLICY, d), v, data(d), estimate="marginal").reward.U
@@ -200,7 +207,7 @@ def test_any_kind_of_number_is_the_same_number(take: Takes, dtype: torch.dtype) 
 def test_whole_numbers(take: Takes) -> None:
     if take is SMALL:
         with pytest.raises(InputError, match="lam is 1, and J has a local maximum only below"):
-            bounded_reward.inner_solution(BoundedReward(2), 1, normal(0, 2), 1)
+            bounded.inner_solution(BoundedReward(2), 1, normal(0, 2), 1)
         return
     want = take(1.0, F64)
     for value in (1, np.int64(1), np.uint8(1), torch.tensor(1)):
@@ -265,14 +272,16 @@ def test_no_public_scalar_is_left_out() -> None:
     tried = {*TAKES, ("class problem", "lam")}
     of_tensors = {"covariance_adjoint", "covariance_curvature"}  # parts of `functional`
     seen = set()
-    for info in pkgutil.iter_modules(solvers.__path__):
-        if info.ispkg:
+    for info in pkgutil.walk_packages(solvers.__path__, "solvers."):
+        if info.ispkg or info.name.startswith("solvers.tasks."):
             continue
-        for name, signature in public(importlib.import_module(f"solvers.{info.name}")):
+        for name, signature in public(importlib.import_module(info.name)):
             if name in of_tensors or name.endswith(".diagonal"):
                 continue
             named = (
-                "class problem" if (info.name, name) == ("class_likelihood", "problem") else name
+                "class problem"
+                if (info.name, name) == ("solvers.bilevel.class_likelihood", "problem")
+                else name
             )
             scalars = {"lam", "omega", "variance", "trace", "u"} & {*signature.parameters}
             seen |= {(named, parameter) for parameter in scalars}

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InputError, NonFiniteError, ShapeError
-from solvers.hypergradient import HypergradientError, HypergradientWarning, implicit
-from solvers.penalty import penalty
+from solvers.hypergradients.implicit import HypergradientError, HypergradientWarning, implicit
+from solvers.hypergradients.penalty import penalty
 
 ZERO, ONE = torch.zeros(2).double(), torch.ones(2).double()
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from solvers.bilevel import AdamSteps, Bilevel, Exact, Inexact, Record, Result
-from solvers.checkpoint import Run
-from solvers.hypergradient import Hypergradient
-from solvers.linear_solve import Nystrom, Solve
-from solvers.minimise import Stop
-from solvers.optimisers import SGD, Adam, Moments
-from solvers.solution import Solution
+from solvers.hypergradients.implicit import Hypergradient
+from solvers.numerics.checkpoint import Run
+from solvers.numerics.linear_solve import Nystrom, Solve
+from solvers.numerics.minimise import Stop
+from solvers.numerics.optimisers import SGD, Adam, Moments
+from solvers.numerics.solution import Solution
 
 ONE = torch.ones(2, dtype=torch.float64)
 

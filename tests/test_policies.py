@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from solvers.errors import InputError, ShapeError
-from solvers.policies import MLP, GaussianPolicy
+from solvers.families.networks import MLP, GaussianPolicy
 
 STRUCTURES = ["isotropic", "diagonal", "full"]
 BODIES = [MLP(), MLP((5,)), MLP((5, 7), "tanh")]

@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from solvers import bilevel, inner
-from solvers.differentiable import inner_solution
+from solvers import bilevel
+from solvers.bilevel.single_loop import single_loop
 from solvers.errors import InputError, NonFiniteError, ShapeError
-from solvers.hypergradient import implicit
-from solvers.penalty import penalty
-from solvers.policies import Params
-from solvers.single_loop import single_loop
-from solvers.unrolled import SGD, one_step, unrolled
+from solvers.families.networks import Params
+from solvers.hypergradients.differentiable import inner_solution
+from solvers.hypergradients.implicit import implicit
+from solvers.hypergradients.penalty import penalty
+from solvers.hypergradients.unrolled import SGD, one_step, unrolled
+from solvers.training import inner
 
 Z = torch.ones(2, dtype=torch.float64)
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from paper_checks.conformance.strategies import Problem, problems
 from paper_checks.conformance.witnesses import cubature, reward
 from solvers.errors import InputError, NonFiniteError, NotPositiveDefiniteError
-from solvers.gaussian import Gaussian
-from solvers.rewards import MahalanobisReward, optimal_reward, optimal_scale
+from solvers.families.gaussian import Gaussian
+from solvers.rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_scale
 
 F64 = torch.float64
 

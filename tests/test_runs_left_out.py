@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from paper_checks.claims import numerics
-from paper_checks.claims.numerics import SearchError
+from paper_checks.claims.theory import numerics
+from paper_checks.claims.theory.numerics import SearchError
 from paper_checks.experiments.convergence import arrived, not_converged
 
 ENDS = st.dictionaries(

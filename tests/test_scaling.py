@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from paper_checks.conformance.strategies import one_in
-from solvers import linear_solve, norms
 from solvers.bilevel import Bilevel
-from solvers.hypergradient import Hypergradient, implicit
-from solvers.penalty import penalty
-from solvers.single_loop import single_loop
-from solvers.unrolled import SGD, Adam, one_step, unrolled
+from solvers.bilevel.single_loop import single_loop
+from solvers.hypergradients.implicit import Hypergradient, implicit
+from solvers.hypergradients.penalty import penalty
+from solvers.hypergradients.unrolled import SGD, Adam, one_step, unrolled
+from solvers.numerics import linear_solve, norms
 
 F64, F32 = torch.float64, torch.float32
 ETA = 0.2  # learning rate of the unrolled steps; the curvatures of J lie between 1 and 4

@@ -10,18 +10,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from solvers import class_likelihood, ensemble, likelihood, streams
-from solvers.bounded_reward import critical_lam
-from solvers.categorical import Categorical, CategoricalPolicy, LabelledData, calibration_error
-from solvers.class_rewards import ClassReward, FreeReward, heuristic_scale
-from solvers.classification import ClassScoreFunction, CrossEntropy, draw_counts
+from solvers.bilevel import class_likelihood, likelihood
 from solvers.data import Dataset
 from solvers.errors import InputError
-from solvers.estimators import Pathwise, ScoreFunction, advantage
-from solvers.learnable import ConstantReward, InputReward
-from solvers.objectives import NLL
-from solvers.policies import MLP, GaussianPolicy
-from solvers.rewards import MahalanobisReward, isotropic_weight, optimal_reward
+from solvers.families.categorical import (
+    Categorical,
+    CategoricalPolicy,
+    LabelledData,
+    calibration_error,
+)
+from solvers.families.networks import MLP, GaussianPolicy
+from solvers.rewards.between_classes import ClassReward, FreeReward, heuristic_scale
+from solvers.rewards.bounded import critical_lam
+from solvers.rewards.learnable import ConstantReward, InputReward
+from solvers.rewards.mahalanobis import MahalanobisReward, isotropic_weight, optimal_reward
+from solvers.training import ensemble, streams
+from solvers.training.classification import ClassScoreFunction, CrossEntropy, draw_counts
+from solvers.training.estimators import Pathwise, ScoreFunction, advantage
+from solvers.training.objectives import NLL
 
 F64 = torch.float64
 

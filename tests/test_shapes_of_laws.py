@@ -11,24 +11,29 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal
 
-from solvers.bounded_reward import BoundedReward
-from solvers.categorical import Categorical, LabelledData, accuracy, calibration_error
-from solvers.class_rewards import (
+from solvers.data import Dataset
+from solvers.errors import InputError, ShapeError
+from solvers.families.categorical import Categorical, LabelledData, accuracy, calibration_error
+from solvers.families.gaussian import Gaussian
+from solvers.families.networks import GaussianPolicy
+from solvers.rewards.between_classes import (
     ClassReward,
     exact_diagonal,
     exact_scale,
     gibbs,
     heuristic_scale,
 )
-from solvers.classification import ClassPolicyGradient, CrossEntropy
-from solvers.data import Dataset
-from solvers.errors import InputError, ShapeError
-from solvers.estimators import advantage
-from solvers.gaussian import Gaussian
-from solvers.learnable import ConstantReward
-from solvers.objectives import NLL, PolicyGradient
-from solvers.policies import GaussianPolicy
-from solvers.rewards import MahalanobisReward, isotropic_weight, optimal_reward, optimal_scale
+from solvers.rewards.bounded import BoundedReward
+from solvers.rewards.learnable import ConstantReward
+from solvers.rewards.mahalanobis import (
+    MahalanobisReward,
+    isotropic_weight,
+    optimal_reward,
+    optimal_scale,
+)
+from solvers.training.classification import ClassPolicyGradient, CrossEntropy
+from solvers.training.estimators import advantage
+from solvers.training.objectives import NLL, PolicyGradient
 
 F64 = torch.float64
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solvers import streams
 from solvers.errors import ShapeError
+from solvers.training import streams
 
 keys = st.lists(st.one_of(st.text(max_size=8), st.integers(), st.floats(allow_nan=False)))
 

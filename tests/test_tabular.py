@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from solvers.errors import InputError, NonFiniteError
-from solvers.tasks import tabular
+from solvers.tasks import regression
 
 RNG = np.random.default_rng(0)
 FRAME = pd.DataFrame(RNG.standard_normal((12, 4)) * [1, 10, 1e3, 1e-3] + 5, columns=list("abcd"))
@@ -27,7 +27,7 @@ def changed(column: str, row: int, value: object) -> pd.DataFrame:
     ("name", "rows", "features", "n"), [("diabetes", 442, 10, 1), ("linnerud", 20, 3, 3)]
 )
 def test_tables_that_come_with_scikit_learn(name, rows, features, n) -> None:
-    task = tabular.load(name)
+    task = regression.load(name)
     assert task.data.x.shape == (rows, features)
     assert task.data.y.shape == (rows, 1, n)
     assert task.data.x.dtype == torch.float64
@@ -37,27 +37,27 @@ def test_tables_that_come_with_scikit_learn(name, rows, features, n) -> None:
 
 
 def test_some_of_the_outcomes() -> None:
-    task = tabular.load("linnerud", ("Pulse", "Weight"))
+    task = regression.load("linnerud", ("Pulse", "Weight"))
     assert task.targets == ("Pulse", "Weight")
     assert task.features == ("Chins", "Situps", "Jumps")
-    everything = tabular.load("linnerud")
+    everything = regression.load("linnerud")
     assert torch.equal(task.data.mean[:, 0], everything.data.mean[:, 2])
 
 
 def test_csv_gives_the_same_task_as_the_frame(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     FRAME.to_csv(path, index=False)
-    task = tabular.load_csv(path, ("b", "d"))
+    task = regression.load_csv(path, ("b", "d"))
     assert (task.name, task.features, task.targets) == ("mine", ("a", "c"), ("b", "d"))
-    frame = tabular.from_frame("mine", FRAME, ("b", "d"))
+    frame = regression.from_frame("mine", FRAME, ("b", "d"))
     torch.testing.assert_close(task.data.y, frame.data.y)
     want = (FRAME["c"] - FRAME["c"].mean()) / FRAME["c"].std(ddof=0)
     np.testing.assert_allclose(task.data.x[:, 1], want)
 
 
 def test_units_do_not_matter_even_extreme_ones() -> None:
-    scaled = tabular.from_frame("t", FRAME * [1e200, 1, 1e-150, 1], ("b",))
-    torch.testing.assert_close(scaled.data.x, tabular.from_frame("t", FRAME, ("b",)).data.x)
+    scaled = regression.from_frame("t", FRAME * [1e200, 1, 1e-150, 1], ("b",))
+    torch.testing.assert_close(scaled.data.x, regression.from_frame("t", FRAME, ("b",)).data.x)
 
 
 @pytest.mark.parametrize(
@@ -81,18 +81,18 @@ def test_units_do_not_matter_even_extreme_ones() -> None:
 )
 def test_bad_tables_are_refused(frame, targets, error, words) -> None:
     with pytest.raises(error, match=words):
-        tabular.from_frame("mine", frame, targets)
+        regression.from_frame("mine", frame, targets)
 
 
 def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     for name, content in [("empty.csv", b""), ("ragged.csv", b"a,b\n1,2\n1,2,3,4\n")]:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=f"cannot read .*{name} as a CSV table"):
-            tabular.load_csv(tmp_path / name, ("a",))
+            regression.load_csv(tmp_path / name, ("a",))
 
 
 def test_unknown_tables_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     # as users run, without the type checks of conftest.py, which would speak up first
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(InputError, match="pass 'diabetes' or 'linnerud'"):
-        tabular.load("iris")  # pyright: ignore[reportArgumentType]
+        regression.load("iris")  # pyright: ignore[reportArgumentType]

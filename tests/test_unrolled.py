@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InputError, NonFiniteError, ShapeError
-from solvers.hypergradient import HypergradientError, HypergradientWarning, implicit
-from solvers.optimisers import SGD, Adam, Moments, Optimiser
-from solvers.unrolled import one_step, unrolled
+from solvers.hypergradients.implicit import HypergradientError, HypergradientWarning, implicit
+from solvers.hypergradients.unrolled import one_step, unrolled
+from solvers.numerics.optimisers import SGD, Adam, Moments, Optimiser
 
 FREE: dict[str, Any] = {"tolerance": math.inf, "distance": math.inf}
 ZERO, ONE = torch.zeros(2).double(), torch.ones(2).double()

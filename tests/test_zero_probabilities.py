@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from solvers.categorical import Categorical, LabelledData, accuracy, calibration_error
-from solvers.class_rewards import ClassReward, exact_scale, gibbs, heuristic_scale
-from solvers.classification import (
+from solvers.errors import InputError, NonFiniteError
+from solvers.families.categorical import Categorical, LabelledData, accuracy, calibration_error
+from solvers.rewards.between_classes import ClassReward, exact_scale, gibbs, heuristic_scale
+from solvers.training.classification import (
     CLASS_BASELINES,
     ClassBaseline,
     ClassEstimator,
@@ -22,7 +23,6 @@ from solvers.classification import (
     ExactGradient,
     draw_counts,
 )
-from solvers.errors import InputError, NonFiniteError
 
 F32, F64 = torch.float32, torch.float64
 precisions = pytest.mark.parametrize("dtype", [F32, F64])

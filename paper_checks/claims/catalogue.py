@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import figure_a, figure_b, figure_c, figure_d, propositions
+from . import figure_a, figure_b, figure_c, figure_d
 from .claim import Claim
+from .theory import PROPOSITIONS
+from .theory.proposition import claim
 
 
 class UnknownClaim(ValueError):
@@ -15,7 +17,7 @@ class UnknownClaim(ValueError):
 def all_claims() -> tuple[Claim, ...]:
     """Return every claim of the propositions and of the figures."""
     figures = (figure_a, figure_b, figure_c, figure_d)
-    return (*propositions.claims(), *(claim for figure in figures for claim in figure.claims()))
+    return (*map(claim, PROPOSITIONS), *(item for figure in figures for item in figure.claims()))
 
 
 def select(claims: Sequence[Claim], names: Sequence[str]) -> tuple[Claim, ...]:

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis import gaussian, outer, symbols
+from analysis import gaussian
+from analysis.calculus import symbols
+from analysis.calculus.symbols import Structure
 from analysis.derivation import Derivation
-from analysis.symbols import Structure
 
 from .strategies import Problem
 
@@ -35,23 +36,25 @@ def square(value: Any, n: int) -> np.ndarray:
 
 def inner_solution(problem: Problem, structure: Structure) -> np.ndarray:
     """Return `P*`, shape `(n, n)`."""
-    return square(derived(gaussian.inner_solution, structure, problem, "U"), problem.n)
+    return square(derived(gaussian.inner.solution, structure, problem, "U"), problem.n)
 
 
 def hypergradient(problem: Problem, structure: Structure) -> np.ndarray:
     """Return `∇_U F`, the derivative of `F` at the inner solution, shape `(n, n)`."""
-    return square(derived(outer.hypergradient, structure, problem, "U", "Sigma"), problem.n)
+    return square(
+        derived(gaussian.outer.hypergradient, structure, problem, "U", "Sigma"), problem.n
+    )
 
 
 def implicit_hypergradient(problem: Problem, structure: Structure) -> np.ndarray:
     """Return `-(∂²_{Uθ}J)(∂²_{θθ}J)⁻¹ ∂_θF`, shape `(n, n)`; explicit n only."""
-    build = outer.implicit_hypergradient
+    build = gaussian.outer.implicit_hypergradient
     return square(derived(build, structure, problem, "U", "Sigma"), problem.n)
 
 
 def optimal_reward(problem: Problem, structure: Structure) -> np.ndarray:
     """Return `U*`, shape `(n, n)`."""
-    return square(derived(outer.optimal_reward, structure, problem, "Sigma"), problem.n)
+    return square(derived(gaussian.outer.optimal_reward, structure, problem, "Sigma"), problem.n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +89,9 @@ def policy_gradient(problem: Problem) -> tuple[PolicyGradient, PolicyGradient]:
         chosen = {k: v for k, v in {**values, "lam": lam}.items() if k in build.arguments}
         return np.asarray(build.at(side="derived", **chosen))
 
-    in_mean = at(gaussian.mean_gradient(problem.n), problem.lam).reshape(problem.n)
+    in_mean = at(gaussian.inner.mean_gradient(problem.n), problem.lam).reshape(problem.n)
     # J is affine in λ: two evaluations separate the entropy from the reward
-    in_covariance = gaussian.covariance_gradient(problem.n)
+    in_covariance = gaussian.inner.covariance_gradient(problem.n)
     once, twice = (square(at(in_covariance, k * problem.lam), problem.n) for k in (1, 2))
     reward = PolicyGradient(in_mean, np.tril(2 * (2 * once - twice) @ L))
     return reward, PolicyGradient(0 * in_mean, np.tril(2 * (twice - once) @ L))

@@ -34,7 +34,7 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
-from analysis.symbols import Structure
+from analysis.calculus.symbols import Structure
 
 from . import EXAMPLES, derived, identities, signatures
 from .derived import PolicyGradient

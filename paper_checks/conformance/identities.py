@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from analysis.symbols import Structure
+from analysis.calculus.symbols import Structure
 
 from . import derived, witnesses
 from .derived import EXPLICIT, PolicyGradient

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.symbols import Structure
+from analysis.calculus.symbols import Structure
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from solvers import streams
 from solvers.data import Dataset
-from solvers.ensemble import train
-from solvers.estimators import GroupBaseline, ScoreFunction
-from solvers.objectives import NLL, Objective, PolicyGradient
-from solvers.policies import MLP, GaussianPolicy, Params
-from solvers.rewards import MahalanobisReward, optimal_reward
+from solvers.families.networks import MLP, GaussianPolicy, Params
+from solvers.rewards.mahalanobis import MahalanobisReward, optimal_reward
 from solvers.tasks import gaussian
+from solvers.training import streams
+from solvers.training.ensemble import train
+from solvers.training.estimators import GroupBaseline, ScoreFunction
+from solvers.training.objectives import NLL, Objective, PolicyGradient
 
 from . import Progress
 from .minimum_shift import stationary_scale

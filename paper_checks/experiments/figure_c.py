@@ -24,16 +24,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis import outer
-from solvers import streams
+from analysis.gaussian import rays
 from solvers.data import Dataset
-from solvers.ensemble import train
-from solvers.estimators import Analytic, Estimator, ScoreFunction
-from solvers.gaussian import Gaussian
-from solvers.objectives import NLL, Objective, PolicyGradient
-from solvers.policies import MLP, GaussianPolicy, Params
-from solvers.rewards import MahalanobisReward, optimal_reward, optimal_scale
+from solvers.families.gaussian import Gaussian
+from solvers.families.networks import MLP, GaussianPolicy, Params
+from solvers.rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_scale
 from solvers.tasks import gaussian
+from solvers.training import streams
+from solvers.training.ensemble import train
+from solvers.training.estimators import Analytic, Estimator, ScoreFunction
+from solvers.training.objectives import NLL, Objective, PolicyGradient
 
 from . import Progress
 from .parallel import run_arms
@@ -205,7 +205,7 @@ def predicted(settings: Settings, arm: Arm, task: gaussian.GaussianTask) -> list
     """
     if arm == "NLL":
         return [0.0] * len(task.mean)
-    ray_loss, regret = outer.ray_loss(N), outer.rescaling_regret(N)
+    ray_loss, regret = rays.loss(N), rays.rescaling_regret(N)
     weights = weight(settings, arm, task).numpy()
     ends: list[float] = []
     for U, Sigma in zip(weights, task.train.covariance[:, 0].numpy(), strict=True):

@@ -25,24 +25,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from solvers import streams
-from solvers.categorical import (
-    Categorical,
-    LabelledData,
-    accuracy,
-    calibration_error,
-)
-from solvers.class_rewards import ClassReward
-from solvers.classification import (
+from solvers.families.categorical import Categorical, LabelledData, accuracy, calibration_error
+from solvers.families.networks import Params
+from solvers.rewards.between_classes import ClassReward
+from solvers.tasks import classification
+from solvers.training import streams
+from solvers.training.classification import (
     ClassObjective,
     ClassPolicyGradient,
     ClassScoreFunction,
     CrossEntropy,
     ExactGradient,
 )
-from solvers.ensemble import train_classifiers
-from solvers.policies import Params
-from solvers.tasks import classification
+from solvers.training.ensemble import train_classifiers
 
 from . import Progress, comparisons
 from . import figure_d_methods as methods

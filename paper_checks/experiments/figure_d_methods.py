@@ -8,11 +8,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from solvers import bilevel, class_likelihood, class_rewards
-from solvers.categorical import CategoricalPolicy, LabelledData
-from solvers.class_rewards import ClassReward, FreeReward
-from solvers.hypergradient import implicit
-from solvers.solution import Solution
+from solvers import bilevel
+from solvers.bilevel import class_likelihood
+from solvers.families.categorical import CategoricalPolicy, LabelledData
+from solvers.hypergradients.implicit import implicit
+from solvers.numerics.solution import Solution
+from solvers.rewards import between_classes
+from solvers.rewards.between_classes import ClassReward, FreeReward
 from solvers.tasks import classification
 
 from .convergence import solved
@@ -113,12 +115,12 @@ def reward(problem: Problem, arm: Arm) -> Taught:
     if arm == "PG(learned)":
         return learn(problem)
     if arm == "PG(u*)":
-        u = class_rewards.exact_scale(problem.distilled.pi, lam)
+        u = between_classes.exact_scale(problem.distilled.pi, lam)
         return Taught(ClassReward.scalar(u, C), problem.distilled, problem.estimated)
     if arm == "PG(diag)":
-        u = class_rewards.exact_diagonal(problem.distilled.pi, lam)
+        u = between_classes.exact_diagonal(problem.distilled.pi, lam)
         return Taught(ClassReward.diagonal(u), problem.distilled, problem.estimated)
-    beta = class_rewards.heuristic_scale(pi, lam, samples=len(train.x))
+    beta = between_classes.heuristic_scale(pi, lam, samples=len(train.x))
     return Taught(ClassReward.scalar(2 * beta if arm == "PG(2β*)" else beta, C), train)
 
 

@@ -17,11 +17,11 @@ from typing import Literal
 
 import pandas as pd
 
-from solvers import streams
-from solvers.hypergradient import Hypergradient, HypergradientWarning, Method, implicit
-from solvers.penalty import penalty
-from solvers.trees import Leaves, flat
-from solvers.unrolled import SGD, one_step, unrolled
+from solvers.hypergradients.implicit import Hypergradient, HypergradientWarning, Method, implicit
+from solvers.hypergradients.penalty import penalty
+from solvers.hypergradients.unrolled import SGD, one_step, unrolled
+from solvers.numerics.trees import Leaves, flat
+from solvers.training import streams
 
 from . import Progress
 from .hypergradient_cases import Case, gaussian, quadratic

@@ -16,15 +16,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis import flow, misspecification
-from solvers import bilevel, likelihood, streams
+from analysis import dynamics, gaussian
+from solvers import bilevel
+from solvers.bilevel import likelihood
+from solvers.bilevel.single_loop import single_loop
 from solvers.data import Dataset
-from solvers.gaussian import Gaussian
-from solvers.learnable import ConstantReward, Phi
-from solvers.objectives import NLL
-from solvers.policies import GaussianPolicy, Params
-from solvers.single_loop import single_loop
-from solvers.trees import Leaves
+from solvers.families.gaussian import Gaussian
+from solvers.families.networks import GaussianPolicy, Params
+from solvers.numerics.trees import Leaves
+from solvers.rewards.learnable import ConstantReward, Phi
+from solvers.training import streams
+from solvers.training.objectives import NLL
 
 from . import Progress
 from .convergence import solved
@@ -244,7 +246,7 @@ def _plug_in(
     found = likelihood.plug_in(POLICY, theta, lam, known.data, estimate=estimate)
     law = POLICY(found.trained.value, known.data.x)
     estimated = known.marginal if estimate == "marginal" else known.Sigma
-    predicted = misspecification.cost_of_covariance(N).at(
+    predicted = gaussian.misspecification.cost_of_covariance(N).at(
         S=estimated.numpy(), Sigma=known.Sigma.numpy()
     )
     place = _place(known, lam / 2 * torch.linalg.inv(found.reward.U))
@@ -255,7 +257,7 @@ def _plug_in(
 
 def _flow(settings: Settings, known: Task) -> list[dict[str, object]]:
     """Return the derived path of the continuous flow from every start."""
-    path, rows = flow.flow(N), list[dict[str, object]]()
+    path, rows = dynamics.outer_flow.covariance(N), list[dict[str, object]]()
     for start, entries in enumerate(settings.starts):
         P0 = _start(entries)
         for t in settings.times:

@@ -18,12 +18,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from analysis import categorical
-from solvers import streams
-from solvers.categorical import Categorical, LabelledData
-from solvers.class_rewards import ClassReward, exact_diagonal, exact_scale, heuristic_scale
-from solvers.classification import ClassObjective, ClassPolicyGradient, ClassScoreFunction
-from solvers.ensemble import adam
 from solvers.errors import InputError
+from solvers.families.categorical import Categorical, LabelledData
+from solvers.rewards.between_classes import (
+    ClassReward,
+    exact_diagonal,
+    exact_scale,
+    heuristic_scale,
+)
+from solvers.training import streams
+from solvers.training.classification import ClassObjective, ClassPolicyGradient, ClassScoreFunction
+from solvers.training.ensemble import adam
 
 from . import Progress
 
@@ -193,10 +198,12 @@ def _predicted(settings: Settings, task: LabelledData) -> pd.DataFrame:
     for arm in ARMS:
         for pi in task.pi.numpy():
             u, lam = derived_weights(arm, pi, settings.lam), settings.lam
-            p = categorical.inner_solution(2).at(side="derived", pi=pi, U=np.diag(u), lam=lam)
+            p = categorical.inner.solution(2).at(side="derived", pi=pi, U=np.diag(u), lam=lam)
             # of a U for two classes only its trace counts: as if it were scalar
-            kl = categorical.binary_gap().at(side="derived", pi=pi, u=u.mean(), lam=lam)
-            logit = categorical.binary_logit().at(side="derived", pi=pi, U=np.diag(u), lam=lam)
+            kl = categorical.costs.binary_gap().at(side="derived", pi=pi, u=u.mean(), lam=lam)
+            logit = categorical.inner.binary_logit().at(
+                side="derived", pi=pi, U=np.diag(u), lam=lam
+            )
             row = {"arm": arm, "pi": pi[0], "kind": "predicted", "repetition": 0}
             rows.append({**row, "logit": logit, "p": p[0], "kl": kl})
     return pd.DataFrame(rows)
@@ -205,12 +212,12 @@ def _predicted(settings: Settings, task: LabelledData) -> pd.DataFrame:
 def derived_weights(arm: Arm, pi: np.ndarray, lam: float) -> np.ndarray:
     """Return the diagonal of the arm's `U` as derived, for one `π`."""
     if arm in ("PG(β*)", "PG(2β*)"):
-        beta = categorical.heuristic_scale(2).at(side="derived", pi=pi, lam=lam)
+        beta = categorical.scalar.heuristic_scale(2).at(side="derived", pi=pi, lam=lam)
         return np.full(2, beta * (2 if arm == "PG(2β*)" else 1))
     if pi[0] == HALF:  # every u is optimal: the limit
-        return np.full(2, categorical.binary_scalar_limit().at(side="derived", lam=lam))
+        return np.full(2, categorical.scalar.binary_limit().at(side="derived", lam=lam))
     if arm == "PG(u*)":
-        return np.full(2, categorical.binary_scalar().at(side="derived", pi=pi, lam=lam))
+        return np.full(2, categorical.scalar.binary().at(side="derived", pi=pi, lam=lam))
     # not the offset that the solvers choose: what is learned must not depend on it
     offset = -np.log(pi).mean()
-    return categorical.diagonal_reward(2).at(side="derived", pi=pi, lam=lam, offset=offset)
+    return categorical.diagonal.reward(2).at(side="derived", pi=pi, lam=lam, offset=offset)

@@ -22,15 +22,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis import misspecification
-from solvers import inner, streams
+from analysis import gaussian
 from solvers.data import Dataset
-from solvers.gaussian import Gaussian
-from solvers.objectives import NLL, PolicyGradient
-from solvers.policies import MLP, GaussianPolicy
-from solvers.rewards import optimal_reward
-from solvers.tasks import tabular
-from solvers.tasks.tabular import RegressionTask
+from solvers.families.gaussian import Gaussian
+from solvers.families.networks import MLP, GaussianPolicy
+from solvers.rewards.mahalanobis import optimal_reward
+from solvers.tasks import regression
+from solvers.tasks.regression import RegressionTask
+from solvers.training import inner, streams
+from solvers.training.objectives import NLL, PolicyGradient
 
 from . import Progress
 
@@ -51,7 +51,7 @@ class Settings:
         na_values: what stands for a missing value there.
         lams: entropy weights; the cost must not depend on them.
         tolerance: distance from the end of training, relative and without units, at which it has
-            converged (see `solvers.solution.Solution`).
+            converged (see `solvers.numerics.solution.Solution`).
     """
 
     data: Path | None = None
@@ -67,7 +67,7 @@ class Settings:
 def tasks(settings: Settings) -> list[RegressionTask]:
     """Load the tables, checking them; linnerud also in all pairs and singles of its outcomes."""
     if settings.data is not None:
-        task = tabular.load_csv(
+        task = regression.load_csv(
             settings.data,
             settings.targets,
             sep=settings.sep,
@@ -79,8 +79,8 @@ def tasks(settings: Settings) -> list[RegressionTask]:
     a, b, c = "Weight", "Waist", "Pulse"
     subsets = [(a, b, c), (a, b), (a, c), (b, c), (a,), (b,), (c,)]
     return [
-        tabular.load("diabetes"),
-        *(tabular.load("linnerud", targets) for targets in subsets),
+        regression.load("diabetes"),
+        *(regression.load("linnerud", targets) for targets in subsets),
     ]
 
 
@@ -130,7 +130,7 @@ def _run_task(task: RegressionTask, settings: Settings, seed: int) -> list[dict[
     policy = GaussianPolicy(data.x.shape[-1], n, "full", mean=MLP(), scale="constant")
     start = policy.init([streams.generator(seed, "init", task.name)], dtype=torch.float64)
     # Explicit derivations reach n = 3; beyond, the matrix expression for general n.
-    cost = misspecification.cost_of_covariance(n if n <= 3 else None)
+    cost = gaussian.misspecification.cost_of_covariance(n if n <= 3 else None)
     rows: list[dict[str, object]] = []
     for reward in REWARDS:
         S = covariances[reward]

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis import outer
-from solvers import likelihood, streams
+from analysis.gaussian import outer
+from solvers.bilevel import likelihood
 from solvers.data import Dataset
-from solvers.hypergradient import Hypergradient, Objective, first_derivatives
-from solvers.learnable import ConstantReward
-from solvers.policies import GaussianPolicy
-from solvers.trees import Leaves, Tree, flat
+from solvers.families.networks import GaussianPolicy
+from solvers.hypergradients.implicit import Hypergradient, Objective, first_derivatives
+from solvers.numerics.trees import Leaves, Tree, flat
+from solvers.rewards.learnable import ConstantReward
+from solvers.training import streams
 
 F64, N = torch.float64, 2
 GAUSSIAN = "Gaussian policy"

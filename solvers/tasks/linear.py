@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..data import Dataset
-from ..gaussian import Gaussian
+from ..families.gaussian import Gaussian
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis import outer
+from analysis import gaussian
 from paper_checks.conformance.derived import derived, square
 from paper_checks.conformance.strategies import Problem
 from paper_checks.conformance.tolerances import agree
 from solvers import bilevel
-from solvers.learnable import ConstantReward
-from solvers.objectives import NLL, PolicyGradient
-from solvers.policies import Structure
+from solvers.families.networks import Structure
+from solvers.rewards.learnable import ConstantReward
+from solvers.training.objectives import NLL, PolicyGradient
 from tests.identities.common import data_with_moments
 from tests.identities.hypergradients import inner_point, law_of
 
@@ -57,7 +57,7 @@ def reaches_the_optimal_reward(problem: Problem, structure: Structure) -> None:
         last = found.history[-1]
         raise AssertionError(f"{name} fails to converge: {last}\n  inputs   {problem}")
     got = reward(found.phi, torch.zeros(1, 1)).U
-    want = square(derived(outer.optimal_reward, structure, problem, "Sigma"), problem.n)
+    want = square(derived(gaussian.outer.optimal_reward, structure, problem, "Sigma"), problem.n)
     agree(f"{name}: U", got, want, rtol=1e-5, inputs=problem)
     P = law_of(found.theta, structure).covariance()[0]
     if structure == "full":

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis import categorical as derived
+from analysis import categorical
 from analysis.derivation import Derivation
 from paper_checks.conformance import witnesses
 from paper_checks.conformance.class_problems import ClassProblem
 from paper_checks.conformance.tolerances import SEARCH, agree, closed_form
-from solvers import class_rewards
-from solvers.categorical import Categorical, LabelledData
-from solvers.class_rewards import ClassReward
-from solvers.classification import ClassPolicyGradient, CrossEntropy
-from solvers.hypergradient import Method, implicit
+from solvers.families.categorical import Categorical, LabelledData
+from solvers.hypergradients.implicit import Method, implicit
+from solvers.rewards import between_classes
+from solvers.rewards.between_classes import ClassReward
+from solvers.training.classification import ClassPolicyGradient, CrossEntropy
 from tests.identities.hypergradients import HYPERGRADIENT
 
 Form = Literal["scalar", "diagonal", "full"]
@@ -95,15 +95,15 @@ def maximiser(U: Tensor, pi: Tensor, lam: Tensor) -> Tensor:
 def inner_solution(problem: ClassProblem, form: Form) -> None:
     """`gibbs` is the derived law, and maximises the enumerated `J`."""
     t, U, name = problem.tensors(), weight(problem, form), f"Gibbs law p*, {form}"
-    p = class_rewards.gibbs(reward_of(problem, form), t["lam"], t["pi"][None]).p[0]
+    p = between_classes.gibbs(reward_of(problem, form), t["lam"], t["pi"][None]).p[0]
     if problem.C <= LAWS:
-        want = value(derived.inner_solution(problem.C), problem, U=U.numpy())
+        want = value(categorical.inner.solution(problem.C), problem, U=U.numpy())
         agree(name, p, want, rtol=closed_form(), inputs=problem)
     if form == "scalar" and problem.C <= LAWS:
-        want = value(derived.scalar_solution(problem.C), problem)
+        want = value(categorical.inner.scalar_solution(problem.C), problem)
         agree(f"{name}, from u", p, want, rtol=closed_form(), inputs=problem)
     if problem.C == 2:
-        logit = value(derived.binary_logit(), problem, U=U.numpy())
+        logit = value(categorical.inner.binary_logit(), problem, U=U.numpy())
         got = (p[0] / p[1]).log()
         agree(f"{name}, logit", got, logit, rtol=closed_form(), scale=1, inputs=problem)
     best = maximiser(U, t["pi"], t["lam"])
@@ -133,10 +133,10 @@ def expected_reward(problem: ClassProblem) -> None:
 def gibbs_gap(problem: ClassProblem, form: Form) -> None:
     """`J(p*) - J(p) = λ KL(p ‖ p*)`, all of it from solver objects, is the derived one."""
     t, reward, data = problem.tensors(), reward_of(problem, form), data_of(problem.tensors()["pi"])
-    best = class_rewards.gibbs(reward, t["lam"], data.pi)
+    best = between_classes.gibbs(reward, t["lam"], data.pi)
     law, minus_J = law_with(t["p"]), ClassPolicyGradient(reward, t["lam"])
     lowest, loss = minus_J(best, data), minus_J(law, data)
-    want = value(derived.gibbs_gap(problem.C), problem, U=weight(problem, form).numpy())
+    want = value(categorical.inner.gibbs_gap(problem.C), problem, U=weight(problem, form).numpy())
     scale = float(loss.abs() + lowest.abs())  # two terms that cancel
     name, rtol = f"J(p*) - J(p), {form}", closed_form()
     agree(name, loss - lowest, want, rtol=rtol, scale=scale, inputs=problem)
@@ -153,7 +153,7 @@ def through_gibbs(problem: ClassProblem) -> Callable[[Tensor], Tensor]:
 
     def F(U: Tensor) -> Tensor:
         reward = ClassReward.mahalanobis(((U + U.T) / 2)[None])
-        return -CrossEntropy()(class_rewards.gibbs(reward, t["lam"], data.pi), data)
+        return -CrossEntropy()(between_classes.gibbs(reward, t["lam"], data.pi), data)
 
     return F
 
@@ -162,7 +162,7 @@ def outer_objective(problem: ClassProblem) -> None:
     """`F(U)` is the derived one, and the likelihood of the numerical maximiser of `J`."""
     t = problem.tensors()
     got, name = through_gibbs(problem)(t["U"]), "outer objective F(U)"
-    want = value(derived.outer_objective(problem.C), problem)
+    want = value(categorical.outer.objective(problem.C), problem)
     agree(name, got, want, rtol=closed_form(), inputs=problem)
     best = maximiser(t["U"], t["pi"], t["lam"])
     want = (t["pi"] * best.log()).sum()
@@ -176,7 +176,7 @@ def hypergradient(problem: ClassProblem, method: Method) -> None:
     and the Hessian singular. Gradients are symmetric: `dF = Tr(G dU)`.
     """
     t, data = problem.tensors(), data_of(problem.tensors()["pi"])
-    law = class_rewards.gibbs(reward_of(problem, "full"), t["lam"], data.pi)
+    law = between_classes.gibbs(reward_of(problem, "full"), t["lam"], data.pi)
 
     def J(theta: dict[str, Tensor], phi: dict[str, Tensor]) -> Tensor:
         reward = ClassReward.mahalanobis(((phi["U"] + phi["U"].T) / 2)[None])
@@ -201,9 +201,9 @@ def hypergradient(problem: ClassProblem, method: Method) -> None:
     agree(f"{name}, and through the Gibbs law", got, G, rtol=rtol, scale=scale, inputs=problem)
     agree(f"{name}, is symmetric", got, got.T, rtol=rtol, scale=scale, inputs=problem)
     if problem.C <= EXPLICIT:
-        for build in (derived.hypergradient, derived.implicit_hypergradient):
+        for build in (categorical.outer.hypergradient, categorical.outer.implicit_hypergradient):
             want = value(build(problem.C), problem)
-            agree(f"{name}: {build.__name__}", got, want, rtol=rtol, scale=scale, inputs=problem)
+            agree(f"{name}: {build.name}", got, want, rtol=rtol, scale=scale, inputs=problem)
 
 
 def concavity(problem: ClassProblem) -> None:
@@ -211,8 +211,8 @@ def concavity(problem: ClassProblem) -> None:
     t, F, lam = problem.tensors(), through_gibbs(problem), problem.lam
     idle = t["r"][:, None] + t["r"]
     moved = ClassReward.mahalanobis((t["U"] + idle)[None])
-    still = class_rewards.gibbs(moved, t["lam"], t["pi"][None])
-    p = class_rewards.gibbs(reward_of(problem, "full"), t["lam"], t["pi"][None]).p
+    still = between_classes.gibbs(moved, t["lam"], t["pi"][None])
+    p = between_classes.gibbs(reward_of(problem, "full"), t["lam"], t["pi"][None]).p
     agree("p* of U + a1ᵀ + 1aᵀ is p*", still.p, p, rtol=closed_form(), inputs=problem)
     for name, H in (("d²F along H", t["H"]), ("d²F along a1ᵀ + 1aᵀ", idle)):
         step = torch.zeros((), dtype=torch.float64, requires_grad=True)
@@ -223,7 +223,7 @@ def concavity(problem: ClassProblem) -> None:
         if H is idle:
             agree(f"{name} = 0", got, 0.0, rtol=closed_form(), scale=scale, inputs=problem)
         if problem.C <= EXPLICIT:
-            want = value(derived.concavity(problem.C), problem, H=H.numpy())
+            want = value(categorical.outer.concavity(problem.C), problem, H=H.numpy())
             agree(name, got, want, rtol=closed_form(), scale=scale, inputs=problem)
 
 

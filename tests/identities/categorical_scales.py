@@ -6,15 +6,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis import categorical as derived
+from analysis import categorical
 from paper_checks.conformance.class_problems import ClassProblem
 from paper_checks.conformance.tolerances import agree, closed_form
-from solvers import class_likelihood, class_rewards, inner
-from solvers.categorical import Categorical, CategoricalPolicy
-from solvers.class_rewards import ClassReward
-from solvers.classification import ClassPolicyGradient, CrossEntropy
+from solvers.bilevel import class_likelihood
 from solvers.errors import InputError
-from solvers.policies import Params
+from solvers.families.categorical import Categorical, CategoricalPolicy
+from solvers.families.networks import Params
+from solvers.rewards import between_classes
+from solvers.rewards.between_classes import ClassReward
+from solvers.training import inner
+from solvers.training.classification import ClassPolicyGradient, CrossEntropy
 from tests.identities.categorical import (
     EXPLICIT,
     LAWS,
@@ -30,7 +32,7 @@ from tests.identities.categorical import (
 def scalar_law(problem: ClassProblem, u: Tensor) -> Categorical:
     """Return the Gibbs law of `U = uI`."""
     t = problem.tensors()
-    return class_rewards.gibbs(ClassReward.scalar(u, problem.C), t["lam"], t["pi"][None])
+    return between_classes.gibbs(ClassReward.scalar(u, problem.C), t["lam"], t["pi"][None])
 
 
 def divergence(problem: ClassProblem, law: Categorical) -> Tensor:
@@ -70,11 +72,11 @@ def best_scale(problem: ClassProblem) -> None:
         if len(data) == 1 and has_no_best_scale(problem):
             no_best_scale(problem)
             continue
-        u = float(class_rewards.exact_scale(torch.stack(data), t["lam"]))
+        u = float(between_classes.exact_scale(torch.stack(data), t["lam"]))
         require(u > 0, f"{name}: u* > 0", problem)
         rtol, scale = closed_form(), 1 / lam  # of probabilities that cancel
         if problem.C <= EXPLICIT:
-            slope = derived.scalar_stationarity(problem.C)
+            slope = categorical.scalar.stationarity(problem.C)
             slopes = [value(slope, problem, pi=pi.numpy(), u=u) for pi in data]
             agree(f"{name}: dF/du = 0", sum(slopes), 0.0, rtol=rtol, scale=scale, inputs=problem)
         _, bend = slope_and_bend(u, lam, *data)
@@ -82,7 +84,7 @@ def best_scale(problem: ClassProblem) -> None:
         rises, falls = (slope_and_bend(u * (1 + s * step), lam, *data)[0] for s in (-1, 1))
         require(rises > 0 > falls, f"{name}: F is largest there", problem)
         if problem.C == 2 and len(data) == 1:
-            want = value(derived.binary_scalar(), problem)
+            want = value(categorical.scalar.binary(), problem)
             agree(f"{name}, derived", u, want, rtol=step, inputs=problem)
             gap = divergence(problem, scalar_law(problem, torch.tensor(u, dtype=torch.float64)))
             agree(f"{name}: KL(π ‖ p*) = 0", gap, 0.0, rtol=rtol, scale=1, inputs=problem)
@@ -93,12 +95,12 @@ def no_best_scale(problem: ClassProblem) -> None:
     t, scale = problem.tensors(), 1 / problem.lam
     if problem.C <= EXPLICIT:
         slope, name = (
-            value(derived.scalar_stationarity(problem.C), problem),
+            value(categorical.scalar.stationarity(problem.C), problem),
             "dF/du, π uniform, = 0",
         )
         agree(name, slope, 0.0, rtol=closed_form(), scale=scale, inputs=problem)
     try:
-        u = class_rewards.exact_scale(t["pi"][None], t["lam"])
+        u = between_classes.exact_scale(t["pi"][None], t["lam"])
     except InputError:
         return
     require(False, f"exact scale: refusal of a uniform π, for which it gave {float(u)},", problem)
@@ -107,8 +109,8 @@ def no_best_scale(problem: ClassProblem) -> None:
 def heuristic(problem: ClassProblem) -> None:
     """`β* = λC/(2 Tr Σ)`, the derived one, with `Σ` the covariance of one-hot outcomes."""
     t = problem.tensors()
-    got, name = class_rewards.heuristic_scale(t["pi"], t["lam"]), "heuristic scale β*"
-    want = value(derived.heuristic_scale(problem.C), problem)
+    got, name = between_classes.heuristic_scale(t["pi"], t["lam"]), "heuristic scale β*"
+    want = value(categorical.scalar.heuristic_scale(problem.C), problem)
     agree(name, got, want, rtol=closed_form(), inputs=problem)
     Sigma = np.cov(np.eye(problem.C), rowvar=False, bias=True, aweights=problem.pi)
     want = problem.lam * problem.C / (2 * np.trace(Sigma))
@@ -118,22 +120,22 @@ def heuristic(problem: ClassProblem) -> None:
 def scalar_cost(problem: ClassProblem) -> None:
     """What `U = uI` and the heuristic cost is the divergence of solver laws from π, as derived."""
     t, C = problem.tensors(), problem.C
-    beta = class_rewards.heuristic_scale(t["pi"], t["lam"])
+    beta = between_classes.heuristic_scale(t["pi"], t["lam"])
     for name, u in (("u", t["u"]), ("β*", beta), ("2β*", 2 * beta)):
         law, rtol = scalar_law(problem, u), closed_form()
         got, claim = divergence(problem, law), f"KL(π ‖ p*) at {name}"
         require(got >= -rtol, f"{claim} >= 0", problem)
         # of two entropies or more that cancel
         scale = 1 + float(law.log_p.abs().max())
-        want = {"scalar_gap": value(derived.scalar_gap(C), problem, u=float(u))}
+        want = {"scalar_gap": value(categorical.costs.scalar_gap(C), problem, u=float(u))}
         want["of the enumerated likelihood"] = np.asarray(
             t["pi"] @ t["pi"].log() - likelihood_of_scale(u, problem.lam, t["pi"])
         )
         if C == 2:
-            want["binary_gap"] = value(derived.binary_gap(), problem, u=float(u))
+            want["binary_gap"] = value(categorical.costs.binary_gap(), problem, u=float(u))
             if name != "u":
                 k = 2.0 if name == "2β*" else 1.0
-                want["heuristic_gap"] = value(derived.heuristic_gap(), problem, k=k)
+                want["heuristic_gap"] = value(categorical.costs.heuristic_gap(), problem, k=k)
         for source, number in want.items():
             agree(f"{claim}, {source}", got, number, rtol=rtol, scale=scale, inputs=problem)
 
@@ -143,11 +145,11 @@ def heuristic_is_twice_too_sharp(problem: ClassProblem) -> None:
     if has_no_best_scale(problem):
         return no_best_scale(problem)
     t = problem.tensors()
-    u = class_rewards.exact_scale(t["pi"][None], t["lam"])
-    beta = class_rewards.heuristic_scale(t["pi"], t["lam"])
+    u = between_classes.exact_scale(t["pi"][None], t["lam"])
+    beta = between_classes.heuristic_scale(t["pi"], t["lam"])
     _, bend = slope_and_bend(float(u), problem.lam, t["pi"])
     rtol = closed_form() / (float(u) ** 2 * -bend)
-    want = value(derived.heuristic_ratio(), problem)
+    want = value(categorical.scalar.heuristic_ratio(), problem)
     agree("u*/β*, two classes", u / beta, want, rtol=rtol, inputs=problem)
     return require(u / beta <= 0.5 + rtol, "u*/β* <= ½, two classes", problem)
 
@@ -159,7 +161,7 @@ def keeps_the_order(problem: ClassProblem) -> None:
     for u in (t["u"] / 100, t["u"], 100 * t["u"]):
         log_p = scalar_law(problem, u).log_p[0]
         got, name = log_p[:, None] - log_p, "log p*(a)/p*(b) of a scalar reward"
-        want = value(derived.argmax_preserved(problem.C), problem, u=float(u))
+        want = value(categorical.inner.argmax_preserved(problem.C), problem, u=float(u))
         scale, rtol = float(u) / problem.lam, closed_form()
         agree(name, got, want, rtol=rtol, scale=scale, inputs=problem)
         same = np.where(np.abs(got.numpy()) <= rtol * scale, 0, np.sign(got.numpy()))
@@ -173,21 +175,21 @@ def diagonal_reaches_the_data(problem: ClassProblem) -> None:
     that entry free; there the derived formula holds for the others.
     """
     t, C, pi, name = problem.tensors(), problem.C, problem.pi, "diagonal reward u"
-    u = class_rewards.exact_diagonal(t["pi"], t["lam"])
+    u = between_classes.exact_diagonal(t["pi"], t["lam"])
     require((u > 0).all(), f"{name}: u > 0", problem)
-    law = class_rewards.gibbs(ClassReward.diagonal(u[None]), t["lam"], t["pi"][None])
+    law = between_classes.gibbs(ClassReward.diagonal(u[None]), t["lam"], t["pi"][None])
     agree(f"{name}: p* = π", law.p[0], pi, rtol=closed_form(), inputs=problem)
     # F is largest, and as large as that of any policy, at p* = π only
-    want = value(derived.outer_objective(C), problem, U=np.diag(u.numpy()))
+    want = value(categorical.outer.objective(C), problem, U=np.diag(u.numpy()))
     agree(f"{name}: derived F = -H(π)", want, pi @ np.log(pi), rtol=closed_form(), inputs=problem)
     if C <= LAWS:
-        want = value(derived.inner_solution(C), problem, U=np.diag(u.numpy()))
+        want = value(categorical.inner.solution(C), problem, U=np.diag(u.numpy()))
         agree(f"{name}: derived p* = π", want, pi, rtol=closed_form(), inputs=problem)
     offset = 2 * pi.max() - 1 - np.log(pi.max())
     # the formula divides by 2π_c - 1
     condition = 1 / np.min(np.abs(2 * pi[pi != 0.5] - 1), initial=1)
     if np.any(pi == 0.5):
-        forced = float(derived.diagonal_reward_at_half().at(side="derived"))
+        forced = float(categorical.diagonal.reward_at_half().at(side="derived"))
         agree(f"{name}: offset at ½", offset, forced, rtol=closed_form(), inputs=problem)
         other = pi != 0.5
         want = problem.lam * (np.log(pi[other]) + forced) / (2 * pi[other] - 1)
@@ -196,7 +198,7 @@ def diagonal_reaches_the_data(problem: ClassProblem) -> None:
             rtol = closed_form() * condition
             agree(f"{name}: other entries", got, want, rtol=rtol, inputs=problem)
     else:
-        want = value(derived.diagonal_reward(C), problem, offset=offset)
+        want = value(categorical.diagonal.reward(C), problem, offset=offset)
         agree(name, u, want, rtol=closed_form() * condition, inputs=problem)
 
 
@@ -207,7 +209,7 @@ def training_with_the_diagonal(problem: ClassProblem) -> None:
     """
     t, tolerance = problem.tensors(), 1e-8  # as far as a Hessian that is singular lets Newton go
     data = data_of(t["pi"], t["p"])
-    u = class_rewards.exact_diagonal(data.pi, t["lam"].expand(2))
+    u = between_classes.exact_diagonal(data.pi, t["lam"].expand(2))
     reward, policy = ClassReward.diagonal(u), CategoricalPolicy(1, problem.C)
     trained = class_likelihood.train_on(
         policy, reward, t["lam"], data, weight_decay=0.0, tolerance=tolerance

@@ -10,13 +10,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from analysis import categorical as derived
+from analysis import categorical
 from paper_checks.conformance.class_problems import ClassProblem
 from paper_checks.conformance.tolerances import agree, agree_on_average, closed_form
-from solvers import bilevel, class_rewards
-from solvers.categorical import Categorical
-from solvers.class_rewards import ClassReward, ClassRewardModel, FreeReward, OneHotReward
-from solvers.classification import (
+from solvers import bilevel
+from solvers.families.categorical import Categorical
+from solvers.hypergradients.implicit import HypergradientWarning
+from solvers.rewards import between_classes
+from solvers.rewards.between_classes import ClassReward, ClassRewardModel, FreeReward, OneHotReward
+from solvers.rewards.learnable import ConstantReward
+from solvers.training.classification import (
     ClassBaseline,
     ClassEstimator,
     ClassPolicyGradient,
@@ -24,8 +27,6 @@ from solvers.classification import (
     CrossEntropy,
     ExactGradient,
 )
-from solvers.hypergradient import HypergradientWarning
-from solvers.learnable import ConstantReward
 from tests.identities.categorical import (
     Form,
     data_of,
@@ -76,7 +77,7 @@ def by_definition(problem: ClassProblem, drawn: Tensor, baseline: ClassBaseline)
     t, M = problem.tensors(), drawn.shape[1]
     r, score = t["r"][drawn], torch.eye(problem.C, dtype=torch.float64)[drawn] - t["p"]
     if baseline == "optimal":
-        b = torch.as_tensor(value(derived.optimal_baseline(problem.C), problem))
+        b = torch.as_tensor(value(categorical.estimators.optimal_baseline(problem.C), problem))
         return ((r[..., None] - b) * score).mean(1)
     if baseline == "leave-one-out":
         others = [torch.cat([r[:, :k], r[:, k + 1 :]], 1).mean(1) for k in range(M)]
@@ -115,7 +116,7 @@ def expected_estimate(problem: ClassProblem, baseline: ClassBaseline, M: int) ->
         want = slope_of_shifted_reward(problem, M)
     else:
         factor = (M - 1) / M if baseline == "mean" else 1.0
-        want = factor * value(derived.score_gradient(problem.C), problem)
+        want = factor * value(categorical.estimators.score_gradient(problem.C), problem)
     agree(f"E {name}", chance @ found, want, rtol=closed_form(), scale=scale, inputs=problem)
 
 
@@ -126,7 +127,7 @@ def exact_gradient(problem: ClassProblem) -> None:
     """
     t, scale = problem.tensors(), float(problem.tensors()["r"].abs().max())
     got = estimates(problem, ExactGradient(), torch.zeros(1, 1))[0]
-    want = value(derived.score_gradient(problem.C), problem)
+    want = value(categorical.estimators.score_gradient(problem.C), problem)
     agree("exact ∇E r", got, want, rtol=closed_form(), scale=scale, inputs=problem)
     data = data_of(t["pi"], t["p"])
     tables = torch.stack([enumerated(t["U"]), enumerated(2 * t["U"])]) + t["r"][:, None]
@@ -143,7 +144,7 @@ def sampled_estimate(problem: ClassProblem, M: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(20_000, M, generator=generator, dtype=torch.float64)
     got = estimates(problem, ClassScoreFunction(M, "leave-one-out"), noise)
-    want = value(derived.score_gradient(problem.C), problem)
+    want = value(categorical.estimators.score_gradient(problem.C), problem)
     agree_on_average(f"E ∇E r, leave-one-out, M = {M}", got, want, inputs=problem)
 
 
@@ -156,11 +157,11 @@ def optimal_baseline(problem: ClassProblem) -> None:
     found = estimates(problem, ClassScoreFunction(1, "optimal"), noise)
     score = torch.eye(problem.C, dtype=torch.float64) - t["p"]
     got = t["r"][:, None] - found / score  # the same in every row
-    b = torch.as_tensor(value(derived.optimal_baseline(problem.C), problem))
+    b = torch.as_tensor(value(categorical.estimators.optimal_baseline(problem.C), problem))
     scale = float(t["r"].abs().max() / score.abs().min())
     agree("optimal baseline b*", got, b.expand_as(got), rtol=closed_form(), scale=scale,
           inputs=problem)  # fmt: skip
-    least = value(derived.minimal_variance(problem.C), problem)
+    least = value(categorical.estimators.minimal_variance(problem.C), problem)
     for shift in (0.0, -0.3, 1.7):
         estimate = found - shift * score[drawn[:, 0]]
         variance = p @ estimate**2 - (p @ estimate) ** 2
@@ -229,7 +230,7 @@ def learns_the_best_reward(problem: ClassProblem, learnt: Learnt, start: int) ->
     require(found.converged, f"{name}: convergence, at {found.history[-1]},", problem)
     left, p = found.history[-1].hypergradient, free_law(found.theta).p
     if learnt == "scalar":
-        u = class_rewards.exact_scale(pi, t["lam"])
+        u = between_classes.exact_scale(pi, t["lam"])
         _, bend = slope_and_bend(float(u), problem.lam, *pi)
         rtol = 2 * inputs * (left + closed_form()) / (float(u) ** 2 * -bend)
         agree(f"{name}: u = u*", found.phi["log_u"].exp(), u, rtol=rtol, inputs=problem)

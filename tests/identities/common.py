@@ -7,7 +7,7 @@ import torch
 from paper_checks.conformance import witnesses
 from paper_checks.conformance.strategies import Problem
 from solvers.data import Dataset
-from solvers.gaussian import Gaussian
+from solvers.families.gaussian import Gaussian
 
 
 def policy_law(problem: Problem) -> Gaussian:

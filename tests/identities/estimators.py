@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis import bounded_reward as derived_bounded
-from analysis import estimators as derived
+from analysis import bounded as theory
+from analysis import estimators
 from paper_checks.conformance import identities, witnesses
 from paper_checks.conformance.strategies import Problem
 from paper_checks.conformance.tolerances import agree, closed_form
-from solvers import bounded_reward
 from solvers.data import Dataset
-from solvers.estimators import Estimator, OptimalBaseline, Pathwise, ScoreFunction
-from solvers.gaussian import Gaussian
-from solvers.rewards import MahalanobisReward
+from solvers.families.gaussian import Gaussian
+from solvers.rewards import bounded
+from solvers.rewards.mahalanobis import MahalanobisReward
+from solvers.training.estimators import Estimator, OptimalBaseline, Pathwise, ScoreFunction
 from tests.identities.common import data_with_moments
 from tests.identities.policy_gradients import (
     derived_policy_gradient,
@@ -72,8 +72,8 @@ def optimal_baseline(problem: Problem) -> None:
         agree(claim, variance, least, rtol=1e-9, scale=size, inputs=problem)
     L = np.linalg.cholesky(problem.P)
     at = problem.pick("m", "mu", "U", "Sigma") | {"L": L if n > 1 else float(L[0, 0])}
-    b = np.atleast_1d(derived.matrix_baseline("mean", n).at(side="derived", **at))
-    B = np.reshape(derived.matrix_baseline("scale", n).at(side="derived", **at), (n, n))
+    b = np.atleast_1d(estimators.baselines.matrix("mean", n).at(side="derived", **at))
+    B = np.reshape(estimators.baselines.matrix("scale", n).at(side="derived", **at), (n, n))
     rtol, scale = closed_form(problem.P), float(r.abs().max())
     want = (r.numpy()[:, None] - b) * nodes.numpy()
     agree("(r - b)ε, b derived", g, want, rtol=rtol, scale=scale, inputs=problem)
@@ -127,12 +127,20 @@ def variances(problem: Problem, M: int) -> None:
     u, s, sigma = float(problem.U[0, 0]), problem.P[0, 0] ** 0.5, problem.Sigma[0, 0] ** 0.5
     at = {"u": u, "delta": delta, "s": s}
     want = {
-        "optimal": (1, derived.minimal_variance("averaged").at(side="derived", **at)),
+        "optimal": (
+            1,
+            estimators.score_function.minimal_variance("averaged").at(side="derived", **at),
+        ),
         "leave-one-out": (
             M,
-            derived.leave_one_out_variance().at(side="derived", **at, generations=M),
+            estimators.score_function.leave_one_out_variance().at(
+                side="derived", **at, generations=M
+            ),
         ),
-        "pathwise": (1, derived.pathwise_variance("averaged").at(side="derived", **at)),
+        "pathwise": (
+            1,
+            estimators.score_function.pathwise_variance("averaged").at(side="derived", **at),
+        ),
     }
     data = data_with_moments(problem)
     S = data.y.shape[-2]
@@ -153,21 +161,21 @@ def bounded_inner_solution(n: int, omega: float, beta: float, share: float) -> N
     """`s*` is a root of the derived slope of `J`, below the derived `s̄`; `λ_c` is the derived."""
     variance, width = (torch.tensor(v, dtype=torch.float64) for v in (beta**2, omega))
     inputs = {"n": n, "omega": omega, "beta": beta, "share": share}
-    limit = float(bounded_reward.critical_lam(width, variance, n))
+    limit = float(bounded.critical_lam(width, variance, n))
     at = {"omega": omega, "beta": beta}
-    want = derived_bounded.critical_weight(None).at(side="derived", n=n, **at)
+    want = theory.inner.critical_weight(None).at(side="derived", n=n, **at)
     agree("λ_c", limit, want, rtol=1e-12, inputs=inputs)
     lam = torch.tensor(share * limit, dtype=torch.float64)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", bounded_reward.NoGlobalMaximumWarning)
-        found = bounded_reward.inner_solution(
-            bounded_reward.BoundedReward(width), lam, torch.zeros(n).double(), variance
+        warnings.simplefilter("ignore", bounded.NoGlobalMaximumWarning)
+        found = bounded.inner_solution(
+            bounded.BoundedReward(width), lam, torch.zeros(n).double(), variance
         )
     s = float(found.value.scale[0] ** 2)
-    slope = derived_bounded.slope(None).at(side="derived", n=n, lam=float(lam), s=s, **at)
+    slope = theory.inner.slope(None).at(side="derived", n=n, lam=float(lam), s=s, **at)
     scale = n / (2 * s) * float(lam)  # of the two terms that cancel
     agree("dJ/ds = 0 at s*", slope, 0.0, rtol=1e-9, scale=scale, inputs=inputs)
-    top = derived_bounded.peak_variance(None).at(side="derived", n=n, **at)
+    top = theory.inner.peak_variance(None).at(side="derived", n=n, **at)
     if not s < top:
         raise AssertionError(f"s* = {s} fails to lie below s̄ = {top}\n  inputs   {inputs}")
 
@@ -176,14 +184,14 @@ def bounded_expected_reward(problem: Problem) -> None:
     """`E exp(-‖ŷ-y‖²/ω)`: solver against the derived kernel, n <= 2."""
     t, n, omega = problem.tensors(), problem.n, problem.lam
     law = Gaussian(t["m"], torch.linalg.cholesky(t["P"]))
-    reward = bounded_reward.BoundedReward(t["lam"])
+    reward = bounded.BoundedReward(t["lam"])
     got = reward.expected(law, t["mu"], t["Sigma"])
     spread, weight = problem.P + problem.Sigma, np.eye(n) / omega
     at = problem.pick("m", "mu") | {
         "S": spread if n > 1 else float(spread[0, 0]),
         "W": weight if n > 1 else 1 / omega,
     }
-    want = np.exp(derived_bounded.log_expected_kernel(n).at(side="derived", **at))
+    want = np.exp(theory.inner.log_expected_kernel(n).at(side="derived", **at))
     # the exponent loses digits where it is large
     exponent = 1 + float(np.sum((problem.m - problem.mu) ** 2)) / omega
     rtol = closed_form(spread) * exponent

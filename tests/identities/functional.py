@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis import functional as derived
-from analysis import outer as derived_outer
+from analysis import gaussian, hypergradients
 from paper_checks.conformance import identities, witnesses
 from paper_checks.conformance.derived import EXPLICIT, square
 from paper_checks.conformance.strategies import Problem
 from paper_checks.conformance.tolerances import agree, closed_form
-from solvers import functional, inner
 from solvers.data import Dataset
-from solvers.differentiable import inner_solution
-from solvers.gaussian import Gaussian
-from solvers.policies import GaussianPolicy, Structure
-from solvers.rewards import MahalanobisReward
+from solvers.families.gaussian import Gaussian
+from solvers.families.networks import GaussianPolicy, Structure
+from solvers.hypergradients import functional
+from solvers.hypergradients.differentiable import inner_solution
+from solvers.rewards.mahalanobis import MahalanobisReward
+from solvers.training import inner
 from tests.identities.common import data_with_moments
 
 
@@ -77,7 +77,9 @@ def at_any_outputs(problem: Problem, structure: Structure) -> None:
     else:
         name = "L" if structure == "diagonal" else "P"
         values[name] = factor if n > 1 else float(factor[0, 0])
-    want = square(derived.hypergradient(structure, n).at(side="derived", **values), n)
+    want = square(
+        hypergradients.functional.hypergradient(structure, n).at(side="derived", **values), n
+    )
     # the terms that cancel: P⁻¹ and U⁻¹ with the error of the mean, Σ/λ
     e, P = problem.m - problem.mu, law.covariance().numpy()
     scale = float(np.linalg.norm(np.linalg.inv(problem.U) @ np.linalg.inv(P)) * (e @ e))
@@ -101,7 +103,9 @@ def at_solution(problem: Problem, structure: Structure) -> None:
     if problem.n <= EXPLICIT:
         identities.SLOPE_IS_IMPLICIT(solved, problem, structure)
         values = problem.pick("U", "Sigma", "lam")
-        form = derived.at_solution(structure, problem.n).at(side="derived", **values)
+        form = hypergradients.functional.at_solution(structure, problem.n).at(
+            side="derived", **values
+        )
         got = solved(problem.U, problem.Sigma, problem.lam, structure)
         scale = float(np.linalg.norm(problem.Sigma)) / problem.lam
         name = f"functional ∇_U F at the inner solution, {structure}"
@@ -128,7 +132,9 @@ def adjoints(problem: Problem, structure: Structure) -> None:
     if structure == "isotropic":
         values["s"] = float(values.pop("P") if n == 1 else P[0, 0])
         values.pop("P", None)
-    want = square(derived.covariance_adjoint(structure, n).at(side="derived", **values), n)
+    want = square(
+        hypergradients.functional.covariance_adjoint(structure, n).at(side="derived", **values), n
+    )
     full = A if structure == "full" else torch.diag(A.expand(n))
     e = problem.m - problem.mu
     scale = float(np.linalg.norm(problem.Sigma) + e @ e + P.norm()) / problem.lam
@@ -136,7 +142,7 @@ def adjoints(problem: Problem, structure: Structure) -> None:
     agree(f"A, {structure}", full, want, rtol=rtol, scale=scale, inputs=problem)
     dense = P.numpy() if n > 1 else float(P[0, 0])
     at = {**problem.pick("m", "mu", "U"), "P": dense}
-    want = np.atleast_1d(derived.mean_adjoint(n).at(side="derived", **at))
+    want = np.atleast_1d(hypergradients.functional.mean_adjoint(n).at(side="derived", **at))
     rtol = closed_form(P.numpy(), problem.U)
     agree(f"a, {structure}", a, want, rtol=rtol, inputs=problem)
 
@@ -157,11 +163,11 @@ def restricted_mean(problem: Problem) -> None:
     V = problem.Sigma + (np.outer(e["e_a"], e["e_a"]) + np.outer(e["e_b"], e["e_b"])) / 2
     at = {"U": problem.U, "Sigma": V}
     values = at if n > 1 else {k: float(v[0, 0]) for k, v in at.items()}
-    parametric = derived_outer.hypergradient("full", n).at(
+    parametric = gaussian.outer.hypergradient("full", n).at(
         side="derived", **values, lam=problem.lam
     )
     given: dict[str, Any] = {**e, "w": 0.5, "lam": problem.lam}
-    gap = square(derived.restricted_mean_gap(n).at(side="derived", **given), n)
+    gap = square(hypergradients.functional.restricted_mean_gap(n).at(side="derived", **given), n)
     scale = float(np.linalg.norm(V)) / problem.lam
     name, rtol = "functional - parametric = (2/λ) E eeᵀ", closed_form(problem.U)
     got = found.value.numpy() - square(parametric, n)

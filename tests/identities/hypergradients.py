@@ -10,17 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis import outer
+from analysis import gaussian
 from paper_checks.conformance.derived import derived, square
 from paper_checks.conformance.strategies import Problem, spd
 from paper_checks.conformance.tolerances import agree, closed_form
-from solvers import inner, linear_solve
 from solvers.data import Dataset
-from solvers.gaussian import Gaussian
-from solvers.hypergradient import Method, implicit
-from solvers.objectives import NLL, PolicyGradient
-from solvers.policies import Structure
-from solvers.rewards import MahalanobisReward
+from solvers.families.gaussian import Gaussian
+from solvers.families.networks import Structure
+from solvers.hypergradients.implicit import Method, implicit
+from solvers.numerics import linear_solve
+from solvers.rewards.mahalanobis import MahalanobisReward
+from solvers.training import inner
+from solvers.training.objectives import NLL, PolicyGradient
 from tests.identities.common import data_with_moments
 
 F64 = torch.float64
@@ -77,7 +78,9 @@ def gaussian_hypergradient(problem: Problem, structure: Structure, method: Metho
         J, F, theta, phi, method=method, tolerance=1e-13, max_iterations=4000, rank=40,
         generator=generator(), distance=1e-3,
     )  # fmt: skip
-    want = square(derived(outer.hypergradient, structure, problem, "U", "Sigma"), problem.n)
+    want = square(
+        derived(gaussian.outer.hypergradient, structure, problem, "U", "Sigma"), problem.n
+    )
     got = (found.value["U"] + found.value["U"].T) / 2
     scale = float(np.linalg.norm(problem.Sigma) / problem.lam)
     rtol = max(HYPERGRADIENT, closed_form(problem.U, problem.Sigma))

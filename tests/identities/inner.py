@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from analysis import divergences, gaussian
+from analysis import gaussian
 from paper_checks.conformance import identities, witnesses
 from paper_checks.conformance.derived import EXPLICIT
 from paper_checks.conformance.strategies import Problem
 from paper_checks.conformance.tolerances import agree, closed_form
-from solvers import inner, objectives, rewards
-from solvers.estimators import Analytic
-from solvers.policies import Structure
-from solvers.rewards import MahalanobisReward
+from solvers.families.networks import Structure
+from solvers.rewards import mahalanobis
+from solvers.rewards.mahalanobis import MahalanobisReward
+from solvers.training import inner, objectives
+from solvers.training.estimators import Analytic
 from tests.identities.common import data_with_moments, policy_law
 
 
@@ -48,7 +49,7 @@ def inner_objective(problem: Problem) -> None:
     law, data = policy_law(problem), data_with_moments(problem)
     objective = objectives.PolicyGradient(MahalanobisReward.full(t["U"]), t["lam"], Analytic())
     J = -float(objective(law, data))
-    build = gaussian.objective(problem.n if problem.n <= EXPLICIT else None)
+    build = gaussian.inner.objective(problem.n if problem.n <= EXPLICIT else None)
     want = build.at(side="derived", **problem.pick("m", "P", "mu", "Sigma", "U", "lam"))
     rtol, scale = closed_form(problem.P, problem.Sigma), 1.0
     agree("J = E r + λH", J, want, rtol=rtol, scale=scale, inputs=problem)
@@ -61,17 +62,17 @@ def reverse_kl(problem: Problem) -> None:
     t = problem.tensors()
     n = problem.n if problem.n <= EXPLICIT else None
     law, data = policy_law(problem), data_with_moments(problem)
-    reward = rewards.optimal_reward(t["Sigma"], t["lam"])
+    reward = mahalanobis.optimal_reward(t["Sigma"], t["lam"])
     J = -objectives.PolicyGradient(reward, t["lam"], Analytic())(law, data)
     rtol = closed_form(problem.P, problem.Sigma)
     policy = torch.distributions.MultivariateNormal(t["m"], t["P"])
     target = torch.distributions.MultivariateNormal(t["mu"], t["Sigma"])
     kl = torch.distributions.kl_divergence(policy, target)
     values = problem.pick("m", "P", "mu", "Sigma")
-    derived_kl = divergences.kl(n).at(side="derived", **values)
+    derived_kl = gaussian.divergences.kl(n).at(side="derived", **values)
     scale = 1.0 + float(kl)
     agree("KL", derived_kl, kl, rtol=rtol, scale=scale, inputs=problem)
     maximum = problem.lam / 2 * (np.linalg.slogdet(2 * np.pi * problem.Sigma)[1] - problem.n)
     agree("J = -λ KL + max", J, maximum - problem.lam * kl, rtol=rtol, scale=scale, inputs=problem)
-    want = divergences.reverse_kl(n).at(side="derived", lam=problem.lam, **values)
+    want = gaussian.divergences.reverse_kl(n).at(side="derived", lam=problem.lam, **values)
     agree("J(m, P; U*), derived", J, want, rtol=rtol, scale=scale, inputs=problem)

@@ -9,20 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis import misspecification, outer
+from analysis import gaussian
 from paper_checks.conformance import derived, identities
 from paper_checks.conformance.derived import EXPLICIT, square
 from paper_checks.conformance.strategies import Problem
 from paper_checks.conformance.tolerances import agree, closed_form
-from solvers import inner, rewards
-from solvers.policies import Structure
-from solvers.rewards import MahalanobisReward
+from solvers.families.networks import Structure
+from solvers.rewards import mahalanobis
+from solvers.rewards.mahalanobis import MahalanobisReward
+from solvers.training import inner
 
 
 def outer_objective(problem: Problem, structure: Structure) -> None:
     """`F(U) = E_y log N(y; m*, P*)`: the NLL of the solver's inner solution."""
     got = -outer_loss(problem.tensors(), structure)
-    want = derived.derived(outer.objective, structure, problem, "U", "Sigma")
+    want = derived.derived(gaussian.outer.objective, structure, problem, "U", "Sigma")
     rtol = closed_form(problem.U)
     agree(f"F(U), {structure}", got, want, rtol=rtol, scale=1.0, inputs=problem)
 
@@ -66,7 +67,7 @@ def hypergradient_by_search(problem: Problem, structure: Structure) -> None:
 def optimal_reward(problem: Problem, structure: Structure) -> None:
     """`U*`: the solver's formula, the derivation, and a vanishing hypergradient."""
     t = problem.tensors()
-    U = rewards.optimal_reward(t["Sigma"], t["lam"], structure).U
+    U = mahalanobis.optimal_reward(t["Sigma"], t["lam"], structure).U
     want = derived.optimal_reward(problem, structure)
     rtol = closed_form(problem.Sigma)
     agree(f"U*, {structure}", U, want, rtol=rtol, inputs=problem)
@@ -79,7 +80,7 @@ def optimal_reward(problem: Problem, structure: Structure) -> None:
 def bilevel_is_maximum_likelihood(problem: Problem) -> None:
     """Training on `U*` gives the covariance of the data back."""
     t = problem.tensors()
-    reward = rewards.optimal_reward(t["Sigma"], t["lam"])
+    reward = mahalanobis.optimal_reward(t["Sigma"], t["lam"])
     law = inner.closed_form(reward, t["lam"], t["mu"]).value
     rtol = closed_form(problem.Sigma)
     agree("P*(U*) = Σ", law.covariance(), problem.Sigma, rtol=rtol, inputs=problem)
@@ -92,28 +93,30 @@ def ray(problem: Problem) -> None:
     of the covariance `(λ/2) (c* M)⁻¹`.
     """
     t = problem.tensors()
-    c = rewards.optimal_scale(t["M"], t["Sigma"], t["lam"])
+    c = mahalanobis.optimal_scale(t["M"], t["Sigma"], t["lam"])
     rtol = closed_form(problem.M, problem.Sigma)
     at_best = replace(problem, U=(c * t["M"]).numpy())
     along = float(np.sum(derived.hypergradient(at_best, "full") * problem.M))
     scale = float(np.sum(problem.M * problem.Sigma)) / problem.lam
     agree("Tr(M ∇F(c*M)) = 0", along, 0.0, rtol=rtol, scale=scale, inputs=problem)
-    optimum = rewards.optimal_reward(t["Sigma"], t["lam"]).U
+    optimum = mahalanobis.optimal_reward(t["Sigma"], t["lam"]).U
     measured = outer_loss({**t, "U": c * t["M"]}, "full") - outer_loss({**t, "U": optimum}, "full")
     S = problem.lam / 2 * np.linalg.inv(at_best.U)
     cost = cost_of_covariance(problem, S)
     agree("loss of the ray", measured, cost, rtol=rtol, scale=1.0, inputs=problem)
     if problem.n <= EXPLICIT:
-        best = outer.optimal_scale(problem.n)
+        best = gaussian.rays.optimal_scale(problem.n)
         want = best.at(side="derived", **problem.pick("M", "Sigma", "lam"))
         agree("c* of the ray, derived", c, want, rtol=rtol, inputs=problem)
-        loss = outer.ray_loss(problem.n).at(side="derived", **problem.pick("M", "Sigma"))
+        loss = gaussian.rays.loss(problem.n).at(side="derived", **problem.pick("M", "Sigma"))
         agree("loss of the ray, derived", measured, loss, rtol=rtol, scale=1.0, inputs=problem)
 
 
 def cost_of_covariance(problem: Problem, S: np.ndarray) -> float:
     """Return the derived cost of using `S` for `Σ`."""
-    build = misspecification.cost_of_covariance(problem.n if problem.n <= EXPLICIT else None)
+    build = gaussian.misspecification.cost_of_covariance(
+        problem.n if problem.n <= EXPLICIT else None
+    )
     return build.at(side="derived", S=scalar(S), **problem.pick("Sigma"))
 
 
@@ -125,8 +128,8 @@ def scalar(matrix: np.ndarray) -> Any:
 def wrong_covariance(problem: Problem) -> None:
     """The NLL lost by `U = (λ/2) S⁻¹` with a wrong `S`, measured with the solvers."""
     t = problem.tensors()
-    wrong = rewards.optimal_reward(t["P"], t["lam"]).U
-    right = rewards.optimal_reward(t["Sigma"], t["lam"]).U
+    wrong = mahalanobis.optimal_reward(t["P"], t["lam"]).U
+    right = mahalanobis.optimal_reward(t["Sigma"], t["lam"]).U
     measured = outer_loss({**t, "U": wrong}, "full") - outer_loss({**t, "U": right}, "full")
     predicted = cost_of_covariance(problem, problem.P)
     rtol = closed_form(problem.P, problem.Sigma)
@@ -136,15 +139,15 @@ def wrong_covariance(problem: Problem) -> None:
 def mean_field(problem: Problem) -> None:
     """A diagonal policy under the full `U*` shrinks to `1/(Σ⁻¹)_ii`, at the derived cost."""
     t = problem.tensors()
-    reward = rewards.optimal_reward(t["Sigma"], t["lam"], "full")
+    reward = mahalanobis.optimal_reward(t["Sigma"], t["lam"], "full")
     law = inner.closed_form(reward, t["lam"], t["mu"], "diagonal").value
     rtol = closed_form(problem.Sigma)
-    shrunk = outer.mean_field_shrinkage(problem.n).at(side="derived", **problem.pick("Sigma"))
+    shrunk = gaussian.mean_field.shrinkage(problem.n).at(side="derived", **problem.pick("Sigma"))
     want = square(shrunk, problem.n)
     agree("P_ii = 1/(Σ⁻¹)_ii", law.covariance(), want, rtol=rtol, inputs=problem)
-    best = rewards.optimal_reward(t["Sigma"], t["lam"], "diagonal").U
+    best = mahalanobis.optimal_reward(t["Sigma"], t["lam"], "diagonal").U
     measured = outer_loss({**t, "U": reward.U}, "diagonal") - outer_loss(
         {**t, "U": best}, "diagonal"
     )
-    cost = outer.mean_field_cost(problem.n).at(side="derived", **problem.pick("Sigma"))
+    cost = gaussian.mean_field.cost(problem.n).at(side="derived", **problem.pick("Sigma"))
     agree("cost of mean field", measured, cost, rtol=rtol, scale=1.0, inputs=problem)

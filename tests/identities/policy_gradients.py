@@ -14,11 +14,11 @@ from paper_checks.conformance import derived, identities, witnesses
 from paper_checks.conformance.derived import PolicyGradient
 from paper_checks.conformance.strategies import Problem, Sizes
 from paper_checks.conformance.tolerances import agree, agree_on_average, closed_form
-from solvers import objectives
 from solvers.data import Dataset
-from solvers.estimators import Analytic, Baseline, ScoreFunction
-from solvers.gaussian import Gaussian
-from solvers.rewards import MahalanobisReward
+from solvers.families.gaussian import Gaussian
+from solvers.rewards.mahalanobis import MahalanobisReward
+from solvers.training import objectives
+from solvers.training.estimators import Analytic, Baseline, ScoreFunction
 from tests.identities.common import data_with_moments
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from paper_checks.conformance import strategies
-from solvers.trees import Tree
+from solvers.numerics.trees import Tree
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,16 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from analysis import penalty as derived_penalty
-from analysis import unrolled as derived
+from analysis import hypergradients
 from paper_checks.conformance.strategies import Problem
 from paper_checks.conformance.tolerances import FINITE_DIFFERENCE, agree
-from solvers import penalty, unrolled
-from solvers.hypergradient import implicit
-from solvers.objectives import NLL, PolicyGradient
-from solvers.optimisers import SGD, Adam, Optimiser
-from solvers.policies import GaussianPolicy
-from solvers.rewards import MahalanobisReward
-from solvers.trees import Tree
+from solvers.families.networks import GaussianPolicy
+from solvers.hypergradients import penalty, unrolled
+from solvers.hypergradients.implicit import implicit
+from solvers.numerics.optimisers import SGD, Adam, Optimiser
+from solvers.numerics.trees import Tree
+from solvers.rewards.mahalanobis import MahalanobisReward
+from solvers.training.objectives import NLL, PolicyGradient
 from tests.identities.common import data_with_moments
 from tests.identities.quadratics import Quadratic, by_coordinates, joined, value_of
 
@@ -46,9 +45,12 @@ def steps_of_gradient_ascent(q: Quadratic, share: float, steps: int, last: int |
     agree("dF(θ_K)/dφ, forward", got, want, rtol=TIGHT, scale=scale, inputs=inputs)
     _, V = np.linalg.eigh(q.A)
     if last is None or last == steps:
-        formula, counts = derived.hypergradient().at, {"steps": steps}
+        formula, counts = hypergradients.unrolled.hypergradient().at, {"steps": steps}
     else:
-        formula, counts = derived.truncated().at, {"earlier": steps - last, "last": last}
+        formula, counts = (
+            hypergradients.unrolled.truncated().at,
+            {"earlier": steps - last, "last": last},
+        )
     want = by_coordinates(q, formula, V, theta_0=True, eta=eta, **counts)
     agree("dF(θ_K)/dφ, derived", got, want, rtol=TIGHT, scale=scale, inputs=inputs)
 
@@ -64,7 +66,7 @@ def one_step_from_the_solution(q: Quadratic, share: float) -> None:
     agree("one step from θ*", got, want, rtol=TIGHT, scale=scale, inputs=q)
     theta, phi = q.trees(q.start)
     got = value_of(unrolled.one_step(q.J, q.F, theta, phi, optimiser=SGD(eta), **FREE))
-    want = by_coordinates(q, derived.one_step().at, V, theta_0=True, eta=eta)
+    want = by_coordinates(q, hypergradients.unrolled.one_step().at, V, theta_0=True, eta=eta)
     scale = float(np.abs(want).max() + np.abs(q.d).max())
     agree("one step, derived", got, want, rtol=TIGHT, scale=scale, inputs=q)
 
@@ -97,7 +99,9 @@ def decay(q: Quadratic, rho: float, steps: int) -> None:
         return float(value_of(found)[0]) - exact
 
     for count in (steps, steps + 1):
-        want = derived.bias().at("derived", theta_0=float(q.start[0]), steps=count, **at)
+        want = hypergradients.unrolled.bias().at(
+            "derived", theta_0=float(q.start[0]), steps=count, **at
+        )
         name = f"bias after {count} steps"
         agree(name, measured(q.start, count), want, rtol=1e-8, scale=1e-3 * size, inputs=(q, rho))
     first, second = measured(q.best, steps), measured(q.best, steps + 1)
@@ -144,7 +148,7 @@ def gaussian(problem: Problem, structure: str, share: float, steps: int, extra: 
         last=steps,
         **FREE,
     )
-    formula = derived.gaussian(structure, n)  # pyright: ignore[reportArgumentType]
+    formula = hypergradients.unrolled_gaussian.hypergradient(structure, n)  # pyright: ignore[reportArgumentType]
     G = formula.at("derived", **problem.pick("U", "Sigma", "lam"), eta=step, steps=steps)
     # dF = Tr(G dU) with U = LLᵀ
     want = np.tril(2 * np.reshape(G, (n, n)) @ torch.linalg.cholesky(U).numpy())
@@ -161,12 +165,12 @@ def penalised(q: Quadratic, weight: float) -> None:
     sigma = weight / kappa[0]
     theta, phi = q.trees(q.best)
     found = value_of(penalty.penalty(q.J, q.F, theta, phi, weight=sigma, tolerance=2.0))
-    want = by_coordinates(q, derived_penalty.hypergradient().at, V, weight=sigma)
+    want = by_coordinates(q, hypergradients.penalty.hypergradient().at, V, weight=sigma)
     scale, inputs = float(np.abs(q.implicit() - q.d).max()), f"{q}, {sigma=}"
     agree("∇F_σ, derived", found, want, rtol=1e-7, scale=scale, inputs=inputs)
     pulls, target = V.T @ q.C @ q.phi, np.linalg.solve(V, q.tau)
     limits = [
-        derived_penalty.bias_limit().at(
+        hypergradients.penalty.bias_limit().at(
             "derived", kappa=kappa[j], gamma=1.0, nu=1.0, phi=pulls[j], tau=target[j]
         )
         for j in range(len(kappa))

@@ -1,0 +1,1 @@
+"""The algebra beneath the results: symbols, matrices, normal forms, stationary points, numbers."""

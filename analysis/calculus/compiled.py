@@ -1,0 +1,200 @@
+"""Numbers from expressions: correctly rounded for explicit entries, by LAPACK for general n.
+
+The entries of an inverse, written out, lose all digits in floating point where the matrix is
+ill-conditioned, and leave its range where det does. So explicit entries are evaluated with more and
+more bits until the nearest double no longer changes, which costs no accuracy at any condition.
+Expressions of general size are evaluated by matrix factorisations in double precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from itertools import product
+from typing import Any
+
+import sympy as sp
+from mpmath.ctx_mp import MPContext
+from sympy.printing.numpy import NumPyPrinter
+from sympy.printing.pycode import MpmathPrinter
+
+from ..errors import ArgumentError
+from .general_n import is_general
+from .symbols import DIMENSION
+
+_CONTEXT = sp.Symbol("mpmath")  # printed code reads `mpmath.log(x)`: the context is an argument
+_DEGREE = 4  # of the polynomials in the arguments that the first attempt holds exactly
+
+
+class _GeneralPrinter(NumPyPrinter):
+    """NumPy code for the traces, inverses and log dets of general n."""
+
+    def _print_Trace(self, expr: Any) -> str:
+        return f"trace({self._print(expr.args[0])})"
+
+    def _print_Inverse(self, expr: Any) -> str:
+        return f"inverse({self._print(expr.args[0])})"
+
+    def _print_LogDet(self, expr: Any) -> str:
+        return f"log_det({self._print(expr.args[0])})"
+
+    def _print_Identity(self, expr: Any) -> str:
+        return f"eye({self._print(expr.shape[0])})"
+
+    def _print_DiagonalMatrix(self, expr: Any) -> str:
+        return f"diagonal_part({self._print(expr.args[0])})"
+
+
+@cache
+def compiled(arguments: tuple[Any, ...], expression: Any) -> Callable[..., Any]:
+    """A function of floats and arrays, one for each argument, to a float or an array.
+
+    Args:
+        arguments: scalar symbols, explicit matrices of symbols, or MatrixSymbols.
+        expression: scalar or (immutable) matrix in these symbols, and in n for general size.
+    Returns:
+        Callable taking one float or array per argument; for general n the dimension comes first.
+        It raises ArgumentError where a matrix cannot be inverted in double precision, and gives NaN
+        where the formula divides by 0.
+    """
+    if is_general(expression) or any(isinstance(s, sp.MatrixSymbol) for s in arguments):
+        printer = _GeneralPrinter({"fully_qualified_modules": False, "inline": True})
+        rules = {"inverse": inverse, "log_det": log_det, "diagonal_part": _diagonal_part}
+        flat = [DIMENSION, *arguments]
+        return sp.lambdify(flat, expression, modules=[rules, "numpy"], printer=printer, cse=True)
+    return _explicit(arguments, expression)
+
+
+def _explicit(arguments: tuple[Any, ...], expression: Any) -> Callable[..., Any]:
+    import numpy as np
+
+    places = [_free_places(shape) for shape in arguments]
+    is_matrix = isinstance(expression, sp.MatrixBase)
+    cells, shape = (list(expression), expression.shape) if is_matrix else ([expression], ())
+    function = sp.lambdify(
+        [_CONTEXT, *_entries(arguments, places)],
+        cells,
+        modules="mpmath",
+        printer=MpmathPrinter({"fully_qualified_modules": True, "inline": True}),
+        cse=True,
+    )
+
+    def call(*values: Any) -> Any:
+        numbers = [float(entry) for entry in _entries(values, places)]
+        return np.reshape(_rounded(function, numbers, len(cells)), shape)
+
+    return call
+
+
+def _rounded(function: Callable[..., Any], numbers: list[float], count: int) -> list[float]:
+    """The doubles nearest to the `count` values of a function of an mpmath context and of numbers.
+
+    Polynomials of degree 4 in the numbers are exact at once; bits are doubled until the doubles
+    agree. A value that is 0 only after cancellation agrees once what is left of it underflows.
+    """
+    import numpy as np
+
+    context, bits = MPContext(), _bits(numbers)
+    last: list[float] = []
+    while True:
+        context.prec, bits = bits, 2 * bits
+        try:
+            values = function(context, *map(context.mpf, numbers))
+        except ZeroDivisionError:
+            return [np.nan] * count
+        found = [_double(context, x) for x in values]
+        if np.array_equal(found, last, equal_nan=True):
+            return found
+        last = found
+
+
+def _bits(numbers: list[float]) -> int:
+    """Enough to hold products of `_DEGREE` of the numbers, and their sums, exactly."""
+    import numpy as np
+
+    exponents = np.frexp([x for x in numbers if x != 0] or [1.0])[1]
+    return 64 + _DEGREE * (53 + int(exponents.max() - exponents.min()))
+
+
+def _double(context: Any, x: Any) -> float:
+    return float("nan") if isinstance(x, context.mpc) else float(x)
+
+
+def inverse(X: Any) -> Any:
+    """X⁻¹ of a symmetric positive definite X by elimination, exactly symmetric.
+
+    Raises:
+        ArgumentError: if X is singular to double precision.
+    """
+    import numpy as np
+
+    _cholesky(X)  # or an error: the inverse would have no digit
+    S, halves = scaled(X)
+    Y = np.linalg.inv(S)
+    return np.ldexp((Y + Y.T) / 2, -halves[:, None] - halves)
+
+
+def log_det(X: Any) -> float:
+    """log det X of a symmetric positive definite X by Cholesky.
+
+    Raises:
+        ArgumentError: if X is singular to double precision.
+    """
+    import numpy as np
+
+    factor, halves = _cholesky(X)
+    return float(2 * (np.sum(np.log(np.diagonal(factor))) + np.log(2) * np.sum(halves)))
+
+
+def scaled(X: Any) -> tuple[Any, Any]:
+    """(S, h) with X_ij = 2^{h_i + h_j} S_ij and ½ <= S_ii < 2, for X with a positive diagonal."""
+    import numpy as np
+
+    halves = np.frexp(np.diagonal(X))[1] // 2
+    with np.errstate(
+        over="ignore", under="ignore"
+    ):  # far off an SPD matrix, far below its diagonal
+        return np.ldexp(X, -halves[:, None] - halves), halves
+
+
+def _cholesky(X: Any) -> tuple[Any, Any]:
+    import numpy as np
+
+    S, halves = scaled(X)
+    try:
+        return np.linalg.cholesky(S), halves
+    except np.linalg.LinAlgError as error:
+        condition = np.linalg.cond(S)
+        raise ArgumentError(
+            f"a matrix of condition number {condition:.1e} (its diagonal scaled to 1) cannot be "
+            "inverted in double precision; pass one below 1e15, or an explicit n = 1, 2, 3"
+        ) from error
+
+
+def _diagonal_part(X: Any) -> Any:
+    import numpy as np
+
+    return np.diag(np.diagonal(X))
+
+
+def _free_places(X: Any) -> list[tuple[int, int]] | None:
+    """Where the free entries of a matrix stand, None for a scalar.
+
+    It is the first place of each entry that is not 0: n(n+1)/2 of them in a symmetric or a lower
+    triangular matrix, n in a vector.
+    """
+    if not isinstance(X, sp.MatrixBase):
+        return None
+    first: dict[Any, tuple[int, int]] = {}
+    for place in product(range(X.rows), range(X.cols)):
+        if X[place] != 0:
+            first.setdefault(X[place], place)
+    return list(first.values())
+
+
+def _entries(values: Iterable[Any], places: list[list[tuple[int, int]] | None]) -> list[Any]:
+    """All free entries in a row; the same for symbols as for numbers in their place."""
+    entries: list[Any] = []
+    for X, free in zip(values, places, strict=True):
+        entries += [X] if free is None else [X[place] for place in free]
+    return entries

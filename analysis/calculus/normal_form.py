@@ -1,0 +1,163 @@
+"""A sound decision of `expression = 0`: a rational function of LDL coordinates and logarithms.
+
+Every rewriting below is an identity on the whole domain, so a result of 0 is a proof. An expression
+that does not reduce to 0 counts as a failure: there is no numerical fallback.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy as sp
+
+from . import general_n
+from .ldl import from_coordinates, to_coordinates
+from .matrices import lowest_terms
+from .symbols import QUANTITIES
+
+
+def normal(expression: Any) -> Any:
+    """The expression reduced entry by entry; it is 0 when the reduction proves it to be 0.
+
+    Args:
+        expression: scalar, explicit matrix, or matrix expression of general size n.
+    Returns:
+        The reduced expression, of the same kind, in LDL coordinates of its SPD symbols.
+    """
+    if isinstance(expression, sp.MatrixBase):
+        return expression.applyfunc(normal)
+    if general_n.is_general(expression):
+        return general_n.normal(expression)
+    expression = sp.sympify(expression, strict=True)
+    if expression.has(sp.log) and _with_expanded_logs(expression) == 0:
+        return sp.S.Zero
+    expression = _split_logs(to_coordinates(expression))
+    expanded = sp.expand(_expand_denominators(expression))
+    if not any(power.base.is_Add and power.exp.is_negative for power in expanded.atoms(sp.Pow)):
+        return expanded  # a Laurent polynomial in coordinates, logs and exponentials
+    return _cancelled(expanded)
+
+
+def is_clearly_nonzero(expression: Any) -> bool:
+    """Whether the value at one rational point of the domain is far from 0 (in 30 digits).
+
+    Used to report a failure quickly; a value near 0 decides nothing.
+    """
+    point: dict[Any, Any] = {}
+    for k, x in enumerate(sorted(expression.free_symbols, key=str)):
+        small = sp.Rational(sp.prime(k + 1), 401)  # below 1/2: diagonally dominant, so SPD
+        point[x] = _value_in_domain(x, small)
+    value = expression.xreplace(point).evalf(30)
+    return bool(value.is_number and value.is_finite and abs(value) > sp.Float("1e-15"))
+
+
+def tidy(expression: Any) -> Any:
+    """The normal form written back in the entries of the SPD symbols."""
+    reduced = normal(expression)
+    return reduced if general_n.is_general(reduced) else from_coordinates(reduced)
+
+
+def is_zero(expression: Any) -> bool:
+    """Whether the reduction proves the (scalar or matrix) expression to be 0."""
+    reduced = normal(expression)
+    if isinstance(reduced, sp.MatrixBase):
+        return all(entry == 0 for entry in reduced)
+    return bool(reduced == 0 or getattr(reduced, "is_ZeroMatrix", False))
+
+
+def is_positive(expression: Any) -> bool:
+    """Whether every entry is positive by its form: sums and products of positive symbols."""
+    entries = list(expression) if isinstance(expression, sp.MatrixBase) else [expression]
+    return all(normal(entry).is_positive is True for entry in entries)
+
+
+def _value_in_domain(x: Any, small: Any) -> Any:
+    quantity = QUANTITIES.get(x.name)
+    is_probability = quantity is not None and quantity.domain == "probability"
+    return 2 + small if x.is_positive and not is_probability else small
+
+
+def _with_expanded_logs(expression: Any) -> Any:
+    logs = expression.atoms(sp.log)
+    same = {log: sp.log(sp.expand(log.args[0], log=False)) for log in logs}
+    return sp.expand(expression.xreplace(same), log=False)
+
+
+def _cancelled(expanded: Any) -> Any:
+    """A sum of products of logs and exponentials with every coefficient in lowest terms."""
+    names = {node: sp.Dummy() for node in expanded.atoms(sp.log, sp.exp)}
+    back = {name: node for node, name in names.items()}
+    coefficients: dict[Any, Any] = {}
+    for term in sp.Add.make_args(expanded.xreplace(names)):
+        coefficient, rest = term.as_independent(*back, as_Add=False)
+        coefficients[rest] = coefficients.get(rest, 0) + coefficient
+    return sum(
+        lowest_terms(sp.together(value)) * rest.xreplace(back)
+        for rest, value in coefficients.items()
+    )
+
+
+def _expand_denominators(expression: Any) -> Any:
+    """Replace each sum under a negative power by its factors (a monomial for every det X)."""
+    replacements: dict[Any, Any] = {}
+    for power in expression.atoms(sp.Pow):
+        if power.exp.is_negative and power.base.is_Add:
+            factors = _factors_of_sum(power.base)
+            replacements[power] = sp.Mul(*(base ** (k * power.exp) for base, k in factors))
+    return expression.xreplace(replacements) if replacements else expression
+
+
+def _split_logs(expression: Any) -> Any:
+    logs = expression.atoms(sp.log)
+    return (
+        expression.xreplace({log: _split_log(log.args[0]) for log in logs}) if logs else expression
+    )
+
+
+def _split_log(argument: Any) -> Any:
+    """log of a product as a sum of logs, positive factors only; what is left keeps one log."""
+    total, rest = sp.S.Zero, sp.S.One
+    for base, exponent in _factors(argument):
+        if base.is_positive:
+            total += exponent * sp.expand_log(sp.log(base))
+        else:
+            rest *= base**exponent
+    if rest == 1:
+        return total
+    base, exponent = rest.as_base_exp()
+    if exponent.is_Integer and exponent % 2 == 1:  # base > 0 because base**exponent > 0
+        return total + exponent * sp.log(base)
+    return total + sp.log(rest)
+
+
+def _factors(argument: Any) -> list[tuple[Any, Any]]:
+    """Bases and exponents whose product is the argument."""
+    found: list[tuple[Any, Any]] = []
+    for factor in sp.Mul.make_args(argument):
+        base, exponent = factor.as_base_exp()
+        if exponent.is_Integer and base.is_Add:
+            found += [(inner, power * exponent) for inner, power in _factors_of_sum(base)]
+        elif exponent.is_Integer:
+            found.append((base, exponent))
+        else:
+            found.append((factor, sp.S.One))
+    return found
+
+
+def _factors_of_sum(base: Any) -> list[tuple[Any, Any]]:
+    """Content, monomials and one primitive polynomial, for numerator and denominator of a sum."""
+    expanded = sp.expand(_expand_denominators(base))
+    numerator, denominator = expanded, sp.S.One
+    if not expanded.is_polynomial():
+        numerator, denominator = sp.fraction(sp.together(expanded))
+    found: list[tuple[Any, Any]] = []
+    for sign, part in ((1, sp.expand(numerator)), (-1, sp.expand(denominator))):
+        generators = sorted(part.free_symbols, key=str)
+        if not generators:
+            found.append((part, sp.Integer(sign)))
+            continue
+        exponents, rest = sp.Poly(part, *generators).terms_gcd()
+        content, rest = rest.primitive()
+        found += [(x, sp.Integer(sign * k)) for x, k in zip(generators, exponents, strict=True)]
+        found += [(sp.sympify(content), sp.Integer(sign)), (rest.as_expr(), sp.Integer(sign))]
+    return [(inner, power) for inner, power in found if inner != 1 and power != 0]

@@ -1,0 +1,160 @@
+"""A result: the function that derives it, its address, and the structures and sizes it comes in.
+
+A name is an address. What `analysis.gaussian.outer.hypergradient("full", n=2)` derives is called
+`gaussian.outer.hypergradient[full, n=2]` in the catalogue, the claims and every message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial, update_wrapper
+from inspect import signature
+from types import ModuleType
+from typing import Any, Generic, ParamSpec
+
+from .calculus.arguments import read_scalar
+from .calculus.symbols import EXPLICIT, check_choice, check_dimension, check_explicit, warn_if_slow
+from .derivation import Derivation, Key
+from .errors import StructureError
+
+P = ParamSpec("P")
+SIZES = (1, 2, 3)  # of which the catalogue holds the entries
+ANY = (*SIZES, None)  # and the matrix expression for any n
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A derivation's key and the function that builds it (once: results are kept)."""
+
+    key: Key
+    build: Callable[[], Derivation]
+
+    @property
+    def name(self) -> str:
+        """The key, for people."""
+        return str(self.key)
+
+
+class Result(Generic[P]):
+    """A function that derives; called with the same values again, it returns the same object.
+
+    Attributes:
+        derive: the function itself; what it returns has no key and is not kept.
+        family: the module, without the package: "gaussian.outer".
+        name: of the function.
+        variants: the structures, or whatever else its first argument may be.
+        sizes: those in the catalogue; None among them stands for any n.
+        made: what has been derived so far, by variant and size.
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, Derivation],
+        sizes: tuple[int | None, ...],
+        variants: tuple[Any, ...],
+        *,
+        n: int | None,
+        check: Callable[[Any], int],
+        only: str,
+        quick: tuple[int, str] | None,
+    ) -> None:
+        update_wrapper(self, function)
+        self.derive = function
+        self.family, self.name = function.__module__.partition(".")[2], function.__name__
+        self.variants, self.sizes = variants, sizes
+        self._fixed, self._check, self._only, self._quick = n, check, only, quick
+        self._signature = signature(function)
+        self._varied = next((name for name in self._signature.parameters if name != "n"), None)
+        self.made: dict[tuple[Any, int | None], Derivation] = {}
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Derivation:
+        given = self._signature.bind(*args, **kwargs).arguments
+        variant = self._read_variant(given[self._varied]) if self._varied else None
+        return self._at(variant, self._read_size(given["n"]) if "n" in given else None)
+
+    def __reduce__(self) -> str:
+        return self.name  # pickled by address, as functions are
+
+    def entries(self) -> Iterator[Entry]:
+        """The derivations that the catalogue holds, by structure and size."""
+        for variant in self.variants or (None,):
+            for n in self.sizes or (None,):
+                yield Entry(self.key(variant, n), partial(self._at, variant, n))
+
+    def key(self, variant: Any, n: int | None) -> Key:
+        """The key of one derivation."""
+        size = self._fixed if "n" not in self._signature.parameters else "any" if n is None else n
+        return Key(self.family, self.name, variant, size)
+
+    def _at(self, variant: Any, n: int | None) -> Derivation:
+        if (variant, n) not in self.made:
+            self.made[variant, n] = self._build(variant, n)
+        return self.made[variant, n]
+
+    def _build(self, variant: Any, n: int | None) -> Derivation:
+        key = self.key(variant, n)
+        if n is not None and n > EXPLICIT and None in self.sizes:
+            return self._at(variant, None).of_size(n)
+        if self._quick is not None:
+            size = variant if isinstance(variant, int) else n
+            warn_if_slow(str(key), size or 0, *self._quick, stacklevel=5)
+        values: dict[str, Any] = {} if self._varied is None else {self._varied: variant}
+        if "n" in self._signature.parameters:
+            values["n"] = n
+        return replace(self.derive(**values), key=key)  # pyright: ignore[reportCallIssue]
+
+    def _read_variant(self, value: Any) -> Any:
+        name = str(self._varied)
+        if isinstance(self.variants[0], int):
+            return int(read_scalar(name, value))
+        if name == "structure" and value not in self.variants:
+            raise StructureError(f"unknown structure {value!r}; pass one of {self.variants}")
+        check_choice(name, value, self.variants)
+        return value
+
+    def _read_size(self, n: Any) -> int | None:
+        address = f"{self.family}.{self.name}"
+        if self._only:
+            check_explicit(address, n, max(size for size in self.sizes if size), self._only)
+        if n is not None:
+            return self._check(n)
+        if None not in self.sizes:
+            raise StructureError(f"{address} has no form for any n; pass n={self.sizes[0]}")
+        return None
+
+
+def result(
+    sizes: tuple[int | None, ...] = (),
+    variants: tuple[Any, ...] = (),
+    *,
+    n: int | None = None,
+    check: Callable[[Any], int] = check_dimension,
+    only: str = "",
+    quick: tuple[int, str] | None = None,
+) -> Callable[[Callable[P, Derivation]], Result[P]]:
+    """Make a result of a function that returns a derivation: it gets its key from its address.
+
+    Beyond the sizes that are written out, the form for any n stands in, where there is one.
+
+    Args:
+        sizes: values of the argument `n` in the catalogue; None stands for any n.
+        variants: values of the other argument, if there is one: structures, kinds of data, sizes.
+        n: the size, where it is not an argument.
+        check: returns n as an int, or raises StructureError.
+        only: why it has no other sizes than these.
+        quick: the largest size that takes less than five seconds, and what to ask for instead.
+    """
+    return lambda function: Result(
+        function, sizes, variants, n=n, check=check, only=only, quick=quick
+    )
+
+
+def results_in(*modules: ModuleType) -> tuple[Result[...], ...]:
+    """The results that the modules define, in the order in which they are read."""
+    return tuple(
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, Result) and value.__module__ == module.__name__
+    )

@@ -1,0 +1,23 @@
+"""The propositions by subject: what each says, the results it covers, and who witnesses them."""
+
+from . import (
+    bounded,
+    categorical,
+    estimators,
+    gaussian_inner,
+    gaussian_misspecification,
+    gaussian_outer,
+    hypergradients,
+)
+
+PROPOSITIONS = (
+    *gaussian_inner.PROPOSITIONS,
+    *gaussian_outer.PROPOSITIONS,
+    *gaussian_misspecification.PROPOSITIONS,
+    *estimators.PROPOSITIONS,
+    *bounded.PROPOSITIONS,
+    *hypergradients.PROPOSITIONS,
+    *categorical.PROPOSITIONS,
+)
+
+__all__ = ["PROPOSITIONS"]

@@ -1,0 +1,31 @@
+"""Bilevel problems: the outer loop; `single_loop`, `likelihood` and its plug-in beside it."""
+
+from .loop import (
+    AdamSteps,
+    Bilevel,
+    Climb,
+    Exact,
+    Inexact,
+    Observe,
+    Outer,
+    Record,
+    Result,
+    record,
+    solve,
+    solve_inner,
+)
+
+__all__ = [
+    "AdamSteps",
+    "Bilevel",
+    "Climb",
+    "Exact",
+    "Inexact",
+    "Observe",
+    "Outer",
+    "Record",
+    "Result",
+    "record",
+    "solve",
+    "solve_inner",
+]

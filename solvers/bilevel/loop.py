@@ -1,0 +1,529 @@
+"""The outer loop: choose `φ` to maximise `F(θ*(φ), φ)`, `θ*(φ) = argmax_θ J(θ, φ)`.
+
+`solve` climbs along hypergradients with any torch optimiser: the paper's algorithm by implicit
+differentiation. Inner solves start from the last inner solution. `single_loop` takes one step at a
+time in the inner problem, the linear system and the outer problem; the paper's plug-in algorithm is
+`likelihood.plug_in`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError, check_count, check_number
+from ..hypergradients.implicit import Hypergradient, HypergradientWarning, Objective, implicit
+from ..numerics import minimise
+from ..numerics.checkpoint import (
+    Run,
+    check_path,
+    generator_settings,
+    optimiser_settings,
+    read,
+    set_values,
+    write,
+)
+from ..numerics.derivatives import slopes
+from ..numerics.modes import recording
+from ..numerics.norms import norm
+from ..numerics.progress import bar
+from ..numerics.solution import Solution
+from ..numerics.trees import Leaves, Tree, check_alike, flat
+from ..numerics.values import check_depends, finite_number, number
+
+Climb = Callable[[Tree, Tree], Hypergradient]
+"""`climb(θ, φ)`: the hypergradient at an inner point, with options already chosen."""
+
+Outer = Callable[[list[Tensor]], torch.optim.Optimizer]
+"""A torch optimiser on the outer tensors, e.g. `lambda p: torch.optim.Adam(p, lr=0.1)`."""
+
+Observe = Callable[[int, Tree, Tree], None]
+"""`observe(step, θ, φ)`, called at every outer step with detached trees."""
+
+
+@dataclass(frozen=True)
+class Bilevel:
+    """A bilevel problem: `max_φ F(θ*(φ), φ)`, `θ*(φ) = argmax_θ J(θ, φ)`.
+
+    Attributes:
+        J: inner objective.
+        F: outer objective.
+        batch: `batch(generator)` draws `J` and `F` on a batch of the data, for `single_loop`.
+        sampled: `sampled(θ, φ, generator)` is a surrogate of `J` whose gradient in `θ` is a
+            sampled estimate, for `AdamSteps`.
+    """
+
+    J: Objective
+    F: Objective
+    batch: Callable[[torch.Generator], tuple[Objective, Objective]] | None = None
+    sampled: Callable[[Tree, Tree, torch.Generator], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Inexact:
+    """Inner solves as accurate as an outer step needs, with bounded work: right for networks.
+
+    Every solve starts from the last solution. Up to `minimise.DENSE` inner parameters Newton steps,
+    where they converge, go on to `tolerance`: a small concave problem is solved exactly. Elsewhere
+    the search ends when the error in `θ` is `share` of the way that the last outer step has moved
+    the solution (as Newton steps predict), or when L-BFGS gains little more; the linear system of
+    the hypergradient is solved to the same share. Such errors shrink with the outer steps, and
+    hypergradients that are off by `O(error)` lead to the same point as exact ones (Pedregosa,
+    "Hyperparameter optimization with approximate gradient", 2016).
+
+    Attributes:
+        share: of the way from the last solution to this one that may be left.
+        tolerance: on the distance (see `solution.Solution`), where Newton steps reach it.
+        max_iterations: limit on evaluations of gradients and Hessian-vector products of each solve;
+            the first one, which has no solution to start from, may take ten times as many.
+    """
+
+    share: float = 0.01
+    tolerance: float = 1e-9
+    max_iterations: int = 300
+
+    def __post_init__(self) -> None:
+        check_number("share", self.share, 0.0)
+        check_number("tolerance", self.tolerance, 0.0)
+        check_count("max_iterations", self.max_iterations)
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Inner solves to stationarity: L-BFGS, a trust region, Newton steps.
+
+    Attributes:
+        tolerance: on the distance (see `solution.Solution`).
+        max_iterations: limit on evaluations of gradients and Hessian-vector products of each solve.
+    """
+
+    tolerance: float = 1e-9
+    max_iterations: int = 2000
+
+    def __post_init__(self) -> None:
+        check_number("tolerance", self.tolerance, 0.0)
+        check_count("max_iterations", self.max_iterations)
+
+
+@dataclass(frozen=True)
+class AdamSteps:
+    """Inner solves by a fixed number of Adam steps, on the sampled gradient if there is one.
+
+    Attributes:
+        count: steps per outer step.
+        learning_rate: Adam's; its moments start anew at every outer step.
+    """
+
+    count: int
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        check_count("count", self.count)
+        check_number("learning_rate", self.learning_rate, 0.0)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One outer step: where it was, and how far to trust its hypergradient.
+
+    Attributes:
+        step: outer steps taken.
+        F: outer objective.
+        J: inner objective.
+        hypergradient: its norm.
+        stationarity: of the inner point, `‖∂_θJ‖`.
+        residual: of the linear system.
+        iterations: of the hypergradient.
+        curvature: smallest met.
+        damping: of the hypergradient.
+        inner_evaluations: spent on the inner problem.
+        inner_distance: of its solution (see `solution.Solution`).
+        inner_converged: whether the inner solve reached the accuracy asked of it.
+        doubts: why the hypergradient may be wrong.
+    """
+
+    step: int
+    F: float
+    J: float
+    hypergradient: float
+    stationarity: float
+    residual: float | None
+    iterations: int
+    curvature: float | None
+    damping: float = 0.0
+    inner_evaluations: int = 0
+    inner_distance: float = math.inf
+    inner_converged: bool = False
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an outer loop found.
+
+    Attributes:
+        theta: inner point, at the last `phi`.
+        phi: outer variables.
+        converged: whether the hypergradient reached the tolerance (see `solve`).
+        history: one record per outer step, the starting point first.
+        reason: why the loop stopped, in words.
+    """
+
+    theta: Tree
+    phi: Tree
+    converged: bool
+    history: tuple[Record, ...]
+    reason: str = ""
+
+    def table(self) -> Any:
+        """Return the history as a pandas table."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(record) for record in self.history])
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """An outer point, its inner solution and its hypergradient."""
+
+    phi: tuple[Tensor, ...]
+    inner: Solution[tuple[Tensor, ...]]
+    slope: Hypergradient
+
+
+@recording
+def solve(
+    problem: Bilevel,
+    theta: Tree,
+    phi: Tree,
+    *,
+    optimiser: Outer,
+    steps: int,
+    inner: Inexact | Exact | AdamSteps = Inexact(),
+    climb: Climb | None = None,
+    tolerance: float = 1e-6,
+    generator: torch.Generator | None = None,
+    checkpoint: Path | str | None = None,
+    observe: Observe | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Result:
+    """Maximise `F(θ*(φ), φ)` by hypergradient ascent (the paper's implicit algorithm).
+
+    Args:
+        problem: the two objectives.
+        theta: where the first inner solve starts; every later one starts from the one before.
+            Frozen leaves (see `trees.Leaves`) stay as they are, in `phi` too.
+        phi: starting point of the outer variables.
+        optimiser: of the outer variables; it is handed the negated hypergradient. One that
+            evaluates several points per step, as L-BFGS does, may.
+        steps: at most this many outer steps.
+        inner: how inner problems are solved.
+        climb: hypergradient at an inner point; if not given `implicit`, damped where the inner
+            problem is not strictly concave. Pass `lambda t, p: implicit(J, F, t, p, ...)`,
+            `unrolled`, `penalty`, ...
+        tolerance: stop when the norm of the hypergradient is at most this share of the largest one
+            met, or when what a step of the size of `phi` along it would gain is below the
+            resolution of `F`. Neither changes with the units of `F`.
+        generator: of sampled inner gradients.
+        checkpoint: file written after every outer step; if it exists, the run goes on from it,
+            with the same bits as an uninterrupted one. A file of another run is refused.
+        observe: called with every outer step's point, before the step.
+        progress: called as `progress(step, steps)`; without it, work of more than a few seconds
+            shows a bar on terminals.
+
+    Returns:
+        The last point, which has an inner solution of its own, the history, and why it stopped.
+
+    Raises:
+        InputError: `steps` is negative, a generator is missing, or an objective does not return a
+            real number computed from its arguments.
+        CheckpointError: the file is none, or of another run.
+        HypergradientError: the hypergradient is not finite (see `implicit`).
+
+    Warns:
+        HypergradientWarning: once, at the end, if hypergradients may have been wrong.
+    """
+    check_count("steps", steps, 0)
+    check_number("tolerance", tolerance, 0.0)
+    if isinstance(inner, AdamSteps) and problem.sampled is not None and generator is None:
+        raise InputError("the inner gradient is sampled: pass generator")
+    theta_like, phi_like = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
+    check_alike(theta_like, phi_like)
+    problem = _checked(problem, theta_like.tree(), phi_like.tree())
+    current = theta_like.tensors
+    outer = list(phi_like.fresh().tensors)
+    opt = optimiser(outer)
+    history: list[Record] = []
+    first, path = 0, None
+    run: Run | None = None
+    if checkpoint is not None:
+        path = check_path(checkpoint)
+        settings = optimiser_settings(opt, outer) | generator_settings(generator)
+        settings |= {"inner": repr(inner), "climb": "the default" if climb is None else "given"}
+        objectives = {"J": problem.J, "F": problem.F}
+        sampled = problem.sampled
+        if isinstance(inner, AdamSteps) and sampled is not None and generator is not None:
+            # drawn by a copy, which leaves the generator where it is
+            objectives["the sampled J"] = lambda t, p: sampled(t, p, generator.clone_state())
+        run = Run.of("bilevel.solve", objectives, theta_like, phi_like, settings)
+        state = read(path, run, steps)
+        if state is not None:
+            first, current = state["step"], tuple(state["theta"])
+            history = [
+                Record(**(row | {"doubts": tuple(row["doubts"])})) for row in state["history"]
+            ]
+            set_values(outer, state["phi"])
+            opt.load_state_dict(state["optimiser"])
+            if generator is not None:
+                generator.set_state(state["generator"])
+    latest: _Evaluation | None = None
+
+    with bar("bilevel.solve", steps, silent=progress is not None) as tick:
+
+        def evaluate() -> _Evaluation:
+            """Solve the inner problem and climb, unless it was done at this very point."""
+            nonlocal latest
+            here = tuple(t.detach().clone() for t in outer)
+            if latest is None or not all(map(torch.equal, here, latest.phi)):
+                start = current if latest is None else latest.inner.value
+                at = phi_like.tree(here)
+                cold = not history and latest is None
+                found = solve_inner(
+                    problem, theta_like, start, at, inner, generator, cold=cold,
+                    tick=lambda text: tick(len(history), text),
+                )  # fmt: skip
+                point = theta_like.tree(found.value)
+                tick(len(history), "hypergradient")
+                latest = _Evaluation(here, found, _climbed(problem, climb, inner, found, point, at))
+            return latest
+
+        def closure() -> float:
+            done = evaluate()
+            slopes = phi_like.matching("the hypergradient", done.slope.value)
+            for tensor, slope in zip(outer, slopes, strict=True):
+                tensor.grad = -slope
+            return -problem.F(theta_like.tree(done.inner.value), phi_like.tree(done.phi)).item()
+
+        for step in range(first, steps + 1):
+            done = evaluate()
+            at, point = phi_like.tree(done.phi), theta_like.tree(done.inner.value)
+            history.append(record(problem, step, point, at, done.slope, done.inner))
+            if observe is not None:
+                observe(step, point, at)
+            if progress is not None:
+                progress(step, steps)
+            reason = reached(history, norm(flat(done.phi)), tolerance, phi_like.tensors[0].dtype)
+            if reason is not None or step == steps:
+                _warn_once(history)
+                why = reason or not_reached(history, tolerance)
+                return Result(point, at, reason is not None, tuple(history), why)
+            opt.step(closure)  # pyright: ignore[reportArgumentType]
+            # forgotten here, so that a run resumed from the checkpoint goes on with the same bits
+            current, latest = latest.inner.value if latest else done.inner.value, None
+            if path is not None and run is not None:
+                state = {
+                    "step": step + 1,
+                    "theta": list(current),
+                    "phi": [t.detach().clone() for t in outer],
+                    "optimiser": opt.state_dict(),
+                    "generator": None if generator is None else generator.get_state(),
+                    "history": [asdict(row) for row in history],
+                }
+                write(path, run, state)
+    raise AssertionError("the last step returns")
+
+
+def record(
+    problem: Bilevel,
+    step: int,
+    theta: Tree,
+    phi: Tree,
+    found: Hypergradient,
+    inner: Solution[tuple[Tensor, ...]],
+) -> Record:
+    """Return the record of one outer step."""
+    return Record(
+        step,
+        problem.F(theta, phi).item(),
+        problem.J(theta, phi).item(),
+        norm(flat(Leaves.of("hypergradient", found.value).tensors)),
+        found.stationarity,
+        found.residual,
+        found.iterations,
+        found.curvature,
+        found.damping,
+        inner.iterations,
+        inner.distance,
+        inner.converged,
+        found.doubts,
+    )
+
+
+def reached(
+    history: Sequence[Record], size: float, tolerance: float, dtype: torch.dtype
+) -> str | None:
+    """Say in which sense the last hypergradient of a history is 0, None if it is not.
+
+    Args:
+        history: of the loop so far.
+        size: `‖φ‖` at its last point.
+        tolerance: relative to the largest hypergradient met; with 0 nothing but 0 is 0.
+        dtype: of the objective.
+    """
+    last, largest = history[-1].hypergradient, max(row.hypergradient for row in history)
+    if last == 0:
+        return "the hypergradient is 0"
+    if last <= tolerance * largest:
+        return f"the hypergradient is {last / largest:.2g} of the largest met"
+    # F does not resolve a distance below the root of the machine precision
+    if tolerance > 0 and last * (1 + size) <= math.sqrt(torch.finfo(dtype).eps) * abs(
+        history[-1].F
+    ):
+        return f"the hypergradient is {last:.2g}, below the resolution of F"
+    return None
+
+
+def not_reached(history: Sequence[Record], tolerance: float) -> str:
+    """Say why a loop that took all its steps has not converged."""
+    last, largest = history[-1].hypergradient, max(row.hypergradient for row in history)
+    reason = f"all {history[-1].step} steps are taken: the hypergradient is {last:.3g}"
+    if tolerance > 0:
+        reason += f", {last / largest:.2g} of the largest met, not {tolerance:.2g}"
+    open_ = sum(not row.inner_converged for row in history)
+    if open_:
+        reason += f"; {open_} of {len(history)} inner solves are less accurate than was asked"
+    return reason
+
+
+def _warn_once(history: Sequence[Record]) -> None:
+    """Warn of all hypergradients that may be wrong in one message."""
+    doubtful = [row for row in history if row.doubts]
+    if doubtful:
+        last = doubtful[-1]
+        warnings.warn(
+            f"the hypergradient may be wrong at {len(doubtful)} of {len(history)} outer points; at "
+            f"step {last.step}: {'; '.join(last.doubts)}",
+            HypergradientWarning,
+            stacklevel=4,  # whoever called `solve`, which is `recording`
+        )
+
+
+def _checked(problem: Bilevel, theta: Tree, phi: Tree) -> Bilevel:
+    """Return the problem with objectives that check what they return, after a first look at it."""
+
+    def J(t: Tree, p: Tree) -> Tensor:
+        return number("J", problem.J(t, p))
+
+    def F(t: Tree, p: Tree) -> Tensor:
+        return number("F", problem.F(t, p))
+
+    check_depends("J", finite_number("J", J(theta, phi), "the start"), "theta or phi")
+    check_depends("F", finite_number("F", F(theta, phi), "the start"), "theta or phi")
+    return replace(problem, J=J, F=F)
+
+
+def _climbed(
+    problem: Bilevel,
+    climb: Climb | None,
+    inner: Inexact | Exact | AdamSteps,
+    found: Solution[tuple[Tensor, ...]],
+    theta: Tree,
+    phi: Tree,
+) -> Hypergradient:
+    """Return the hypergradient; what there is to warn of it stands in its doubts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HypergradientWarning)
+        if climb is not None:
+            return climb(theta, phi)
+        if isinstance(inner, Inexact) and not found.distance <= inner.tolerance:
+            # the linear system as accurate as the inner solution, and no more work than that
+            most = max(inner.max_iterations // 3, 1)
+            return implicit(
+                problem.J, problem.F, theta, phi,
+                damping="auto", tolerance=inner.share, max_iterations=most,
+            )  # fmt: skip
+        return implicit(problem.J, problem.F, theta, phi, damping="auto")
+
+
+def solve_inner(
+    problem: Bilevel,
+    like: Leaves,
+    start: tuple[Tensor, ...],
+    phi: Tree,
+    inner: Inexact | Exact | AdamSteps,
+    generator: torch.Generator | None = None,
+    *,
+    cold: bool = False,
+    tick: Callable[[str], None] | None = None,
+) -> Solution[tuple[Tensor, ...]]:
+    """Return `θ*(φ)` from a start, as tensors in the order of `like`.
+
+    Args:
+        problem: with the inner objective.
+        like: the tree of `θ`.
+        start: tensors in its order.
+        phi: outer variables, held fixed.
+        inner: how to solve.
+        generator: of sampled inner gradients.
+        cold: whether the start is no solution of a problem nearby.
+        tick: called at every evaluation with what is going on.
+    """
+    leaves = like.replaced(start)
+    theta = leaves.tree()
+    evaluations = 0
+
+    def loss() -> Tensor:
+        nonlocal evaluations
+        evaluations += 1
+        if tick is not None:
+            tick(f"inner problem, {evaluations} evaluations")
+        return -problem.J(theta, phi)
+
+    if isinstance(inner, AdamSteps):
+        return _adam_steps(problem, leaves, loss, phi, inner, generator)
+    limit, share = inner.max_iterations, 0.0
+    if isinstance(inner, Inexact):
+        limit, share = limit * (10 if cold else 1), inner.share
+    stop = minimise.search(leaves.tensors, loss, inner.tolerance, limit, share=share)
+    return Solution(
+        tuple(leaf.detach() for leaf in leaves.tensors),
+        stop.converged or stop.close,
+        stop.stationarity,
+        stop.evaluations,
+        stop.distance,
+        stop.reason,
+    )
+
+
+def _adam_steps(
+    problem: Bilevel,
+    leaves: Leaves,
+    loss: Callable[[], Tensor],
+    phi: Tree,
+    inner: AdamSteps,
+    generator: torch.Generator | None,
+) -> Solution[tuple[Tensor, ...]]:
+    theta, opt = leaves.tree(), torch.optim.Adam(leaves.tensors, lr=inner.learning_rate)
+    for _ in range(inner.count):
+        opt.zero_grad()
+        if problem.sampled is not None and generator is not None:
+            (-number("the sampled J", problem.sampled(theta, phi, generator))).backward()
+        else:
+            loss().backward()
+        opt.step()
+    slope = flat(slopes(loss(), leaves.tensors))
+    return Solution(
+        tuple(leaf.detach() for leaf in leaves.tensors),
+        False,
+        float(slope.abs().amax()),
+        inner.count + 1,
+        math.inf,
+        f"{inner.count} steps of Adam are taken",
+    )

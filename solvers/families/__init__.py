@@ -1,0 +1,1 @@
+"""Families of laws, one file each: what a policy returns at every input."""

@@ -1,0 +1,1 @@
+"""Hypergradients: the gradient of the outer objective through the inner solution."""

@@ -1,0 +1,324 @@
+"""Hypergradients: how the outer objective changes with the reward, through the inner solution.
+
+With `θ*(φ) = argmax_θ J(θ, φ)` and an outer objective `F(θ, φ)`, the implicit function theorem
+gives
+
+    dF/dφ = ∂_φF + (∂²_{φθ}J) v,    (-∂²_{θθ}J) v = ∂_θF    at θ*.
+
+`implicit` solves the linear system. `unrolled` differentiates through the steps of an optimiser
+instead, `penalty` uses first derivatives only. All return a `Hypergradient`, which says how far to
+trust it.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError, NonFiniteError
+from ..numerics import linear_solve
+from ..numerics.derivatives import curved, hessian, slopes
+from ..numerics.linear_solve import Solve
+from ..numerics.modes import recording
+from ..numerics.norms import digits, norm, share
+from ..numerics.trees import Leaves, Tree, check_alike, flat
+from ..numerics.values import check_depends, finite_number
+
+Objective = Callable[[Tree, Tree], Tensor]
+"""`J(θ, φ)` or `F(θ, φ)`: a number, to be maximised in `θ` or `φ`."""
+
+Method = Literal["auto", "dense", "cg", "neumann", "nystrom", "nystrom-cg"]
+METHODS: tuple[Method, ...] = ("auto", "dense", "cg", "neumann", "nystrom", "nystrom-cg")
+DENSE = 200  # up to this many inner parameters the Hessian is built and factored
+SLIGHT, FIRM = 1e-6, 1e-3  # of the largest curvature, see `damping`
+
+
+class HypergradientWarning(UserWarning):
+    """A hypergradient that may be wrong; the message says why, and what to do."""
+
+
+class HypergradientError(RuntimeError):
+    """The same, with `strict=True`; or a linear system without a finite solution."""
+
+
+@dataclass(frozen=True)
+class Hypergradient:
+    """`dF/dφ`, and how far to trust it.
+
+    Attributes:
+        value: the hypergradient, a tree like `φ`.
+        stationarity: `‖∂_θJ‖` at the inner point; the formulas hold where it is 0.
+        residual: `‖∂_θF - A v‖/‖∂_θF‖`, `A` the (damped) negative Hessian, computed from the
+            final `v`; `unrolled` and `penalty` report the same quantity for the `v` that they
+            imply; None where there is none.
+        iterations: Hessian-vector products (implicit), or steps differentiated (unrolled).
+        curvature: smallest `dᵀ(-∂²_{θθ}J)d/dᵀd` met; None where none was met.
+        damping: added to the negative Hessian; the value is that of another problem unless 0.
+        doubts: why the value may be wrong, in words; none where there is no reason to think so.
+    """
+
+    value: Tree
+    stationarity: float
+    residual: float | None
+    iterations: int
+    curvature: float | None
+    damping: float = 0.0
+    doubts: tuple[str, ...] = ()
+
+
+@recording
+def implicit(
+    J: Objective,
+    F: Objective,
+    theta: Tree,
+    phi: Tree,
+    *,
+    method: Method = "auto",
+    tolerance: float | None = None,
+    max_iterations: int | None = None,
+    damping: float | Literal["auto"] = 0.0,
+    rank: int = 20,
+    step: float | None = None,
+    generator: torch.Generator | None = None,
+    distance: float | None = None,
+    strict: bool = False,
+) -> Hypergradient:
+    """Return `dF/dφ = ∂_φF + (∂²_{φθ}J) v`, `(-∂²_{θθ}J + damping I) v = ∂_θF`.
+
+    Args:
+        J: inner objective, maximised by `theta`, twice differentiable.
+        F: outer objective.
+        theta: inner solution, a tree of tensors of one dtype.
+        phi: outer variables, a tree of tensors of that dtype. Frozen leaves of either tree (see
+            `trees.Leaves`) are constants, and the hypergradient in those of `phi` is 0.
+        method: of the linear system: "dense" (Cholesky), "cg", "neumann", "nystrom" (a low-rank
+            approximation of the Hessian in its place: inexact, needs `damping`), "nystrom-cg"
+            (CG preconditioned by it); "auto" is dense up to `DENSE` parameters, else CG.
+        tolerance: on the relative residual of the linear system; by default 1e-10, and as large a
+            share of the digits of another dtype.
+        max_iterations: limit of the iterative methods.
+        damping: added to the diagonal of the negative Hessian; needed where that is singular, as
+            for networks. The result is then that of the damped system, and says so. "auto" adds
+            nothing where the system is positive definite, and otherwise about as little as the
+            method affords: with "dense", twice the negative curvature and `SLIGHT` of the largest
+            one; with "cg", `FIRM` of the largest one, and ten times as much while directions of
+            negative curvature, or more than `max_iterations` products, remain.
+        rank: of the Nyström approximation.
+        step: of the Neumann series; by default found by power iteration.
+        generator: of the Nyström sketch, needed by its methods.
+        distance: how far from the inner solution `theta` may be, estimated as stationarity over
+            curvature, relative to `1 + ‖θ‖`; by default 1e-6, and likewise.
+        strict: raise where the default is to warn.
+
+    Returns:
+        The hypergradient with its diagnostics.
+
+    Raises:
+        InputError: arguments outside their domain.
+        NonFiniteError: NaN or infinity in the arguments, the objectives or their derivatives.
+        HypergradientError: no finite solution; with `strict`, whatever is warned of otherwise.
+
+    Warns:
+        HypergradientWarning: the inner point is not stationary, the linear system is not solved
+            to `tolerance`, or the inner problem is not strictly concave at the point.
+
+    Source: paper (implicit differentiation).
+    """
+    if method not in METHODS:
+        raise InputError(f"method is {method!r}: pass one of {', '.join(METHODS)}")
+    if damping != "auto" and not 0 <= damping < math.inf:
+        raise InputError(f"damping is {damping}: pass a number >= 0, or 'auto'")
+    if damping == "auto" and method not in ("auto", "dense", "cg"):
+        raise InputError(f"damping 'auto' goes with 'dense' and 'cg': pass a number to {method!r}")
+    inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
+    check_alike(inner, outer)
+    dtype = inner.tensors[0].dtype
+    tolerance = digits(1e-10, dtype) if tolerance is None else tolerance
+    distance = digits(1e-6, dtype) if distance is None else distance
+    automatic = damping == "auto"
+    slope, pull, direct = first_derivatives(J, F, inner, outer)
+    if method == "auto":
+        method = "dense" if len(slope) <= DENSE else "cg"
+    needs_sketch = method in ("nystrom", "nystrom-cg")
+    if needs_sketch and generator is None:
+        raise InputError(f"method {method!r} draws a random sketch: pass generator")
+    if method == "nystrom" and damping == 0:
+        raise InputError("method 'nystrom' inverts a low-rank matrix: pass damping > 0")
+
+    def product(v: Tensor, damping: float = 0.0) -> Tensor:
+        turned = -curved(slope, inner.tensors, v)
+        return turned.add_(v, alpha=damping) if damping else turned
+
+    def by_cg(damping: float) -> Solve:
+        return linear_solve.cg(
+            lambda v: product(v, damping), pull, tolerance=tolerance, max_iterations=max_iterations
+        )
+
+    if method == "dense":
+        A = -hessian(slope, inner.tensors)
+        damping = _least_damping(A) if damping == "auto" else damping
+        A.diagonal().add_(damping)
+        solve = linear_solve.dense(A, pull)
+    elif damping == "auto":
+        solve, damping = _raised(by_cg, tolerance)
+    elif method == "neumann":
+        solve = linear_solve.neumann(
+            lambda v: product(v, damping),
+            pull,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+            step=step,
+        )
+    elif needs_sketch:
+        assert generator is not None
+        solve = _with_sketch(
+            method,
+            lambda v: product(v, damping),
+            pull,
+            rank,
+            damping,
+            generator,
+            tolerance,
+            max_iterations,
+        )
+    else:
+        solve = by_cg(damping)
+    if not math.isfinite(solve.residual) or not bool(torch.isfinite(solve.x).all()):
+        raise HypergradientError(
+            "the linear system has no finite solution (residual "
+            f"{solve.residual:.3g}, curvature {solve.curvature:.3g}): the Hessian of J is singular "
+            "at theta; pass damping > 0, or remove parameters J does not depend on"
+        )
+    mixed = torch.autograd.grad(slope, outer.tensors, solve.x, materialize_grads=True)
+    value = outer.tangent([(a + b).detach() for a, b in zip(direct, mixed, strict=True)])
+    curvature = solve.curvature - damping
+    result = Hypergradient(value, norm(slope), solve.residual, solve.iterations, curvature, damping)
+    size = norm(flat(inner.tensors))
+    reasons = doubts(result, size, tolerance, distance)
+    if automatic and damping > 0:
+        reasons.append(
+            f"J is not strictly concave at theta, curvature {curvature:.3g}: the value is that of "
+            f"the problem damped by {damping:.3g}; give J a strictly concave term, or use "
+            "solvers.hypergradients.functional where the policy is Gaussian"
+        )
+    return judged(result, reasons, strict=strict)
+
+
+def first_derivatives(
+    J: Objective, F: Objective, inner: Leaves, outer: Leaves
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """Return `∂_θJ` with its graph, `∂_θF`, both flat, and `∂_φF`.
+
+    Raises:
+        ShapeError, InputError: an objective is not a single real number (see `values.number`).
+        NonFiniteError: an objective or a derivative is NaN or infinite.
+        InputError: an objective depends on none of its arguments.
+    """
+    theta, phi = inner.tree(), outer.tree()
+    values = {
+        name: finite_number(name, objective(theta, phi), "the given point")
+        for name, objective in (("J", J), ("F", F))
+    }
+    for name, value in values.items():
+        check_depends(name, value, "theta or phi")
+    slope = flat(slopes(values["J"], inner.tensors, create_graph=True))
+    if not slope.requires_grad:  # J is linear in θ: the Hessian is 0
+        slope = slope + 0 * flat(inner.tensors)
+    both = (*inner.tensors, *outer.tensors)
+    pulls = slopes(values["F"], both)
+    pull, direct = flat(pulls[: len(inner.tensors)]), pulls[len(inner.tensors) :]
+    for name, gradient in (("∂J/∂θ", slope), ("∂F/∂θ", pull), ("∂F/∂φ", flat(direct))):
+        if not bool(torch.isfinite(gradient).all()):
+            raise NonFiniteError(f"{name} has an entry that is not finite: move the point inside")
+    return slope, pull, direct
+
+
+def doubts(result: Hypergradient, size: float, tolerance: float, distance: float) -> list[str]:
+    """Say why a hypergradient by implicit differentiation may be wrong; `size` is `‖θ‖`."""
+    faults: list[str] = []
+    curvature = result.curvature
+    if curvature is not None and curvature + result.damping <= 0:
+        faults.append(
+            f"curvature {curvature:.3g}: J is not strictly concave at theta, which is no inner "
+            f"maximum, or one of many; train on, or pass damping > {-curvature:.3g}"
+        )
+    elif curvature is not None:
+        away = result.stationarity / (curvature + result.damping)
+        if away > distance * (1 + size):
+            faults.append(
+                f"the inner gradient is {result.stationarity:.3g}: theta is about {away:.3g} from "
+                f"the inner solution; train on, or pass distance={away / (1 + size):.1g}"
+            )
+    if result.residual is not None and not result.residual <= tolerance:
+        faults.append(
+            f"the linear system is solved to {result.residual:.3g}, not to {tolerance:.3g}, after "
+            f"{result.iterations} products; raise max_iterations or tolerance, or another method"
+        )
+    return faults
+
+
+def judged(result: Hypergradient, reasons: list[str], *, strict: bool) -> Hypergradient:
+    """Return the hypergradient with these doubts; warn of them, or with `strict` refuse it."""
+    if reasons:
+        message = "the hypergradient may be wrong: " + "; ".join(reasons)
+        if strict:
+            raise HypergradientError(message)
+        # three calls up stands whoever called the function that is `recording`
+        warnings.warn(message, HypergradientWarning, stacklevel=4)
+    return replace(result, doubts=tuple(reasons))
+
+
+def _least_damping(A: Tensor) -> float:
+    """Return 0 if `A` is positive definite, else what makes it so with a margin."""
+    w = torch.linalg.eigvalsh(A)
+    smallest, largest = float(w[0]), float(w.abs().amax())
+    if smallest > 10 * len(A) * torch.finfo(A.dtype).eps * largest:
+        return 0.0
+    return 2 * max(-smallest, 0.0) + SLIGHT * largest
+
+
+def _raised(by_cg: Callable[[float], Solve], tolerance: float) -> tuple[Solve, float]:
+    """Solve with more and more damping, until CG meets no negative curvature and arrives."""
+    solve, damping = by_cg(0.0), 0.0
+    largest, spent = max(solve.largest, -solve.curvature), solve.iterations
+    while damping <= largest and not (solve.curvature > 0 and solve.residual <= tolerance):
+        damping = 10 * damping if damping > 0 else max(FIRM * largest, -2 * solve.curvature)
+        solve = by_cg(damping)
+        spent += solve.iterations
+        # CG that met a negative curvature has seen few of them: learn from every attempt
+        largest = max(largest, solve.largest - damping, damping - solve.curvature)
+    return replace(solve, iterations=spent), damping
+
+
+def _with_sketch(
+    method: Method,
+    product: Callable[[Tensor], Tensor],
+    pull: Tensor,
+    rank: int,
+    damping: float,
+    generator: torch.Generator,
+    tolerance: float,
+    max_iterations: int | None,
+) -> Solve:
+    """Solve with a Nyström approximation: in place of the Hessian, or as preconditioner."""
+    sketch = linear_solve.nystrom(lambda v: product(v) - damping * v, pull, rank, generator)
+    if method == "nystrom":
+        x = sketch.inverse(pull, damping)
+        residual = share(pull - product(x), pull)
+        unit = x / norm(x) if bool(x.any()) else x
+        bend = float(unit @ product(unit) / (unit @ unit)) if bool(x.any()) else math.inf
+        return Solve(x, residual, sketch.products + 2, bend)
+    solve = linear_solve.cg(
+        product,
+        pull,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        precondition=sketch.precondition,
+    )
+    return Solve(solve.x, solve.residual, solve.iterations + sketch.products, solve.curvature)

@@ -1,0 +1,1 @@
+"""Numerics that know no policy: searches, linear systems, containers of tensors, checkpoints."""

@@ -1,0 +1,94 @@
+"""Inner optimisers as pure, differentiable maps, for `solvers.hypergradients.unrolled`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import InputError
+
+Vector = Float[Tensor, "d"]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What an optimiser remembers: averages of gradients and of their squares, and its steps."""
+
+    first: Vector
+    second: Vector
+    count: int = 0
+
+
+@runtime_checkable
+class Optimiser(Protocol):
+    """An inner optimiser as a pure, differentiable map."""
+
+    def step(self, theta: Vector, slope: Vector, moments: Moments) -> tuple[Vector, Moments]:
+        """Return the point after one step upwards, and the new memory.
+
+        Args:
+            theta: the point, flat.
+            slope: `∂_θJ` there.
+            moments: memory, zeros at the start.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Gradient ascent `θ + η ∂_θJ`."""
+
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        _check_rate(self.learning_rate)
+
+    def step(self, theta: Vector, slope: Vector, moments: Moments) -> tuple[Vector, Moments]:
+        """Return `θ + η ∂_θJ`."""
+        return theta + self.learning_rate * slope, moments
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam as in `torch.optim.Adam(maximize=True)`, `θ + η m̂/(√v̂ + ε)`.
+
+    Where all gradients of an entry were 0, its derivative is the true one, that of `η m̂/ε`: `√v̂`
+    is a norm of the past gradients there, and adds terms of second order only. That derivative
+    is `η/ε` and thus large for the usual `ε`.
+    """
+
+    learning_rate: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        _check_rate(self.learning_rate)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas are {self.betas}: pass two numbers in [0, 1)")
+        if not 0 < self.eps < math.inf:
+            raise InputError(
+                f"eps is {self.eps}: pass eps > 0, without it the step has no derivative where "
+                "the gradient is 0"
+            )
+
+    def step(self, theta: Vector, slope: Vector, moments: Moments) -> tuple[Vector, Moments]:
+        """Return `θ + η m̂/(√v̂ + ε)`."""
+        first_beta, second_beta = self.betas
+        count = moments.count + 1
+        first = torch.lerp(moments.first, slope, 1 - first_beta)
+        second = (moments.second * second_beta).addcmul(slope, slope, value=1 - second_beta)
+        seen = second > 0
+        root = torch.where(seen, torch.where(seen, second, 1).sqrt(), 0)
+        scale = root / math.sqrt(1 - second_beta**count) + self.eps
+        rate = self.learning_rate / (1 - first_beta**count)
+        return theta.addcdiv(first, scale, value=rate), Moments(first, second, count)
+
+
+def _check_rate(rate: float) -> None:
+    if not 0 < rate < math.inf:
+        raise InputError(f"learning_rate is {rate}: pass a number > 0")

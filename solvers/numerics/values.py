@@ -1,0 +1,53 @@
+"""What an objective may return: one real number, computed from its arguments by torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError, NonFiniteError, ShapeError
+
+NATIVE = "computed by torch, without .detach(), .item(), float() or NumPy on the way"
+
+
+def number(name: str, value: Any) -> Tensor:
+    """Return what the objective `name` returned, if it is a real number of torch.
+
+    Raises:
+        InputError: nothing, several things, or something else than a real tensor.
+        ShapeError: a tensor of more than one number, or of one in brackets.
+    """
+    if isinstance(value, (tuple, list)):
+        raise InputError(
+            f"{name} returned a {type(value).__name__} of {len(value)}: return the number alone, "  # pyright: ignore[reportUnknownArgumentType]
+            "and keep what else it computes in a variable of yours"
+        )
+    if value is None:
+        raise InputError(f"{name} returned None: return the number (is `return` missing?)")
+    if not isinstance(value, Tensor):
+        raise InputError(
+            f"{name} returned a {type(value).__name__}: return a tensor of one number {NATIVE}"
+        )
+    if value.is_complex():
+        raise InputError(f"{name} is {value.dtype}: return a real number, such as its .real")
+    if not value.is_floating_point():
+        raise InputError(f"{name} is {value.dtype}, which has no derivative: return a float")
+    if value.ndim:
+        raise ShapeError(f"{name} has shape {tuple(value.shape)}: return a single number")
+    return value
+
+
+def finite_number(name: str, value: Any, where: str) -> Tensor:
+    """Return the same, if it is finite; `where` says at which point, for the message."""
+    found = number(name, value)
+    if not bool(torch.isfinite(found)):
+        raise NonFiniteError(f"{name} is {found.item()} at {where}: move it inside the domain")
+    return found
+
+
+def check_depends(name: str, value: Tensor, on: str) -> None:
+    """Raise `InputError` unless gradients flow from a value to what it was computed from."""
+    if not value.requires_grad:
+        raise InputError(f"{name} does not depend on {on}: build it from its arguments, {NATIVE}")

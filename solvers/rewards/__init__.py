@@ -1,0 +1,1 @@
+"""Rewards: of a distance, between classes, bounded, with parameters."""

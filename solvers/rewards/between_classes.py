@@ -1,0 +1,329 @@
+"""Rewards `r(ŷ, y)` between classes, and the scalar and diagonal ones of the theory.
+
+A one-hot Mahalanobis reward is `r_U(c, k) = -(e_c - e_k)ᵀ U (e_c - e_k)`. Against class
+probabilities `π` its inner solution is the Gibbs law `p*(c) ∝ exp((2(Uπ)_c - U_cc)/λ)`.
+Every formula for a reward between classes that training uses stands here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import (
+    InputError,
+    Number,
+    ShapeError,
+    as_positive,
+    check_broadcast,
+    check_choice,
+    check_columns,
+    check_count,
+    check_dtype,
+    check_finite,
+    check_instance,
+    check_positive,
+    check_precision,
+    check_same_classes,
+    check_spd,
+)
+from ..families.categorical import Categorical, LabelledData, check_logits, check_probabilities
+from ..families.networks import MLP
+from .learnable import RewardModel
+from .mahalanobis import isotropic_weight
+
+Phi = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ClassReward:
+    """`r(c, k | x)`: the reward of generating class `c` when the outcome is class `k`.
+
+    Attributes:
+        table: `(*b, N, C, C)`, generations ahead of outcomes; `N` is 1 where the reward does not
+            depend on the input, the last dimension where it does not depend on the outcome. Batch
+            dimensions broadcast with those of the ensemble. Where it does not depend on the
+            outcome it may be -inf for some classes: those are forbidden. It takes dtype and device
+            of the laws and data it meets.
+
+    Raises:
+        ShapeError: a table of another shape.
+        NonFiniteError: NaN, infinity, or -inf that stands for no forbidden class.
+    """
+
+    table: Float[Tensor, "*b N C K"]
+
+    def __post_init__(self) -> None:
+        check_dtype("table", self.table)
+        shape = self.table.shape
+        if len(shape) < 3 or shape[-1] not in (1, shape[-2]):
+            raise ShapeError(
+                f"table has shape {tuple(shape)}: pass (*b, N, C, C), or (*b, N, C, 1) where the "
+                f"outcome does not matter, with N = 1 where the input does not"
+            )
+        if shape[-1] == 1:
+            check_logits(self.table[..., 0])
+        else:
+            check_finite("table", self.table)
+
+    @classmethod
+    def scalar(cls, u: Number | Float[Tensor, "*b"], C: int) -> ClassReward:
+        """Return the Mahalanobis reward of `U = u I`, `u > 0`: `-2u` unless the classes agree."""
+        u = as_positive("u", u)
+        check_count("C", C, 2)
+        return cls.mahalanobis(torch.diag_embed(u[..., None, None].expand(*u.shape, 1, C)))
+
+    @classmethod
+    def diagonal(cls, u: Float[Tensor, "*b N C"]) -> ClassReward:
+        """Return the Mahalanobis reward of `U(x) = diag(u(x))`, `u > 0`; `N = 1` for one `U`."""
+        u = as_positive("u", u)
+        if u.ndim < 2:
+            raise ShapeError(f"u has shape {tuple(u.shape)}: pass (*b, N, C), N = 1 for one U")
+        return cls.mahalanobis(torch.diag_embed(u))
+
+    @classmethod
+    def full(cls, U: Float[Tensor, "*b N C C"]) -> ClassReward:
+        """Return the Mahalanobis reward of SPD `U(x)`; `N = 1` for one `U`.
+
+        Raises:
+            NotPositiveDefiniteError: `U` is not symmetric or not positive definite.
+        """
+        check_spd("U", U)
+        return cls.mahalanobis(U)
+
+    @classmethod
+    def mahalanobis(cls, U: Float[Tensor, "*b N C C"]) -> ClassReward:
+        """Return `r(c, k) = 2U_ck - U_cc - U_kk` of a symmetric `U`, without a check."""
+        own = U.diagonal(dim1=-2, dim2=-1)
+        return cls(2 * U - own.unsqueeze(-1) - own.unsqueeze(-2))
+
+    @property
+    def classes(self) -> int:
+        """Number of classes `C`."""
+        return self.table.shape[-2]
+
+    @property
+    def may_forbid(self) -> bool:
+        """Whether the table may hold -inf."""
+        return self.table.shape[-1] == 1
+
+    def expected(self, pi: Float[Tensor, "*#b N C"]) -> Float[Tensor, "*d N C"]:
+        """Return `r̄(c) = Σ_k π_k r(c, k)` for every class `c`.
+
+        Raises:
+            ShapeError: another number of classes or inputs.
+        """
+        check_same_classes("the reward", self.classes, "pi", pi.shape[-1] if pi.ndim else 0)
+        *b, N, C, K = self.table.shape
+        if pi.ndim < 2 or N not in (1, pi.shape[-2]):
+            raise ShapeError(
+                f"the reward has a table {tuple(self.table.shape)}, pi shape {tuple(pi.shape)}: "
+                f"pass pi (*b, N, C) with the N inputs of the reward"
+            )
+        check_broadcast("the reward", b, "pi", pi.shape[:-2])
+        table = self.table.to(pi)
+        if K == 1:
+            return table[..., 0].expand(*b, pi.shape[-2], C)
+        return (table @ pi.unsqueeze(-1))[..., 0]
+
+    def where_possible(self, law: Categorical, data: LabelledData) -> Float[Tensor, "*e N C"]:
+        """Return `r̄(c)`, and 0 for forbidden classes that the law never generates.
+
+        Raises:
+            ShapeError: another number of classes or inputs.
+        """
+        r = self.expected(data.pi)
+        check_broadcast("the reward", r.shape, "the policy", law.logits.shape)
+        return torch.where(law.p > 0, r, 0.0) if self.may_forbid else r
+
+    def on_data(self, law: Categorical, data: LabelledData) -> Float[Tensor, "*e N"]:
+        """Return `E_y E_ŷ r(ŷ, y) = Σ_c p(c) r̄(c)` per input."""
+        return (law.p * self.where_possible(law, data)).sum(-1)
+
+
+def gibbs(
+    reward: ClassReward, lam: Number | Float[Tensor, "*#b"], pi: Float[Tensor, "*#b N C"]
+) -> Categorical:
+    """Return the inner solution of an unrestricted policy, `p*(c) ∝ exp(r̄(c)/λ)`.
+
+    Args:
+        reward: between `C` classes.
+        lam: entropy weight `λ > 0`.
+        pi: class probabilities of the data at each input.
+
+    Source: new.
+    """
+    check_probabilities("pi", pi)
+    lam = as_positive("lam", lam, pi)
+    r = reward.expected(pi)
+    check_broadcast("lam", lam.shape, "the reward", r.shape[:-2])
+    return Categorical(r / lam[..., None, None])
+
+
+def heuristic_scale(
+    pi: Float[Tensor, "*#b C"], lam: Number | Float[Tensor, "*#b"], samples: int | None = None
+) -> Float[Tensor, "*b"]:
+    """Return the published `β* = λC/(2 Tr Σ)`, `Tr Σ = 1 - Σ_c π_c²`, right for Gaussians only.
+
+    Args:
+        pi: class probabilities.
+        lam: entropy weight `λ > 0`.
+        samples: number `N` of labels that `pi` was counted on, to divide `Tr Σ` by `N - 1`
+            instead of `N`, as published.
+
+    Source: paper.
+    """
+    check_probabilities("pi", pi)
+    lam = as_positive("lam", lam, pi)
+    trace = 1 - pi.square().sum(-1)
+    if samples is not None:
+        check_count("samples", samples, 2)
+        trace = trace * samples / (samples - 1)
+    return isotropic_weight(trace, pi.shape[-1], lam)
+
+
+def exact_scale(
+    pi: Float[Tensor, "*#b N C"], lam: Number | Float[Tensor, "*#b"]
+) -> Float[Tensor, "*b"]:
+    """Return the `u` of `U = uI` whose inner solutions `p*(c | x)` are likeliest under `π(c | x)`.
+
+    It solves `E_x Σ_c (π_c - p*_c) π_c = 0`, `p*_c ∝ exp(2uπ_c/λ)`, by bisection to the last bit.
+    For one input and two classes, `u* = λ log(π/(1-π)) / (2(2π-1))`.
+
+    Args:
+        pi: class probabilities at each input.
+        lam: entropy weight `λ > 0`.
+
+    Raises:
+        InputError: no `u` is optimal: every `π(x)` is uniform over its most likely classes (the
+            likelihood then grows with `u` for ever, or does not depend on it).
+
+    Source: new.
+    """
+    check_probabilities("pi", pi)
+    if pi.ndim < 2:
+        raise ShapeError(f"pi has shape {tuple(pi.shape)}: pass (*b, N, C), N = 1 for one input")
+    lam = as_positive("lam", lam, pi)
+    check_broadcast("lam", lam.shape, "pi", pi.shape[:-2])
+
+    def slope(v: Tensor) -> Tensor:
+        """E_x Σ_c (π_c - p_c) π_c at v = 2u/λ: decreasing, positive at 0."""
+        p = (v[..., None, None] * pi).softmax(-1)
+        return ((pi - p) * pi).sum((-2, -1))
+
+    limit = (pi.square().sum(-1) - pi.amax(-1)).sum(-1)  # of the slope as v grows
+    flat = limit >= -8 * torch.finfo(pi.dtype).eps * pi.shape[-2]
+    if bool(flat.any()):
+        raise InputError(
+            f"pi is uniform over the most likely classes at every input ({int(flat.sum())} of "
+            f"{flat.numel()} members): no finite u is best; pass estimates, not labels"
+        )
+    low, high = torch.zeros_like(limit), torch.ones_like(limit)
+    while bool((rising := slope(high) > 0).any()):
+        low, high = torch.where(rising, high, low), torch.where(rising, 2 * high, high)
+    while True:
+        middle = (low + high) / 2
+        if bool(((middle == low) | (middle == high)).all()):
+            return lam * middle / 2
+        rising = slope(middle) > 0
+        low, high = torch.where(rising, middle, low), torch.where(rising, high, middle)
+
+
+def exact_diagonal(
+    pi: Float[Tensor, "*#b C"], lam: Number | Float[Tensor, "*#b"]
+) -> Float[Tensor, "*b C"]:
+    """Return `u > 0` such that `U = diag(u)` has the inner solution `p* = π`.
+
+    `u_c = λ(log π_c + k)/(2π_c - 1)` for any `k` that makes it positive; here
+    `k = 2π_max - 1 - log π_max`, which always does, gives the most likely class `u = λ`, and is
+    continuous where a probability passes ½.
+
+    Args:
+        pi: class probabilities, all positive.
+        lam: entropy weight `λ > 0`.
+
+    Source: new.
+    """
+    check_probabilities("pi", pi)
+    check_positive("pi", pi)
+    lam = as_positive("lam", lam, pi)
+    check_broadcast("lam", lam.shape, "pi", pi.shape[:-1])
+    largest = pi.amax(-1, keepdim=True)
+    below = 1 - 2 * pi
+    ratio = ((2 * largest).log() - (2 * largest - 1) - (2 * pi).log()) / below
+    return lam[..., None] * torch.where(below == 0, 1.0, ratio)  # 1 is the limit at ½
+
+
+@runtime_checkable
+class ClassRewardModel(Protocol):
+    """From parameters and inputs to a reward between classes."""
+
+    def __call__(self, phi: Phi, x: Float[Tensor, "N d"]) -> ClassReward:
+        """Return the reward at these inputs."""
+        ...
+
+
+@dataclass(frozen=True)
+class OneHotReward:
+    """The one-hot Mahalanobis reward of a learnable `U` or `U(x)` (see `learnable`).
+
+    Attributes:
+        weight: `ConstantReward(C, kind)` or `InputReward(d, C, network)`.
+    """
+
+    weight: RewardModel
+
+    def __call__(self, phi: Phi, x: Float[Tensor, "N d"]) -> ClassReward:
+        """Return the reward at these inputs."""
+        U = self.weight(phi, x).U
+        return ClassReward.mahalanobis(U if U.ndim == 3 else U.unsqueeze(0))
+
+
+@dataclass(frozen=True)
+class FreeReward:
+    """Any reward: a network from inputs to `r_φ(ŷ, y | x)`, or to `r_φ(ŷ | x)`.
+
+    Attributes:
+        inputs: input dimension `d`.
+        classes: number of classes `C`.
+        network: from inputs to `C²` numbers, or to `C`.
+        compares: "outcome" compares a generation with the outcome; "nothing" judges generations
+            by themselves, as a reward model of prompts and answers does.
+    """
+
+    inputs: int
+    classes: int
+    network: MLP = MLP()
+    compares: Literal["outcome", "nothing"] = "nothing"
+
+    def __post_init__(self) -> None:
+        check_count("inputs", self.inputs)
+        check_count("classes", self.classes, 2)
+        check_instance("network", self.network, MLP, "an MLP, such as MLP((64,), 'tanh')")
+        check_choice("compares", self.compares, ("outcome", "nothing"))
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs of the network."""
+        return self.classes**2 if self.compares == "outcome" else self.classes
+
+    def start(
+        self, generator: torch.Generator, dtype: torch.dtype = torch.float64
+    ) -> dict[str, Tensor]:
+        """Draw the parameters of the network."""
+        check_precision("dtype", dtype)
+        drawn = self.network.init(generator, self.inputs, self.outputs)
+        return {name: p.to(dtype) for name, p in drawn.items()}
+
+    def __call__(self, phi: Phi, x: Float[Tensor, "N d"]) -> ClassReward:
+        """Return the reward at these inputs, `(N, C, C)`."""
+        check_columns(x, "the reward", self.inputs)
+        raw, C = self.network(phi, "", x), self.classes
+        if self.compares == "outcome":
+            return ClassReward(raw.reshape(*raw.shape[:-1], C, C))
+        return ClassReward(raw.unsqueeze(-1))

@@ -1,0 +1,129 @@
+"""Mahalanobis rewards with learnable parameters: scalar, diagonal, full, or a network of `x`.
+
+A parametrisation is a small frozen object: `start(...)` gives a tree of parameters, calling it
+with one gives the reward. Every parameter value is a valid reward: `U` is SPD by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import (
+    ShapeError,
+    check_choice,
+    check_columns,
+    check_count,
+    check_dtype,
+    check_instance,
+    check_precision,
+    check_spd,
+)
+from ..families.networks import MLP
+from .mahalanobis import MahalanobisReward
+
+Phi = Mapping[str, Tensor]
+
+
+@runtime_checkable
+class RewardModel(Protocol):
+    """From parameters and inputs to a reward."""
+
+    def __call__(self, phi: Phi, x: Float[Tensor, "N d"]) -> MahalanobisReward:
+        """Return the reward at these inputs: one for all, or one for each `(N, n, n)`."""
+        ...
+
+
+@dataclass(frozen=True)
+class ConstantReward:
+    """One `U` for all inputs: `u I`, `diag(u)`, or `C Cᵀ` with log-diagonal coordinates.
+
+    Attributes:
+        n: outcome dimension.
+        kind: "scalar", "diagonal" or "full".
+    """
+
+    n: int
+    kind: Literal["scalar", "diagonal", "full"] = "full"
+
+    def __post_init__(self) -> None:
+        check_count("n", self.n)
+        check_choice("kind", self.kind, ("scalar", "diagonal", "full"))
+
+    def start(self, U: Float[Tensor, "n n"]) -> dict[str, Tensor]:
+        """Return the parameters of the reward nearest in kind to an SPD `U`.
+
+        "scalar" takes the mean of the diagonal, "diagonal" the diagonal.
+        """
+        check_dtype("U", U)
+        if U.shape != (self.n, self.n):
+            raise ShapeError(
+                f"U has n = {U.shape[-1] if U.ndim else 0}, the reward n = {self.n}, shape "
+                f"{tuple(U.shape)}: pass {(self.n, self.n)}"
+            )
+        check_spd("U", U)
+        if self.kind == "scalar":
+            return {"log_u": U.diagonal().mean().log()}
+        if self.kind == "diagonal":
+            return {"log_u": U.diagonal().log()}
+        C = torch.linalg.cholesky(U)
+        rows, columns = torch.tril_indices(self.n, self.n, -1).unbind()
+        return {"log_diagonal": C.diagonal().log(), "lower": C[rows, columns]}
+
+    def __call__(self, phi: Phi, x: Float[Tensor, "N d"]) -> MahalanobisReward:
+        """Return the reward; it does not depend on `x`."""
+        if self.kind != "full":
+            half = (phi["log_u"] / 2).exp()
+            return MahalanobisReward(torch.diag_embed(half.expand(self.n)))
+        return MahalanobisReward(_lower(phi["log_diagonal"], phi["lower"]))
+
+
+@dataclass(frozen=True)
+class InputReward:
+    """`U(x) = C(x) C(x)ᵀ`, the factor from a network; its exact inner solution is analytic only.
+
+    Attributes:
+        inputs: input dimension `d`.
+        n: outcome dimension.
+        network: from inputs to the `n(n+1)/2` entries of the factor, log on the diagonal.
+    """
+
+    inputs: int
+    n: int
+    network: MLP
+
+    def __post_init__(self) -> None:
+        check_count("inputs", self.inputs)
+        check_count("n", self.n)
+        check_instance("network", self.network, MLP, "an MLP, such as MLP((64,), 'tanh')")
+
+    def start(
+        self, generator: torch.Generator, dtype: torch.dtype = torch.float64
+    ) -> dict[str, Tensor]:
+        """Draw the parameters of the network."""
+        check_precision("dtype", dtype)
+        outputs = self.n * (self.n + 1) // 2
+        drawn = self.network.init(generator, self.inputs, outputs)
+        return {name: p.to(dtype) for name, p in drawn.items()}
+
+    def __call__(self, phi: Phi, x: Float[Tensor, "N d"]) -> MahalanobisReward:
+        """Return one reward per input, `(N, n, n)`."""
+        check_columns(x, "the reward", self.inputs)
+        raw = self.network(phi, "", x)
+        return MahalanobisReward(_lower(raw[..., : self.n], raw[..., self.n :]))
+
+
+def _lower(
+    log_diagonal: Float[Tensor, "*b n"], below: Float[Tensor, "*b k"]
+) -> Float[Tensor, "*b n n"]:
+    """Return the lower triangular factor with these entries."""
+    n = log_diagonal.shape[-1]
+    rows, columns = torch.tril_indices(n, n, -1).unbind()
+    C = torch.diag_embed(log_diagonal.exp())
+    C[..., rows, columns] = below
+    return C

@@ -1,0 +1,239 @@
+"""Mahalanobis rewards `r_U(ŷ, y) = -(ŷ - y)ᵀ U (ŷ - y)`, and the optimal ones.
+
+Every formula for an optimal reward that training uses stands here, once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..data import Dataset
+from ..errors import (
+    Number,
+    ShapeError,
+    as_positive,
+    check_broadcast,
+    check_choice,
+    check_count,
+    check_dtype,
+    check_same_n,
+    check_spd,
+    precedent,
+)
+from ..families.gaussian import Gaussian
+from ..families.networks import STRUCTURES, Structure
+
+
+def align(batched: Tensor, batch_ndim: int, ndim: int) -> Tensor:
+    """Insert singleton dimensions behind the batch dimensions until `batched` has `ndim`."""
+    ones = (1,) * (ndim - batched.ndim)
+    return batched.reshape(batched.shape[:batch_ndim] + ones + batched.shape[batch_ndim:])
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """A reward that compares a generation with a data point through `e = ŷ - y` alone.
+
+    Batch dimensions of its parameters lead those of the ensemble.
+    """
+
+    def of(self, deviation: Float[Tensor, "*d n"]) -> Float[Tensor, "*d"]:
+        """Return `r` at the deviations `e = ŷ - y`."""
+        ...
+
+    def on_data(self, law: Gaussian, data: Dataset) -> Float[Tensor, "*e"]:
+        """Return `E_y E_ŷ r(ŷ, y)` per input, exact for the outcomes in the data."""
+        ...
+
+
+@dataclass(frozen=True)
+class MahalanobisReward:
+    """`r_U(ŷ, y) = -(ŷ - y)ᵀ U (ŷ - y)` with `U = C Cᵀ`, SPD by construction.
+
+    Build it with `scalar`, `diagonal` or `full`, or from a Cholesky factor directly when the
+    reward itself is learned.
+
+    Attributes:
+        cholesky: `C`, lower triangular with a positive diagonal, `(*b, n, n)`. It takes dtype and
+            device of the laws and outcomes it meets.
+    """
+
+    cholesky: Float[Tensor, "*b n n"]
+
+    def __post_init__(self) -> None:
+        check_dtype("cholesky", self.cholesky)
+        shape = self.cholesky.shape
+        if len(shape) < 2 or shape[-1] != shape[-2]:
+            raise ShapeError(f"cholesky has shape {tuple(shape)}: pass a factor (*b, n, n)")
+
+    @classmethod
+    def scalar(cls, u: Number | Float[Tensor, "*b"], n: int) -> MahalanobisReward:
+        """Return the reward of `U = u I`, `u > 0` of shape `(*b,)`."""
+        u = as_positive("u", u)
+        check_count("n", n)
+        return cls(torch.diag_embed(u.sqrt().unsqueeze(-1).expand(*u.shape, n)))
+
+    @classmethod
+    def diagonal(cls, u: Float[Tensor, "*b n"]) -> MahalanobisReward:
+        """Return the reward of `U = diag(u)`, `u > 0` of shape `(*b, n)`."""
+        u = as_positive("u", u)
+        if not u.ndim:
+            raise ShapeError("u is one number: pass (*b, n), or use MahalanobisReward.scalar(u, n)")
+        return cls(torch.diag_embed(u.sqrt()))
+
+    @classmethod
+    def full(cls, U: Float[Tensor, "*b n n"]) -> MahalanobisReward:
+        """Return the reward of an SPD `U` of shape `(*b, n, n)`.
+
+        Raises:
+            NotPositiveDefiniteError: `U` is not symmetric or not positive definite.
+        """
+        check_spd("U", U)
+        return cls(torch.linalg.cholesky(U))
+
+    @property
+    def n(self) -> int:
+        """Outcome dimension."""
+        return self.cholesky.shape[-1]
+
+    @property
+    def U(self) -> Float[Tensor, "*b n n"]:
+        """The weight matrix `C Cᵀ`."""
+        return self.cholesky @ self.cholesky.mT
+
+    def quadratic(self, deviation: Float[Tensor, "*d n"]) -> Float[Tensor, "*d"]:
+        """Return `eᵀUe = ‖Cᵀe‖²`; the batch of the reward leads the dimensions of `e`."""
+        leading = self._check_outcome(deviation)
+        cholesky = self.cholesky.to(deviation)
+        slabs = deviation.movedim(-1, leading)
+        columns = slabs.reshape(*slabs.shape[: leading + 1], -1)
+        whitened = cholesky.mT @ columns
+        quadratic = (whitened * whitened).sum(leading)  # `square` is several times slower here
+        return quadratic.reshape(quadratic.shape[:leading] + deviation.shape[leading:-1])
+
+    def of(self, deviation: Float[Tensor, "*d n"]) -> Float[Tensor, "*d"]:
+        """Return `r = -eᵀUe`."""
+        return -self.quadratic(deviation)
+
+    def __call__(
+        self, generation: Float[Tensor, "*d n"], y: Float[Tensor, "*e n"]
+    ) -> Float[Tensor, "*f"]:
+        """Return `r(ŷ, y)` for broadcastable generations and data points."""
+        check_pair(generation, y)
+        return self.of(generation - y)
+
+    def on_data(self, law: Gaussian, data: Dataset) -> Float[Tensor, "*e"]:
+        """Return `E_y E_ŷ r(ŷ, y)` per input: two moments of the outcomes are all it needs."""
+        return self.expected(law, data.mean, data.covariance)
+
+    def expected(
+        self, law: Gaussian, mu: Float[Tensor, "*#d n"], Sigma: Float[Tensor, "*#d n n"]
+    ) -> Float[Tensor, "*e"]:
+        """Return `E r = -(m-μ)ᵀU(m-μ) - Tr(U(P + Σ))` against data of mean `μ`, covariance `Σ`.
+
+        Exact for any data law with these two moments.
+        """
+        law.check_moments(mu, Sigma)
+        U = align(self.U.to(law.mean), self._check_outcome(law.mean), law.mean.ndim + 1)
+        if law.full:
+            spread = (law.covariance() * U).sum((-2, -1))
+        else:
+            spread = (law.scale.square() * U.diagonal(dim1=-2, dim2=-1)).sum(-1)
+        return -self.quadratic(law.mean - mu) - spread - (Sigma * U).sum((-2, -1))
+
+    def _check_outcome(self, outcome: Tensor) -> int:
+        """Return the number of batch dimensions, after checking that those of `outcome` fit."""
+        batch = self.cholesky.shape[:-2]
+        check_same_n("the outcome", outcome.shape[-1] if outcome.ndim else 0, "the reward", self.n)
+        if len(batch) >= outcome.ndim:
+            raise ShapeError(
+                f"the outcome has shape {tuple(outcome.shape)}, the reward batch shape "
+                f"{tuple(batch)}, which leads: pass outcomes of {len(batch) + 1} dimensions or more"
+            )
+        check_broadcast("the reward", batch, "the outcome", outcome.shape[: len(batch)])
+        return len(batch)
+
+
+def check_pair(generation: Tensor, y: Tensor) -> None:
+    """Raise `ShapeError` unless generations and data points have one `n` and broadcast."""
+    if not (generation.ndim and y.ndim) or generation.shape[-1] != y.shape[-1]:
+        raise ShapeError(
+            f"generations have shape {tuple(generation.shape)}, outcomes {tuple(y.shape)}: pass "
+            f"both as (*b, n), for n = 1 with a last dimension of 1"
+        )
+    check_broadcast("generations", generation.shape[:-1], "outcomes", y.shape[:-1])
+
+
+def optimal_reward(
+    Sigma: Float[Tensor, "*#b n n"],
+    lam: Number | Float[Tensor, "*#b"],
+    structure: Structure = "full",
+) -> MahalanobisReward:
+    """Return the reward whose inner solution maximises the likelihood of the data.
+
+    For a policy of the given covariance structure, and data of covariance `Sigma`:
+    full `U* = (λ/2) Σ⁻¹`; diagonal `U*_ii = λ/(2 Σ_ii)`; isotropic `U* = λn/(2 Tr Σ) I`, one of
+    the many `U` with this trace.
+
+    Args:
+        Sigma: SPD covariance `(*b, n, n)`. With `x`-dependent means this is the *residual*
+            covariance; the marginal one costs likelihood.
+        lam: entropy weight `λ > 0`, broadcastable to `(*b,)`.
+        structure: of the policy's covariance.
+
+    Raises:
+        NotPositiveDefiniteError: `Sigma` is not SPD.
+        InputError: `lam` is not positive, or the structure is unknown.
+
+    Source: paper (full, isotropic); diagonal is new.
+    """
+    check_choice("structure", structure, STRUCTURES)
+    check_spd("Sigma", Sigma)
+    lam = as_positive("lam", lam, Sigma)
+    check_broadcast("lam", lam.shape, "Sigma", Sigma.shape[:-2])
+    n = Sigma.shape[-1]
+    variances = Sigma.diagonal(dim1=-2, dim2=-1)
+    if structure == "isotropic":
+        return MahalanobisReward.scalar(isotropic_weight(variances.sum(-1), n, lam), n)
+    if structure == "diagonal":
+        return MahalanobisReward.diagonal(lam[..., None] / (2 * variances))
+    precision = torch.cholesky_inverse(torch.linalg.cholesky(Sigma))
+    return MahalanobisReward.full(lam[..., None, None] / 2 * precision)
+
+
+def isotropic_weight(
+    trace: Number | Float[Tensor, "*#b"], n: int, lam: Number | Float[Tensor, "*#b"]
+) -> Float[Tensor, "*b"]:
+    """Return `λn / (2 Tr Σ)`, the `u` of `U* = uI` for an isotropic policy, from `Tr Σ > 0`."""
+    check_count("n", n)
+    like = precedent(trace, lam)
+    trace, lam = as_positive("trace", trace, like), as_positive("lam", lam, like)
+    check_broadcast("trace", trace.shape, "lam", lam.shape)
+    return lam * n / (2 * trace)
+
+
+def optimal_scale(
+    M: Float[Tensor, "*#b n n"],
+    Sigma: Float[Tensor, "*#b n n"],
+    lam: Number | Float[Tensor, "*#b"],
+) -> Float[Tensor, "*b"]:
+    """Return `c* = λn / (2 Tr(MΣ))`, the best multiple `U = cM` for a full policy.
+
+    Raises:
+        NotPositiveDefiniteError: `M` or `Sigma` is not SPD.
+        InputError: `lam` is not positive.
+
+    Source: new.
+    """
+    check_spd("M", M)
+    check_spd("Sigma", Sigma)
+    lam = as_positive("lam", lam, Sigma)
+    check_same_n("M", M.shape[-1], "Sigma", Sigma.shape[-1])
+    for name, batch in (("M", M.shape[:-2]), ("lam", lam.shape)):
+        check_broadcast(name, batch, "Sigma", Sigma.shape[:-2])
+    return lam * M.shape[-1] / (2 * (M * Sigma).sum((-2, -1)))

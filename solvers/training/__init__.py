@@ -1,0 +1,1 @@
+"""Training on a reward: objectives, estimators of their gradients, inner solvers, ensembles."""

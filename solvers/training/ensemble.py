@@ -1,0 +1,202 @@
+"""Train many members (seed x λ x reward) in one batched run.
+
+Losses come back per member and their sum is differentiated; Adam is elementwise and clipping is
+per member, so a member's trajectory does not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..data import Dataset
+from ..errors import check_count, check_number
+from ..families.categorical import CategoricalPolicy, LabelledData
+from ..families.networks import GaussianPolicy, Params
+from ..numerics.modes import recording
+from ..numerics.trees import Leaves
+from .classification import ClassObjective, UniformSource
+from .estimators import NoiseSource
+from .objectives import Objective
+from .streams import MemberNoise
+
+
+def clip_per_member(gradients: list[Tensor], max_norm: float, batch_ndim: int) -> None:
+    """Scale each member's gradient, in place, to a norm of at most `max_norm`.
+
+    Norms are taken in units of the largest entry, whose square neither over- nor underflows.
+    """
+    rows = [g.flatten(batch_ndim) for g in gradients]
+    largest = torch.stack([row.abs().amax(-1) for row in rows]).amax(0)
+    unit = torch.where(largest > 0, largest, 1.0)
+    squares = [(row / unit.unsqueeze(-1)).square().sum(-1) for row in rows]
+    norm = torch.stack(squares).sum(0).sqrt()  # at least 1, or 0
+    factor = torch.where(norm > 0, (max_norm / unit) / norm, 1.0).clamp(max=1.0)
+    for g in gradients:
+        g.mul_(factor.reshape(factor.shape + (1,) * (g.ndim - batch_ndim)))
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc's allocator keep freed blocks of up to 31 MiB for the next epoch.
+
+    It maps and unmaps large temporaries anew each time until it has seen a block of their size
+    freed: a third of the time of a training went into page faults. Without effect elsewhere.
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8)
+
+
+@recording
+def train(
+    policy: GaussianPolicy,
+    params: Params,
+    objective: Objective,
+    data: Dataset,
+    *,
+    epochs: int,
+    learning_rate: float,
+    batch_ndim: int,
+    noise: NoiseSource | None = None,
+    max_norm: float | None = None,
+    observe: Callable[[int, Params], None] | None = None,
+) -> dict[str, Tensor]:
+    """Run full-batch Adam on every member at once.
+
+    Args:
+        policy: the policy, shared by all members.
+        params: starting points `(*b, ...)`; left unchanged. Frozen ones (see `trees.Leaves`) stay
+            as they are.
+        objective: one loss per member.
+        data: data whose batch dimensions broadcast with `*b`.
+        epochs: number of updates.
+        learning_rate: Adam's.
+        batch_ndim: number of batch dimensions, `len(b)`.
+        noise: noise of the members, for sampled estimators.
+        max_norm: clip each member's gradient to this norm.
+        observe: called as `observe(epoch, params)` after each update, epochs counted from 1.
+
+    Returns:
+        The trained parameters, detached.
+    """
+    check_count("epochs", epochs, 0)
+
+    def losses(theta: Params, step: int) -> Tensor:
+        return objective(policy(theta, data.x), data, noise)
+
+    return adam(
+        params,
+        losses,
+        steps=epochs,
+        learning_rate=learning_rate,
+        batch_ndim=batch_ndim,
+        max_norm=max_norm,
+        observe=observe,
+    )
+
+
+@recording
+def train_classifiers(
+    policy: CategoricalPolicy,
+    params: Params,
+    objective: Callable[[Int[Tensor, "*i B"]], ClassObjective],
+    data: LabelledData,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    batch_ndim: int,
+    shuffle: MemberNoise,
+    noise: UniformSource | None = None,
+    weight_decay: float = 0.0,
+    observe: Callable[[int, Params], None] | None = None,
+) -> dict[str, Tensor]:
+    """Run Adam on batches of the data, drawn anew each epoch without replacement.
+
+    Args:
+        policy: the policy, shared by all members.
+        params: starting points `(*b, ...)`; left unchanged.
+        objective: from the rows of a batch to one loss per member, so that a reward may depend on
+            the input; `lambda rows: CrossEntropy()` where it does not.
+        data: data without batch dimensions.
+        epochs: number of passes over the data.
+        batch_size: inputs per batch; the last batch of an epoch may be smaller.
+        learning_rate: Adam's.
+        batch_ndim: number of batch dimensions, `len(b)`.
+        shuffle: the order of the data, an own one for every member or, with `batch = ()`, one for
+            all: several times faster, because then a batch is one matrix product.
+        noise: noise of the members, for sampled estimators.
+        weight_decay: `ρ` of a penalty `(ρ/2)‖θ‖²` added to every loss.
+        observe: called as `observe(epoch, params)` after each epoch, counted from 1.
+
+    Returns:
+        The trained parameters, detached.
+    """
+    N = len(data.x)
+    check_count("epochs", epochs, 0)
+    check_count("batch_size", batch_size)
+    starts = range(0, N, batch_size)
+    batches: list[Tensor] = []
+
+    def losses(theta: Params, step: int) -> Tensor:
+        if (step - 1) % len(starts) == 0:
+            batches[:] = shuffle.permutation(N).split(batch_size, -1)
+        rows = batches[(step - 1) % len(starts)]
+        batch = data.rows(rows)
+        return objective(rows)(policy(theta, batch.x), batch, noise)
+
+    def after(step: int, theta: Params) -> None:
+        if observe is not None and step % len(starts) == 0:
+            observe(step // len(starts), theta)
+
+    return adam(
+        params,
+        losses,
+        steps=epochs * len(starts),
+        learning_rate=learning_rate,
+        batch_ndim=batch_ndim,
+        weight_decay=weight_decay,
+        observe=after,
+    )
+
+
+@recording
+def adam(
+    params: Params,
+    losses: Callable[[Params, int], Float[Tensor, "*b"]],
+    *,
+    steps: int,
+    learning_rate: float,
+    batch_ndim: int,
+    max_norm: float | None = None,
+    weight_decay: float = 0.0,
+    observe: Callable[[int, Params], None] | None = None,
+) -> dict[str, Tensor]:
+    """Minimise `losses(params, step)`, one per member; arguments as for `train`.
+
+    Frozen parameters (see `trees.Leaves`) stay as they are.
+
+    Raises:
+        InputError: a setting out of its range, or parameters in half precision.
+    """
+    check_count("steps", steps, 0)
+    check_count("batch_ndim", batch_ndim, 0)
+    check_number("learning_rate", learning_rate, 0.0)
+    check_number("weight_decay", weight_decay, 0.0)
+    if max_norm is not None:
+        check_number("max_norm", max_norm, 0.0)
+    varying = Leaves.of("params", dict(params)).fresh()
+    _keep_freed_memory()
+    theta, leaves = varying.tree(), varying.tensors
+    optimiser = torch.optim.Adam(leaves, lr=learning_rate, weight_decay=weight_decay, fused=True)
+    for step in range(1, steps + 1):
+        optimiser.zero_grad()
+        losses(theta, step).sum().backward()
+        if max_norm is not None:
+            clip_per_member([p.grad for p in leaves if p.grad is not None], max_norm, batch_ndim)
+        optimiser.step()
+        if observe is not None:
+            with torch.no_grad():
+                observe(step, theta)
+    return {name: p.detach() for name, p in theta.items()}

@@ -1,0 +1,257 @@
+"""Solvers of the inner problem `θ*(r) = argmax_θ J(θ; r)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..data import Dataset
+from ..errors import (
+    Number,
+    ShapeError,
+    as_positive,
+    check_choice,
+    check_count,
+    check_dtype,
+    check_finite,
+    check_number,
+    check_same_n,
+)
+from ..families.gaussian import Gaussian
+from ..families.networks import GaussianPolicy, Params, Structure
+from ..numerics import minimise
+from ..numerics.modes import recording
+from ..numerics.norms import digits
+from ..numerics.solution import Solution
+from ..numerics.trees import Leaves
+from ..numerics.values import check_depends, finite_number, number
+from ..rewards.mahalanobis import MahalanobisReward
+from .objectives import Objective
+
+__all__ = ["Solution", "closed_form", "gradient", "minimum", "second_order"]
+
+
+@recording
+def closed_form(
+    reward: MahalanobisReward,
+    lam: Number | Float[Tensor, "*b"],
+    mu: Float[Tensor, "*b n"],
+    structure: Structure = "full",
+) -> Solution[Gaussian]:
+    """Return `m* = μ` and `P*`, the inner solution of an unrestricted Gaussian policy.
+
+    `P* = (λ/2) U⁻¹` (full), `P*_ii = λ/(2 U_ii)` (diagonal), `P* = λn/(2 Tr U) I` (isotropic).
+
+    Args:
+        reward: SPD `U`, `(*b, n, n)`.
+        lam: entropy weight `λ > 0`, a number or `(*b,)`.
+        mu: mean of the data, `(*b, n)`.
+        structure: of the policy's covariance.
+
+    Returns:
+        A `Solution` whose value has mean `(*b, n)` and scale `(*b, n[, n])`. Its stationarity is
+        measured by autograd on `J`, not assumed; its distance is the largest entry of
+        `(2/λ) SᵀUS - I`, `P = SSᵀ` (full), and likewise in the free entries of the others.
+
+    Raises:
+        InputError: `lam` is not positive, or the structure is unknown.
+        NonFiniteError: `mu` is not finite.
+        ShapeError: `n` differs between `mu` and the reward.
+
+    Source: paper (full, isotropic); diagonal is new.
+    """
+    check_dtype("mu", mu)
+    check_finite("mu", mu)
+    lam = as_positive("lam", lam, mu)
+    check_same_n("mu", mu.shape[-1], "the reward", reward.n)
+    check_choice("structure", structure, get_args(Structure))
+    reward = MahalanobisReward(reward.cholesky.to(mu))
+    batch = torch.broadcast_shapes(lam.shape, mu.shape[:-1], reward.cholesky.shape[:-2])
+    lam, mu = lam.expand(batch), mu.expand(*batch, reward.n)
+    weights = reward.U.diagonal(dim1=-2, dim2=-1)
+    if structure == "isotropic":
+        variance = lam * reward.n / (2 * weights.sum(-1))
+        law = Gaussian(mu, variance.sqrt().unsqueeze(-1).expand_as(mu))
+    elif structure == "diagonal":
+        law = Gaussian(mu, (lam.unsqueeze(-1) / (2 * weights)).sqrt())
+    else:
+        law = Gaussian(mu, (lam / 2).sqrt()[..., None, None] * _inverse_factor(reward.cholesky))
+    distance = _distance(reward, lam, law, structure)
+    stationarity = _stationarity(reward, lam, mu, law, structure)
+    tolerance = digits(1e-8, mu.dtype)
+    return Solution(law, distance <= tolerance, stationarity, 0, distance, "it is a closed form")
+
+
+def _inverse_factor(C: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b n n"]:
+    """Return the lower triangular `S` with `SSᵀ = (CCᵀ)⁻¹`, without forming a square.
+
+    `C = RQ` with `R` upper triangular and `Q` orthogonal is a QR decomposition of `C` upside down,
+    and `S = R⁻ᵀ`: right to the root of the condition number of `CCᵀ`, not to that itself.
+    """
+    upside_down = torch.linalg.qr(C.flip(-2).mT).R.mT.flip((-2, -1))
+    R = upside_down * upside_down.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+    identity = torch.eye(C.shape[-1], dtype=C.dtype, device=C.device)
+    return torch.linalg.solve_triangular(R.mT, identity.expand_as(C), upper=False)
+
+
+def _distance(reward: MahalanobisReward, lam: Tensor, law: Gaussian, structure: Structure) -> float:
+    """Return how far `∂J/∂S` is from 0, in the units of `S` and `λ`."""
+    C, S = reward.cholesky.detach(), law.scale.detach()
+    lam = lam.detach()
+    if structure == "full":
+        Z = (2 / lam).sqrt()[..., None, None] * (C.mT @ S)
+        return float((Z.mT @ Z - torch.eye(law.n, dtype=Z.dtype, device=Z.device)).abs().amax())
+    reached = 2 * S.square() * C.square().sum(-1) / lam[..., None]
+    reached = reached.mean(-1) if structure == "isotropic" else reached
+    return float((reached - 1).abs().amax())
+
+
+def _stationarity(
+    reward: MahalanobisReward,
+    lam: Tensor,
+    mu: Tensor,
+    law: Gaussian,
+    structure: Structure,
+) -> float:
+    """Largest gradient entry of `J` in the mean and the free entries of the scale."""
+    mean = law.mean.detach().clone().requires_grad_()
+    raw = law.scale.detach()[..., :1] if structure == "isotropic" else law.scale.detach()
+    raw = raw.clone().requires_grad_()
+    scale = raw.expand_as(law.scale) if structure == "isotropic" else raw
+    at = Gaussian(mean, scale)
+    Sigma = mu.new_zeros(*mu.shape, mu.shape[-1])  # Tr(UΣ) does not depend on the policy
+    fixed = MahalanobisReward(reward.cholesky.detach())
+    J = fixed.expected(at, mu.detach(), Sigma) + lam.detach() * at.entropy()
+    mean_gradient, gradient = torch.autograd.grad(J.sum(), [mean, raw])
+    if structure == "full":
+        gradient = gradient.tril()
+    return float(torch.maximum(mean_gradient.abs().amax(), gradient.abs().amax()))
+
+
+def gradient(
+    policy: GaussianPolicy,
+    params: Params,
+    objective: Objective,
+    data: Dataset,
+    *,
+    tolerance: float | None = None,
+    max_iterations: int = 2000,
+) -> Solution[dict[str, Tensor]]:
+    """Minimise a deterministic objective of one member by L-BFGS, finished by Newton steps.
+
+    Args:
+        policy: the policy.
+        params: starting point of a single member (`b = ()`); left unchanged.
+        objective: analytic policy gradient, NLL or MSE; sampled estimators belong to
+            `solvers.training.ensemble.train`.
+        data: the data, without batch dimensions.
+        tolerance: stop when the distance is at most this (see `Solution`): a relative one, right
+            whatever the units of rewards, `λ` and data; by default 1e-8, and as large a share of
+            the digits of another dtype.
+        max_iterations: limit on the evaluations of gradients and Hessian-vector products.
+
+    Returns:
+        A `Solution` holding new parameters. `converged` is False, never an exception, where the
+        tolerance was not reached; `reason` says what happened. Frozen parameters (see
+        `trees.Leaves`) stay as they are.
+
+    Raises:
+        ShapeError: the data or the parameters carry batch dimensions.
+    """
+    return _solve([minimise.lbfgs], policy, params, objective, data, tolerance, max_iterations)
+
+
+def second_order(
+    policy: GaussianPolicy,
+    params: Params,
+    objective: Objective,
+    data: Dataset,
+    *,
+    tolerance: float | None = None,
+    max_iterations: int = 2000,
+) -> Solution[dict[str, Tensor]]:
+    """Minimise a deterministic objective of one member by SciPy's trust-region Newton method.
+
+    Few iterations, each with a Hessian ("trust-exact") or, of many parameters, with several
+    Hessian-vector products ("trust-ncg"). It needs no line search, and follows directions of
+    negative curvature, which a network's objective has.
+
+    Arguments, result and errors are those of `gradient`; `iterations` counts evaluations of
+    gradients and Hessian-vector products.
+    """
+    return _solve(
+        [minimise.trust_region], policy, params, objective, data, tolerance, max_iterations
+    )
+
+
+def _solve(
+    methods: Sequence[minimise.Method],
+    policy: GaussianPolicy,
+    params: Params,
+    objective: Objective,
+    data: Dataset,
+    tolerance: float | None,
+    max_iterations: int,
+) -> Solution[dict[str, Tensor]]:
+    """Minimise over the parameters of a policy by these methods."""
+    if data.x.ndim != 2:
+        raise ShapeError(
+            f"x has shape {tuple(data.x.shape)}: solve one member at a time, with x (N, d)"
+        )
+
+    def loss(theta: Params) -> Tensor:
+        return objective(policy(theta, data.x), data)
+
+    return minimum(params, loss, methods, tolerance=tolerance, max_iterations=max_iterations)
+
+
+@recording
+def minimum(
+    params: Params,
+    loss: Callable[[Params], Float[Tensor, ""]],
+    methods: Sequence[minimise.Method] | None = None,
+    *,
+    tolerance: float | None = None,
+    max_iterations: int = 2000,
+) -> Solution[dict[str, Tensor]]:
+    """Minimise any deterministic loss of the parameters; results and errors as for `gradient`.
+
+    Args:
+        params: starting point, left unchanged.
+        loss: of such parameters, one number.
+        methods: from `numerics.minimise`, of the search far from the minimum; L-BFGS and then a
+            trust region if not given.
+        tolerance: as for `gradient`.
+        max_iterations: as for `gradient`.
+    """
+    if tolerance is not None:
+        check_number("tolerance", tolerance, 0.0)
+    check_count("max_iterations", max_iterations)
+    leaves = Leaves.of("params", dict(params)).fresh()
+    theta = leaves.tree()
+
+    def value() -> Tensor:
+        found = loss(theta)
+        if isinstance(found, Tensor) and found.ndim:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ShapeError(
+                f"the objective returned shape {tuple(found.shape)}, not one number: "
+                f"give the reward and lam no batch dimensions"
+            )
+        return number("the objective", found)
+
+    tolerance = digits(1e-8, leaves.tensors[0].dtype) if tolerance is None else tolerance
+    first = finite_number("the objective", value(), "the starting point")
+    check_depends("the objective", first, "the parameters")
+    stop = minimise.search(leaves.tensors, value, tolerance, max_iterations, methods=methods)
+    return Solution(
+        {name: p.detach() if p.requires_grad else p for name, p in theta.items()},
+        stop.converged,
+        stop.stationarity,
+        stop.evaluations,
+        stop.distance,
+        stop.reason,
+    )

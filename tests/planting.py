@@ -1,0 +1,33 @@
+"""Faults on the derived side: inside, every result is derived again, and forgotten afterwards."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from analysis.calculus.symbols import symbol
+from analysis.catalogue import DERIVATIONS
+
+
+@contextmanager
+def derived_anew() -> Generator[None]:
+    """Forget what has been derived, so that a planted fault reaches all that follows from it."""
+    kept = [(result, dict(result.made)) for result in DERIVATIONS]
+    _forget()
+    try:
+        yield
+    finally:
+        _forget()
+        for result, made in kept:
+            result.made.update(made)
+
+
+def _forget() -> None:
+    for result in DERIVATIONS:
+        result.made.clear()
+    for name, module in tuple(sys.modules.items()):
+        if name.startswith("analysis."):
+            for value in vars(module).values():
+                if hasattr(value, "cache_clear") and value is not symbol:
+                    value.cache_clear()
