@@ -1,4 +1,4 @@
-"""Random problems for the property tests; tested themselves in `tests/test_strategies.py`.
+"""Random problems for the property tests; tested themselves in `tests/checks/test_strategies.py`.
 
 SPD matrices come from log-uniform eigenvalues and random rotations, so that their condition
 number is bounded and no draw has to be thrown away. Everything is float64 NumPy.

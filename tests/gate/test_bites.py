@@ -1,0 +1,260 @@
+"""The gate bites: each fault planted in a solver makes an identity fail that holds without it.
+
+Faults in the stated and derived formulas are planted in `test_analysis_bites.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from paper_checks.conformance.strategies import Sizes, make_problem
+from solvers.families.gaussian import Gaussian
+from solvers.rewards import mahalanobis
+from solvers.rewards.mahalanobis import MahalanobisReward
+from solvers.training import estimators
+from solvers.training import inner as inner_solvers
+from solvers.training.estimators import Analytic, ScoreFunction
+from solvers.training.objectives import PolicyGradient
+from tests.gate.identities import inner, outer, policy_gradients
+
+PROBLEM = make_problem(n=2, seed=7)
+SIZES = Sizes(members=2, rows=3, samples=4, generations=5, inputs=1, n=2)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A faulty version of one function of the solvers, and an identity that must notice it.
+
+    Attributes:
+        name: what is wrong.
+        owner: module or class whose attribute is replaced.
+        attribute: name of the function.
+        plant: from the right function to the faulty one.
+        notices: the identity.
+    """
+
+    name: str
+    owner: Any
+    attribute: str
+    plant: Callable[[Any], Any]
+    notices: partial[None]
+
+
+def at(identity: Callable[..., None], *args: Any) -> partial[None]:
+    """Return the identity at the one problem used here."""
+    return partial(identity, PROBLEM, *args)
+
+
+def by_definition(baseline: Any, full: bool) -> partial[None]:
+    """Return the comparison of a sampled gradient with REINFORCE."""
+    return partial(policy_gradients.score_gradient_by_definition, SIZES, baseline, full, 3)
+
+
+def without_policy_spread(right: Any) -> Any:
+    """`E r` without `Tr(UP)`."""
+    return lambda self, law, mu, Sigma: right(
+        self, Gaussian(law.mean, 1e-200 * law.scale), mu, Sigma
+    )
+
+
+def transposed_scores(right: Any) -> Any:
+    """The score of the scale, transposed."""
+
+    def faulty(*args: Any) -> tuple[Tensor, Tensor]:
+        mean, scale = right(*args)
+        return mean, scale.mT
+
+    return faulty
+
+
+def doubled_lam_in_optimal_reward(right: Any) -> Any:
+    """`λ Σ⁻¹` for `(λ/2) Σ⁻¹`."""
+    return lambda Sigma, lam, structure="full": right(Sigma, 2 * lam, structure)
+
+
+def doubled_lam_in_closed_form(right: Any) -> Any:
+    """`λ U⁻¹` for `(λ/2) U⁻¹`."""
+    return lambda reward, lam, mu, structure="full": right(reward, 2 * lam, mu, structure)
+
+
+STRUCTURES = ("isotropic", "diagonal", "full")
+FAULTS: list[Fault] = [
+    *(
+        Fault(
+            f"λ for λ/2 in U*, {notices.func.__name__}{notices.args[1:]}",
+            mahalanobis,
+            "optimal_reward",
+            doubled_lam_in_optimal_reward,
+            notices,
+        )
+        for notices in (
+            *(at(outer.optimal_reward, structure) for structure in STRUCTURES),
+            at(inner.reverse_kl),
+            at(outer.bilevel_is_maximum_likelihood),
+            at(outer.mean_field),
+        )
+    ),
+    *(
+        Fault(
+            f"λ for λ/2 in P*, {identity.__name__}, {structure}",
+            inner_solvers,
+            "closed_form",
+            doubled_lam_in_closed_form,
+            at(identity, structure),
+        )
+        for structure in STRUCTURES
+        for identity in (
+            inner.inner_solution,
+            inner.inner_solution_by_search,
+            outer.outer_objective,
+            outer.hypergradient,
+        )
+    ),
+    Fault(
+        "λ for λ/2 in c*",
+        mahalanobis,
+        "optimal_scale",
+        lambda right: lambda M, Sigma, lam: right(M, Sigma, 2 * lam),
+        at(outer.ray),
+    ),
+    Fault(
+        "n forgotten in c*",
+        mahalanobis,
+        "optimal_scale",
+        lambda right: lambda M, Sigma, lam: right(M, Sigma, lam) / M.shape[-1],
+        at(outer.ray),
+    ),
+    Fault(
+        "sign of the expected reward",
+        MahalanobisReward,
+        "expected",
+        lambda right: lambda *args: -right(*args),
+        at(inner.inner_objective),
+    ),
+    Fault(
+        "Tr(UP) dropped from the expected reward",
+        MahalanobisReward,
+        "expected",
+        without_policy_spread,
+        at(policy_gradients.analytic_gradient),
+    ),
+    Fault(
+        "C e for Cᵀe in the reward",
+        MahalanobisReward,
+        "quadratic",
+        lambda right: lambda self, e: right(MahalanobisReward(self.cholesky.mT), e),
+        at(inner.inner_objective),
+    ),
+    Fault(
+        "C e for Cᵀe in the sampled reward",
+        MahalanobisReward,
+        "quadratic",
+        lambda right: lambda self, e: right(MahalanobisReward(self.cholesky.mT), e),
+        by_definition("none", True),
+    ),
+    Fault(
+        "entropy doubled",
+        Gaussian,
+        "entropy",
+        lambda right: lambda self: 2 * right(self),
+        at(inner.inner_objective),
+    ),
+    Fault(
+        "log det P for ½ log det P in the entropy",
+        Gaussian,
+        "log_det_scale",
+        lambda right: lambda self: 2 * right(self),
+        at(policy_gradients.analytic_gradient),
+    ),
+    Fault(
+        "log det P for ½ log det P in the likelihood",
+        Gaussian,
+        "log_det_scale",
+        lambda right: lambda self: 2 * right(self),
+        at(outer.outer_objective, "full"),
+    ),
+    Fault(
+        "Tr(P⁻¹Σ) dropped from the likelihood",
+        Gaussian,
+        "cross_entropy",
+        lambda right: lambda self, mu, Sigma: right(self, mu, 0 * Sigma),
+        at(outer.hypergradient, "full"),
+    ),
+    *(
+        Fault(
+            f"leave-one-out factor dropped, {notices.func.__name__}",
+            estimators,
+            "advantage",
+            lambda right: (
+                lambda r, baseline: right(r, "mean" if baseline == "leave-one-out" else baseline)
+            ),
+            notices,
+        )
+        for notices in (
+            at(policy_gradients.expected_score_gradient, 2, "leave-one-out"),
+            at(policy_gradients.sampled_score_gradient, 3, "leave-one-out", 0),
+            by_definition("leave-one-out", False),
+        )
+    ),
+    Fault(
+        "published minimum for leave-one-out",
+        estimators,
+        "advantage",
+        lambda right: lambda r, baseline: right(r, "minimum"),
+        at(policy_gradients.sampled_score_gradient, 4, "leave-one-out", 0),
+    ),
+    Fault(
+        "sum for mean over generations",
+        ScoreFunction,
+        "_scores",
+        lambda right: lambda self, *args: tuple(self.M * score for score in right(self, *args)),
+        at(policy_gradients.expected_score_gradient, 3, "none"),
+    ),
+    Fault(
+        "score of the scale transposed",
+        ScoreFunction,
+        "_scores",
+        transposed_scores,
+        by_definition("none", True),
+    ),
+    Fault(
+        "reward counted twice by the analytic estimator",
+        Analytic,
+        "__call__",
+        lambda right: lambda *args: 2 * right(*args),
+        at(policy_gradients.analytic_gradient),
+    ),
+    Fault(
+        "loss for gain",
+        PolicyGradient,
+        "__call__",
+        lambda right: lambda *args: -right(*args),
+        at(inner.inner_objective),
+    ),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_planted_fault_is_noticed(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault.notices()
+    right = vars(fault.owner)[fault.attribute]
+    monkeypatch.setattr(fault.owner, fault.attribute, fault.plant(right))
+    with pytest.raises(AssertionError, match=r"fails|stationarity"):
+        fault.notices()
+
+
+def test_every_sampled_baseline_is_told_apart() -> None:
+    """No two baselines give the same advantages, so that swapping them cannot go unnoticed."""
+    rewards_ = torch.tensor([-3.0, -1.0, -0.5], dtype=torch.float64)
+    names = ("none", "minimum", "mean", "leave-one-out")
+    values = [estimators.advantage(rewards_, name) for name in names]
+    for i, one in enumerate(values):
+        for other in values[:i]:
+            assert not torch.allclose(one, other)

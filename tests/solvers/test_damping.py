@@ -1,0 +1,134 @@
+"""Damping chosen by the solver: none where it is not needed, or about as little as will do."""
+
+import math
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from paper_checks.conformance.strategies import one_in
+from solvers.bilevel import Bilevel, solve
+from solvers.errors import InputError
+from solvers.hypergradients.implicit import HypergradientError, HypergradientWarning, implicit
+from tests.gate.identities.hypergradients import make_quadratic
+
+F64 = torch.float64
+methods = pytest.mark.parametrize("method", ["dense", "cg"])
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+
+
+@pytest.mark.gate
+@methods
+@one_in(3)
+@given(size=st.integers(1, 6), seed=st.integers(0, 2**16))
+def test_none_where_the_problem_is_strictly_concave(method: Any, size: int, seed: int) -> None:
+    q = make_quadratic(size, 2, seed)
+
+    def J(theta: Tensor, phi: Tensor) -> Tensor:
+        return -theta @ q.A @ theta / 2 + theta @ (q.B @ phi + q.c)
+
+    def F(theta: Tensor, phi: Tensor) -> Tensor:
+        return -(theta - q.t).square().sum() / 2 + q.d @ phi
+
+    plain = implicit(J, F, q.theta(), q.phi, method=method, strict=True)
+    auto = implicit(J, F, q.theta(), q.phi, method=method, damping="auto", strict=True)
+    assert auto.damping == 0
+    assert auto.doubts == ()
+    torch.testing.assert_close(auto.value, plain.value, rtol=1e-12, atol=0)
+
+
+@pytest.mark.gate
+@one_in(2)
+@given(seed=st.integers(0, 2**16), rank=st.integers(1, 4))
+def test_the_pseudo_inverse_where_the_pull_lies_in_the_range(seed: int, rank: int) -> None:
+    """`J` sees `Lᵀθ` only, and so does `F`."""
+    L, b = torch.linalg.qr(normal(seed, 6, rank))[0], normal(seed + 1, rank)
+    phi = normal(seed + 2, rank)
+
+    def J(theta: Tensor, phi: Tensor) -> Tensor:
+        return -(L.T @ theta - phi).square().sum()
+
+    def F(theta: Tensor, phi: Tensor) -> Tensor:
+        return (L.T @ theta) @ b
+
+    with pytest.warns(HypergradientWarning, match="not strictly concave.*damped by"):
+        found = implicit(J, F, L @ phi, phi, method="dense", damping="auto")
+    torch.testing.assert_close(found.value, b, rtol=1e-5, atol=1e-9)
+    assert 0 < found.damping < 1e-4
+    assert len(found.doubts) == 1
+
+
+@pytest.mark.gate
+@methods
+@one_in(3)
+@given(seed=st.integers(0, 2**16), negative=st.floats(0.01, 10))
+def test_an_indefinite_problem_is_doubted(method: Any, seed: int, negative: float) -> None:
+    doubted(method, seed, negative)
+
+
+def doubted(method: Any, seed: int, negative: float) -> None:
+    q, _ = torch.linalg.qr(normal(seed, 4, 4))
+    A = q @ torch.tensor([-negative, 0.5, 1.0, 2.0], dtype=F64).diag() @ q.T
+    A, b = (A + A.T) / 2, normal(seed + 1, 4)
+    phi = normal(seed + 2, 4)
+
+    def J(theta: Tensor, phi: Tensor) -> Tensor:
+        return -theta @ A @ theta / 2 + theta @ phi
+
+    theta = torch.linalg.solve(A, phi)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = implicit(J, lambda t, p: b @ t, theta, phi, method=method, damping="auto")
+    assert bool(torch.isfinite(found.value).all())
+    assert found.damping > negative
+    assert len(caught) == 1
+    words = "; ".join(found.doubts)
+    assert "curvature" in words
+    assert f"damped by {found.damping:.3g}" in words
+    damped = A + found.damping * torch.eye(4, dtype=F64)
+    torch.testing.assert_close(found.value, torch.linalg.solve(damped, b), rtol=1e-6, atol=1e-9)
+    with pytest.raises(HypergradientError, match="not strictly concave"):
+        implicit(J, lambda t, p: b @ t, theta, phi, method=method, damping="auto", strict=True)
+
+
+@pytest.mark.parametrize("method", ["neumann", "nystrom", "nystrom-cg"])
+def test_methods_that_cannot_tell_refuse(method: Any) -> None:
+    one = torch.ones(2, dtype=F64)
+    with pytest.raises(InputError, match="damping 'auto' goes with 'dense' and 'cg'"):
+        implicit(
+            lambda t, p: -(t - p).square().sum(), lambda t, p: t.sum(), one, one,
+            method=method, damping="auto", generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("damping", [-1.0, math.nan, math.inf])
+def test_dampings_that_are_none(damping: float) -> None:
+    one = torch.ones(2, dtype=F64)
+    with pytest.raises(InputError, match="pass a number >= 0, or 'auto'"):
+        implicit(lambda t, p: -(t - p).square().sum(), lambda t, p: t.sum(), one, one,
+                 damping=damping)  # fmt: skip
+
+
+def test_a_run_warns_once() -> None:
+    """`θ` has a direction that `J` does not see."""
+    zero = torch.zeros(2, dtype=F64)
+    problem = Bilevel(
+        lambda t, p: -(t.sum() - p.sum()).square(), lambda t, p: -(t.sum() - 1).square()
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = solve(problem, zero, zero, optimiser=lambda p: torch.optim.SGD(p, lr=0.1), steps=4)
+    assert [w.category for w in caught] == [HypergradientWarning]
+    assert f"of {len(found.history)} outer points" in str(caught[0].message)
+    assert any(row.doubts for row in found.history)
+    clean = Bilevel(lambda t, p: -(t - p).square().sum(), lambda t, p: -(t.sum() - 1).square())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        solve(clean, zero, zero, optimiser=lambda p: torch.optim.SGD(p, lr=0.1), steps=4)
