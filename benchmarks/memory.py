@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from solvers.data import Dataset
-from solvers.families.networks import MLP, GaussianPolicy, Params
+from solvers.families.gaussian import GaussianPolicy
+from solvers.families.law import Params
+from solvers.families.networks import MLP
 from solvers.hypergradients.implicit import HypergradientWarning, implicit
 from solvers.rewards.learnable import ConstantReward, Phi
 from solvers.training import ensemble

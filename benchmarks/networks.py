@@ -18,7 +18,8 @@ from torch import Tensor
 from benchmarks.measure import Record
 from solvers import bilevel
 from solvers.bilevel import Bilevel
-from solvers.families.networks import MLP, Params
+from solvers.families.law import Params
+from solvers.families.networks import MLP
 from solvers.training import inner
 
 LAM, DECAY, NOISE = 0.5, 1e-3, 0.3

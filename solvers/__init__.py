@@ -1,8 +1,11 @@
 """The numerical side, in PyTorch: train a policy on a reward, choose the reward, say how well.
 
+`import solvers as so` has the public names at hand; each lives in the module named below.
+
 The inner problem, `θ*(φ) = argmax_θ J(θ, φ)`:
 
-- `families`: the laws that policies return, one file each; `families.networks` their bodies
+- `families`: `law`, the protocol; the laws that policies return, one file each; `networks`, their
+  bodies; `module`: any torch module as a policy
 - `data`: outcomes grouped by distinct input; `tasks`: where they come from
 - `rewards`: `mahalanobis`, `between_classes`, `bounded`; `learnable` ones have parameters
 - `training`: `objectives`, `estimators` of their gradients, `inner` solvers (a `Solution` each),
@@ -30,7 +33,106 @@ What each solver accepts as inner problem; the rest is refused with a message th
   parameters
 - `bilevel.loop.solve`, `bilevel.single_loop.single_loop`: any `J` and `F`; sampled inner
   gradients in the first
-- `bilevel.likelihood.problem`: a Gaussian policy; rewards that depend on the input without sampling
-- `bilevel.class_likelihood.problem`: a categorical policy, any reward between classes, a weight
-  decay > 0
+- `bilevel.likelihood.problem`: any family of `families`; a categorical policy needs a weight
+  decay > 0, a Mahalanobis reward that depends on the input exact gradients
+- `policy(module)`: any `torch.nn.Module` that returns a `torch.distributions.Distribution`
 """
+
+from .bilevel.likelihood import plug_in
+from .bilevel.loop import AdamSteps, Bilevel, Exact, Inexact, Result
+from .bilevel.maximum_likelihood import maximum_likelihood, solve
+from .bilevel.single_loop import single_loop
+from .data import Dataset, LabelledData
+from .errors import InputError, NonFiniteError, NotPositiveDefiniteError, ShapeError
+from .families.bernoulli import Bernoulli, BernoulliPolicy
+from .families.categorical import Categorical, CategoricalPolicy
+from .families.gaussian import Gaussian, GaussianPolicy
+from .families.module import policy
+from .families.networks import MLP
+from .hypergradients.implicit import Hypergradient, HypergradientError, HypergradientWarning
+from .hypergradients.methods import CG, Dense, Implicit, Neumann, Nystrom, Penalty, Unrolled
+from .metrics import accuracy, calibration_error
+from .numerics.optimisers import SGD, Adam
+from .numerics.solution import Solution
+from .rewards.between_classes import (
+    ClassReward,
+    FreeReward,
+    OneHotReward,
+    exact_diagonal,
+    exact_scale,
+    gibbs,
+    heuristic_scale,
+)
+from .rewards.bounded import BoundedReward
+from .rewards.learnable import ConstantReward, InputReward
+from .rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_scale
+from .training.ensemble import train
+from .training.estimators import Analytic, Pathwise, ScoreFunction
+from .training.inner import closed_form, fit
+from .training.objectives import MSE, NLL, PolicyGradient
+from .training.streams import MemberNoise, generator
+
+__all__ = [
+    "CG",
+    "MLP",
+    "MSE",
+    "NLL",
+    "SGD",
+    "Adam",
+    "AdamSteps",
+    "Analytic",
+    "Bernoulli",
+    "BernoulliPolicy",
+    "Bilevel",
+    "BoundedReward",
+    "Categorical",
+    "CategoricalPolicy",
+    "ClassReward",
+    "ConstantReward",
+    "Dataset",
+    "Dense",
+    "Exact",
+    "FreeReward",
+    "Gaussian",
+    "GaussianPolicy",
+    "Hypergradient",
+    "HypergradientError",
+    "HypergradientWarning",
+    "Implicit",
+    "Inexact",
+    "InputError",
+    "InputReward",
+    "LabelledData",
+    "MahalanobisReward",
+    "MemberNoise",
+    "Neumann",
+    "NonFiniteError",
+    "NotPositiveDefiniteError",
+    "Nystrom",
+    "OneHotReward",
+    "Pathwise",
+    "Penalty",
+    "PolicyGradient",
+    "Result",
+    "ScoreFunction",
+    "ShapeError",
+    "Solution",
+    "Unrolled",
+    "accuracy",
+    "calibration_error",
+    "closed_form",
+    "exact_diagonal",
+    "exact_scale",
+    "fit",
+    "generator",
+    "gibbs",
+    "heuristic_scale",
+    "maximum_likelihood",
+    "optimal_reward",
+    "optimal_scale",
+    "plug_in",
+    "policy",
+    "single_loop",
+    "solve",
+    "train",
+]

@@ -1,4 +1,4 @@
-"""Data, grouped by distinct input.
+"""Data: outcomes grouped by distinct input, or the distribution of the class at each.
 
 The policy's law depends on the input alone, so `S` outcomes that share an input are stored
 beside it, and the policy is evaluated once per *distinct* row. The quadratic objectives need the
@@ -10,10 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from .errors import InputError, ShapeError, check_dtype, check_finite
+from .errors import (
+    InputError,
+    ShapeError,
+    check_count,
+    check_dtype,
+    check_finite,
+    check_index,
+)
 
 
 @dataclass(frozen=True)
@@ -81,3 +88,107 @@ class Dataset:
     def n(self) -> int:
         """Outcome dimension."""
         return self.y.shape[-1]
+
+    def rows(self, index: Int[Tensor, "*i B"]) -> Dataset:
+        """Return the inputs `index` of data without batch dimensions, `(*i, B, ...)`."""
+        if self.x.ndim != 2:
+            raise ShapeError(f"x has shape {tuple(self.x.shape)}: rows are taken from x (N, d)")
+        return Dataset(*(t[index] for t in (self.x, self.y, self.mean, self.covariance)))
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """Inputs, and the distribution of the class at each; build it with `of` or `soft`.
+
+    Attributes:
+        x: inputs, `(*b, N, d)`.
+        pi: `π`, probabilities of the classes at each input, `(*b, N, C)`; one-hot for labels.
+    """
+
+    x: Float[Tensor, "*b N d"]
+    pi: Float[Tensor, "*b N C"]
+
+    @classmethod
+    def of(cls, x: Float[Tensor, "*b N d"], labels: Int[Tensor, "*b N"], C: int) -> LabelledData:
+        """Check labels `0 .. C-1` and store them one-hot.
+
+        Raises:
+            InputError: fewer than two classes, or a label outside the range.
+            ShapeError: empty data, or `x` and `labels` that disagree.
+            NonFiniteError: NaN or infinity in `x`.
+        """
+        check_count("C", C, 2)
+        check_index("labels", labels, f"a tensor of integers 0 .. {C - 1}")
+        if labels.shape != x.shape[:-1]:
+            raise ShapeError(
+                f"x is {tuple(x.shape)}, labels {tuple(labels.shape)}: pass x (*b, N, d) and "
+                f"labels (*b, N)"
+            )
+        labels = labels.long()
+        outside = (labels < 0) | (labels >= C)
+        if bool(outside.any()):
+            index = tuple(outside.nonzero()[0].tolist())
+            raise InputError(
+                f"labels{list(index)} is {int(labels[index])}, outside 0 .. {C - 1}: "
+                f"pass C = {max(int(labels.max()) + 1, 2)} or encode the labels from 0"
+            )
+        return cls.soft(x, torch.nn.functional.one_hot(labels, C).to(x.dtype))
+
+    @classmethod
+    def soft(cls, x: Float[Tensor, "*b N d"], pi: Float[Tensor, "*b N C"]) -> LabelledData:
+        """Check class probabilities, such as the estimates of another classifier.
+
+        Raises:
+            InputError: fewer than two classes, a negative probability, or a sum that is not 1.
+            ShapeError: empty data, or `x` and `pi` that disagree.
+            NonFiniteError: NaN or infinity.
+        """
+        check_dtype("x", x)
+        check_dtype("pi", pi)
+        if pi.shape[:-1] != x.shape[:-1] or x.ndim < 2:
+            raise ShapeError(
+                f"x is {tuple(x.shape)}, pi {tuple(pi.shape)}: pass x (*b, N, d), pi (*b, N, C)"
+            )
+        if x.numel() == 0:
+            raise ShapeError(f"data are empty: x has shape {tuple(x.shape)}; pass rows and columns")
+        if x.dtype != pi.dtype:
+            raise ShapeError(f"x is {x.dtype} and pi is {pi.dtype}: convert both to one dtype")
+        check_finite("x", x)
+        check_probabilities("pi", pi)
+        return cls(x, pi)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes `C`."""
+        return self.pi.shape[-1]
+
+    @property
+    def mean(self) -> Float[Tensor, "*b N C"]:
+        """Of the one-hot outcome at each input: `π`."""
+        return self.pi
+
+    @property
+    def covariance(self) -> Float[Tensor, "*b N C C"]:
+        """Of the one-hot outcome at each input: `diag π - ππᵀ`."""
+        return torch.diag_embed(self.pi) - self.pi.unsqueeze(-1) * self.pi.unsqueeze(-2)
+
+    def rows(self, index: Int[Tensor, "*i B"]) -> LabelledData:
+        """Return the inputs `index` of data without batch dimensions, `(*i, B, ...)`."""
+        if self.x.ndim != 2:
+            raise ShapeError(f"x has shape {tuple(self.x.shape)}: rows are taken from x (N, d)")
+        return LabelledData(self.x[index], self.pi[index])
+
+
+def check_probabilities(name: str, pi: Float[Tensor, "*b C"]) -> None:
+    """Raise unless the last dimension holds probabilities of two or more classes."""
+    check_dtype(name, pi)
+    if not pi.ndim or pi.shape[-1] < 2:
+        raise InputError(f"{name} has shape {tuple(pi.shape)}: pass (*b, C), at least 2 classes")
+    if not pi.numel():
+        raise ShapeError(f"{name} is empty: it has shape {tuple(pi.shape)}; pass rows")
+    check_finite(name, pi)
+    if bool((pi < 0).any()):
+        raise InputError(f"{name} has an entry {pi.min().item():.6g}: pass probabilities >= 0")
+    off = (pi.sum(-1) - 1).abs().max().item()
+    if off > 1e3 * torch.finfo(pi.dtype).eps:
+        raise InputError(f"{name} sums to 1 ± {off:.3g}: divide it by its sum over classes")

@@ -18,7 +18,7 @@ from benchmarks.plain_loop import Member
 from paper_checks import store
 from paper_checks.experiments import figure_a, figure_b, figure_c, figure_d
 from solvers.data import Dataset
-from solvers.families.networks import Params
+from solvers.families.law import Params
 from solvers.tasks import linear
 from solvers.tasks.linear import LinearTask
 from solvers.training import streams

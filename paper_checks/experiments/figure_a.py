@@ -16,12 +16,15 @@ import torch
 from torch import Tensor
 
 from solvers.data import Dataset
-from solvers.families.networks import MLP, GaussianPolicy, Params
+from solvers.families.baselines import GroupBaseline
+from solvers.families.gaussian import GaussianPolicy
+from solvers.families.law import Params
+from solvers.families.networks import MLP
 from solvers.rewards.mahalanobis import MahalanobisReward, optimal_reward
 from solvers.tasks import gaussian
 from solvers.training import streams
 from solvers.training.ensemble import train
-from solvers.training.estimators import GroupBaseline, ScoreFunction
+from solvers.training.estimators import ScoreFunction
 from solvers.training.objectives import NLL, Objective, PolicyGradient
 
 from . import Progress

@@ -25,7 +25,9 @@ import torch
 from torch import Tensor
 
 from solvers.data import Dataset
-from solvers.families.networks import MLP, GaussianPolicy, Params
+from solvers.families.gaussian import GaussianPolicy
+from solvers.families.law import Params
+from solvers.families.networks import MLP
 from solvers.rewards.mahalanobis import MahalanobisReward, optimal_reward
 from solvers.tasks import linear
 from solvers.training import streams

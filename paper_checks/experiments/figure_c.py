@@ -26,8 +26,9 @@ from torch import Tensor
 
 from analysis.gaussian import rays
 from solvers.data import Dataset
-from solvers.families.gaussian import Gaussian
-from solvers.families.networks import MLP, GaussianPolicy, Params
+from solvers.families.gaussian import Gaussian, GaussianPolicy
+from solvers.families.law import Params
+from solvers.families.networks import MLP
 from solvers.rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_scale
 from solvers.tasks import gaussian
 from solvers.training import streams

@@ -15,7 +15,7 @@ adds the rewards of the categorical theory:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -25,19 +25,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from solvers.families.categorical import Categorical, LabelledData, accuracy, calibration_error
-from solvers.families.networks import Params
+from solvers.data import LabelledData
+from solvers.families.categorical import Categorical
+from solvers.families.law import Params
+from solvers.metrics import accuracy, calibration_error
 from solvers.rewards.between_classes import ClassReward
 from solvers.tasks import classification
-from solvers.training import streams
-from solvers.training.classification import (
-    ClassObjective,
-    ClassPolicyGradient,
-    ClassScoreFunction,
-    CrossEntropy,
-    ExactGradient,
-)
-from solvers.training.ensemble import train_classifiers
+from solvers.training import ensemble, streams
+from solvers.training.estimators import Analytic, ScoreFunction
+from solvers.training.objectives import NLL, Objective, PolicyGradient
 
 from . import Progress, comparisons
 from . import figure_d_methods as methods
@@ -230,7 +226,7 @@ def _train(
     with torch.no_grad():
         observe(0, params)
     unit = 1.0 if rewards is None else settings.lam  # of the loss: a nat, or λ times one
-    trained = train_classifiers(
+    trained = ensemble.train(
         policy,
         params,
         _objective(settings, rewards, dtype),
@@ -253,24 +249,15 @@ def _train(
 
 def _objective(
     settings: Settings, rewards: dict[Arm, methods.Taught] | None, dtype: torch.dtype
-) -> Callable[[Tensor], ClassObjective]:
-    """Return the training losses on given rows: one order for all members, or one for each."""
+) -> Objective:
+    """Return the training loss of every arm."""
     if rewards is None:
-        return lambda rows: CrossEntropy()
-    # What an arm expects of each class at each training row does not change: (arms, N, C)
+        return NLL()
+    # What an arm expects of each class at each training row does not change: (arms, 1, N, C, 1)
     expected = torch.stack([each.reward.expected(each.data.pi) for each in rewards.values()])
-    expected = expected.to(dtype)
-    lam = torch.tensor(settings.lam, dtype=dtype)
-    estimator = (
-        ClassScoreFunction(settings.generations, "minimum") if settings.sampled else ExactGradient()
-    )
-    each = torch.arange(len(expected))[:, None, None]
-
-    def objective(rows: Tensor) -> ClassObjective:
-        some = expected[:, None, rows] if rows.ndim == 1 else expected[each, rows]
-        return ClassPolicyGradient(ClassReward(some.unsqueeze(-1)), lam, estimator)
-
-    return objective
+    estimator = ScoreFunction(settings.generations, "minimum") if settings.sampled else Analytic()
+    reward = ClassReward(expected.to(dtype)[:, None, ..., None])
+    return PolicyGradient(reward, torch.tensor(settings.lam, dtype=dtype), estimator)
 
 
 def _accuracy_of_last_batch(law: Categorical, data: LabelledData, size: int) -> Tensor:
@@ -282,7 +269,7 @@ def _accuracy_of_last_batch(law: Categorical, data: LabelledData, size: int) -> 
 
 def _metrics(law: Categorical, data: LabelledData) -> Tensor:
     """Return the `METRICS` in the last dimension."""
-    values = accuracy(law, data), CrossEntropy()(law, data), calibration_error(law, data)
+    values = accuracy(law, data), NLL()(law, data), calibration_error(law, data)
     return torch.stack(values, -1)
 
 

@@ -9,13 +9,16 @@ import torch
 from torch import Tensor
 
 from solvers import bilevel
-from solvers.bilevel import class_likelihood
-from solvers.families.categorical import CategoricalPolicy, LabelledData
-from solvers.hypergradients.implicit import implicit
+from solvers.bilevel import likelihood
+from solvers.data import LabelledData
+from solvers.families.categorical import CategoricalPolicy
+from solvers.hypergradients.methods import Implicit
 from solvers.numerics.solution import Solution
 from solvers.rewards import between_classes
 from solvers.rewards.between_classes import ClassReward, FreeReward
 from solvers.tasks import classification
+from solvers.training import inner
+from solvers.training.objectives import PolicyGradient
 
 from .convergence import solved
 
@@ -86,7 +89,7 @@ def load(
     rho = weight_decay / len(train.x)
     distilled, estimated = train, True
     if estimates:
-        fitted = class_likelihood.fit(policy, train, weight_decay=rho)
+        fitted = inner.fit(policy, train, weight_decay=rho)
         distilled = LabelledData.soft(train.x, policy(fitted.value, train.x).p)
         estimated = fitted.converged
     weight = torch.tensor(lam, dtype=torch.float64)
@@ -128,7 +131,7 @@ def learn(problem: Problem) -> Taught:
     """Return the reward `r_φ(ŷ | x)` that the bilevel solver learns from the training labels."""
     policy, train = problem.policy, problem.train
     model = FreeReward(policy.inputs, policy.classes)
-    levels = class_likelihood.problem(
+    levels = likelihood.problem(
         policy, model, problem.lam, train, weight_decay=problem.weight_decay
     )
     found = bilevel.solve(
@@ -141,9 +144,7 @@ def learn(problem: Problem) -> Taught:
         steps=1,
         inner=INNER,
         tolerance=LEARNED,
-        climb=lambda theta, phi: implicit(
-            levels.J, levels.F, theta, phi, tolerance=ACCURACY, distance=DISTANCE
-        ),
+        hypergradient=Implicit(tolerance=ACCURACY, damping=0.0, distance=DISTANCE),
     )
     return Taught(model(found.phi, train.x), train, found.converged and solved(found))
 
@@ -152,7 +153,7 @@ def solve(problem: Problem, taught: Taught | None) -> Solution[dict[str, Tensor]
     """Return the solution of a training problem, penalised alike for all; None: likelihood."""
     policy, rho = problem.policy, problem.weight_decay
     if taught is None:
-        return class_likelihood.fit(policy, problem.train, weight_decay=rho)
-    return class_likelihood.train_on(
-        policy, taught.reward, problem.lam, taught.data, weight_decay=rho
+        return inner.fit(policy, problem.train, weight_decay=rho)
+    return inner.fit(
+        policy, taught.data, PolicyGradient(taught.reward, problem.lam), weight_decay=rho
     )

@@ -21,8 +21,8 @@ from solvers import bilevel
 from solvers.bilevel import likelihood
 from solvers.bilevel.single_loop import single_loop
 from solvers.data import Dataset
-from solvers.families.gaussian import Gaussian
-from solvers.families.networks import GaussianPolicy, Params
+from solvers.families.gaussian import Gaussian, GaussianPolicy
+from solvers.families.law import Params
 from solvers.numerics.trees import Leaves
 from solvers.rewards.learnable import ConstantReward, Phi
 from solvers.training import streams

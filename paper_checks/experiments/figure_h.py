@@ -18,8 +18,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from analysis import categorical
+from solvers.data import LabelledData
 from solvers.errors import InputError
-from solvers.families.categorical import Categorical, LabelledData
+from solvers.families.categorical import Categorical
 from solvers.rewards.between_classes import (
     ClassReward,
     exact_diagonal,
@@ -27,8 +28,9 @@ from solvers.rewards.between_classes import (
     heuristic_scale,
 )
 from solvers.training import streams
-from solvers.training.classification import ClassObjective, ClassPolicyGradient, ClassScoreFunction
 from solvers.training.ensemble import adam
+from solvers.training.estimators import ScoreFunction
+from solvers.training.objectives import Objective, PolicyGradient
 
 from . import Progress
 
@@ -89,7 +91,7 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
     tables = [_predicted(settings, task)]
     for done, kind in enumerate(KINDS):
         if kind == "exact":
-            objective = ClassPolicyGradient(rewards, lam)
+            objective = PolicyGradient(rewards, lam)
             start = torch.zeros(len(ARMS), settings.points, dtype=F64)
             logit, converged = _to_the_end(objective, start, task)
             table = _table(kind, logit.unsqueeze(1), task)
@@ -133,7 +135,7 @@ def law(logit: Float[Tensor, "*b N"]) -> Categorical:
 
 
 def _to_the_end(
-    objective: ClassObjective, start: Float[Tensor, "*b N"], task: LabelledData
+    objective: Objective, start: Float[Tensor, "*b N"], task: LabelledData
 ) -> tuple[Float[Tensor, "*b N"], Bool[Tensor, "*b N"]]:
     """Return the logits where the exact gradient vanishes, and whether each was found.
 
@@ -165,8 +167,8 @@ def _sampled(
         for repetition in range(settings.repetitions)
     ]
     noise = streams.MemberNoise(generators, batch)
-    objective = ClassPolicyGradient(
-        ClassReward(rewards.table.unsqueeze(1)), lam, ClassScoreFunction(settings.generations)
+    objective = PolicyGradient(
+        ClassReward(rewards.table.unsqueeze(1)), lam, ScoreFunction(settings.generations)
     )
     trained = adam(
         {"logit": torch.zeros(*batch, settings.points, dtype=F64)},

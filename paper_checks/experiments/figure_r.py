@@ -24,8 +24,8 @@ from torch import Tensor
 
 from analysis import gaussian
 from solvers.data import Dataset
-from solvers.families.gaussian import Gaussian
-from solvers.families.networks import MLP, GaussianPolicy
+from solvers.families.gaussian import Gaussian, GaussianPolicy
+from solvers.families.networks import MLP
 from solvers.rewards.mahalanobis import optimal_reward
 from solvers.tasks import regression
 from solvers.tasks.regression import RegressionTask

@@ -12,7 +12,7 @@ from torch import Tensor
 from analysis.gaussian import outer
 from solvers.bilevel import likelihood
 from solvers.data import Dataset
-from solvers.families.networks import GaussianPolicy
+from solvers.families.gaussian import GaussianPolicy
 from solvers.hypergradients.implicit import Hypergradient, Objective, first_derivatives
 from solvers.numerics.trees import Leaves, Tree, flat
 from solvers.rewards.learnable import ConstantReward

@@ -3,7 +3,6 @@
 from .loop import (
     AdamSteps,
     Bilevel,
-    Climb,
     Exact,
     Inexact,
     Observe,
@@ -18,7 +17,6 @@ from .loop import (
 __all__ = [
     "AdamSteps",
     "Bilevel",
-    "Climb",
     "Exact",
     "Inexact",
     "Observe",

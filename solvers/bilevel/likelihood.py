@@ -24,7 +24,9 @@ from ..errors import (
     check_count,
     check_number,
 )
-from ..families.networks import GaussianPolicy, Params
+from ..families.categorical import CategoricalPolicy
+from ..families.gaussian import GaussianPolicy
+from ..families.law import Data, Params, Policy
 from ..hypergradients.implicit import Objective
 from ..numerics.modes import recording
 from ..rewards.learnable import InputReward, Phi, RewardModel
@@ -40,34 +42,48 @@ Estimate = Literal["marginal", "residual", "online"]
 
 @recording
 def problem(
-    policy: GaussianPolicy,
+    policy: Policy,
     reward: RewardModel,
     lam: Number | Tensor,
-    data: Dataset,
+    data: Data,
     *,
-    held_out: Dataset | None = None,
+    weight_decay: float = 0.0,
+    held_out: Data | None = None,
     estimator: Estimator | None = None,
     batch_size: int | None = None,
 ) -> Bilevel:
-    """Return `max_φ E log p_{θ*(φ)}(y | x)`, `θ*(φ) = argmax_θ E r_φ + λH`.
+    """Return `max_φ E log p_{θ*(φ)}(y | x)`, `θ*(φ) = argmax_θ E r_φ + λH`, for any family.
+
+    With a weight decay `ρ`, in nats: the likelihood is `E log p_θ(y | x) - (ρ/2)‖θ‖²`, and the
+    inner objective `E [r + λH] - λ(ρ/2)‖θ‖²`. For classes it also removes what the softmax leaves
+    free, a constant added to all logits, so that inner solutions are isolated points.
 
     Args:
         policy: the policy; `theta` are its parameters, of a single member.
-        reward: from `phi` and inputs to a Mahalanobis reward.
+        reward: from `phi` and inputs to a reward. Start between classes from rewards of about the
+            size of `λ`: far larger ones put a law on one class alone, where nothing has a slope.
         lam: entropy weight `λ > 0`.
         data: of the inner problem, without batch dimensions.
+        weight_decay: `ρ >= 0`, of both levels; positive for a categorical policy.
         held_out: of the outer problem; the same data if not given.
         estimator: of the inner gradient, for `bilevel.AdamSteps`; the objectives themselves and
             the hypergradient are always exact.
         batch_size: inputs per batch, for `single_loop`; drawn without replacement.
 
     Raises:
-        InputError: `lam` is not positive, or a sampled estimator with an input-dependent reward.
+        InputError: `lam` is not positive, a sampled estimator with an input-dependent Mahalanobis
+            reward, or no weight decay for a categorical policy.
         ShapeError: data with batch dimensions.
 
-    Source: paper.
+    Source: paper; the weight decay is new.
     """
     lam = as_number("lam", lam, data.x)
+    check_number("weight_decay", weight_decay, 0.0)
+    if isinstance(policy, CategoricalPolicy) and weight_decay == 0:
+        raise InputError(
+            "weight_decay is 0: pass a positive one, because without it logits have "
+            "a free constant and the inner problem no isolated solution"
+        )
     outer = data if held_out is None else held_out
     for name, each in (("data", data), ("held_out", outer)):
         if each.x.ndim != 2:
@@ -79,8 +95,8 @@ def problem(
             "a sampled inner gradient takes one reward for all inputs, not InputReward: "
             "leave estimator out"
         )
-
-    levels = _Levels(policy, reward, lam, data, outer, estimator or Analytic(), batch_size or 0)
+    by = Analytic() if estimator is None else estimator
+    levels = _Levels(policy, reward, lam, data, outer, weight_decay, by, batch_size or 0)
     return Bilevel(
         levels.J,
         levels.F,
@@ -93,11 +109,12 @@ def problem(
 class _Levels:
     """Both objectives, as methods of an object that can be copied and pickled."""
 
-    policy: GaussianPolicy
+    policy: Policy
     reward: RewardModel
     lam: Tensor
-    data: Dataset
-    outer: Dataset
+    data: Data
+    outer: Data
+    weight_decay: float
     estimator: Estimator
     batch_size: int
 
@@ -105,13 +122,19 @@ class _Levels:
         return self._expected(theta, phi, Analytic(), None)
 
     def F(self, theta: Params, phi: Phi) -> Tensor:
-        return -NLL()(self.policy(theta, self.outer.x), self.outer)
+        likelihood = -NLL()(self.policy(theta, self.outer.x), self.outer)
+        return (
+            likelihood - inner.decay(theta, self.weight_decay) if self.weight_decay else likelihood
+        )
 
     def sampled(self, theta: Params, phi: Phi, generator: torch.Generator) -> Tensor:
         return self._expected(theta, phi, self.estimator, MemberNoise([generator]))
 
     def batch(self, generator: torch.Generator) -> tuple[Objective, Objective]:
-        data, outer = (_rows(d, self.batch_size, generator) for d in (self.data, self.outer))
+        data, outer = (
+            part.rows(draw_rows(len(part.x), self.batch_size, generator))
+            for part in (self.data, self.outer)
+        )
         part = replace(self, data=data, outer=outer)
         return part.J, part.F
 
@@ -119,12 +142,8 @@ class _Levels:
         self, theta: Params, phi: Phi, by: Estimator, noise: MemberNoise | None
     ) -> Tensor:
         objective = PolicyGradient(self.reward(phi, self.data.x), self.lam, by)
-        return -objective(self.policy(theta, self.data.x), self.data, noise)
-
-
-def _rows(data: Dataset, size: int, generator: torch.Generator) -> Dataset:
-    chosen = draw_rows(len(data.x), size, generator)
-    return Dataset(*(t[chosen] for t in vars(data).values()))
+        J = -objective(self.policy(theta, self.data.x), self.data, noise)
+        return J - self.lam * inner.decay(theta, self.weight_decay) if self.weight_decay else J
 
 
 def draw_rows(N: int, size: int, generator: torch.Generator) -> Int[Tensor, "B"]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..errors import InputError, check_count, check_number
 from ..hypergradients.implicit import Hypergradient, HypergradientWarning, Objective, implicit
+from ..hypergradients.methods import HypergradientMethod
 from ..numerics import minimise
 from ..numerics.checkpoint import (
     Run,
@@ -37,9 +38,6 @@ from ..numerics.progress import bar
 from ..numerics.solution import Solution
 from ..numerics.trees import Leaves, Tree, check_alike, flat
 from ..numerics.values import check_depends, finite_number, number
-
-Climb = Callable[[Tree, Tree], Hypergradient]
-"""`climb(θ, φ)`: the hypergradient at an inner point, with options already chosen."""
 
 Outer = Callable[[list[Tensor]], torch.optim.Optimizer]
 """A torch optimiser on the outer tensors, e.g. `lambda p: torch.optim.Adam(p, lr=0.1)`."""
@@ -207,7 +205,7 @@ def solve(
     optimiser: Outer,
     steps: int,
     inner: Inexact | Exact | AdamSteps = Inexact(),
-    climb: Climb | None = None,
+    hypergradient: HypergradientMethod | None = None,
     tolerance: float = 1e-6,
     generator: torch.Generator | None = None,
     checkpoint: Path | str | None = None,
@@ -225,9 +223,9 @@ def solve(
             evaluates several points per step, as L-BFGS does, may.
         steps: at most this many outer steps.
         inner: how inner problems are solved.
-        climb: hypergradient at an inner point; if not given `implicit`, damped where the inner
-            problem is not strictly concave. Pass `lambda t, p: implicit(J, F, t, p, ...)`,
-            `unrolled`, `penalty`, ...
+        hypergradient: from `J`, `F` and an inner point, such as `Implicit(CG())`, `Unrolled(...)`
+            or `Penalty(1e3)` of `hypergradients.methods`; by default implicit, damped where the
+            inner problem is not strictly concave.
         tolerance: stop when the norm of the hypergradient is at most this share of the largest one
             met, or when what a step of the size of `phi` along it would gain is below the
             resolution of `F`. Neither changes with the units of `F`.
@@ -266,7 +264,7 @@ def solve(
     if checkpoint is not None:
         path = check_path(checkpoint)
         settings = optimiser_settings(opt, outer) | generator_settings(generator)
-        settings |= {"inner": repr(inner), "climb": "the default" if climb is None else "given"}
+        settings |= {"inner": repr(inner), "hypergradient": _described(hypergradient)}
         objectives = {"J": problem.J, "F": problem.F}
         sampled = problem.sampled
         if isinstance(inner, AdamSteps) and sampled is not None and generator is not None:
@@ -301,7 +299,9 @@ def solve(
                 )  # fmt: skip
                 point = theta_like.tree(found.value)
                 tick(len(history), "hypergradient")
-                latest = _Evaluation(here, found, _climbed(problem, climb, inner, found, point, at))
+                latest = _Evaluation(
+                    here, found, _climbed(problem, hypergradient, inner, found, point, at)
+                )
             return latest
 
         def closure() -> float:
@@ -429,9 +429,16 @@ def _checked(problem: Bilevel, theta: Tree, phi: Tree) -> Bilevel:
     return replace(problem, J=J, F=F)
 
 
+def _described(method: HypergradientMethod | None) -> str:
+    """Return what a checkpoint can know of a method: an object's settings, or that it is given."""
+    if method is None:
+        return "the default"
+    return repr(method) if is_dataclass(method) else "given"
+
+
 def _climbed(
     problem: Bilevel,
-    climb: Climb | None,
+    method: HypergradientMethod | None,
     inner: Inexact | Exact | AdamSteps,
     found: Solution[tuple[Tensor, ...]],
     theta: Tree,
@@ -440,8 +447,8 @@ def _climbed(
     """Return the hypergradient; what there is to warn of it stands in its doubts."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HypergradientWarning)
-        if climb is not None:
-            return climb(theta, phi)
+        if method is not None:
+            return method(problem.J, problem.F, theta, phi)
         if isinstance(inner, Inexact) and not found.distance <= inner.tolerance:
             # the linear system as accurate as the inner solution, and no more work than that
             most = max(inner.max_iterations // 3, 1)

@@ -1,4 +1,4 @@
-"""Categorical laws over `C` classes, labelled data, and policies that return such laws.
+"""Categorical laws over `C` classes, and policies that return one at each input.
 
 Leading dimensions are batch dimensions, then inputs `N`, the last one is the class. Tensors may
 be stored with classes ahead of inputs: then reductions over a few classes run along long rows of
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import (
@@ -22,17 +23,21 @@ from ..errors import (
     check_columns,
     check_count,
     check_dtype,
-    check_finite,
-    check_index,
     check_instance,
     check_precision,
     check_same_classes,
 )
-from .networks import MLP, Params, init_members
+from .baselines import Baseline, check_group
+from .law import Params, UniformNoise
+from .networks import MLP, init_members
 
 # Below these logarithms a probability is 0 in any precision: 0 · log 0 = 0 is 0 times a number.
 ENTROPY_FLOOR = -1e4
 LOG_FLOOR = -1e30
+FORBIDDEN = (
+    "the reward of a class is -inf where the policy generates it: J is -inf; pass a policy whose "
+    "logit is -inf there, or a large finite penalty"
+)
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,53 @@ class Categorical:
         floor = torch.where(pi == 0, LOG_FLOOR, -torch.inf)
         return -(pi * self.log_p.clamp(min=floor)).sum(-1)
 
+    def check_data(self, data: Any) -> None:
+        """Raise `ShapeError` unless the data have these classes."""
+        check_same_classes("the policy", self.classes, "the data", data.classes)
+
+    def nll(self, data: Any) -> Float[Tensor, "*b N"]:
+        """Return `-Σ_c π_c log p(c)` at each input."""
+        self.check_data(data)
+        return self.cross_entropy(data.pi)
+
+    @property
+    def mean(self) -> Float[Tensor, "*b N C"]:
+        """Of the one-hot outcome: `p`."""
+        return self.p
+
+    def covariance(self) -> Float[Tensor, "*b N C C"]:
+        """Return the covariance of the one-hot outcome, `diag p - ppᵀ`."""
+        return torch.diag_embed(self.p) - self.p.unsqueeze(-1) * self.p.unsqueeze(-2)
+
+    def trace(self, U: Float[Tensor, "*u C C"]) -> Float[Tensor, "*c"]:
+        """Return `Tr(UP) = Σ_c p_c U_cc - pᵀUp`."""
+        own = U.diagonal(dim1=-2, dim2=-1)
+        return (self.p * own).sum(-1) - ((U @ self.p.unsqueeze(-1))[..., 0] * self.p).sum(-1)
+
+    def check_moments(self, mu: Tensor, Sigma: Tensor) -> None:
+        """Raise `ShapeError` unless `mu` and `Sigma` are moments of one-hot outcomes."""
+        self.check_classes("mu", mu)
+        check_same_classes("the policy", self.classes, "Sigma", Sigma.shape[-1])
+
+    def reinforce(
+        self, data: Any, reward: Any, M: int, baseline: Baseline, noise: UniformNoise
+    ) -> Float[Tensor, "*b N"]:
+        """Return a surrogate whose gradient is the mean of `(r̄(ŷ) - b) ∇ log p(ŷ)`.
+
+        Only how often each class was generated matters, so the estimate is a weighted sum over
+        classes: `∂/∂z_j` is the mean of `(r̄(ŷ) - b)(1[ŷ = j] - p_j)`. The constants of least
+        variance, for each entry, are `b_j = (1-p_j) r̄_j + p_j Σ_{c≠j} p_c r̄_c / (1-p_j)`. (As they
+        differ, an estimate then does not sum to 0 over classes, only its mean does.)
+        """
+        self.check_data(data)
+        if baseline != "optimal":
+            check_group(baseline, "Categorical")
+        with torch.no_grad():
+            share = draw_counts(self, M, noise) / M
+            r = _by_class(self, data, reward)
+            slopes = _slopes(self.p, r, share, M, baseline)
+        return (slopes * self.logits.clamp(min=LOG_FLOOR)).sum(-1)
+
     def check_classes(self, name: str, pi: Tensor) -> None:
         """Raise `ShapeError` unless `pi` has a row of these classes for each input, or for all."""
         check_same_classes("the policy", self.classes, name, pi.shape[-1] if pi.ndim else 0)
@@ -111,92 +163,67 @@ def check_logits(logits: Float[Tensor, "*b C"]) -> None:
         )
 
 
-@dataclass(frozen=True)
-class LabelledData:
-    """Inputs, and the distribution of the class at each; build it with `of` or `soft`.
+def _by_class(law: Categorical, data: Any, reward: Any) -> Float[Tensor, "*b N C"]:
+    """Return `r̄(c) = E_y r(e_c, y)`: of a reward between classes, or of one-hot outcomes.
 
-    Attributes:
-        x: inputs, `(*b, N, d)`.
-        pi: `π`, probabilities of the classes at each input, `(*b, N, C)`; one-hot for labels.
+    Raises:
+        InputError: a class that the law generates is forbidden.
     """
-
-    x: Float[Tensor, "*b N d"]
-    pi: Float[Tensor, "*b N C"]
-
-    @classmethod
-    def of(cls, x: Float[Tensor, "*b N d"], labels: Int[Tensor, "*b N"], C: int) -> LabelledData:
-        """Check labels `0 .. C-1` and store them one-hot.
-
-        Raises:
-            InputError: fewer than two classes, or a label outside the range.
-            ShapeError: empty data, or `x` and `labels` that disagree.
-            NonFiniteError: NaN or infinity in `x`.
-        """
-        check_count("C", C, 2)
-        check_index("labels", labels, f"a tensor of integers 0 .. {C - 1}")
-        if labels.shape != x.shape[:-1]:
-            raise ShapeError(
-                f"x is {tuple(x.shape)}, labels {tuple(labels.shape)}: pass x (*b, N, d) and "
-                f"labels (*b, N)"
-            )
-        labels = labels.long()
-        outside = (labels < 0) | (labels >= C)
-        if bool(outside.any()):
-            index = tuple(outside.nonzero()[0].tolist())
-            raise InputError(
-                f"labels{list(index)} is {int(labels[index])}, outside 0 .. {C - 1}: "
-                f"pass C = {max(int(labels.max()) + 1, 2)} or encode the labels from 0"
-            )
-        return cls.soft(x, torch.nn.functional.one_hot(labels, C).to(x.dtype))
-
-    @classmethod
-    def soft(cls, x: Float[Tensor, "*b N d"], pi: Float[Tensor, "*b N C"]) -> LabelledData:
-        """Check class probabilities, such as the estimates of another classifier.
-
-        Raises:
-            InputError: fewer than two classes, a negative probability, or a sum that is not 1.
-            ShapeError: empty data, or `x` and `pi` that disagree.
-            NonFiniteError: NaN or infinity.
-        """
-        check_dtype("x", x)
-        check_dtype("pi", pi)
-        if pi.shape[:-1] != x.shape[:-1] or x.ndim < 2:
-            raise ShapeError(
-                f"x is {tuple(x.shape)}, pi {tuple(pi.shape)}: pass x (*b, N, d), pi (*b, N, C)"
-            )
-        if x.numel() == 0:
-            raise ShapeError(f"data are empty: x has shape {tuple(x.shape)}; pass rows and columns")
-        if x.dtype != pi.dtype:
-            raise ShapeError(f"x is {x.dtype} and pi is {pi.dtype}: convert both to one dtype")
-        check_finite("x", x)
-        check_probabilities("pi", pi)
-        return cls(x, pi)
-
-    @property
-    def classes(self) -> int:
-        """Number of classes `C`."""
-        return self.pi.shape[-1]
-
-    def rows(self, index: Int[Tensor, "*i B"]) -> LabelledData:
-        """Return the inputs `index` of data without batch dimensions, `(*i, B, ...)`."""
-        if self.x.ndim != 2:
-            raise ShapeError(f"x has shape {tuple(self.x.shape)}: rows are taken from x (N, d)")
-        return LabelledData(self.x[index], self.pi[index])
+    if hasattr(reward, "where_possible"):
+        r = reward.where_possible(law, data)
+        if reward.may_forbid and bool((r == -torch.inf).any()):
+            raise InputError(FORBIDDEN)
+        return r
+    one = torch.eye(law.classes, dtype=law.p.dtype, device=law.p.device)
+    table = reward(one.unsqueeze(-2), one)
+    if table.shape != (law.classes, law.classes):
+        raise ShapeError(
+            f"the reward returned shape {tuple(table.shape)} for {law.classes} one-hot generations "
+            f"and outcomes: return one number for each pair"
+        )
+    return data.pi @ table.mT
 
 
-def check_probabilities(name: str, pi: Float[Tensor, "*b C"]) -> None:
-    """Raise unless the last dimension holds probabilities of two or more classes."""
-    check_dtype(name, pi)
-    if not pi.ndim or pi.shape[-1] < 2:
-        raise InputError(f"{name} has shape {tuple(pi.shape)}: pass (*b, C), at least 2 classes")
-    if not pi.numel():
-        raise ShapeError(f"{name} is empty: it has shape {tuple(pi.shape)}; pass rows")
-    check_finite(name, pi)
-    if bool((pi < 0).any()):
-        raise InputError(f"{name} has an entry {pi.min().item():.6g}: pass probabilities >= 0")
-    off = (pi.sum(-1) - 1).abs().max().item()
-    if off > 1e3 * torch.finfo(pi.dtype).eps:
-        raise InputError(f"{name} sums to 1 ± {off:.3g}: divide it by its sum over classes")
+def _slopes(
+    p: Float[Tensor, "*b N C"],
+    r: Float[Tensor, "*#b N C"],
+    share: Float[Tensor, "..."],
+    M: int,
+    baseline: Baseline,
+) -> Float[Tensor, "*b N C"]:
+    """Return the estimates of the slopes in the logits, from the share of every class."""
+    if baseline == "optimal":
+        rest = (p * r).sum(-1, keepdim=True) - p * r
+        # where p_j is 1 in floating point, r_j is all there is
+        b = torch.where(p < 1, (1 - p) * r + p * rest / (1 - p), r)
+        return share * (r - b) - p * ((share * r).sum(-1, keepdim=True) - b)
+    advantage = r.expand_as(p)
+    if baseline == "minimum":
+        drawn = torch.where(share > 0, advantage, torch.inf)
+        advantage = advantage - drawn.amin(-1, keepdim=True)
+    elif baseline != "none":
+        advantage = advantage - (share * r).sum(-1, keepdim=True)
+        if baseline == "leave-one-out":
+            advantage = advantage * (M / (M - 1))
+    weights = share * advantage
+    return weights - p * weights.sum(-1, keepdim=True)
+
+
+def draw_counts(law: Categorical, M: int, noise: UniformNoise) -> Float[Tensor, "*b N C"]:
+    """Return how often each class is drawn in `M` generations per input, by inverting the CDF.
+
+    A class of probability 0 never is: its edges of the CDF coincide, and in units of the last one
+    the edges behind all classes that are possible are 1, above any noise.
+    """
+    check_count("M", M)
+    p = law.p.detach().mT
+    uniform = noise.uniform((M, p.shape[-1]), p.dtype).unsqueeze(-3)
+    cdf = p.cumsum(-2)
+    edges = (cdf[..., :-1, :] / cdf[..., -1:, :]).unsqueeze(-2)
+    # 1 where the edge is above the noise, else 0: their difference is in (-1, 1]
+    below = (edges - uniform).ceil_().sum(-2)
+    first, last = below[..., :1, :], M - below[..., -1:, :]
+    return torch.cat([first, below.diff(dim=-2), last], -2).mT
 
 
 @dataclass(frozen=True)
@@ -242,40 +269,3 @@ class CategoricalPolicy:
         """Return the law at each input, logits `(*b, N, C)`."""
         check_columns(x, "the policy", self.inputs)
         return Categorical(self.network(params, "", x), check=False)
-
-
-def accuracy(law: Categorical, data: LabelledData) -> Float[Tensor, "*b"]:
-    """Return the probability that the most likely class of the law is the outcome."""
-    _check_data(law, data)
-    return data.pi.expand_as(law.logits).gather(-1, _mode(law))[..., 0].mean(-1)
-
-
-def calibration_error(law: Categorical, data: LabelledData, bins: int = 15) -> Float[Tensor, "*b"]:
-    """Return the expected calibration error `Σ_B (n_B/N) |accuracy_B - confidence_B|`.
-
-    Bins `B` are of equal width in the confidence `max_c p(c)`.
-    """
-    check_count("bins", bins)
-    _check_data(law, data)
-    mode = _mode(law)
-    confidence = law.p.gather(-1, mode)[..., 0]
-    gap = data.pi.expand_as(law.logits).gather(-1, mode)[..., 0] - confidence
-    bin_of = (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)
-    sums = gap.new_zeros((*gap.shape[:-1], bins)).scatter_add(-1, bin_of, gap)
-    return sums.abs().sum(-1) / gap.shape[-1]
-
-
-def _check_data(law: Categorical, data: LabelledData) -> None:
-    """Raise unless the law has the inputs of the data, whose batch may be smaller, and classes."""
-    check_same_classes("the policy", law.classes, "the data", data.classes)
-    here, there = law.logits.shape[:-1], data.pi.shape[:-1]
-    if here[-1:] != there[-1:] or len(there) > len(here):
-        raise ShapeError(
-            f"the policy has logits {tuple(law.logits.shape)}, the data pi {tuple(data.pi.shape)}: "
-            f"evaluate the policy at the inputs of the data"
-        )
-    check_broadcast("the policy", here, "the data", there)
-
-
-def _mode(law: Categorical) -> Int[Tensor, "*b N 1"]:
-    return law.logits.argmax(-1, keepdim=True)

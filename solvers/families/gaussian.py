@@ -1,4 +1,4 @@
-"""The Gaussian law `N(m, P)` that a policy returns for each input.
+"""Gaussian laws `N(m, P)`, and policies that return one at each input.
 
 `P = S Sᵀ` with `S` either a vector of standard deviations (isotropic and diagonal policies) or a
 lower-triangular Cholesky factor (full ones). Leading dimensions are batch dimensions, the last
@@ -8,13 +8,34 @@ one is the outcome dimension `n`; log-probabilities and entropies are summed ove
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import InputError, ShapeError, check_broadcast, check_finite, check_positive
+from ..errors import (
+    InputError,
+    ShapeError,
+    check_broadcast,
+    check_choice,
+    check_columns,
+    check_count,
+    check_finite,
+    check_instance,
+    check_positive,
+    check_precision,
+    check_same_n,
+)
+from .baselines import Baseline, advantage
+from .law import NormalNoise, Params, Quadratic
+from .networks import MLP, init_members
+
+Structure = Literal["isotropic", "diagonal", "full"]
+STRUCTURES: tuple[Structure, ...] = get_args(Structure)
+POSITIVE = {"exp": torch.exp, "softplus": torch.nn.functional.softplus}
 
 
 @dataclass(frozen=True)
@@ -164,6 +185,46 @@ class Gaussian:
             terms = ((mu - self.mean) * precise).square() + spread
         return 0.5 * terms.sum(-1) + self.log_det_scale() + 0.5 * self.n * math.log(2 * math.pi)
 
+    def check_data(self, data: Any) -> None:
+        """Raise `ShapeError` unless the outcomes have the dimension of this law."""
+        check_same_n("the policy", self.n, "the data", data.n)
+
+    def nll(self, data: Any) -> Float[Tensor, "*b N"]:
+        """Return `-E_y log N(y; m, P)` over the outcomes at each input, by their moments."""
+        self.check_data(data)
+        return self.cross_entropy(data.mean, data.covariance)
+
+    def trace(self, U: Float[Tensor, "*u n n"]) -> Float[Tensor, "*c"]:
+        """Return `Tr(UP)`."""
+        if self.full:
+            return (self.covariance() * U).sum((-2, -1))
+        return (self.scale.square() * U.diagonal(dim1=-2, dim2=-1)).sum(-1)
+
+    def reinforce(
+        self, data: Any, reward: Any, M: int, baseline: Baseline, noise: NormalNoise
+    ) -> Float[Tensor, "*b N"]:
+        """Return a surrogate whose gradient is the mean of `(r - b) ∇ log p(ŷ)`.
+
+        The scores are explicit: for `ŷ = m + Sε`, `∇_m log p = S⁻ᵀε` and
+        `∇_S log p = S⁻ᵀ(εεᵀ - I)`, so the weighted noise is reduced to a few numbers per input
+        before any gradient flows. Of a Mahalanobis reward the baselines that minimise the variance
+        of each entry of `ε` and `εεᵀ - I` are known: `E r - 2A_jj` and `E r - 2A_ii - 2A_jj` with
+        `A = SᵀUS`.
+        """
+        self.check_data(data)
+        with torch.no_grad():
+            mean_score, scale_score = _scores(self, data, reward, M, baseline, noise)
+        surrogate = (mean_score * self.mean).sum(-1)
+        if self.full:
+            return surrogate + (scale_score * self.scale).sum((-2, -1))
+        return surrogate + (scale_score * self.scale).sum(-1)
+
+    def pathwise(self, data: Any, reward: Any, M: int, noise: NormalNoise) -> Float[Tensor, "*b N"]:
+        """Return the mean reward of `M` generations `m + Sε`, differentiable along them."""
+        self.check_data(data)
+        _, deviation = draw_deviations(self, data, M, noise)
+        return _rewards(deviation, data, reward).mean((-3, -2))
+
     def check_moments(self, mu: Tensor, Sigma: Tensor) -> None:
         """Raise `ShapeError` unless `mu` and `Sigma` are moments of outcomes of this law."""
         self._check_outcome("mu", mu)
@@ -214,3 +275,206 @@ def _aligned(mean: Tensor, scale: Tensor, own: int) -> tuple[Tensor, Tensor]:
     whole = torch.broadcast_shapes(batch, mean.shape[:-1])
     ones = (1,) * (len(whole) - len(batch))
     return mean.expand(*whole, mean.shape[-1]), scale.reshape(ones + scale.shape)
+
+
+def draw_deviations(
+    law: Gaussian, data: Any, M: int, noise: NormalNoise
+) -> tuple[Float[Tensor, "*c n M S N"], Float[Tensor, "*d n M S N"]]:
+    """Draw noise `ε` and return it with the deviations `ŷ - y = (m - y) + Sε`.
+
+    Inputs come last: then every operation on these tensors runs along long rows of memory, while
+    sums and broadcasts over n, M or S, which may be 1 to 5 long, only repeat whole rows.
+    """
+    N, S = data.y.shape[-3:-1]
+    epsilon = noise.normal((law.n, M, S, N), law.mean.dtype)
+    y = data.y.movedim(-1, -3).mT.contiguous()
+    gap = (law.mean.mT.unsqueeze(-2) - y).unsqueeze(-3)
+    if law.full:
+        return epsilon, gap + torch.einsum("...Nij,...jMSN->...iMSN", law.scale, epsilon)
+    return epsilon, torch.addcmul(gap, law.scale.mT[..., None, None, :], epsilon)
+
+
+def _rewards(
+    deviation: Float[Tensor, "*b n M S N"], data: Any, reward: Any
+) -> Float[Tensor, "*b M S N"]:
+    """Return the rewards of generations that deviate from the outcomes by `ŷ - y`.
+
+    Rewards of this package take the deviation; any other function takes generations and outcomes,
+    `(*b, M, S, N, n)`.
+    """
+    e = deviation.movedim(-4, -1)
+    if hasattr(reward, "of"):
+        return reward.of(e)
+    y = data.y.transpose(-3, -2).unsqueeze(-4)
+    found = reward(y + e, y)
+    if found.shape != e.shape[:-1]:
+        raise ShapeError(
+            f"the reward returned shape {tuple(found.shape)} for generations {tuple(e.shape)}: "
+            f"return one number for each, {tuple(e.shape[:-1])}"
+        )
+    return found
+
+
+def _scores(
+    law: Gaussian, data: Any, reward: Any, M: int, baseline: Baseline, noise: NormalNoise
+) -> tuple[Float[Tensor, "*b N n"], Float[Tensor, "..."]]:
+    """Return the advantage-weighted means of `∇_m log p` and `∇_S log p` per input."""
+    epsilon, deviation = draw_deviations(law, data, M, noise)
+    weights = _rewards(deviation, data, reward)
+    if baseline == "optimal" or baseline == "optimal-per-outcome":
+        first, second = _least_variance(law, data, reward, baseline, epsilon, weights)
+    else:
+        weights = advantage(weights.movedim(-3, -1), baseline).movedim(-1, -3)
+        first, second = _whitened(epsilon, weights, law.full)
+    if not law.full:
+        return first / law.scale, second / law.scale
+    inverse_transpose = torch.linalg.inv(law.scale).mT
+    return (inverse_transpose @ first.unsqueeze(-1))[..., 0], inverse_transpose @ second
+
+
+def _least_variance(
+    law: Gaussian, data: Any, reward: Any, baseline: Baseline, epsilon: Tensor, rewards: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the means of `(r - b)ε` and `(r - b)(εεᵀ - I)` with the optimal baselines."""
+    if not isinstance(reward, Quadratic):
+        raise InputError(
+            f"the optimal baselines are known for MahalanobisReward, not "
+            f"{type(reward).__name__}: pass baseline='leave-one-out'"
+        )
+    expected = reward.on_data(law, data)[..., None, None, :]
+    if baseline == "optimal-per-outcome":
+        # E_ŷ r(ŷ, y) of each outcome: a data set of one outcome has no spread of its own
+        points = Gaussian(law.mean.unsqueeze(-2), law.scale.unsqueeze(-3 if law.full else -2))
+        nothing = torch.zeros_like(data.covariance).unsqueeze(-3)
+        expected = reward.expected(points, data.y, nothing).mT.unsqueeze(-3)
+    first, second = _whitened(epsilon, rewards - expected, law.full)
+    plain_first, plain_second = _whitened(epsilon, torch.ones_like(rewards), law.full)
+    U = align(reward.U.to(law.mean), reward.U.ndim - 2, law.mean.ndim + 1)
+    if not law.full:
+        A = law.scale.square() * U.diagonal(dim1=-2, dim2=-1)
+        return first + 2 * A * plain_first, second + 4 * A * plain_second
+    A = (law.scale.mT @ U @ law.scale).diagonal(dim1=-2, dim2=-1)
+    pairs = 2 * (A.unsqueeze(-1) + A.unsqueeze(-2))
+    return first + 2 * A * plain_first, second + pairs * plain_second
+
+
+def align(batched: Tensor, batch_ndim: int, ndim: int) -> Tensor:
+    """Insert singleton dimensions behind the batch dimensions until `batched` has `ndim`."""
+    ones = (1,) * (ndim - batched.ndim)
+    return batched.reshape(batched.shape[:batch_ndim] + ones + batched.shape[batch_ndim:])
+
+
+def _whitened(
+    epsilon: Float[Tensor, "*b n M S N"], weights: Float[Tensor, "*b M S N"], full: bool
+) -> tuple[Float[Tensor, "*b N n"], Float[Tensor, "..."]]:
+    """Return the means of `w ε` and `w (εεᵀ - I)`, or its diagonal, over generations and data."""
+    n, M, S = epsilon.shape[-4:-1]
+    weights = weights / (S * M)
+    total = weights.sum((-3, -2)).unsqueeze(-1)
+    weighted = weights.unsqueeze(-4) * epsilon
+    first = weighted.sum((-3, -2)).mT
+    if not full:
+        return first, weighted.mul_(epsilon).sum((-3, -2)).mT - total
+    second = torch.einsum("...iMSN,...jMSN->...Nij", weighted, epsilon)
+    identity = torch.eye(n, dtype=first.dtype, device=first.device)
+    return first, second - total.unsqueeze(-1) * identity
+
+
+@dataclass(frozen=True)
+class GaussianPolicy:
+    """`p_θ(. | x) = N(m(x), P(x))`, `P = S Sᵀ` of the given structure, `S_ii > 0`.
+
+    Attributes:
+        inputs: input dimension `d`.
+        n: outcome dimension.
+        structure: of `P`: "isotropic" (`s I`), "diagonal" or "full" (Cholesky factor).
+        mean: network of the mean.
+        scale: network of the scale; "shared" adds the scale's outputs to the mean's network,
+            "constant" makes it one free parameter for all inputs.
+        positive: the map that makes `S_ii` positive.
+    """
+
+    inputs: int
+    n: int
+    structure: Structure = "full"
+    mean: MLP = MLP()
+    scale: MLP | Literal["shared", "constant"] = "constant"
+    positive: Literal["exp", "softplus"] = "exp"
+
+    def __post_init__(self) -> None:
+        check_count("inputs", self.inputs)
+        check_count("n", self.n)
+        check_choice("structure", self.structure, STRUCTURES)
+        check_choice("positive", self.positive, POSITIVE)
+        check_instance("mean", self.mean, MLP, "an MLP, such as MLP((64,), 'tanh')")
+        if self.scale not in ("shared", "constant"):
+            check_instance("scale", self.scale, MLP, "'shared', 'constant' or an MLP")
+
+    @property
+    def scale_outputs(self) -> int:
+        """Number of free parameters of `S`."""
+        return {"isotropic": 1, "diagonal": self.n, "full": self.n * (self.n + 1) // 2}[
+            self.structure
+        ]
+
+    def init(
+        self,
+        generators: Sequence[torch.Generator],
+        batch: tuple[int, ...] = (),
+        dtype: torch.dtype = torch.float32,
+    ) -> dict[str, Tensor]:
+        """Draw the parameters of every member, each from its own generator.
+
+        Args:
+            generators: one per member, in row-major order of `batch`.
+            batch: batch shape `*b`.
+            dtype: of the parameters; the draws are the same for every dtype.
+
+        Returns:
+            Tensors of shape `(*b, ...)` that require gradients. A constant scale starts with all
+            parameters 0 (`S = I` for "exp", `S = log 2 I` for "softplus").
+        """
+        return init_members(self._init_one, generators, batch, dtype)
+
+    def zeros(self, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+        """Return parameters of 0: `m = 0`, and `S = I` for "exp" (stationary for deep networks)."""
+        check_precision("dtype", dtype)
+        drawn = self._init_one(torch.Generator().manual_seed(0))
+        return {name: torch.zeros_like(value, dtype=dtype) for name, value in drawn.items()}
+
+    def _init_one(self, generator: torch.Generator) -> dict[str, Tensor]:
+        outputs = self.n + (self.scale_outputs if self.scale == "shared" else 0)
+        params = {
+            f"mean.{k}": v for k, v in self.mean.init(generator, self.inputs, outputs).items()
+        }
+        if self.scale == "constant":
+            params["scale.raw"] = torch.zeros(
+                self.scale_outputs, dtype=torch.float64, device=generator.device
+            )
+        elif isinstance(self.scale, MLP):
+            drawn = self.scale.init(generator, self.inputs, self.scale_outputs)
+            params |= {f"scale.{k}": v for k, v in drawn.items()}
+        return params
+
+    def __call__(self, params: Params, x: Float[Tensor, "*#b N d"]) -> Gaussian:
+        """Return the law at each input: mean `(*b, N, n)`, scale `(*b, N or 1, n[, n])`."""
+        check_columns(x, "the policy", self.inputs)
+        output = self.mean(params, "mean.", x)
+        if self.scale == "shared":
+            output, raw = output.split([self.n, self.scale_outputs], dim=-1)
+        elif isinstance(self.scale, MLP):
+            raw = self.scale(params, "scale.", x)
+        else:
+            raw = params["scale.raw"].unsqueeze(-2)
+        return Gaussian(output, self._scale(raw))
+
+    def _scale(self, raw: Float[Tensor, "*b k"]) -> Float[Tensor, "..."]:
+        positive = POSITIVE[self.positive]
+        if self.structure == "isotropic":
+            return positive(raw).expand(*raw.shape[:-1], self.n)
+        if self.structure == "diagonal":
+            return positive(raw)
+        rows, columns = torch.tril_indices(self.n, self.n).unbind()
+        lower = raw.new_zeros(*raw.shape[:-1], self.n, self.n)
+        lower[..., rows, columns] = raw
+        return lower.tril(-1) + torch.diag_embed(positive(lower.diagonal(dim1=-2, dim2=-1)))

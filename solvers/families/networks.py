@@ -1,17 +1,16 @@
-"""Gaussian policies as small frozen objects.
+"""Networks: the bodies of policies and of rewards that depend on the input.
 
-`policy.init(generators)` draws parameters, `policy(params, x)` returns the law at each input.
-Parameters carry leading batch dimensions `*b`, one entry per ensemble member; nothing else in
-the package knows how many there are. A single member has `b = ()`.
+Parameters carry leading batch dimensions `*b`, one entry per ensemble member; nothing else in the
+package knows how many there are. A single member has `b = ()`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -20,21 +19,14 @@ from torch import Tensor
 from ..errors import (
     ShapeError,
     check_choice,
-    check_columns,
     check_count,
     check_instance,
     check_precision,
 )
 from ..numerics.modes import recording
-from .gaussian import Gaussian
-
-Structure = Literal["isotropic", "diagonal", "full"]
-Params = Mapping[str, Tensor]
-
-STRUCTURES: tuple[Structure, ...] = get_args(Structure)
+from .law import Params
 
 ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}
-POSITIVE = {"exp": torch.exp, "softplus": torch.nn.functional.softplus}
 
 
 @dataclass(frozen=True)
@@ -119,97 +111,3 @@ def init_members(
         .requires_grad_()
         for name in members[0]
     }
-
-
-@dataclass(frozen=True)
-class GaussianPolicy:
-    """`p_θ(. | x) = N(m(x), P(x))`, `P = S Sᵀ` of the given structure, `S_ii > 0`.
-
-    Attributes:
-        inputs: input dimension `d`.
-        n: outcome dimension.
-        structure: of `P`: "isotropic" (`s I`), "diagonal" or "full" (Cholesky factor).
-        mean: network of the mean.
-        scale: network of the scale; "shared" adds the scale's outputs to the mean's network,
-            "constant" makes it one free parameter for all inputs.
-        positive: the map that makes `S_ii` positive.
-    """
-
-    inputs: int
-    n: int
-    structure: Structure = "full"
-    mean: MLP = MLP()
-    scale: MLP | Literal["shared", "constant"] = "constant"
-    positive: Literal["exp", "softplus"] = "exp"
-
-    def __post_init__(self) -> None:
-        check_count("inputs", self.inputs)
-        check_count("n", self.n)
-        check_choice("structure", self.structure, STRUCTURES)
-        check_choice("positive", self.positive, POSITIVE)
-        check_instance("mean", self.mean, MLP, "an MLP, such as MLP((64,), 'tanh')")
-        if self.scale not in ("shared", "constant"):
-            check_instance("scale", self.scale, MLP, "'shared', 'constant' or an MLP")
-
-    @property
-    def scale_outputs(self) -> int:
-        """Number of free parameters of `S`."""
-        return {"isotropic": 1, "diagonal": self.n, "full": self.n * (self.n + 1) // 2}[
-            self.structure
-        ]
-
-    def init(
-        self,
-        generators: Sequence[torch.Generator],
-        batch: tuple[int, ...] = (),
-        dtype: torch.dtype = torch.float32,
-    ) -> dict[str, Tensor]:
-        """Draw the parameters of every member, each from its own generator.
-
-        Args:
-            generators: one per member, in row-major order of `batch`.
-            batch: batch shape `*b`.
-            dtype: of the parameters; the draws are the same for every dtype.
-
-        Returns:
-            Tensors of shape `(*b, ...)` that require gradients. A constant scale starts with all
-            parameters 0 (`S = I` for "exp", `S = log 2 I` for "softplus").
-        """
-        return init_members(self._init_one, generators, batch, dtype)
-
-    def _init_one(self, generator: torch.Generator) -> dict[str, Tensor]:
-        outputs = self.n + (self.scale_outputs if self.scale == "shared" else 0)
-        params = {
-            f"mean.{k}": v for k, v in self.mean.init(generator, self.inputs, outputs).items()
-        }
-        if self.scale == "constant":
-            params["scale.raw"] = torch.zeros(
-                self.scale_outputs, dtype=torch.float64, device=generator.device
-            )
-        elif isinstance(self.scale, MLP):
-            drawn = self.scale.init(generator, self.inputs, self.scale_outputs)
-            params |= {f"scale.{k}": v for k, v in drawn.items()}
-        return params
-
-    def __call__(self, params: Params, x: Float[Tensor, "*#b N d"]) -> Gaussian:
-        """Return the law at each input: mean `(*b, N, n)`, scale `(*b, N or 1, n[, n])`."""
-        check_columns(x, "the policy", self.inputs)
-        output = self.mean(params, "mean.", x)
-        if self.scale == "shared":
-            output, raw = output.split([self.n, self.scale_outputs], dim=-1)
-        elif isinstance(self.scale, MLP):
-            raw = self.scale(params, "scale.", x)
-        else:
-            raw = params["scale.raw"].unsqueeze(-2)
-        return Gaussian(output, self._scale(raw))
-
-    def _scale(self, raw: Float[Tensor, "*b k"]) -> Float[Tensor, "..."]:
-        positive = POSITIVE[self.positive]
-        if self.structure == "isotropic":
-            return positive(raw).expand(*raw.shape[:-1], self.n)
-        if self.structure == "diagonal":
-            return positive(raw)
-        rows, columns = torch.tril_indices(self.n, self.n).unbind()
-        lower = raw.new_zeros(*raw.shape[:-1], self.n, self.n)
-        lower[..., rows, columns] = raw
-        return lower.tril(-1) + torch.diag_embed(positive(lower.diagonal(dim1=-2, dim2=-1)))

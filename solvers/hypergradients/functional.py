@@ -34,8 +34,8 @@ from ..errors import (
     check_same_n,
     check_spd,
 )
-from ..families.gaussian import Gaussian
-from ..families.networks import GaussianPolicy, Params
+from ..families.gaussian import Gaussian, GaussianPolicy
+from ..families.networks import Params
 from ..numerics.modes import recording
 from ..numerics.norms import digits
 from ..numerics.trees import Leaves, Tree

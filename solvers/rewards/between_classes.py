@@ -7,14 +7,14 @@ Every formula for a reward between classes that training uses stands here, once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..data import LabelledData, check_probabilities
 from ..errors import (
     InputError,
     Number,
@@ -32,12 +32,10 @@ from ..errors import (
     check_same_classes,
     check_spd,
 )
-from ..families.categorical import Categorical, LabelledData, check_logits, check_probabilities
+from ..families.categorical import Categorical, check_logits
 from ..families.networks import MLP
-from .learnable import RewardModel
+from .learnable import Phi, RewardModel
 from .mahalanobis import isotropic_weight
-
-Phi = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -140,6 +138,21 @@ class ClassReward:
         r = self.expected(data.pi)
         check_broadcast("the reward", r.shape, "the policy", law.logits.shape)
         return torch.where(law.p > 0, r, 0.0) if self.may_forbid else r
+
+    def rows(self, index: Int[Tensor, "*i B"]) -> ClassReward:
+        """Return the reward at the inputs `index`; itself where it does not depend on the input.
+
+        The batch of the index, one order of the rows for each member, broadcasts with its own.
+        """
+        *b, N, C, K = self.table.shape
+        if N == 1:
+            return self
+        if index.ndim == 1:
+            return ClassReward(self.table[..., index, :, :])
+        check_broadcast("the reward", b, "the rows", index.shape[:-1])
+        batch = torch.broadcast_shapes(torch.Size(b), index.shape[:-1])
+        chosen = index[..., None, None].expand(*batch, index.shape[-1], C, K)
+        return ClassReward(self.table.expand(*batch, N, C, K).gather(-3, chosen))
 
     def on_data(self, law: Categorical, data: LabelledData) -> Float[Tensor, "*e N"]:
         """Return `E_y E_ŷ r(ŷ, y) = Σ_c p(c) r̄(c)` per input."""
@@ -257,15 +270,6 @@ def exact_diagonal(
     below = 1 - 2 * pi
     ratio = ((2 * largest).log() - (2 * largest - 1) - (2 * pi).log()) / below
     return lam[..., None] * torch.where(below == 0, 1.0, ratio)  # 1 is the limit at ½
-
-
-@runtime_checkable
-class ClassRewardModel(Protocol):
-    """From parameters and inputs to a reward between classes."""
-
-    def __call__(self, phi: Phi, x: Float[Tensor, "N d"]) -> ClassReward:
-        """Return the reward at these inputs."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,11 @@ from ..errors import (
     check_finite,
     precedent,
 )
-from ..families.gaussian import Gaussian
+from ..families.gaussian import Gaussian, align
 from ..numerics.modes import recording
 from ..numerics.norms import digits
 from ..training.inner import Solution
-from .mahalanobis import align, check_pair
+from .mahalanobis import check_pair
 
 
 class NoLocalMaximumError(InputError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -34,8 +34,8 @@ Phi = Mapping[str, Tensor]
 class RewardModel(Protocol):
     """From parameters and inputs to a reward."""
 
-    def __call__(self, phi: Phi, x: Float[Tensor, "N d"]) -> MahalanobisReward:
-        """Return the reward at these inputs: one for all, or one for each `(N, n, n)`."""
+    def __call__(self, phi: Phi, x: Float[Tensor, "N d"]) -> Any:
+        """Return the reward at these inputs: one for all, or one for each."""
         ...
 
 

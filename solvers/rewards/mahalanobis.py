@@ -6,13 +6,12 @@ Every formula for an optimal reward that training uses stands here, once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..data import Dataset
 from ..errors import (
     Number,
     ShapeError,
@@ -25,30 +24,8 @@ from ..errors import (
     check_spd,
     precedent,
 )
-from ..families.gaussian import Gaussian
-from ..families.networks import STRUCTURES, Structure
-
-
-def align(batched: Tensor, batch_ndim: int, ndim: int) -> Tensor:
-    """Insert singleton dimensions behind the batch dimensions until `batched` has `ndim`."""
-    ones = (1,) * (ndim - batched.ndim)
-    return batched.reshape(batched.shape[:batch_ndim] + ones + batched.shape[batch_ndim:])
-
-
-@runtime_checkable
-class Reward(Protocol):
-    """A reward that compares a generation with a data point through `e = ŷ - y` alone.
-
-    Batch dimensions of its parameters lead those of the ensemble.
-    """
-
-    def of(self, deviation: Float[Tensor, "*d n"]) -> Float[Tensor, "*d"]:
-        """Return `r` at the deviations `e = ŷ - y`."""
-        ...
-
-    def on_data(self, law: Gaussian, data: Dataset) -> Float[Tensor, "*e"]:
-        """Return `E_y E_ŷ r(ŷ, y)` per input, exact for the outcomes in the data."""
-        ...
+from ..families.gaussian import STRUCTURES, Structure, align
+from ..families.law import Moments
 
 
 @dataclass(frozen=True)
@@ -127,24 +104,20 @@ class MahalanobisReward:
         check_pair(generation, y)
         return self.of(generation - y)
 
-    def on_data(self, law: Gaussian, data: Dataset) -> Float[Tensor, "*e"]:
+    def on_data(self, law: Moments, data: Any) -> Float[Tensor, "*e"]:
         """Return `E_y E_ŷ r(ŷ, y)` per input: two moments of the outcomes are all it needs."""
         return self.expected(law, data.mean, data.covariance)
 
     def expected(
-        self, law: Gaussian, mu: Float[Tensor, "*#d n"], Sigma: Float[Tensor, "*#d n n"]
+        self, law: Moments, mu: Float[Tensor, "*#d n"], Sigma: Float[Tensor, "*#d n n"]
     ) -> Float[Tensor, "*e"]:
         """Return `E r = -(m-μ)ᵀU(m-μ) - Tr(U(P + Σ))` against data of mean `μ`, covariance `Σ`.
 
-        Exact for any data law with these two moments.
+        Exact for any two laws with these moments.
         """
         law.check_moments(mu, Sigma)
         U = align(self.U.to(law.mean), self._check_outcome(law.mean), law.mean.ndim + 1)
-        if law.full:
-            spread = (law.covariance() * U).sum((-2, -1))
-        else:
-            spread = (law.scale.square() * U.diagonal(dim1=-2, dim2=-1)).sum(-1)
-        return -self.quadratic(law.mean - mu) - spread - (Sigma * U).sum((-2, -1))
+        return -self.quadratic(law.mean - mu) - law.trace(U) - (Sigma * U).sum((-2, -1))
 
     def _check_outcome(self, outcome: Tensor) -> int:
         """Return the number of batch dimensions, after checking that those of `outcome` fit."""

@@ -9,18 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from ..data import Dataset
-from ..errors import check_count, check_number
-from ..families.categorical import CategoricalPolicy, LabelledData
-from ..families.networks import GaussianPolicy, Params
+from ..errors import InputError, check_count, check_number
+from ..families.law import Data, Noise, Params, Policy
 from ..numerics.modes import recording
 from ..numerics.trees import Leaves
-from .classification import ClassObjective, UniformSource
-from .estimators import NoiseSource
-from .objectives import Objective
+from .objectives import ByRows, Objective
 from .streams import MemberNoise
 
 
@@ -50,112 +46,86 @@ def _keep_freed_memory() -> None:
 
 @recording
 def train(
-    policy: GaussianPolicy,
+    policy: Policy,
     params: Params,
     objective: Objective,
-    data: Dataset,
+    data: Data,
     *,
     epochs: int,
     learning_rate: float,
     batch_ndim: int,
-    noise: NoiseSource | None = None,
+    batch_size: int | None = None,
+    shuffle: MemberNoise | None = None,
+    noise: Noise | None = None,
     max_norm: float | None = None,
+    weight_decay: float = 0.0,
     observe: Callable[[int, Params], None] | None = None,
 ) -> dict[str, Tensor]:
-    """Run full-batch Adam on every member at once.
+    """Run Adam on every member at once, on all data or on batches of them.
 
     Args:
         policy: the policy, shared by all members.
         params: starting points `(*b, ...)`; left unchanged. Frozen ones (see `trees.Leaves`) stay
             as they are.
-        objective: one loss per member.
-        data: data whose batch dimensions broadcast with `*b`.
-        epochs: number of updates.
-        learning_rate: Adam's.
-        batch_ndim: number of batch dimensions, `len(b)`.
-        noise: noise of the members, for sampled estimators.
-        max_norm: clip each member's gradient to this norm.
-        observe: called as `observe(epoch, params)` after each update, epochs counted from 1.
-
-    Returns:
-        The trained parameters, detached.
-    """
-    check_count("epochs", epochs, 0)
-
-    def losses(theta: Params, step: int) -> Tensor:
-        return objective(policy(theta, data.x), data, noise)
-
-    return adam(
-        params,
-        losses,
-        steps=epochs,
-        learning_rate=learning_rate,
-        batch_ndim=batch_ndim,
-        max_norm=max_norm,
-        observe=observe,
-    )
-
-
-@recording
-def train_classifiers(
-    policy: CategoricalPolicy,
-    params: Params,
-    objective: Callable[[Int[Tensor, "*i B"]], ClassObjective],
-    data: LabelledData,
-    *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    batch_ndim: int,
-    shuffle: MemberNoise,
-    noise: UniformSource | None = None,
-    weight_decay: float = 0.0,
-    observe: Callable[[int, Params], None] | None = None,
-) -> dict[str, Tensor]:
-    """Run Adam on batches of the data, drawn anew each epoch without replacement.
-
-    Args:
-        policy: the policy, shared by all members.
-        params: starting points `(*b, ...)`; left unchanged.
-        objective: from the rows of a batch to one loss per member, so that a reward may depend on
-            the input; `lambda rows: CrossEntropy()` where it does not.
-        data: data without batch dimensions.
+        objective: one loss per member. With batches, one that has `rows(index)` is asked for the
+            loss at the inputs of a batch, as `PolicyGradient` does where the reward depends on the
+            input.
+        data: data whose batch dimensions broadcast with `*b`; none of them with batches.
         epochs: number of passes over the data.
-        batch_size: inputs per batch; the last batch of an epoch may be smaller.
         learning_rate: Adam's.
         batch_ndim: number of batch dimensions, `len(b)`.
+        batch_size: inputs per batch, drawn anew each epoch without replacement; the last batch of
+            an epoch may be smaller. All data at once if not given.
         shuffle: the order of the data, an own one for every member or, with `batch = ()`, one for
             all: several times faster, because then a batch is one matrix product.
         noise: noise of the members, for sampled estimators.
+        max_norm: clip each member's gradient to this norm.
         weight_decay: `ρ` of a penalty `(ρ/2)‖θ‖²` added to every loss.
         observe: called as `observe(epoch, params)` after each epoch, counted from 1.
 
     Returns:
         The trained parameters, detached.
+
+    Raises:
+        InputError: a setting out of its range, or batches without an order.
     """
-    N = len(data.x)
     check_count("epochs", epochs, 0)
-    check_count("batch_size", batch_size)
-    starts = range(0, N, batch_size)
+    N = data.x.shape[-2]
+    if batch_size is None:
+        batches_per_epoch = 1
+        if shuffle is not None:
+            raise InputError("batch_size is None: pass an int, or leave shuffle out")
+    else:
+        check_count("batch_size", batch_size)
+        batches_per_epoch = -(-N // batch_size)
+        if shuffle is None:
+            raise InputError(
+                "batch_size without shuffle: pass shuffle=MemberNoise([generator]), the order of "
+                "the data"
+            )
     batches: list[Tensor] = []
 
     def losses(theta: Params, step: int) -> Tensor:
-        if (step - 1) % len(starts) == 0:
+        if batch_size is None or shuffle is None:
+            return objective(policy(theta, data.x), data, noise)
+        if (step - 1) % batches_per_epoch == 0:
             batches[:] = shuffle.permutation(N).split(batch_size, -1)
-        rows = batches[(step - 1) % len(starts)]
+        rows = batches[(step - 1) % batches_per_epoch]
         batch = data.rows(rows)
-        return objective(rows)(policy(theta, batch.x), batch, noise)
+        here = objective.rows(rows) if isinstance(objective, ByRows) else objective
+        return here(policy(theta, batch.x), batch, noise)
 
     def after(step: int, theta: Params) -> None:
-        if observe is not None and step % len(starts) == 0:
-            observe(step // len(starts), theta)
+        if observe is not None and step % batches_per_epoch == 0:
+            observe(step // batches_per_epoch, theta)
 
     return adam(
         params,
         losses,
-        steps=epochs * len(starts),
+        steps=epochs * batches_per_epoch,
         learning_rate=learning_rate,
         batch_ndim=batch_ndim,
+        max_norm=max_norm,
         weight_decay=weight_decay,
         observe=after,
     )

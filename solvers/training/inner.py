@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..data import Dataset
 from ..errors import (
+    InputError,
     Number,
     ShapeError,
     as_positive,
@@ -21,8 +21,8 @@ from ..errors import (
     check_number,
     check_same_n,
 )
-from ..families.gaussian import Gaussian
-from ..families.networks import GaussianPolicy, Params, Structure
+from ..families.gaussian import Gaussian, Structure
+from ..families.law import Data, Params, Policy, WithZeros
 from ..numerics import minimise
 from ..numerics.modes import recording
 from ..numerics.norms import digits
@@ -30,9 +30,9 @@ from ..numerics.solution import Solution
 from ..numerics.trees import Leaves
 from ..numerics.values import check_depends, finite_number, number
 from ..rewards.mahalanobis import MahalanobisReward
-from .objectives import Objective
+from .objectives import NLL, Objective, PolicyGradient
 
-__all__ = ["Solution", "closed_form", "gradient", "minimum", "second_order"]
+__all__ = ["Solution", "closed_form", "decay", "fit", "gradient", "minimum", "second_order"]
 
 
 @recording
@@ -133,13 +133,14 @@ def _stationarity(
 
 
 def gradient(
-    policy: GaussianPolicy,
+    policy: Policy,
     params: Params,
     objective: Objective,
-    data: Dataset,
+    data: Data,
     *,
     tolerance: float | None = None,
     max_iterations: int = 2000,
+    weight_decay: float = 0.0,
 ) -> Solution[dict[str, Tensor]]:
     """Minimise a deterministic objective of one member by L-BFGS, finished by Newton steps.
 
@@ -153,6 +154,7 @@ def gradient(
             whatever the units of rewards, `λ` and data; by default 1e-8, and as large a share of
             the digits of another dtype.
         max_iterations: limit on the evaluations of gradients and Hessian-vector products.
+        weight_decay: `ρ` of a penalty `(ρ/2)‖θ‖²`, in nats: `λ(ρ/2)‖θ‖²` of a policy gradient.
 
     Returns:
         A `Solution` holding new parameters. `converged` is False, never an exception, where the
@@ -162,17 +164,20 @@ def gradient(
     Raises:
         ShapeError: the data or the parameters carry batch dimensions.
     """
-    return _solve([minimise.lbfgs], policy, params, objective, data, tolerance, max_iterations)
+    loss = _loss(policy, objective, data, weight_decay)
+    methods = [minimise.lbfgs]
+    return minimum(params, loss, methods, tolerance=tolerance, max_iterations=max_iterations)
 
 
 def second_order(
-    policy: GaussianPolicy,
+    policy: Policy,
     params: Params,
     objective: Objective,
-    data: Dataset,
+    data: Data,
     *,
     tolerance: float | None = None,
     max_iterations: int = 2000,
+    weight_decay: float = 0.0,
 ) -> Solution[dict[str, Tensor]]:
     """Minimise a deterministic objective of one member by SciPy's trust-region Newton method.
 
@@ -183,30 +188,66 @@ def second_order(
     Arguments, result and errors are those of `gradient`; `iterations` counts evaluations of
     gradients and Hessian-vector products.
     """
-    return _solve(
-        [minimise.trust_region], policy, params, objective, data, tolerance, max_iterations
-    )
+    loss = _loss(policy, objective, data, weight_decay)
+    methods = [minimise.trust_region]
+    return minimum(params, loss, methods, tolerance=tolerance, max_iterations=max_iterations)
 
 
-def _solve(
-    methods: Sequence[minimise.Method],
-    policy: GaussianPolicy,
-    params: Params,
-    objective: Objective,
-    data: Dataset,
-    tolerance: float | None,
-    max_iterations: int,
+def fit(
+    policy: Policy,
+    data: Data,
+    objective: Objective | None = None,
+    *,
+    params: Params | None = None,
+    weight_decay: float = 0.0,
+    tolerance: float | None = None,
 ) -> Solution[dict[str, Tensor]]:
-    """Minimise over the parameters of a policy by these methods."""
+    """Minimise a deterministic objective from 0: the likelihood, if no other is given.
+
+    With `PolicyGradient` this is the inner solution near the start, `argmax_θ J - λ(ρ/2)‖θ‖²`; with
+    the likelihood `argmax_θ E log p_θ(y | x) - (ρ/2)‖θ‖²`. L-BFGS is followed by a trust region.
+
+    Args:
+        policy: the policy; of a logistic regression with `ρ > 0` there is one solution.
+        data: the data, without batch dimensions.
+        objective: `NLL()` if not given.
+        params: starting point; `policy.zeros` if not given.
+        weight_decay: `ρ >= 0`, as for `gradient`. Without it logits have a free constant, along
+            which nothing has a slope.
+        tolerance: as for `gradient`.
+
+    Raises:
+        InputError: no starting point for a policy without `zeros`.
+    """
+    if params is None:
+        if not isinstance(policy, WithZeros):
+            raise InputError(f"{type(policy).__name__} has no zeros: pass params to start from")
+        params = policy.zeros(data.x.dtype)
+    loss = _loss(policy, NLL() if objective is None else objective, data, weight_decay)
+    return minimum(params, loss, tolerance=tolerance)
+
+
+def decay(theta: Params, rho: float) -> Float[Tensor, ""]:
+    """Return `(ρ/2)‖θ‖²`."""
+    return rho / 2 * torch.stack([p.square().sum() for p in theta.values()]).sum()
+
+
+def _loss(
+    policy: Policy, objective: Objective, data: Data, weight_decay: float
+) -> Callable[[Params], Tensor]:
+    """Return the loss of the parameters of one member, with its penalty."""
+    check_number("weight_decay", weight_decay, 0.0)
     if data.x.ndim != 2:
         raise ShapeError(
             f"x has shape {tuple(data.x.shape)}: solve one member at a time, with x (N, d)"
         )
+    nat = torch.as_tensor(objective.lam if isinstance(objective, PolicyGradient) else 1.0)
 
     def loss(theta: Params) -> Tensor:
-        return objective(policy(theta, data.x), data)
+        found = objective(policy(theta, data.x), data)
+        return found + nat.to(found) * decay(theta, weight_decay) if weight_decay else found
 
-    return minimum(params, loss, methods, tolerance=tolerance, max_iterations=max_iterations)
+    return loss
 
 
 @recording

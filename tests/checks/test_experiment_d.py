@@ -9,7 +9,8 @@ import torch
 
 from paper_checks.experiments import figure_d
 from paper_checks.experiments import figure_d_methods as methods
-from solvers.families.categorical import Categorical, LabelledData
+from solvers.data import LabelledData
+from solvers.families.categorical import Categorical
 from solvers.rewards.between_classes import gibbs
 
 PUBLISHED = replace(figure_d.AS_PUBLISHED, names=("iris",), epochs=2, repetitions=3, generations=4)

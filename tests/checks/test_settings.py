@@ -10,24 +10,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from solvers.bilevel import class_likelihood, likelihood
-from solvers.data import Dataset
+from solvers.bilevel import likelihood
+from solvers.data import Dataset, LabelledData
 from solvers.errors import InputError
-from solvers.families.categorical import (
-    Categorical,
-    CategoricalPolicy,
-    LabelledData,
-    calibration_error,
-)
-from solvers.families.networks import MLP, GaussianPolicy
+from solvers.families.baselines import advantage
+from solvers.families.categorical import Categorical, CategoricalPolicy, draw_counts
+from solvers.families.gaussian import GaussianPolicy
+from solvers.families.networks import MLP
+from solvers.metrics import calibration_error
 from solvers.rewards.between_classes import ClassReward, FreeReward, heuristic_scale
 from solvers.rewards.bounded import critical_lam
 from solvers.rewards.learnable import ConstantReward, InputReward
 from solvers.rewards.mahalanobis import MahalanobisReward, isotropic_weight, optimal_reward
-from solvers.training import ensemble, streams
-from solvers.training.classification import ClassScoreFunction, CrossEntropy, draw_counts
-from solvers.training.estimators import Pathwise, ScoreFunction, advantage
-from solvers.training.objectives import NLL
+from solvers.training import ensemble, inner, streams
+from solvers.training.estimators import Pathwise, ScoreFunction
+from solvers.training.objectives import NLL, PolicyGradient
 
 F64 = torch.float64
 
@@ -54,10 +51,10 @@ def trained(**settings: Any) -> Any:
 
 def classified(**settings: Any) -> Any:
     known: dict[str, Any] = {"epochs": 1, "batch_size": 2, "learning_rate": 0.1, "batch_ndim": 0}
-    return ensemble.train_classifiers(
+    return ensemble.train(
         CLASSIFIER,
         CLASSIFIER.init([streams.generator(0)]),
-        lambda rows: CrossEntropy(),
+        NLL(),
         LABELLED,
         shuffle=ORDER,
         **(known | settings),
@@ -78,8 +75,7 @@ COUNTS: dict[str, tuple[int, Callable[[Any], Any]]] = {
     "ScoreFunction M": (2, ScoreFunction),
     "ScoreFunction without a baseline M": (1, lambda v: ScoreFunction(v, "none")),
     "Pathwise M": (1, Pathwise),
-    "ClassScoreFunction M": (2, ClassScoreFunction),
-    "ClassScoreFunction, optimal, M": (1, lambda v: ClassScoreFunction(v, "optimal")),
+    "ScoreFunction, optimal, M": (1, lambda v: ScoreFunction(v, "optimal")),
     "draw_counts M": (1, lambda v: draw_counts(Categorical(torch.zeros(3, 2)), v, ORDER)),
     "MahalanobisReward.scalar n": (1, lambda v: MahalanobisReward.scalar(1.0, v)),
     "ClassReward.scalar C": (2, lambda v: ClassReward.scalar(1.0, v)),
@@ -92,8 +88,8 @@ COUNTS: dict[str, tuple[int, Callable[[Any], Any]]] = {
     ),
     "train epochs": (0, lambda v: trained(epochs=v)),
     "train batch_ndim": (0, lambda v: trained(batch_ndim=v)),
-    "train_classifiers epochs": (0, lambda v: classified(epochs=v)),
-    "train_classifiers batch_size": (1, lambda v: classified(batch_size=v)),
+    "train in batches epochs": (0, lambda v: classified(epochs=v)),
+    "train batch_size": (1, lambda v: classified(batch_size=v)),
     "generator seed": (0, streams.generator),
     "plug_in rounds": (
         1,
@@ -140,7 +136,6 @@ CHOICES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "ConstantReward kind": ("scalar", lambda v: ConstantReward(2, v)),
     "FreeReward compares": ("outcome", lambda v: FreeReward(2, 2, MLP(), v)),
     "ScoreFunction baseline": ("optimal", lambda v: ScoreFunction(3, v)),
-    "ClassScoreFunction baseline": ("optimal", lambda v: ClassScoreFunction(3, v)),
     "advantage baseline": ("mean", lambda v: advantage(torch.zeros(3), v)),
     "optimal_reward structure": ("diagonal", lambda v: optimal_reward(torch.eye(2), 1.0, v)),
     "plug_in estimate": (
@@ -180,13 +175,13 @@ def test_networks(name: str, make: Callable[[Any], Any]) -> None:
 NUMBERS: dict[str, Callable[[Any], Any]] = {
     "train learning_rate": lambda v: trained(learning_rate=v),
     "train max_norm": lambda v: trained(max_norm=v),
-    "train_classifiers learning_rate": lambda v: classified(learning_rate=v),
-    "train_classifiers weight_decay": lambda v: classified(weight_decay=v),
-    "fit weight_decay": lambda v: class_likelihood.fit(CLASSIFIER, LABELLED, weight_decay=v),
-    "train_on weight_decay": lambda v: class_likelihood.train_on(
-        CLASSIFIER, ClassReward.scalar(1.0, 2), 1.0, LABELLED, weight_decay=v
+    "train in batches learning_rate": lambda v: classified(learning_rate=v),
+    "train weight_decay": lambda v: classified(weight_decay=v),
+    "fit weight_decay": lambda v: inner.fit(CLASSIFIER, LABELLED, weight_decay=v),
+    "train_on weight_decay": lambda v: inner.fit(
+        CLASSIFIER, LABELLED, PolicyGradient(ClassReward.scalar(1.0, 2), 1.0), weight_decay=v
     ),
-    "problem weight_decay": lambda v: class_likelihood.problem(
+    "problem weight_decay": lambda v: likelihood.problem(
         CLASSIFIER, FreeReward(2, 2), 1.0, LABELLED, weight_decay=v
     ),
     "plug_in tolerance": lambda v: likelihood.plug_in(

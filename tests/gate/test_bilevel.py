@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 
 from paper_checks.conformance.strategies import Problem, one_in, problems
-from solvers.families.networks import Structure
+from solvers.families.gaussian import Structure
 from tests.gate.identities import bilevel
 
 pytestmark = pytest.mark.gate

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from paper_checks.conformance.strategies import Sizes, make_problem
+from solvers.families import gaussian
+from solvers.families.baselines import advantage
 from solvers.families.gaussian import Gaussian
 from solvers.rewards import mahalanobis
 from solvers.rewards.mahalanobis import MahalanobisReward
-from solvers.training import estimators
 from solvers.training import inner as inner_solvers
-from solvers.training.estimators import Analytic, ScoreFunction
+from solvers.training.estimators import Analytic
 from solvers.training.objectives import PolicyGradient
 from tests.gate.identities import inner, outer, policy_gradients
 
@@ -190,7 +191,7 @@ FAULTS: list[Fault] = [
     *(
         Fault(
             f"leave-one-out factor dropped, {notices.func.__name__}",
-            estimators,
+            gaussian,
             "advantage",
             lambda right: (
                 lambda r, baseline: right(r, "mean" if baseline == "leave-one-out" else baseline)
@@ -205,21 +206,25 @@ FAULTS: list[Fault] = [
     ),
     Fault(
         "published minimum for leave-one-out",
-        estimators,
+        gaussian,
         "advantage",
         lambda right: lambda r, baseline: right(r, "minimum"),
         at(policy_gradients.sampled_score_gradient, 4, "leave-one-out", 0),
     ),
     Fault(
         "sum for mean over generations",
-        ScoreFunction,
+        gaussian,
         "_scores",
-        lambda right: lambda self, *args: tuple(self.M * score for score in right(self, *args)),
+        lambda right: (
+            lambda law, data, reward, M, *rest: tuple(
+                M * score for score in right(law, data, reward, M, *rest)
+            )
+        ),
         at(policy_gradients.expected_score_gradient, 3, "none"),
     ),
     Fault(
         "score of the scale transposed",
-        ScoreFunction,
+        gaussian,
         "_scores",
         transposed_scores,
         by_definition("none", True),
@@ -254,7 +259,7 @@ def test_every_sampled_baseline_is_told_apart() -> None:
     """No two baselines give the same advantages, so that swapping them cannot go unnoticed."""
     rewards_ = torch.tensor([-3.0, -1.0, -0.5], dtype=torch.float64)
     names = ("none", "minimum", "mean", "leave-one-out")
-    values = [estimators.advantage(rewards_, name) for name in names]
+    values = [advantage(rewards_, name) for name in names]
     for i, one in enumerate(values):
         for other in values[:i]:
             assert not torch.allclose(one, other)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,10 +13,12 @@ from torch import Tensor
 
 from paper_checks.conformance.class_problems import make_class_problem
 from solvers.bilevel import loop
-from solvers.families.categorical import Categorical, LabelledData
+from solvers.data import LabelledData
+from solvers.families import categorical as family
+from solvers.families.categorical import Categorical
 from solvers.rewards import between_classes
 from solvers.rewards.between_classes import ClassReward
-from solvers.training.classification import ClassScoreFunction, CrossEntropy
+from solvers.training.objectives import NLL
 from tests.gate.identities import categorical, categorical_scales, categorical_training
 
 PROBLEM, BINARY = make_class_problem(C=3, seed=2), make_class_problem(C=2, seed=2)
@@ -71,12 +72,12 @@ def single_precision(right: Any) -> Any:
 
 def baseline(name: Any) -> Plant:
     """The estimator with another baseline."""
-    return lambda right: lambda self, *args: right(replace(self, baseline=name), *args)
+    return lambda right: lambda p, r, share, M, _: right(p, r, share, M, name)
 
 
 def summed(right: Any) -> Any:
     """The sum over generations for the mean."""
-    return lambda self, *args: self.M * right(self, *args)
+    return lambda p, r, share, M, name: M * right(p, r, share, M, name)
 
 
 def first_input_only(right: Any) -> Any:
@@ -174,31 +175,31 @@ FAULTS: dict[str, tuple[Any, str, Plant, partial[None], str]] = {
         partial(categorical_scales.best_scale, BINARY), "exact scale u*",
     ),
     "leave-one-out factor dropped": (
-        ClassScoreFunction, "_slopes", baseline("mean"),
+        family, "_slopes", baseline("mean"),
         at(categorical_training.expected_estimate, "leave-one-out", 2), "∇E r, leave-one-out",
     ),
     "leave-one-out factor dropped, sampled": (
-        ClassScoreFunction, "_slopes", baseline("mean"),
+        family, "_slopes", baseline("mean"),
         at(categorical_training.sampled_estimate, 2, 0), "E ∇E r, leave-one-out",
     ),
     "sum for mean": (
-        ClassScoreFunction, "_slopes", summed,
+        family, "_slopes", summed,
         at(categorical_training.expected_estimate, "none", 2), "∇E r, none",
     ),
     "minimum for none": (
-        ClassScoreFunction, "_slopes", baseline("minimum"),
+        family, "_slopes", baseline("minimum"),
         at(categorical_training.expected_estimate, "none", 2), "∇E r, none",
     ),
     "none for minimum": (
-        ClassScoreFunction, "_slopes", baseline("none"),
+        family, "_slopes", baseline("none"),
         at(categorical_training.expected_estimate, "minimum", 2), "∇E r, minimum",
     ),
     "no baseline for the optimal one": (
-        ClassScoreFunction, "_slopes", baseline("none"),
+        family, "_slopes", baseline("none"),
         at(categorical_training.optimal_baseline), "optimal baseline b*",
     ),
     "one input for the mean of two": (
-        CrossEntropy, "__call__", first_input_only, partial(learnt, "outcome", 1),
+        NLL, "__call__", first_input_only, partial(learnt, "outcome", 1),
         "bilevel solution, outcome",
     ),
     "hypergradient without the first logit": (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,9 +11,9 @@ import pytest
 import torch
 
 from paper_checks.conformance.strategies import Sizes, make_problem
+from solvers.families import gaussian
 from solvers.rewards import bounded
 from solvers.rewards.bounded import BoundedReward
-from solvers.training import estimators
 from solvers.training.estimators import Pathwise, ScoreFunction
 from tests.gate.identities import estimators as identities
 from tests.gate.identities import policy_gradients
@@ -39,14 +38,14 @@ def without_identity(right: Any) -> Any:
 
 def shifted(right: Any) -> Any:
     """Another constant than the optimal one: unbiased, of larger variance."""
-    return lambda self, law, data, reward, epsilon, rewards: right(
-        self, law, data, reward, epsilon, rewards + rewards.mean()
+    return lambda law, data, reward, baseline, epsilon, rewards: right(
+        law, data, reward, baseline, epsilon, rewards + rewards.mean()
     )
 
 
 def constant_for_each(right: Any) -> Any:
     """The constant baseline where one per outcome was asked for."""
-    return lambda self, *args: right(replace(self, baseline="optimal"), *args)
+    return lambda law, data, reward, baseline, *args: right(law, data, reward, "optimal", *args)
 
 
 def transposed_scale(right: Any) -> Any:
@@ -72,37 +71,37 @@ def wider(right: Any) -> Any:
 
 FAULTS: dict[str, tuple[Any, str, Plant, partial[None]]] = {
     "identity dropped from the whitened score": (
-        estimators,
+        gaussian,
         "_whitened",
         without_identity,
         partial(unbiased, OPTIMAL, 2),
     ),
     "baseline not optimal": (
-        ScoreFunction,
-        "_optimal",
+        gaussian,
+        "_least_variance",
         shifted,
         partial(identities.optimal_baseline, PROBLEM),
     ),
     "baseline not optimal, by its variance": (
-        ScoreFunction,
-        "_optimal",
+        gaussian,
+        "_least_variance",
         shifted,
         partial(identities.variances, SCALAR, 2),
     ),
     "constant baseline where the outcome is known": (
-        ScoreFunction,
-        "_optimal",
+        gaussian,
+        "_least_variance",
         constant_for_each,
         partial(identities.per_outcome_is_optimal_for_each, PROBLEM),
     ),
     "leave-one-out factor dropped, by its variance": (
-        estimators,
+        gaussian,
         "advantage",
         lambda right: lambda r, baseline: right(r, "mean"),
         partial(identities.variances, SCALAR, 2),
     ),
     "generations drawn with the transposed factor": (
-        estimators,
+        gaussian,
         "draw_deviations",
         transposed_scale,
         partial(policy_gradients.score_gradient_by_definition, SIZES, "none", True, 3),

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from paper_checks.conformance.class_problems import ClassProblem, class_problems
 from paper_checks.conformance.strategies import one_in
+from solvers.families.baselines import Baseline
 from solvers.hypergradients.implicit import Method
-from solvers.training.classification import ClassBaseline
 from tests.gate.identities import categorical, categorical_scales, categorical_training
 from tests.gate.identities.categorical import Form
 from tests.gate.identities.categorical_training import Learnt
@@ -102,7 +102,7 @@ def test_exact_gradient(problem: ClassProblem) -> None:
 
 @pytest.mark.parametrize("baseline", ["none", "mean", "minimum", "leave-one-out", "optimal"])
 @given(problem=class_problems(4), M=st.integers(2, 3))
-def test_expected_estimate(baseline: ClassBaseline, problem: ClassProblem, M: int) -> None:
+def test_expected_estimate(baseline: Baseline, problem: ClassProblem, M: int) -> None:
     categorical_training.expected_estimate(problem, baseline, M)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from analysis.calculus.symbols import STRUCTURES
 from paper_checks.conformance.strategies import Problem, make_problem, one_in, problems
-from solvers.families.networks import Structure
+from solvers.families.gaussian import Structure
 from solvers.hypergradients import differentiable, functional
 from tests.gate.identities import functional as identities
 

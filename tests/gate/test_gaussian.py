@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paper_checks.conformance.strategies import Problem, Sizes, one_in, problems, sizes
-from solvers.families.networks import Structure
-from solvers.training.estimators import Baseline
+from solvers.families.baselines import Baseline
+from solvers.families.gaussian import Structure
 from tests.gate.identities import inner, outer, policy_gradients
 
 pytestmark = pytest.mark.gate

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paper_checks.conformance.strategies import Problem, one_in, problems
-from solvers.families.networks import Structure
+from solvers.families.gaussian import Structure
 from solvers.hypergradients.implicit import Method
 from tests.gate.identities import hypergradients
 from tests.gate.identities.hypergradients import Quadratic, make_quadratic

@@ -14,8 +14,10 @@ from solvers.bilevel import AdamSteps, Bilevel, Exact, likelihood
 from solvers.bilevel.single_loop import single_loop
 from solvers.data import Dataset
 from solvers.errors import InputError, NonFiniteError, ShapeError
-from solvers.families.networks import MLP, GaussianPolicy
-from solvers.hypergradients.implicit import HypergradientWarning, implicit
+from solvers.families.gaussian import GaussianPolicy
+from solvers.families.networks import MLP
+from solvers.hypergradients.implicit import HypergradientWarning
+from solvers.hypergradients.methods import Implicit
 from solvers.rewards.learnable import ConstantReward, InputReward
 from solvers.rewards.mahalanobis import optimal_reward
 from solvers.training import inner
@@ -116,7 +118,7 @@ def test_a_resumed_run_has_the_same_bits(tmp_path: Path, optimiser: Any, sampled
             warnings.simplefilter("ignore", HypergradientWarning)
             return bilevel.solve(
                 problem, theta, phi, optimiser=optimiser, steps=steps, inner=how, tolerance=0.0,
-                climb=lambda t, p: implicit(problem.J, problem.F, t, p, damping=0.01),
+                hypergradient=Implicit(damping=0.01),
                 generator=torch.Generator().manual_seed(3), checkpoint=checkpoint,
             )  # fmt: skip
 

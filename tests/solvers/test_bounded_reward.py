@@ -18,8 +18,7 @@ from paper_checks.conformance.strategies import Problem, problems
 from paper_checks.conformance.tolerances import agree
 from solvers.data import Dataset
 from solvers.errors import InputError
-from solvers.families.gaussian import Gaussian
-from solvers.families.networks import GaussianPolicy
+from solvers.families.gaussian import Gaussian, GaussianPolicy
 from solvers.rewards import bounded
 from solvers.rewards.bounded import BoundedReward, NoGlobalMaximumWarning, NoLocalMaximumError
 from solvers.training import inner

@@ -10,15 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from solvers.data import LabelledData
 from solvers.errors import InputError, NonFiniteError, ShapeError
-from solvers.families.categorical import (
-    Categorical,
-    CategoricalPolicy,
-    LabelledData,
-    accuracy,
-    calibration_error,
-)
+from solvers.families.categorical import Categorical, CategoricalPolicy
 from solvers.families.networks import MLP
+from solvers.metrics import accuracy, calibration_error
 
 F64 = torch.float64
 N, INPUTS = 4, 7

@@ -23,6 +23,7 @@ from torch import Tensor
 from solvers.bilevel import AdamSteps, Bilevel, Exact, Inexact, Result, solve
 from solvers.bilevel.single_loop import single_loop
 from solvers.hypergradients.implicit import HypergradientWarning
+from solvers.hypergradients.methods import Implicit
 from solvers.numerics.checkpoint import CheckpointError
 
 F64 = torch.float64
@@ -56,7 +57,7 @@ class Settings:
     inner: Any = Exact()
     steps: int = 3
     seed: int | None = None
-    climb: Any = None
+    hypergradient: Any = None
     every: int = 1
     rates: tuple[float, float] = (0.1, 0.05)
     kind: str = "solve"
@@ -70,8 +71,8 @@ class Settings:
             if self.kind == "solve":
                 return solve(
                     problem, self.theta, self.phi, optimiser=self.optimiser, steps=self.steps,
-                    inner=self.inner, climb=self.climb, generator=generator, checkpoint=path,
-                    tolerance=0.0,
+                    inner=self.inner, hypergradient=self.hypergradient, generator=generator,
+                    checkpoint=path, tolerance=0.0,
                 )  # fmt: skip
             return single_loop(
                 problem, self.theta, self.phi, steps=self.steps,
@@ -156,7 +157,14 @@ SOLVE_CHANGES: dict[str, tuple[Settings, str]] = {
     "inner budget": (replace(SOLVE, inner=Exact(max_iterations=7)), "inner is Exact"),
     "inner kind": (replace(SOLVE, inner=Inexact()), "inner is Exact.* there, Inexact"),
     "inner steps": (replace(SOLVE, inner=AdamSteps(3, 0.1)), "inner is Exact.* there, AdamSteps"),
-    "climb": (replace(SOLVE, climb=lambda t, p: None), "climb is the default there, given here"),
+    "hypergradient": (
+        replace(SOLVE, hypergradient=lambda *given: None),
+        "hypergradient is the default there, given here",
+    ),
+    "its damping": (
+        replace(SOLVE, hypergradient=Implicit(damping=1.0)),
+        "hypergradient is the default there, Implicit.*damping=1.0",
+    ),
     "seed": (replace(SOLVE, seed=1), "the generator is None there"),
     "J": (replace(SOLVE, J=lambda t, p: 2 * J(t, p)), "J at .* the problem is another"),
     "F": (replace(SOLVE, F=lambda t, p: F(t, p) + 1e-3), "F at .* the problem is another"),

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy import optimize
 from torch import Tensor
 
+from solvers.data import LabelledData
 from solvers.errors import InputError, NotPositiveDefiniteError, ShapeError
-from solvers.families.categorical import Categorical, LabelledData
+from solvers.families.categorical import Categorical
 from solvers.families.networks import MLP
 from solvers.rewards.between_classes import (
     ClassReward,

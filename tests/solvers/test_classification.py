@@ -15,22 +15,21 @@ from scipy import optimize, special
 from torch import Tensor
 
 from paper_checks.conformance.tolerances import agree, agree_on_average
+from solvers.data import LabelledData
 from solvers.errors import InputError, ShapeError
-from solvers.families.categorical import Categorical, LabelledData
+from solvers.families import categorical
+from solvers.families.baselines import BASELINES, Baseline
+from solvers.families.categorical import Categorical, draw_counts
 from solvers.rewards.between_classes import ClassReward
 from solvers.training import streams
-from solvers.training.classification import (
-    CLASS_BASELINES,
-    ClassBaseline,
-    ClassPolicyGradient,
-    ClassScoreFunction,
-    CrossEntropy,
-    draw_counts,
-)
+from solvers.training.estimators import ScoreFunction
+from solvers.training.objectives import NLL, PolicyGradient
 
 F64 = torch.float64
 N, INPUTS = 4, 7
-baselines = pytest.mark.parametrize("baseline", CLASS_BASELINES)
+baselines = pytest.mark.parametrize(
+    "baseline", [name for name in BASELINES if name != "optimal-per-outcome"]
+)
 SIZES = [(1, 2), (2, 2), (2, 3), (3, 2), (3, 3), (2, 5)]  # M, C
 
 
@@ -78,19 +77,19 @@ class Groups:
         return self.p * (self.r - (self.p * self.r).sum(-1, keepdim=True))
 
 
-def enumerate_groups(baseline: ClassBaseline, M: int, C: int) -> Groups:
+def enumerate_groups(baseline: Baseline, M: int, C: int) -> Groups:
     z, data = normal(2, N, C), data_of(C)
     reward = ClassReward(2 * normal(3, N, C, C))
     p, tuples = z.softmax(-1), torch.tensor(list(product(range(C), repeat=M)))
     noise = Fixed((p.cumsum(-1) - p / 2).T[tuples])  # inside the interval of each class
     logits = z.expand(len(tuples), N, C).clone().requires_grad_()
-    surrogate = ClassScoreFunction(M, baseline)(Categorical(logits), data, reward, noise)
+    surrogate = ScoreFunction(M, baseline)(Categorical(logits), data, reward, noise)
     estimate = torch.autograd.grad(surrogate.sum(), logits)[0]
     r = torch.einsum("nck,nk->nc", reward.table, data.pi)
     return Groups(tuples, p.T[tuples].prod(1), estimate, p, r)
 
 
-def by_definition(baseline: ClassBaseline, groups: Groups) -> Tensor:
+def by_definition(baseline: Baseline, groups: Groups) -> Tensor:
     """Mean of `(r̄(ŷ_k) - b_k) ∇ log p(ŷ_k)` over the generations of each group."""
     estimates = torch.zeros_like(groups.estimate)
     for t, n in np.ndindex(*groups.weight.shape):
@@ -107,12 +106,12 @@ def by_definition(baseline: ClassBaseline, groups: Groups) -> Tensor:
 
 @pytest.mark.parametrize("baseline", ["none", "minimum", "mean", "leave-one-out"])
 @pytest.mark.parametrize(("M", "C"), SIZES)
-def test_every_estimate_is_its_definition(baseline: ClassBaseline, M: int, C: int) -> None:
+def test_every_estimate_is_its_definition(baseline: Baseline, M: int, C: int) -> None:
     groups = enumerate_groups(baseline, 4 if (M, baseline) == (1, "leave-one-out") else M, C)
     torch.testing.assert_close(groups.estimate, by_definition(baseline, groups))
 
 
-def check_mean(baseline: ClassBaseline, M: int, C: int) -> None:
+def check_mean(baseline: Baseline, M: int, C: int) -> None:
     """The expectation of an estimate is the exact gradient; for "mean", shrunk."""
     groups = enumerate_groups(baseline, M, C)
     want = groups.exact * ((M - 1) / M if baseline == "mean" else 1)
@@ -121,7 +120,7 @@ def check_mean(baseline: ClassBaseline, M: int, C: int) -> None:
 
 @pytest.mark.parametrize(("M", "C"), SIZES[1:])
 @pytest.mark.parametrize("baseline", ["none", "mean", "leave-one-out", "optimal"])
-def test_expectations(baseline: ClassBaseline, M: int, C: int) -> None:
+def test_expectations(baseline: Baseline, M: int, C: int) -> None:
     check_mean(baseline, M, C)
 
 
@@ -157,11 +156,11 @@ def test_the_optimal_baseline_has_the_least_variance(M: int, C: int) -> None:
 
 
 def treated_as(baseline: str) -> Callable[..., Any]:
-    return lambda right: lambda self, *args: right(replace(self, baseline=baseline), *args)
+    return lambda right: lambda p, r, share, M, _: right(p, r, share, M, baseline)
 
 
 def times_M(right: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda self, *args: self.M * right(self, *args)
+    return lambda p, r, share, M, name: M * right(p, r, share, M, name)
 
 
 FAULTS: dict[str, tuple[Callable[..., Any], Callable[[], None]]] = {
@@ -175,7 +174,7 @@ FAULTS: dict[str, tuple[Callable[..., Any], Callable[[], None]]] = {
 def test_a_planted_fault_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plant, notices = FAULTS[name]
     notices()
-    monkeypatch.setattr(ClassScoreFunction, "_slopes", plant(vars(ClassScoreFunction)["_slopes"]))
+    monkeypatch.setattr(categorical, "_slopes", plant(vars(categorical)["_slopes"]))
     with pytest.raises(AssertionError, match="fails"):
         notices()
 
@@ -216,13 +215,13 @@ def test_members_and_inputs_are_independent(baseline: Any, batch: tuple[int, ...
     z = normal(2, *batch, N, C).requires_grad_()
     for lead in ((), batch):  # rewards of all members, and of each
         reward = ClassReward(normal(3, *lead, N, C, 1))
-        surrogate = ClassScoreFunction(M, baseline)(Categorical(z), data, reward, noise(batch))
+        surrogate = ScoreFunction(M, baseline)(Categorical(z), data, reward, noise(batch))
         slopes = torch.autograd.grad(surrogate.sum(), z)[0]
         for k, index in enumerate(np.ndindex(*batch)):
             alone = z[index].detach().requires_grad_()
             r = ClassReward(reward.table[index] if lead else reward.table)
             own = streams.MemberNoise([noise(batch).generators[k]])
-            one = ClassScoreFunction(M, baseline)(Categorical(alone), data, r, own)
+            one = ScoreFunction(M, baseline)(Categorical(alone), data, r, own)
             torch.testing.assert_close(one, surrogate[index])
             torch.testing.assert_close(torch.autograd.grad(one[1], alone)[0][1], slopes[index][1])
 
@@ -232,7 +231,7 @@ def test_the_gradient_of_the_entropy_is_exact(baseline: Any) -> None:
     """A reward of 0 leaves `λH`, whatever the estimator."""
     z, lam = normal(2, N, 5).requires_grad_(), torch.ones((), dtype=F64) / 3
     nothing = ClassReward(torch.zeros(1, 5, 5, dtype=F64))
-    objective = ClassPolicyGradient(nothing, lam, ClassScoreFunction(3, baseline))
+    objective = PolicyGradient(nothing, lam, ScoreFunction(3, baseline))
     got = objective(Categorical(z), data_of(5), noise())
     want = -lam * torch.distributions.Categorical(logits=z).entropy().mean()
     torch.testing.assert_close(*(torch.autograd.grad(value, z)[0] for value in (got, want)))
@@ -242,7 +241,7 @@ def test_the_gradient_of_the_entropy_is_exact(baseline: Any) -> None:
 def test_saturated_laws_have_finite_estimates(baseline: Any) -> None:
     z = torch.tensor([[1e4, -1e4, 0.0], [0, 40, 0], [1e4, 1e4, -1e4], [0, 0, 0]], dtype=F64)
     law, reward = Categorical(z.requires_grad_()), ClassReward(normal(3, N, 3, 3))
-    surrogate = ClassScoreFunction(3, baseline)(law, data_of(3), reward, noise())
+    surrogate = ScoreFunction(3, baseline)(law, data_of(3), reward, noise())
     slopes = torch.autograd.grad(surrogate.sum(), z)[0]
     assert bool(torch.isfinite(slopes).all())
     assert bool((slopes[0] == 0).all())
@@ -250,13 +249,13 @@ def test_saturated_laws_have_finite_estimates(baseline: Any) -> None:
 
 def test_what_an_estimator_refuses() -> None:
     law, reward = Categorical(normal(0, N, 3)), ClassReward(normal(1, N, 3, 1))
-    with pytest.raises(InputError, match="samples: pass a noise source, or use ExactGradient"):
-        ClassScoreFunction()(law, data_of(3), reward, None)
+    with pytest.raises(InputError, match="samples: pass a noise source, or use Analytic"):
+        ScoreFunction()(law, data_of(3), reward, None)
     with pytest.raises(InputError, match="M is 1: pass at least 2 for 'leave-one-out'"):
-        ClassScoreFunction(1)
+        ScoreFunction(1)
     with pytest.raises(InputError, match="M is 0: pass at least 1"):
-        ClassScoreFunction(0, "optimal")
-    wrong = ClassScoreFunction()
+        ScoreFunction(0, "optimal")
+    wrong = ScoreFunction()
     object.__setattr__(wrong, "baseline", "best")  # past the type checks of the suite
     with pytest.raises(InputError, match=r"'best' \(str\): pass one of 'none', .*, 'optimal'"):
         wrong.__post_init__()
@@ -272,7 +271,7 @@ def losses(z: np.ndarray, pi: Tensor, table: Tensor, lam: float) -> float:
 def test_the_exact_gradient_by_finite_differences() -> None:
     C, lam, data = 3, torch.tensor([0.3, 2.0], dtype=F64), data_of(3)
     table, z = normal(3, 2, N, C, C), normal(2, 2, N, C).requires_grad_()
-    objective = ClassPolicyGradient(ClassReward(table), lam)
+    objective = PolicyGradient(ClassReward(table), lam)
     found = objective(Categorical(z), data)
     slopes = torch.autograd.grad(found.sum(), z)[0]
     for b in range(2):
@@ -287,10 +286,10 @@ def test_the_exact_gradient_by_finite_differences() -> None:
 def test_objectives_are_means_over_inputs(batch: tuple[int, ...]) -> None:
     law, data = Categorical(normal(0, *batch, N, 5)), data_of(5)
     want = -(data.pi * law.p.log()).sum(-1).mean(-1)
-    torch.testing.assert_close(CrossEntropy()(law, data), want)
-    objective = ClassPolicyGradient(ClassReward(normal(0, N, 5, 1)), torch.ones((), dtype=F64))
+    torch.testing.assert_close(NLL()(law, data), want)
+    objective = PolicyGradient(ClassReward(normal(0, N, 5, 1)), torch.ones((), dtype=F64))
     assert objective(law, data).shape == batch
-    for each in (CrossEntropy(), objective):
+    for each in (NLL(), objective):
         with pytest.raises(ShapeError, match="the policy has C = 5 classes, the data 4"):
             each(law, data_of(4))
     for lam in (0.0, -0.5):

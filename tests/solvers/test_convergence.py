@@ -13,11 +13,13 @@ from torch import Tensor
 
 from paper_checks.conformance.strategies import Problem, one_in, problems, spd
 from solvers import bilevel
-from solvers.bilevel import class_likelihood, likelihood
-from solvers.data import Dataset
+from solvers.bilevel import likelihood
+from solvers.data import Dataset, LabelledData
 from solvers.errors import InputError
-from solvers.families.categorical import CategoricalPolicy, LabelledData
-from solvers.families.networks import MLP, GaussianPolicy, Params
+from solvers.families.categorical import CategoricalPolicy
+from solvers.families.gaussian import GaussianPolicy
+from solvers.families.law import Params
+from solvers.families.networks import MLP
 from solvers.hypergradients.differentiable import InnerSolutionError, inner_solution
 from solvers.numerics import minimise
 from solvers.numerics.norms import digits
@@ -183,7 +185,7 @@ def test_classes_with_any_entropy_weight(lam: float) -> None:
     def solved(lam: float) -> Any:
         reward = ClassReward(lam * table)
         weight = torch.tensor(lam, dtype=F64)
-        return class_likelihood.train_on(policy, reward, weight, data, weight_decay=0.1)
+        return inner.fit(policy, data, PolicyGradient(reward, weight), weight_decay=0.1)
 
     plain, found = solved(1.0), solved(lam)
     assert found.converged, found.reason
@@ -199,7 +201,7 @@ def test_logistic_regression_in_any_units(unit: float) -> None:
     scaled = LabelledData.soft(unit * data.x, data.pi)
     laws = []
     for one in (data, scaled):
-        found = class_likelihood.fit(policy, one, weight_decay=0.0)
+        found = inner.fit(policy, one, weight_decay=0.0)
         assert found.converged, found.reason
         laws.append(policy(found.value, one.x).p)
     torch.testing.assert_close(laws[0], laws[1], rtol=1e-6, atol=1e-8)

@@ -19,8 +19,7 @@ from solvers.errors import (
     check_positive,
     check_spd,
 )
-from solvers.families.gaussian import Gaussian
-from solvers.families.networks import GaussianPolicy
+from solvers.families.gaussian import Gaussian, GaussianPolicy
 from solvers.rewards.mahalanobis import MahalanobisReward, optimal_scale
 from solvers.tasks import linear
 from solvers.training import inner

@@ -1,6 +1,5 @@
 """Batched training: a member of a batch is the same member trained alone."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -8,23 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from solvers.data import Dataset
+from solvers.data import Dataset, LabelledData
 from solvers.errors import InputError
-from solvers.families.categorical import CategoricalPolicy, LabelledData
-from solvers.families.networks import MLP, GaussianPolicy, Params, Structure
+from solvers.families.baselines import Baseline
+from solvers.families.categorical import CategoricalPolicy
+from solvers.families.gaussian import GaussianPolicy, Structure
+from solvers.families.law import Params
+from solvers.families.networks import MLP
 from solvers.rewards.between_classes import ClassReward
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training import objectives, streams
-from solvers.training.classification import (
-    ClassEstimator,
-    ClassObjective,
-    ClassPolicyGradient,
-    ClassScoreFunction,
-    CrossEntropy,
-    ExactGradient,
-)
-from solvers.training.ensemble import clip_per_member, train, train_classifiers
-from solvers.training.estimators import Analytic, Baseline, ScoreFunction
+from solvers.training.ensemble import clip_per_member, train
+from solvers.training.estimators import Analytic, Estimator, ScoreFunction
 from solvers.training.objectives import MSE, NLL, Objective, PolicyGradient
 
 BATCH = (2, 3)
@@ -222,21 +216,15 @@ CLASSIFIER = CategoricalPolicy(INPUTS, C, MLP((6,), "tanh"))
 CLASS_REWARD = ClassReward(normal(5, *BATCH, ROWS, C, C))
 
 
-def per_row(by: ClassEstimator, index: tuple[int, ...]) -> Callable[[Tensor], ClassObjective]:
+def per_row(by: Estimator, index: tuple[int, ...]) -> Objective:
     """Each member's reward of each input: the batch has to be cut out of it."""
-    table = CLASS_REWARD.table[index]
-
-    def objective(rows: Tensor) -> ClassObjective:
-        cut = rows[..., None, None].expand(*rows.shape, C, C)
-        return ClassPolicyGradient(ClassReward(table.gather(-3, cut)), LAM[index], by)
-
-    return objective
+    return PolicyGradient(ClassReward(CLASS_REWARD.table[index]), LAM[index], by)
 
 
 def classify(
     members: list[tuple[int, int]],
     batch: tuple[int, ...],
-    objective: Callable[[Tensor], ClassObjective],
+    objective: Objective,
     orders: streams.MemberNoise,
     **options: Any,
 ) -> Trajectory:
@@ -248,7 +236,7 @@ def classify(
 
     start = CLASSIFIER.init([streams.generator(0, "init", *k) for k in members], batch, F64)
     settings: dict[str, Any] = {"epochs": 4, "batch_size": 3, "learning_rate": 0.05, **options}
-    trained = train_classifiers(
+    trained = train(
         CLASSIFIER, start, objective, LABELLED,
         batch_ndim=len(batch), shuffle=orders, observe=observe, **settings,
     )  # fmt: skip
@@ -257,8 +245,8 @@ def classify(
     return steps
 
 
-@pytest.mark.parametrize("by", [ExactGradient(), ClassScoreFunction(3)])
-def test_a_classifier_of_a_batch_is_the_classifier_alone(by: ClassEstimator) -> None:
+@pytest.mark.parametrize("by", [Analytic(), ScoreFunction(3)])
+def test_a_classifier_of_a_batch_is_the_classifier_alone(by: Estimator) -> None:
     """Each with its own order of the data, the last batch of an epoch smaller than the others."""
 
     def run(members: list[tuple[int, int]], batch: tuple[int, ...], index: tuple[int, ...]):
@@ -278,21 +266,17 @@ def test_a_classifier_of_a_batch_is_the_classifier_alone(by: ClassEstimator) -> 
 def test_one_order_for_all_is_the_same_order_for_each() -> None:
     shared = streams.MemberNoise([streams.generator(0, "order")])
     each = streams.MemberNoise([streams.generator(0, "order") for _ in MEMBERS], BATCH)
-    one, many = (classify(MEMBERS, BATCH, likelihood, orders) for orders in (shared, each))
-    other = classify(MEMBERS, BATCH, likelihood, noise(MEMBERS, BATCH))
+    one, many = (classify(MEMBERS, BATCH, NLL(), orders) for orders in (shared, each))
+    other = classify(MEMBERS, BATCH, NLL(), noise(MEMBERS, BATCH))
     for key, want in many[-1].items():
         torch.testing.assert_close(one[-1][key], want, rtol=0, atol=1e-10)
         assert bool((one[-1][key] - other[-1][key]).abs().flatten(2).amax(-1).gt(1e-6).all())
 
 
-def likelihood(rows: Tensor) -> ClassObjective:
-    return CrossEntropy()
-
-
 def test_classifiers_are_trained_as_torch_would() -> None:
     """On the same batches, with the penalty in the loss instead of the optimiser."""
     for rho in (0.0, 0.3):
-        found = classify([(0, 1)], (), likelihood, noise([(0, 1)], ()), weight_decay=rho)
+        found = classify([(0, 1)], (), NLL(), noise([(0, 1)], ()), weight_decay=rho)
         drawn = CLASSIFIER.init([streams.generator(0, "init", 0, 1)], (), F64)
         theta, orders = list(drawn.values()), noise([(0, 1)], ())
         optimiser = torch.optim.Adam(theta, lr=0.05)
@@ -313,4 +297,4 @@ def test_classifiers_are_trained_as_torch_would() -> None:
 def test_what_training_of_classifiers_refuses(epochs: int, batch_size: int) -> None:
     order = streams.MemberNoise([streams.generator(0)])
     with pytest.raises(InputError, match=r"epochs is -1: pass|batch_size is 0: pass"):
-        classify(MEMBERS, BATCH, likelihood, order, epochs=epochs, batch_size=batch_size)
+        classify(MEMBERS, BATCH, NLL(), order, epochs=epochs, batch_size=batch_size)

@@ -8,19 +8,12 @@ from torch import Tensor
 
 from solvers.data import Dataset
 from solvers.errors import InputError
-from solvers.families.gaussian import Gaussian
-from solvers.families.networks import GaussianPolicy, Structure
+from solvers.families.baselines import BASELINES, advantage
+from solvers.families.gaussian import Gaussian, GaussianPolicy, Structure
 from solvers.rewards.bounded import BoundedReward
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training import streams
-from solvers.training.estimators import (
-    BASELINES,
-    Analytic,
-    Estimator,
-    Pathwise,
-    ScoreFunction,
-    advantage,
-)
+from solvers.training.estimators import Analytic, Estimator, Pathwise, ScoreFunction
 
 ESTIMATORS = [Analytic(), Pathwise(5), *(ScoreFunction(5, b) for b in BASELINES)]
 

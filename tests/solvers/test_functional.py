@@ -15,8 +15,8 @@ from analysis import hypergradients
 from analysis.errors import StructureError
 from solvers.data import Dataset
 from solvers.errors import InputError, NonFiniteError, NotPositiveDefiniteError, ShapeError
-from solvers.families.gaussian import Gaussian
-from solvers.families.networks import MLP, GaussianPolicy, Structure
+from solvers.families.gaussian import Gaussian, GaussianPolicy, Structure
+from solvers.families.networks import MLP
 from solvers.hypergradients.functional import functional
 from solvers.hypergradients.implicit import HypergradientError, HypergradientWarning, implicit
 from solvers.rewards.mahalanobis import MahalanobisReward

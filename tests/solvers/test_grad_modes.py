@@ -11,14 +11,15 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from solvers import bilevel
-from solvers.bilevel import class_likelihood, likelihood
+from solvers.bilevel import likelihood
 from solvers.bilevel.single_loop import single_loop
-from solvers.data import Dataset
-from solvers.families.categorical import CategoricalPolicy, LabelledData
-from solvers.families.networks import GaussianPolicy
+from solvers.data import Dataset, LabelledData
+from solvers.families.categorical import CategoricalPolicy
+from solvers.families.gaussian import GaussianPolicy
 from solvers.hypergradients.differentiable import inner_solution
 from solvers.hypergradients.functional import functional
 from solvers.hypergradients.implicit import implicit
+from solvers.hypergradients.methods import Implicit
 from solvers.hypergradients.penalty import penalty
 from solvers.hypergradients.unrolled import SGD, Adam, one_step, unrolled
 from solvers.rewards import bounded
@@ -26,7 +27,7 @@ from solvers.rewards.between_classes import ClassReward
 from solvers.rewards.learnable import ConstantReward
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training import inner
-from solvers.training.objectives import NLL
+from solvers.training.objectives import NLL, PolicyGradient
 
 F64 = torch.float64
 INF = float("inf")
@@ -119,7 +120,7 @@ TREES: dict[str, Callable[[Inputs], Any]] = {
     ),
     "solve by steps of Adam": lambda given: bilevel.solve(
         problem(), *given.point, optimiser=lambda p: torch.optim.SGD(p, lr=0.1), steps=2,
-        inner=bilevel.AdamSteps(3, 0.1), climb=lambda t, p: implicit(J, F, t, p, distance=INF),
+        inner=bilevel.AdamSteps(3, 0.1), hypergradient=Implicit(damping=0.0, distance=INF),
     ),
     "single_loop": lambda given: single_loop(
         problem(), *given.point, steps=3, inner_rate=lambda k: 0.1, outer_rate=lambda k: 0.1
@@ -138,12 +139,12 @@ OBJECTS: dict[str, Callable[[Inputs], Any]] = {
         given.policy, given.params, NLL(), given.data
     ),
     "closed_form": lambda given: inner.closed_form(given.reward, 0.5, given.phi),
-    "fit": lambda given: class_likelihood.fit(
+    "fit": lambda given: inner.fit(
         CategoricalPolicy(2, 3), given.labels, weight_decay=0.1
     ),
-    "train_on": lambda given: class_likelihood.train_on(
-        CategoricalPolicy(2, 3), ClassReward(drawn(4, 1, 3, 3).clone()), given.one, given.labels,
-        weight_decay=0.1,
+    "fit on a reward": lambda given: inner.fit(
+        CategoricalPolicy(2, 3), given.labels,
+        PolicyGradient(ClassReward(drawn(4, 1, 3, 3).clone()), given.one), weight_decay=0.1,
     ),
     "plug_in": lambda given: likelihood.plug_in(
         given.policy, given.params, given.one, given.data

@@ -13,7 +13,9 @@ from paper_checks.conformance.strategies import Problem, one_in, problems
 from paper_checks.conformance.tolerances import agree
 from solvers.data import Dataset
 from solvers.errors import ShapeError
-from solvers.families.networks import MLP, GaussianPolicy, Params, Structure
+from solvers.families.gaussian import GaussianPolicy, Structure
+from solvers.families.law import Params
+from solvers.families.networks import MLP
 from solvers.numerics import minimise
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training import inner

@@ -12,26 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from solvers.bilevel import class_likelihood, likelihood
-from solvers.data import Dataset
+from solvers.bilevel import likelihood
+from solvers.data import Dataset, LabelledData
 from solvers.errors import InputError, ShapeError, check_spd
-from solvers.families.categorical import (
-    Categorical,
-    CategoricalPolicy,
-    LabelledData,
-    accuracy,
-    calibration_error,
-)
-from solvers.families.gaussian import Gaussian
-from solvers.families.networks import MLP, GaussianPolicy
+from solvers.families.categorical import Categorical, CategoricalPolicy
+from solvers.families.gaussian import Gaussian, GaussianPolicy
+from solvers.families.networks import MLP
 from solvers.hypergradients.functional import functional
+from solvers.metrics import accuracy, calibration_error
 from solvers.rewards import bounded
 from solvers.rewards.between_classes import ClassReward, exact_diagonal, exact_scale, gibbs
 from solvers.rewards.bounded import BoundedReward, NoGlobalMaximumWarning
 from solvers.rewards.learnable import ConstantReward
 from solvers.rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_scale
-from solvers.training import ensemble, streams
-from solvers.training.classification import ClassPolicyGradient, ClassScoreFunction, CrossEntropy
+from solvers.training import ensemble, inner, streams
 from solvers.training.ensemble import clip_per_member
 from solvers.training.estimators import Pathwise, ScoreFunction
 from solvers.training.objectives import NLL, PolicyGradient
@@ -71,8 +65,8 @@ def training() -> dict[str, Tensor]:
 
 def classes() -> dict[str, Tensor]:
     reward = ClassReward.scalar(0.5, 3)
-    return ensemble.train_classifiers(
-        CLASSIFIER, start(CLASSIFIER), lambda rows: ClassPolicyGradient(reward, 0.5), labelled(),
+    return ensemble.train(
+        CLASSIFIER, start(CLASSIFIER), PolicyGradient(reward, 0.5), labelled(),
         epochs=2, batch_size=4, learning_rate=0.1, batch_ndim=0, shuffle=noise(),
     )  # fmt: skip
 
@@ -195,12 +189,12 @@ def numbers(lay: Callable[[Tensor], Tensor], rows: Callable[[Tensor], Tensor]) -
             out += [reward.of(mean), reward(mean, x), reward.on_data(g, at)]
         out.append(PolicyGradient(MahalanobisReward.scalar(lam[0], 2), lam)(g, at))
     for class_reward in (ClassReward.diagonal(u), ClassReward(u[..., None])):
-        for by in (None, ClassScoreFunction(2)):
-            objective = ClassPolicyGradient(class_reward, lam)
+        for by in (None, ScoreFunction(2)):
+            objective = PolicyGradient(class_reward, lam)
             objective = objective if by is None else replace(objective, estimator=by)
             out.append(objective(law, soft, noise()))
         out.append(gibbs(class_reward, 0.5, pi).p)
-    out += [CrossEntropy()(law, soft), accuracy(law, soft), calibration_error(law, hard)]
+    out += [NLL()(law, soft), accuracy(law, soft), calibration_error(law, hard)]
     out += [exact_scale(pi, 0.5), exact_diagonal(pi, 0.5), optimal_scale(Sigma, Sigma, 0.5)]
     theta = {name: lay(p.detach()) for name, p in start(POLICY).items()}
     out += [POLICY(theta, x).log_prob(y[:, 0])]
@@ -211,7 +205,7 @@ def numbers(lay: Callable[[Tensor], Tensor], rows: Callable[[Tensor], Tensor]) -
         warnings.simplefilter("ignore")
         phi = {name: lay(p) for name, p in model.start(Sigma).items()}
         out += functional(POLICY, theta, lambda p: model(p, x), phi, 0.5, at).value.values()
-    fitted = class_likelihood.fit(CLASSIFIER, soft, weight_decay=0.1, tolerance=1e-6)
+    fitted = inner.fit(CLASSIFIER, soft, weight_decay=0.1, tolerance=1e-6)
     return out + list(fitted.value.values())
 
 

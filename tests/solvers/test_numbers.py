@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 import solvers
-from solvers.bilevel import class_likelihood, likelihood
-from solvers.data import Dataset
+import solvers as so
+from solvers.bilevel import likelihood
+from solvers.data import Dataset, LabelledData
 from solvers.errors import InputError, NonFiniteError, as_tensor
-from solvers.families.categorical import Categorical, CategoricalPolicy, LabelledData
-from solvers.families.gaussian import Gaussian
-from solvers.families.networks import GaussianPolicy
+from solvers.families.categorical import Categorical, CategoricalPolicy
+from solvers.families.gaussian import Gaussian, GaussianPolicy
 from solvers.hypergradients.functional import functional
 from solvers.hypergradients.implicit import HypergradientWarning
 from solvers.rewards import bounded
@@ -44,7 +44,6 @@ from solvers.rewards.mahalanobis import (
     optimal_scale,
 )
 from solvers.training import ensemble, inner
-from solvers.training.classification import ClassPolicyGradient
 from solvers.training.objectives import NLL, PolicyGradient
 
 F32, F64 = torch.float32, torch.float64
@@ -116,7 +115,7 @@ def levels(lam: Any, dtype: torch.dtype) -> Tensor:
 def class_levels(lam: Any, dtype: torch.dtype) -> Tensor:
     model = FreeReward(2, 3)
     phi = model.start(torch.Generator().manual_seed(0), dtype)
-    problem = class_likelihood.problem(CLASSIFIER, model, lam, labelled(dtype), weight_decay=0.1)
+    problem = likelihood.problem(CLASSIFIER, model, lam, labelled(dtype), weight_decay=0.1)
     return problem.J(start(CLASSIFIER, dtype), phi)
 
 
@@ -127,8 +126,12 @@ def closed_form_inner(lam: Any, dtype: torch.dtype) -> Tensor:
 
 
 def class_inner(lam: Any, dtype: torch.dtype) -> Tensor:
-    found = class_likelihood.train_on(
-        CLASSIFIER, ClassReward.scalar(1, 3), lam, labelled(dtype), weight_decay=0.1, tolerance=1e-6
+    found = inner.fit(
+        CLASSIFIER,
+        labelled(dtype),
+        PolicyGradient(ClassReward.scalar(1, 3), lam),
+        weight_decay=0.1,
+        tolerance=1e-6,
     )
     return found.value["weight0"]
 
@@ -160,14 +163,17 @@ TAKES: dict[tuple[str, str], Takes] = {
         likelihood.plug_in(POLICY, start(POLICY, d), v, data(d), estimate="marginal").reward.U
     ),
     ("class problem", "lam"): class_levels,
-    ("train_on", "lam"): class_inner,
+    ("maximum_likelihood", "lam"): lambda v, d: (
+        so.maximum_likelihood(POLICY, ConstantReward(2), data(d), lam=v).lam
+    ),
+    ("fit", "lam"): class_inner,
     ("closed_form", "lam"): closed_form_inner,
     ("ClassReward.scalar", "u"): lambda v, d: ClassReward.scalar(v, 3).expected(labelled(d).pi),
     ("gibbs", "lam"): lambda v, d: gibbs(ClassReward.scalar(1.0, 3), v, labelled(d).pi).p,
     ("heuristic_scale", "lam"): lambda v, d: heuristic_scale(labelled(d).pi, v),
     ("exact_scale", "lam"): lambda v, d: exact_scale(labelled(d).pi, v),
     ("exact_diagonal", "lam"): lambda v, d: exact_diagonal(labelled(d).pi, v),
-    ("ClassPolicyGradient", "lam"): lambda v, d: ClassPolicyGradient(ClassReward.scalar(1, 3), v)(
+    ("PolicyGradient of classes", "lam"): lambda v, d: PolicyGradient(ClassReward.scalar(1, 3), v)(
         class_law(d), labelled(d)
     ),
 }
@@ -269,8 +275,10 @@ def public(module: Any) -> Iterator[tuple[str, inspect.Signature]]:
 
 def test_no_public_scalar_is_left_out() -> None:
     """Every `lam`, `omega`, `variance`, `trace` and scalar `u` of the solvers is tried above."""
-    tried = {*TAKES, ("class problem", "lam")}
-    of_tensors = {"covariance_adjoint", "covariance_curvature"}  # parts of `functional`
+    of_classes = {"class problem", "PolicyGradient of classes", "fit"}  # the same functions again
+    tried = {key for key in TAKES if key[0] not in of_classes}
+    # parts of `functional`, and what holds a number that was read
+    of_tensors = {"covariance_adjoint", "covariance_curvature", "MaximumLikelihood"}
     seen = set()
     for info in pkgutil.walk_packages(solvers.__path__, "solvers."):
         if info.ispkg or info.name.startswith("solvers.tasks."):
@@ -278,17 +286,12 @@ def test_no_public_scalar_is_left_out() -> None:
         for name, signature in public(importlib.import_module(info.name)):
             if name in of_tensors or name.endswith(".diagonal"):
                 continue
-            named = (
-                "class problem"
-                if (info.name, name) == ("solvers.bilevel.class_likelihood", "problem")
-                else name
-            )
             scalars = {"lam", "omega", "variance", "trace", "u"} & {*signature.parameters}
-            seen |= {(named, parameter) for parameter in scalars}
+            seen |= {(name, parameter) for parameter in scalars}
     assert seen == tried
 
 
-SOLVE = {"functional", "inner_solution", "plug_in", "train_on"}  # SciPy and LAPACK, on the CPU
+SOLVE = {"functional", "inner_solution", "plug_in", "fit"}  # SciPy and LAPACK, on the CPU
 
 
 @pytest.mark.parametrize("key", [key for key in TAKES if key[0] not in SOLVE], ids=".".join)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from solvers.errors import InputError, ShapeError
-from solvers.families.networks import MLP, GaussianPolicy
+from solvers.families.gaussian import GaussianPolicy
+from solvers.families.networks import MLP
 
 STRUCTURES = ["isotropic", "diagonal", "full"]
 BODIES = [MLP(), MLP((5,)), MLP((5, 7), "tanh")]

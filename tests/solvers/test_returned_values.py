@@ -12,7 +12,7 @@ from torch import Tensor
 from solvers import bilevel
 from solvers.bilevel.single_loop import single_loop
 from solvers.errors import InputError, NonFiniteError, ShapeError
-from solvers.families.networks import Params
+from solvers.families.law import Params
 from solvers.hypergradients.differentiable import inner_solution
 from solvers.hypergradients.implicit import implicit
 from solvers.hypergradients.penalty import penalty

@@ -157,9 +157,11 @@ def scales(name: str, seed: int, dtype: torch.dtype, c: float, f: float) -> None
     assert plain.residual is not None
     assert scaled.residual is not None
     close("the residual", scaled.residual, plain.residual, eps, 1.0)
-    if plain.curvature is not None and scaled.curvature is not None:
-        close("the curvature", scaled.curvature / c, plain.curvature, eps, 4.0)
     gradient = 4 * float(Quadratic(dtype, seed).theta.norm())
+    # unrolled takes it along the gradient, whose direction is rounding where it is nearly 0
+    known = name != "unrolled" or plain.stationarity > 1e3 * torch.finfo(dtype).eps * gradient
+    if known and plain.curvature is not None and scaled.curvature is not None:
+        close("the curvature", scaled.curvature / c, plain.curvature, eps, 4.0)
     if name != "penalty":  # 0 but for rounding there, and for what the search leaves
         close("the stationarity", scaled.stationarity / c, plain.stationarity, eps, gradient)
     if name not in ("penalty", "neumann"):  # the number of steps may hang on a rounded comparison

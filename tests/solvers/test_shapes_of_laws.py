@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal
 
-from solvers.data import Dataset
+from solvers.data import Dataset, LabelledData
 from solvers.errors import InputError, ShapeError
-from solvers.families.categorical import Categorical, LabelledData, accuracy, calibration_error
-from solvers.families.gaussian import Gaussian
-from solvers.families.networks import GaussianPolicy
+from solvers.families.baselines import advantage
+from solvers.families.categorical import Categorical
+from solvers.families.gaussian import Gaussian, GaussianPolicy
+from solvers.metrics import accuracy, calibration_error
 from solvers.rewards.between_classes import (
     ClassReward,
     exact_diagonal,
@@ -31,8 +32,6 @@ from solvers.rewards.mahalanobis import (
     optimal_reward,
     optimal_scale,
 )
-from solvers.training.classification import ClassPolicyGradient, CrossEntropy
-from solvers.training.estimators import advantage
 from solvers.training.objectives import NLL, PolicyGradient
 
 F64 = torch.float64
@@ -192,7 +191,7 @@ MISFITS: dict[str, Callable[[], Any]] = {
     ),
     "cross-entropy of other classes": lambda: Categorical(zeros(5, 3)).cross_entropy(five(5, 1)),
     "cross-entropy of (5,)": lambda: Categorical(zeros(5, 3)).cross_entropy(five(5)),
-    "cross-entropy of other rows": lambda: CrossEntropy()(Categorical(zeros(5, 3)), labelled(4, 3)),
+    "cross-entropy of other rows": lambda: NLL()(Categorical(zeros(5, 3)), labelled(4, 3)),
     "a reward of other inputs": lambda: ClassReward(zeros(4, 3, 1)).expected(five(5, 3) / 3),
     "a reward of pi without rows": lambda: ClassReward(zeros(1, 3, 1)).expected(five(3) / 3),
     "a table without inputs": lambda: ClassReward(zeros(3, 3)),
@@ -232,7 +231,7 @@ MISFITS: dict[str, Callable[[], Any]] = {
     "a policy gradient of other rows": lambda: PolicyGradient(SCALAR, 1.0)(
         law(4, 1), Dataset.of(five(5, 1), five(5, 1, 1))
     ),
-    "a class objective of other rows": lambda: ClassPolicyGradient(ClassReward.scalar(1.0, 3), 1.0)(
+    "a class objective of other rows": lambda: PolicyGradient(ClassReward.scalar(1.0, 3), 1.0)(
         Categorical(zeros(5, 3)), labelled(4, 3)
     ),
 }

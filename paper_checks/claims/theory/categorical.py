@@ -325,7 +325,7 @@ PROPOSITIONS = (
             Check(outer.implicit_hypergradient, implicit_hypergradient, EXACT),
             Check(outer.concavity, concavity, DIFFERENCES),
         ),
-        solver="solvers.bilevel.class_likelihood:problem",
+        solver="solvers.bilevel.likelihood:problem",
     ),
     Proposition(
         "categorical.scalar_reward",
@@ -400,6 +400,6 @@ PROPOSITIONS = (
             Check(estimators.optimal_baseline, optimal_baseline, EXACT),
             Check(estimators.minimal_variance, minimal_variance, EXACT),
         ),
-        solver="solvers.training.classification:ClassScoreFunction",
+        solver="solvers.training.estimators:ScoreFunction",
     ),
 )

@@ -13,7 +13,7 @@ from paper_checks.conformance.derived import derived, square
 from paper_checks.conformance.strategies import Problem
 from paper_checks.conformance.tolerances import agree
 from solvers import bilevel
-from solvers.families.networks import Structure
+from solvers.families.gaussian import Structure
 from solvers.rewards.learnable import ConstantReward
 from solvers.training.objectives import NLL, PolicyGradient
 from tests.gate.identities.common import data_with_moments

@@ -14,11 +14,12 @@ from analysis.derivation import Derivation
 from paper_checks.conformance import witnesses
 from paper_checks.conformance.class_problems import ClassProblem
 from paper_checks.conformance.tolerances import SEARCH, agree, closed_form
-from solvers.families.categorical import Categorical, LabelledData
+from solvers.data import LabelledData
+from solvers.families.categorical import Categorical
 from solvers.hypergradients.implicit import Method, implicit
 from solvers.rewards import between_classes
 from solvers.rewards.between_classes import ClassReward
-from solvers.training.classification import ClassPolicyGradient, CrossEntropy
+from solvers.training.objectives import NLL, PolicyGradient
 from tests.gate.identities.hypergradients import HYPERGRADIENT
 
 Form = Literal["scalar", "diagonal", "full"]
@@ -134,7 +135,7 @@ def gibbs_gap(problem: ClassProblem, form: Form) -> None:
     """`J(p*) - J(p) = λ KL(p ‖ p*)`, all of it from solver objects, is the derived one."""
     t, reward, data = problem.tensors(), reward_of(problem, form), data_of(problem.tensors()["pi"])
     best = between_classes.gibbs(reward, t["lam"], data.pi)
-    law, minus_J = law_with(t["p"]), ClassPolicyGradient(reward, t["lam"])
+    law, minus_J = law_with(t["p"]), PolicyGradient(reward, t["lam"])
     lowest, loss = minus_J(best, data), minus_J(law, data)
     want = value(categorical.inner.gibbs_gap(problem.C), problem, U=weight(problem, form).numpy())
     scale = float(loss.abs() + lowest.abs())  # two terms that cancel
@@ -153,7 +154,7 @@ def through_gibbs(problem: ClassProblem) -> Callable[[Tensor], Tensor]:
 
     def F(U: Tensor) -> Tensor:
         reward = ClassReward.mahalanobis(((U + U.T) / 2)[None])
-        return -CrossEntropy()(between_classes.gibbs(reward, t["lam"], data.pi), data)
+        return -NLL()(between_classes.gibbs(reward, t["lam"], data.pi), data)
 
     return F
 
@@ -180,10 +181,10 @@ def hypergradient(problem: ClassProblem, method: Method) -> None:
 
     def J(theta: dict[str, Tensor], phi: dict[str, Tensor]) -> Tensor:
         reward = ClassReward.mahalanobis(((phi["U"] + phi["U"].T) / 2)[None])
-        return -ClassPolicyGradient(reward, t["lam"])(at(theta), data)
+        return -PolicyGradient(reward, t["lam"])(at(theta), data)
 
     def F(theta: dict[str, Tensor], phi: dict[str, Tensor]) -> Tensor:
-        return -CrossEntropy()(at(theta), data)
+        return -NLL()(at(theta), data)
 
     def at(theta: dict[str, Tensor]) -> Categorical:
         return Categorical(with_last(theta["z"])[None])

@@ -9,14 +9,13 @@ from torch import Tensor
 from analysis import categorical
 from paper_checks.conformance.class_problems import ClassProblem
 from paper_checks.conformance.tolerances import agree, closed_form
-from solvers.bilevel import class_likelihood
 from solvers.errors import InputError
 from solvers.families.categorical import Categorical, CategoricalPolicy
-from solvers.families.networks import Params
+from solvers.families.law import Params
 from solvers.rewards import between_classes
 from solvers.rewards.between_classes import ClassReward
 from solvers.training import inner
-from solvers.training.classification import ClassPolicyGradient, CrossEntropy
+from solvers.training.objectives import NLL, PolicyGradient
 from tests.gate.identities.categorical import (
     EXPLICIT,
     LAWS,
@@ -38,7 +37,7 @@ def scalar_law(problem: ClassProblem, u: Tensor) -> Categorical:
 def divergence(problem: ClassProblem, law: Categorical) -> Tensor:
     """Return `KL(π ‖ p)`, from the laws of the solvers."""
     pi = problem.tensors()["pi"]
-    return CrossEntropy()(law, data_of(pi)) - law_with(pi).entropy()[0]
+    return NLL()(law, data_of(pi)) - law_with(pi).entropy()[0]
 
 
 def likelihood_of_scale(u: Tensor, lam: float, *data: Tensor) -> Tensor:
@@ -211,14 +210,14 @@ def training_with_the_diagonal(problem: ClassProblem) -> None:
     data = data_of(t["pi"], t["p"])
     u = between_classes.exact_diagonal(data.pi, t["lam"].expand(2))
     reward, policy = ClassReward.diagonal(u), CategoricalPolicy(1, problem.C)
-    trained = class_likelihood.train_on(
-        policy, reward, t["lam"], data, weight_decay=0.0, tolerance=tolerance
+    trained = inner.fit(
+        policy, data, PolicyGradient(reward, t["lam"]), weight_decay=0.0, tolerance=tolerance
     )
     alone = ClassReward.diagonal(u[:1])
 
     def loss(theta: Params) -> Tensor:
         law = Categorical(with_last(theta["z"])[None])
-        return ClassPolicyGradient(alone, t["lam"])(law, data_of(t["pi"])) / t["lam"]
+        return PolicyGradient(alone, t["lam"])(law, data_of(t["pi"])) / t["lam"]
 
     start = {"z": torch.zeros(problem.C - 1, dtype=torch.float64)}
     free = inner.minimum(start, loss, tolerance=tolerance)

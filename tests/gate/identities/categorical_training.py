@@ -14,19 +14,14 @@ from analysis import categorical
 from paper_checks.conformance.class_problems import ClassProblem
 from paper_checks.conformance.tolerances import agree, agree_on_average, closed_form
 from solvers import bilevel
+from solvers.families.baselines import Baseline
 from solvers.families.categorical import Categorical
 from solvers.hypergradients.implicit import HypergradientWarning
 from solvers.rewards import between_classes
-from solvers.rewards.between_classes import ClassReward, ClassRewardModel, FreeReward, OneHotReward
-from solvers.rewards.learnable import ConstantReward
-from solvers.training.classification import (
-    ClassBaseline,
-    ClassEstimator,
-    ClassPolicyGradient,
-    ClassScoreFunction,
-    CrossEntropy,
-    ExactGradient,
-)
+from solvers.rewards.between_classes import ClassReward, FreeReward, OneHotReward
+from solvers.rewards.learnable import ConstantReward, RewardModel
+from solvers.training.estimators import Analytic, Estimator, ScoreFunction
+from solvers.training.objectives import NLL, PolicyGradient
 from tests.gate.identities.categorical import (
     Form,
     data_of,
@@ -55,7 +50,7 @@ class GivenNoise:
         return self.values.to(dtype)
 
 
-def estimates(problem: ClassProblem, estimator: ClassEstimator, noise: Tensor) -> Tensor:
+def estimates(problem: ClassProblem, estimator: Estimator, noise: Tensor) -> Tensor:
     """Return estimates `(T, C)` of the slope of the expected reward, for noise `(T, M)`."""
     t = problem.tensors()
     logits = law_with(t["p"]).logits.expand(len(noise), 1, -1).clone().requires_grad_()
@@ -72,7 +67,7 @@ def every_group(problem: ClassProblem, M: int) -> tuple[Tensor, Tensor, Tensor]:
     return drawn, p[drawn].prod(1), middles[drawn]
 
 
-def by_definition(problem: ClassProblem, drawn: Tensor, baseline: ClassBaseline) -> Tensor:
+def by_definition(problem: ClassProblem, drawn: Tensor, baseline: Baseline) -> Tensor:
     """Return the mean of `(r - b) ∇ log p` over every group, generation by generation."""
     t, M = problem.tensors(), drawn.shape[1]
     r, score = t["r"][drawn], torch.eye(problem.C, dtype=torch.float64)[drawn] - t["p"]
@@ -102,13 +97,13 @@ def slope_of_shifted_reward(problem: ClassProblem, M: int) -> Tensor:
     return slope
 
 
-def expected_estimate(problem: ClassProblem, baseline: ClassBaseline, M: int) -> None:
+def expected_estimate(problem: ClassProblem, baseline: Baseline, M: int) -> None:
     """Every estimate is REINFORCE by its definition; their mean over all groups is the theory's.
 
     That is the derived gradient, shrunk by `(M-1)/M` for "mean"; for "minimum" another one.
     """
     drawn, chance, noise = every_group(problem, M)
-    found = estimates(problem, ClassScoreFunction(M, baseline), noise)
+    found = estimates(problem, ScoreFunction(M, baseline), noise)
     name, scale = f"∇E r, {baseline}, M = {M}", float(problem.tensors()["r"].abs().max())
     want = by_definition(problem, drawn, baseline)
     agree(f"{name}, every group", found, want, rtol=closed_form(), scale=scale, inputs=problem)
@@ -126,13 +121,13 @@ def exact_gradient(problem: ClassProblem) -> None:
     At two inputs, whose losses are averaged, with a reward each that is not symmetric in classes.
     """
     t, scale = problem.tensors(), float(problem.tensors()["r"].abs().max())
-    got = estimates(problem, ExactGradient(), torch.zeros(1, 1))[0]
+    got = estimates(problem, Analytic(), torch.zeros(1, 1))[0]
     want = value(categorical.estimators.score_gradient(problem.C), problem)
     agree("exact ∇E r", got, want, rtol=closed_form(), scale=scale, inputs=problem)
     data = data_of(t["pi"], t["p"])
     tables = torch.stack([enumerated(t["U"]), enumerated(2 * t["U"])]) + t["r"][:, None]
     z = torch.stack([t["p"].log() + 0.7, t["r"]]).requires_grad_()
-    loss = ClassPolicyGradient(ClassReward(tables), t["lam"])(Categorical(z), data)
+    loss = PolicyGradient(ClassReward(tables), t["lam"])(Categorical(z), data)
     J = [inner_objective(z[i], tables[i], data.pi[i], t["lam"]) for i in range(2)]
     slopes = [torch.autograd.grad(f, z)[0] for f in (-loss, torch.stack(J).mean())]
     scale = float(tables.abs().max()) + problem.lam
@@ -143,7 +138,7 @@ def sampled_estimate(problem: ClassProblem, M: int, seed: int) -> None:
     """The mean of sampled leave-one-out estimates is the derived gradient, by a z-test."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(20_000, M, generator=generator, dtype=torch.float64)
-    got = estimates(problem, ClassScoreFunction(M, "leave-one-out"), noise)
+    got = estimates(problem, ScoreFunction(M, "leave-one-out"), noise)
     want = value(categorical.estimators.score_gradient(problem.C), problem)
     agree_on_average(f"E ∇E r, leave-one-out, M = {M}", got, want, inputs=problem)
 
@@ -154,7 +149,7 @@ def optimal_baseline(problem: ClassProblem) -> None:
     The variance of entry `j` is least, and `p_j (1 - p_j) δ²` larger at `b_j + δ`.
     """
     t, (drawn, p, noise) = problem.tensors(), every_group(problem, 1)
-    found = estimates(problem, ClassScoreFunction(1, "optimal"), noise)
+    found = estimates(problem, ScoreFunction(1, "optimal"), noise)
     score = torch.eye(problem.C, dtype=torch.float64) - t["p"]
     got = t["r"][:, None] - found / score  # the same in every row
     b = torch.as_tensor(value(categorical.estimators.optimal_baseline(problem.C), problem))
@@ -171,15 +166,15 @@ def optimal_baseline(problem: ClassProblem) -> None:
         agree(name, variance, want, rtol=closed_form(), scale=scale, inputs=problem)
 
 
-def class_problem(problem: ClassProblem, reward: ClassRewardModel, pi: Tensor) -> bilevel.Bilevel:
+def class_problem(problem: ClassProblem, reward: RewardModel, pi: Tensor) -> bilevel.Bilevel:
     """Return the paper's problem for logits that are free at every input, the last one 0."""
     t, data = problem.tensors(), data_of(*pi)
 
     def J(theta: dict[str, Tensor], phi: dict[str, Tensor]) -> Tensor:
-        return -ClassPolicyGradient(reward(phi, data.x), t["lam"])(free_law(theta), data)
+        return -PolicyGradient(reward(phi, data.x), t["lam"])(free_law(theta), data)
 
     def F(theta: dict[str, Tensor], phi: dict[str, Tensor]) -> Tensor:
-        return -CrossEntropy()(free_law(theta), data)
+        return -NLL()(free_law(theta), data)
 
     return bilevel.Bilevel(J, F)
 
@@ -242,7 +237,7 @@ def learns_the_best_reward(problem: ClassProblem, learnt: Learnt, start: int) ->
     require(rtol < SURE, f"{name}: reward that is well determined, to {rtol},", problem)
 
 
-def class_steepness(model: ClassRewardModel, phi: dict[str, Tensor], pi: Tensor) -> float:
+def class_steepness(model: RewardModel, phi: dict[str, Tensor], pi: Tensor) -> float:
     """Return the least `‖Σ_c d_c ∂r̄(c)/∂φ‖` over changes `‖d‖ = 1` of probabilities."""
     x = data_of(*pi).x
 

@@ -14,10 +14,11 @@ from paper_checks.conformance import identities, witnesses
 from paper_checks.conformance.strategies import Problem
 from paper_checks.conformance.tolerances import agree, closed_form
 from solvers.data import Dataset
+from solvers.families.baselines import OptimalBaseline
 from solvers.families.gaussian import Gaussian
 from solvers.rewards import bounded
 from solvers.rewards.mahalanobis import MahalanobisReward
-from solvers.training.estimators import Estimator, OptimalBaseline, Pathwise, ScoreFunction
+from solvers.training.estimators import Estimator, Pathwise, ScoreFunction
 from tests.gate.identities.common import data_with_moments
 from tests.gate.identities.policy_gradients import (
     derived_policy_gradient,

@@ -15,8 +15,7 @@ from paper_checks.conformance.derived import EXPLICIT, square
 from paper_checks.conformance.strategies import Problem
 from paper_checks.conformance.tolerances import agree, closed_form
 from solvers.data import Dataset
-from solvers.families.gaussian import Gaussian
-from solvers.families.networks import GaussianPolicy, Structure
+from solvers.families.gaussian import Gaussian, GaussianPolicy, Structure
 from solvers.hypergradients import functional
 from solvers.hypergradients.differentiable import inner_solution
 from solvers.rewards.mahalanobis import MahalanobisReward

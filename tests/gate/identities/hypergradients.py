@@ -15,8 +15,7 @@ from paper_checks.conformance.derived import derived, square
 from paper_checks.conformance.strategies import Problem, spd
 from paper_checks.conformance.tolerances import agree, closed_form
 from solvers.data import Dataset
-from solvers.families.gaussian import Gaussian
-from solvers.families.networks import Structure
+from solvers.families.gaussian import Gaussian, Structure
 from solvers.hypergradients.implicit import Method, implicit
 from solvers.numerics import linear_solve
 from solvers.rewards.mahalanobis import MahalanobisReward

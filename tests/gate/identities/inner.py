@@ -10,7 +10,7 @@ from paper_checks.conformance import identities, witnesses
 from paper_checks.conformance.derived import EXPLICIT
 from paper_checks.conformance.strategies import Problem
 from paper_checks.conformance.tolerances import agree, closed_form
-from solvers.families.networks import Structure
+from solvers.families.gaussian import Structure
 from solvers.rewards import mahalanobis
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training import inner, objectives

@@ -15,10 +15,11 @@ from paper_checks.conformance.derived import PolicyGradient
 from paper_checks.conformance.strategies import Problem, Sizes
 from paper_checks.conformance.tolerances import agree, agree_on_average, closed_form
 from solvers.data import Dataset
+from solvers.families.baselines import Baseline
 from solvers.families.gaussian import Gaussian
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training import objectives
-from solvers.training.estimators import Analytic, Baseline, ScoreFunction
+from solvers.training.estimators import Analytic, ScoreFunction
 from tests.gate.identities.common import data_with_moments
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from analysis import hypergradients
 from paper_checks.conformance.strategies import Problem
 from paper_checks.conformance.tolerances import FINITE_DIFFERENCE, agree
-from solvers.families.networks import GaussianPolicy
+from solvers.families.gaussian import GaussianPolicy
 from solvers.hypergradients import penalty, unrolled
 from solvers.hypergradients.implicit import implicit
 from solvers.numerics.optimisers import SGD, Adam, Optimiser

@@ -1,0 +1,201 @@
+"""The paper's problem on data of one's own: choose the reward that makes them most likely.
+
+problem = maximum_likelihood(policy, reward, data, lam=0.5)
+found = solve(problem, seed=0)
+found.reward, found.law(x)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..data import Dataset
+from ..errors import InputError, Number, as_number
+from ..families.law import Data, Params, Policy, WithZeros
+from ..hypergradients.methods import HypergradientMethod
+from ..numerics.trees import Tree
+from ..rewards.between_classes import OneHotReward
+from ..rewards.learnable import ConstantReward, Phi, RewardModel
+from ..training.streams import generator
+from . import likelihood
+from .loop import AdamSteps, Bilevel, Exact, Inexact, Outer, Result
+from .loop import solve as climb
+
+
+@dataclass(frozen=True)
+class MaximumLikelihood:
+    """The bilevel problem of a policy and a reward with parameters.
+
+    Attributes:
+        policy: the policy.
+        reward: from `φ` and inputs to a reward.
+        data: of the inner problem.
+        lam: entropy weight `λ`.
+        levels: both objectives, `J` and `F`.
+    """
+
+    policy: Policy
+    reward: RewardModel
+    data: Data
+    lam: Tensor
+    levels: Bilevel
+
+    def start(self, seed: int) -> tuple[Params, Phi]:
+        """Return where the search starts: `θ` of the policy, `φ` of the reward.
+
+        A policy starts at its `zeros`, or, as networks must not, at `init` from the seed; a module
+        at its own parameters. A constant reward starts at `(λ/2)/Var y_i` on the diagonal, any
+        other at random from the seed.
+        """
+        return _start_of_policy(self.policy, seed, self.data.x.dtype), self._start_of_reward(seed)
+
+    def _start_of_reward(self, seed: int) -> Phi:
+        model = self.reward.weight if isinstance(self.reward, OneHotReward) else self.reward
+        if isinstance(model, ConstantReward):
+            return model.start(self._diagonal(model.n))
+        if not hasattr(model, "start"):
+            raise InputError(
+                f"{type(model).__name__} has no start: pass phi, its parameters to start from"
+            )
+        return cast(Any, model).start(generator(seed, "reward"), dtype=self.data.x.dtype)
+
+    def _diagonal(self, n: int) -> Float[Tensor, "n n"]:
+        """Return `(λ/2)/Var y_i`, the variances over all data; `λI` between classes."""
+        if not isinstance(self.data, Dataset):
+            return self.lam * torch.eye(n, dtype=self.data.x.dtype, device=self.data.x.device)
+        variances = self.data.y.flatten(0, 1).var(0, correction=0)
+        if not bool((variances > 0).all()):
+            column = int((variances <= 0).nonzero()[0])
+            raise InputError(f"y[..., {column}] does not vary: pass phi, or leave the column out")
+        return torch.diag_embed(self.lam / (2 * variances))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `solve` found on a problem of maximum likelihood.
+
+    Attributes:
+        problem: what was solved.
+        result: the outer loop's result: points, history, why it stopped.
+    """
+
+    problem: MaximumLikelihood
+    result: Result
+
+    @property
+    def converged(self) -> bool:
+        """Whether the hypergradient reached the tolerance."""
+        return self.result.converged
+
+    @property
+    def reason(self) -> str:
+        """Why the loop stopped."""
+        return self.result.reason
+
+    @property
+    def theta(self) -> Params:
+        """The trained parameters of the policy."""
+        return cast(Params, self.result.theta)
+
+    @property
+    def phi(self) -> Phi:
+        """The parameters of the reward."""
+        return cast(Phi, self.result.phi)
+
+    @property
+    def reward(self) -> Any:
+        """The learned reward, at the inputs of the data where it depends on them."""
+        return self.problem.reward(self.phi, self.problem.data.x)
+
+    def law(self, x: Float[Tensor, "N d"]) -> Any:
+        """Return the trained policy's law at inputs."""
+        return self.problem.policy(self.theta, x)
+
+
+def maximum_likelihood(
+    policy: Policy,
+    reward: RewardModel,
+    data: Data,
+    *,
+    lam: Number | Tensor,
+    held_out: Data | None = None,
+    weight_decay: float = 0.0,
+) -> MaximumLikelihood:
+    """Return `max_φ E log p_{θ*(φ)}(y | x)`, `θ*(φ) = argmax_θ E r_φ + λH`, ready for `solve`.
+
+    Arguments and errors are those of `likelihood.problem`, which also has sampled inner gradients
+    and batches.
+    """
+    levels = likelihood.problem(
+        policy, reward, lam, data, held_out=held_out, weight_decay=weight_decay
+    )
+    return MaximumLikelihood(policy, reward, data, as_number("lam", lam, data.x), levels)
+
+
+def solve(
+    problem: MaximumLikelihood,
+    *,
+    seed: int = 0,
+    theta: Params | None = None,
+    phi: Phi | None = None,
+    optimiser: Outer | None = None,
+    steps: int = 50,
+    inner: Inexact | Exact | AdamSteps = Inexact(),
+    hypergradient: HypergradientMethod | None = None,
+    tolerance: float = 1e-6,
+    checkpoint: Any = None,
+) -> Found:
+    """Choose the reward, train the policy on it, and return both.
+
+    Args:
+        problem: of `maximum_likelihood`.
+        seed: of starting points that are drawn; the same seed gives the same bits.
+        theta: where the policy starts; see `MaximumLikelihood.start`.
+        phi: where the reward starts.
+        optimiser: of the reward's parameters; L-BFGS, two iterations a step, if not given.
+        steps: at most this many of its steps.
+        inner, hypergradient, tolerance, checkpoint: as of `bilevel.solve`.
+    """
+    theta = _start_of_policy(problem.policy, seed, problem.data.x.dtype) if theta is None else theta
+    phi = problem.start(seed)[1] if phi is None else phi
+    result = climb(
+        problem.levels,
+        cast(Tree, dict(theta)),
+        cast(Tree, dict(phi)),
+        optimiser=_lbfgs if optimiser is None else optimiser,
+        steps=steps,
+        inner=inner,
+        hypergradient=hypergradient,
+        tolerance=tolerance,
+        checkpoint=checkpoint,
+    )
+    return Found(problem, result)
+
+
+def _lbfgs(tensors: list[Tensor]) -> torch.optim.Optimizer:
+    # Two iterations a step: with one, torch's L-BFGS may stand still for ever. Its own tolerances
+    # are absolute; when to stop is for the loop to say.
+    return torch.optim.LBFGS(
+        tensors,
+        max_iter=2,
+        tolerance_grad=0.0,
+        tolerance_change=0.0,
+        line_search_fn="strong_wolfe",
+    )
+
+
+def _start_of_policy(policy: Policy, seed: int, dtype: torch.dtype) -> Mapping[str, Tensor]:
+    if hasattr(policy, "init"):
+        drawn = cast(Any, policy).init([generator(seed, "policy")], dtype=dtype)
+        return {name: p.detach() for name, p in drawn.items()}
+    if hasattr(policy, "start"):
+        return cast(Any, policy).start()
+    if isinstance(policy, WithZeros):
+        return policy.zeros(dtype)
+    raise InputError(f"{type(policy).__name__} has no init: pass theta to start from")

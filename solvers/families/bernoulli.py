@@ -1,0 +1,155 @@
+"""Independent binary outcomes: `n` bits with logits `z(x)`, and policies that return such laws.
+
+The whole family is this file: the law with its moments, the exact expectation of quadratic rewards
+through them, and the score function that every law inherits from `Sampled`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import (
+    InputError,
+    ShapeError,
+    check_columns,
+    check_count,
+    check_instance,
+    check_precision,
+    check_same_n,
+)
+from .law import Params, Sampled, UniformNoise
+from .networks import MLP, init_members
+
+
+@dataclass(frozen=True)
+class Bernoulli(Sampled):
+    """`n` independent bits, `P(y_i = 1) = σ(z_i)`.
+
+    Attributes:
+        logits: `z`, shape `(*b, N, n)`.
+    """
+
+    logits: Float[Tensor, "*b N n"]
+
+    @property
+    def n(self) -> int:
+        """Number of bits."""
+        return self.logits.shape[-1]
+
+    @property
+    def mean(self) -> Float[Tensor, "*b N n"]:
+        """`m = σ(z)`."""
+        return self.logits.sigmoid()
+
+    def covariance(self) -> Float[Tensor, "*b N n n"]:
+        """Return `diag(m(1-m))`."""
+        return torch.diag_embed(self._variances())
+
+    def trace(self, U: Float[Tensor, "*u n n"]) -> Float[Tensor, "*c"]:
+        """Return `Tr(UP) = Σ_i U_ii m_i(1-m_i)`."""
+        return (self._variances() * U.diagonal(dim1=-2, dim2=-1)).sum(-1)
+
+    def check_moments(self, mu: Tensor, Sigma: Tensor) -> None:
+        """Raise `ShapeError` unless `mu` and `Sigma` are moments of `n` outcomes."""
+        check_same_n("the policy", self.n, "mu", mu.shape[-1] if mu.ndim else 0)
+        check_same_n("the policy", self.n, "Sigma", Sigma.shape[-1] if Sigma.ndim else 0)
+
+    def check_data(self, data: Any) -> None:
+        """Raise unless there are `n` outcomes, and every one is 0 or 1."""
+        check_same_n("the policy", self.n, "the data", data.n)
+        wrong = (data.y != 0) & (data.y != 1)
+        if bool(wrong.any()):
+            raise InputError(f"y holds {data.y[wrong][0].item():.6g}: binary outcomes are 0 or 1")
+
+    def entropy(self) -> Float[Tensor, "*b N"]:
+        """Return `H = Σ_i [log(1 + e^{z_i}) - m_i z_i]`."""
+        return (torch.nn.functional.softplus(self.logits) - self.mean * self.logits).sum(-1)
+
+    def nll(self, data: Any) -> Float[Tensor, "*b N"]:
+        """Return `-E_y log p(y) = Σ_i [log(1 + e^{z_i}) - μ_i z_i]`, `μ` the mean of the bits."""
+        self.check_data(data)
+        return (torch.nn.functional.softplus(self.logits) - data.mean * self.logits).sum(-1)
+
+    def draw(self, M: int, noise: UniformNoise) -> Float[Tensor, "*b M N n"]:
+        """Return `M` generations of 0 and 1 per input."""
+        check_count("M", M)
+        uniform = noise.uniform((M, *self.logits.shape[-2:]), self.logits.dtype)
+        return (uniform < self.mean.detach().unsqueeze(-3)).to(self.logits)
+
+    def log_prob(self, y: Float[Tensor, "*b M N n"]) -> Float[Tensor, "*b M N"]:
+        """Return `log p(y) = Σ_i [y_i z_i - log(1 + e^{z_i})]`."""
+        z = self.logits.unsqueeze(-3)
+        return (y * z - torch.nn.functional.softplus(z)).sum(-1)
+
+    def _variances(self) -> Float[Tensor, "*b N n"]:
+        return self.mean * (-self.logits).sigmoid()
+
+
+@dataclass(frozen=True)
+class BernoulliPolicy:
+    """`p_θ(. | x)`: `n` independent bits with logits from a network.
+
+    Attributes:
+        inputs: input dimension `d`.
+        n: number of bits.
+        network: from inputs to logits.
+    """
+
+    inputs: int
+    n: int
+    network: MLP = MLP()
+
+    def __post_init__(self) -> None:
+        check_count("inputs", self.inputs)
+        check_count("n", self.n)
+        check_instance("network", self.network, MLP, "an MLP, such as MLP((64,), 'tanh')")
+
+    def init(
+        self,
+        generators: Sequence[torch.Generator],
+        batch: tuple[int, ...] = (),
+        dtype: torch.dtype = torch.float32,
+    ) -> dict[str, Tensor]:
+        """Draw the parameters of every member; as `GaussianPolicy.init`."""
+        return init_members(
+            lambda generator: self.network.init(generator, self.inputs, self.n),
+            generators,
+            batch,
+            dtype,
+        )
+
+    def zeros(self, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+        """Return the parameters of fair bits (a stationary point of deeper networks)."""
+        check_precision("dtype", dtype)
+        shapes = self.network.shapes(self.inputs, self.n)
+        return {name: torch.zeros(shape, dtype=dtype) for name, shape in shapes.items()}
+
+    def __call__(self, params: Params, x: Float[Tensor, "*#b N d"]) -> Bernoulli:
+        """Return the law at each input, logits `(*b, N, n)`."""
+        check_columns(x, "the policy", self.inputs)
+        return Bernoulli(self.network(params, "", x))
+
+
+def inner_solution(
+    U: Float[Tensor, "*#b n n"], lam: Float[Tensor, "*#b"] | float, mu: Float[Tensor, "*b n"]
+) -> Bernoulli:
+    """Return the inner solution for a diagonal `U` and free logits, `z_i = U_ii(2μ_i - 1)/λ`.
+
+    Raises:
+        ShapeError: `U` is not diagonal: then `z = (2Uμ - diag U - 2 offdiag(U) m)/λ` couples the
+            bits, and has no closed form.
+
+    Source: new (analysis.bernoulli.inner.solution).
+    """
+    weights = U.diagonal(dim1=-2, dim2=-1)
+    if bool((U - torch.diag_embed(weights)).any()):
+        raise ShapeError(
+            "U has entries beside its diagonal, which couple the bits: solve by training.inner.fit"
+        )
+    return Bernoulli(weights * (2 * mu - 1) / torch.as_tensor(lam)[..., None])

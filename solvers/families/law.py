@@ -1,0 +1,198 @@
+"""The protocol of all families: what a law, a policy, a reward and data must offer.
+
+A family is one file beside this one. A law that draws and knows the log-probability of what it
+drew inherits `reinforce` from `Sampled`; the families of this package override it with the
+explicit scores they know. Batch dimensions `*b` lead, then come inputs `N`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..errors import InputError, ShapeError
+from .baselines import Baseline, advantage, check_group
+
+Params = Mapping[str, Tensor]
+
+
+@runtime_checkable
+class NormalNoise(Protocol):
+    """Standard normal noise: `*b` is the batch of the members, each with its own stream."""
+
+    def normal(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Return standard normal noise of shape `(*b, *shape)`."""
+        ...
+
+
+@runtime_checkable
+class UniformNoise(Protocol):
+    """Uniform noise: `*b` is the batch of the members, each with its own stream."""
+
+    def uniform(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Return noise in [0, 1) of shape `(*b, *shape)`."""
+        ...
+
+
+Noise = NormalNoise | UniformNoise  # which of them, the law says
+
+
+@runtime_checkable
+class Data(Protocol):
+    """Inputs, and the law of the outcome at each: moments, probabilities, or points `y`."""
+
+    @property
+    def x(self) -> Float[Tensor, "*b N d"]:
+        """The inputs."""
+        ...
+
+    def rows(self, index: Int[Tensor, "*i B"]) -> Any:
+        """Return the data at the inputs `index`, `(*i, B, ...)`."""
+        ...
+
+
+@runtime_checkable
+class Law(Protocol):
+    """The law at every input that a policy returns."""
+
+    def check_data(self, data: Any) -> None:
+        """Raise unless the data have outcomes of this law."""
+        ...
+
+    def entropy(self) -> Float[Tensor, "*b N"]:
+        """Return `H(p)`."""
+        ...
+
+    def nll(self, data: Any) -> Float[Tensor, "*b N"]:
+        """Return `-E_y log p(y)` over the outcomes at each input, exact."""
+        ...
+
+    def reinforce(
+        self, data: Any, reward: Any, M: int, baseline: Baseline, noise: Any
+    ) -> Float[Tensor, "*b N"]:
+        """Return a surrogate: its gradient is the mean of `(r - b) ∇ log p(ŷ)`, `M` generations."""
+        ...
+
+
+@runtime_checkable
+class Moments(Protocol):
+    """What a quadratic reward asks of a law."""
+
+    @property
+    def mean(self) -> Float[Tensor, "*b N n"]:
+        """`m`."""
+        ...
+
+    def trace(self, U: Float[Tensor, "*u n n"]) -> Float[Tensor, "*c"]:
+        """Return `Tr(UP)`, `P` the covariance."""
+        ...
+
+    def check_moments(self, mu: Tensor, Sigma: Tensor) -> None:
+        """Raise `ShapeError` unless `mu` and `Sigma` are moments of outcomes of this law."""
+        ...
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """`r(ŷ, y)`, and its expectation where that is known."""
+
+    def on_data(self, law: Any, data: Any) -> Float[Tensor, "*e N"]:
+        """Return `E_y E_ŷ r(ŷ, y)` per input, exact for the outcomes in the data."""
+        ...
+
+
+@runtime_checkable
+class Quadratic(Protocol):
+    """A reward of which the baselines of least variance are known: `-(ŷ - y)ᵀ U (ŷ - y)`."""
+
+    @property
+    def U(self) -> Float[Tensor, "*b n n"]:
+        """The weight matrix."""
+        ...
+
+    def on_data(self, law: Any, data: Any) -> Float[Tensor, "*e N"]:
+        """As of `Reward`."""
+        ...
+
+    def expected(self, law: Any, mu: Tensor, Sigma: Tensor) -> Tensor:
+        """Return `E r` against outcomes of mean `mu` and covariance `Sigma`."""
+        ...
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """From parameters and inputs to a law."""
+
+    def __call__(self, params: Params, x: Float[Tensor, "*b N d"]) -> Any:
+        """Return the law at each input."""
+        ...
+
+
+@runtime_checkable
+class WithZeros(Protocol):
+    """A policy whose parameters can all be 0."""
+
+    def zeros(self, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+        """Return parameters of 0."""
+        ...
+
+
+class Sampled:
+    """What every law can do that draws, knows `log p` of what it drew, and meets outcomes `y`."""
+
+    def check_data(self, data: Any) -> None:
+        """Raise `InputError` unless there are outcomes `y`; a family may ask for more."""
+        if not hasattr(data, "y"):
+            raise InputError(
+                f"{type(data).__name__} has no outcomes y: pass solvers.data.Dataset, or a reward "
+                f"whose expectation is known"
+            )
+
+    def draw(self, M: int, noise: Any) -> Float[Tensor, "*b M N ..."]:
+        """Return `M` generations per input; differentiable where the law is reparameterised."""
+        raise NotImplementedError
+
+    def log_prob(self, y: Float[Tensor, "*b M N ..."]) -> Float[Tensor, "*b M N"]:
+        """Return `log p(y)` of generations."""
+        raise NotImplementedError
+
+    def rewards(self, y_hat: Tensor, data: Any, reward: Any) -> Float[Tensor, "*b M N"]:
+        """Return `E_y r(ŷ, y)` of every generation, over the `S` outcomes `data.y` of its input.
+
+        Raises:
+            ShapeError: the reward returns something else than one number for each pair.
+        """
+        y = data.y.movedim(-2, 0).unsqueeze(-3)  # (S, *b, 1, N, n)
+        y = y[(slice(None), *(None,) * (y_hat.ndim + 1 - y.ndim))]  # a batch of the law alone
+        found = reward(y_hat, y)
+        wanted = torch.broadcast_shapes(y_hat.shape, y.shape)[:-1]
+        if found.shape != wanted:
+            raise ShapeError(
+                f"the reward returned shape {tuple(found.shape)} for generations "
+                f"{tuple(y_hat.shape)} and outcomes {tuple(y.shape)}: return one number for each "
+                f"pair, {tuple(wanted)}"
+            )
+        return found.mean(0)
+
+    def reinforce(
+        self, data: Any, reward: Any, M: int, baseline: Baseline, noise: Any
+    ) -> Float[Tensor, "*b N"]:
+        """Return the surrogate of `Law.reinforce`, with a baseline of the group."""
+        self.check_data(data)
+        check_group(baseline, type(self).__name__)
+        with torch.no_grad():
+            y_hat = self.draw(M, noise)
+            r = self.rewards(y_hat, data, reward).movedim(-2, -1)
+            weights = advantage(r, baseline).movedim(-1, -2)
+        return (weights * self.log_prob(y_hat)).mean(-2)
+
+
+def check_noise(noise: Noise | None) -> Noise:
+    """Return the noise, or raise `InputError` where a sampled estimator got none."""
+    if noise is None:
+        raise InputError("the estimator samples: pass a noise source, or use Analytic()")
+    return noise

@@ -1,0 +1,47 @@
+"""Metrics of classifiers: accuracy and calibration."""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .data import LabelledData
+from .errors import ShapeError, check_broadcast, check_count, check_same_classes
+from .families.categorical import Categorical
+
+
+def accuracy(law: Categorical, data: LabelledData) -> Float[Tensor, "*b"]:
+    """Return the probability that the most likely class of the law is the outcome."""
+    _check_data(law, data)
+    return data.pi.expand_as(law.logits).gather(-1, _mode(law))[..., 0].mean(-1)
+
+
+def calibration_error(law: Categorical, data: LabelledData, bins: int = 15) -> Float[Tensor, "*b"]:
+    """Return the expected calibration error `Σ_B (n_B/N) |accuracy_B - confidence_B|`.
+
+    Bins `B` are of equal width in the confidence `max_c p(c)`.
+    """
+    check_count("bins", bins)
+    _check_data(law, data)
+    mode = _mode(law)
+    confidence = law.p.gather(-1, mode)[..., 0]
+    gap = data.pi.expand_as(law.logits).gather(-1, mode)[..., 0] - confidence
+    bin_of = (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)
+    sums = gap.new_zeros((*gap.shape[:-1], bins)).scatter_add(-1, bin_of, gap)
+    return sums.abs().sum(-1) / gap.shape[-1]
+
+
+def _check_data(law: Categorical, data: LabelledData) -> None:
+    """Raise unless the law has the inputs of the data, whose batch may be smaller, and classes."""
+    check_same_classes("the policy", law.classes, "the data", data.classes)
+    here, there = law.logits.shape[:-1], data.pi.shape[:-1]
+    if here[-1:] != there[-1:] or len(there) > len(here):
+        raise ShapeError(
+            f"the policy has logits {tuple(law.logits.shape)}, the data pi {tuple(data.pi.shape)}: "
+            f"evaluate the policy at the inputs of the data"
+        )
+    check_broadcast("the policy", here, "the data", there)
+
+
+def _mode(law: Categorical) -> Int[Tensor, "*b N 1"]:
+    return law.logits.argmax(-1, keepdim=True)
