@@ -39,7 +39,6 @@ def scale(n: int) -> Derivation:
     flat = [sp.expand(f.xreplace(values)) for f in orders]
     squares = sum(y**2 for y in d) + sp.Add(*d) ** 2
     return Derivation(
-        statement="u* -> λn/2 as π -> 1/n",
         symbol="lim u*",
         arguments={"lam": LAM},
         stated=stated.near_uniform_scale(n, LAM),
@@ -91,7 +90,6 @@ def ratio(n: int) -> Derivation:
     limit, heuristic = scale(n).derived, heuristic_scale(n).derived
     at = heuristic.xreplace({x: sp.Rational(1, n) for x in symbol("pi", n)})
     return Derivation(
-        statement="β*/u* -> n/(n - 1) as π -> 1/n",
         symbol="lim β*/u*",
         arguments={},
         stated=stated.near_uniform_ratio(n),

@@ -66,7 +66,6 @@ def stationarity(n: int) -> Derivation:
     free = symbol("p", n)
     weights = [free[c] * free[k] for k in range(n) for c in range(k)]
     return Derivation(
-        statement="dF/du = (2/λ) Σ_c (π_c - p_c) π_c",
         symbol="dF/du",
         arguments={"pi": symbol("pi", n), "u": U, "lam": LAM},
         stated=at_solution(claim, stated.gibbs(stated.scalar_weights(U, pi), LAM)),
@@ -101,7 +100,6 @@ def binary() -> Derivation:
     bend = lowest_terms(_bend(2).xreplace({pi: _ODDS, p: 1 / (1 + _Y)}))
     even = likelihood_of_scale(2).xreplace({pi: sp.Rational(1, 2)})
     return Derivation(
-        statement="u* = λ log(π/(1-π)) / (2(2π-1))",
         symbol="u*",
         arguments={"pi": symbol("pi", 2), "lam": LAM},
         stated=stated.binary_scalar(pi, LAM),
@@ -132,7 +130,6 @@ def binary_limit() -> Derivation:
     """
     near = binary().derived.xreplace({symbol("pi", 2)[0]: sp.Rational(1, 2) + STEP})
     return Derivation(
-        statement="u* -> λ as π -> ½",
         symbol="lim u*",
         arguments={"lam": LAM},
         stated=stated.binary_scalar_limit(LAM),
@@ -162,7 +159,6 @@ def heuristic_scale(n: int) -> Derivation:
     last = {free[n - 1]: pi[n - 1]}
     binary = [zero("β* = λ/(2π(1-π))", derived - stated.binary_heuristic(pi[0], LAM))]
     return Derivation(
-        statement="β* = λn/(2 Tr Σ) = λn/(2(1 - Σ_c π_c²))",
         symbol="β*",
         arguments={"pi": free, "lam": LAM},
         stated=stated.heuristic_scale(pi, LAM),
@@ -194,7 +190,6 @@ def heuristic_ratio() -> Derivation:
     gap = (heuristic - 2 * best).xreplace({pi: _ODDS})
     at = excess.xreplace({r: 1 + _X})
     return Derivation(
-        statement="u*/β* = π(1-π) log(π/(1-π)) / (2π-1) <= ½",
         symbol="u*/β*",
         arguments={"pi": symbol("pi", 2)},
         stated=stated.binary_heuristic_ratio(pi),

@@ -45,6 +45,10 @@ _HYPERGRADIENTS = {
     "diagonal": "∇_U F = diag(1/(2U_ii) - Σ_ii/λ)",
     "isotropic": "∇_U F = (n/(2 Tr U) - Tr Σ/(λn)) I",
 }
+_IMPLICIT = {
+    structure: f"-(∂²_{{Uθ}}J)(∂²_{{θθ}}J)⁻¹ ∂_θF: {text}"
+    for structure, text in _HYPERGRADIENTS.items()
+}
 _REWARDS = {
     "full": "U* = (λ/2) Σ⁻¹, the unique maximiser",
     "diagonal": "U*_ii = λ/(2Σ_ii), whatever the other entries",
@@ -52,7 +56,7 @@ _REWARDS = {
 }
 
 
-@result(ANY, STRUCTURES)
+@result(ANY, STRUCTURES, statements=_OBJECTIVES)
 def objective(structure: Structure, n: int | None) -> Derivation:
     """F(U) = E_y log N(y; μ, P*(U)); full: ½ log det U - Tr(UΣ)/λ - (n/2) log πλ.
 
@@ -70,7 +74,6 @@ def objective(structure: Structure, n: int | None) -> Derivation:
     best = gaussian.solution(structure, n).derived
     F = definitions.log_likelihood(mu, best, mu, Sigma)
     return Derivation(
-        statement=_OBJECTIVES[structure],
         symbol="F",
         arguments={"U": U, "Sigma": Sigma, "lam": lam},
         stated=stated.outer_objective(structure, U, Sigma, lam, dimension(n)),
@@ -81,7 +84,7 @@ def objective(structure: Structure, n: int | None) -> Derivation:
     )
 
 
-@result(ANY, STRUCTURES)
+@result(ANY, STRUCTURES, statements=_HYPERGRADIENTS)
 def hypergradient(structure: Structure, n: int | None) -> Derivation:
     """∇_U F = ½ U⁻¹ - Σ/λ (full), the symmetric G with dF = Tr(G dU).
 
@@ -98,7 +101,6 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
     U, Sigma, lam = F.arguments.values()
     G = gradient(F.derived, U)
     return Derivation(
-        statement=_HYPERGRADIENTS[structure],
         symbol="∇_U F",
         arguments=F.arguments,
         stated=stated.hypergradient(structure, U, Sigma, lam),
@@ -109,7 +111,7 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
     )
 
 
-@result(ANY, STRUCTURES)
+@result(ANY, STRUCTURES, statements=_IMPLICIT)
 def implicit_hypergradient(structure: Structure, n: int | None) -> Derivation:
     """∇_U F = -(∂²_{Uθ}J)(∂²_{θθ}J)⁻¹ ∂_θF at the inner solution, θ = (m, factors of P).
 
@@ -132,7 +134,6 @@ def implicit_hypergradient(structure: Structure, n: int | None) -> Derivation:
     else:
         derived, steps, conditions = _explicit_implicit(structure, n)
     return Derivation(
-        statement="-(∂²_{Uθ}J)(∂²_{θθ}J)⁻¹ ∂_θF: " + _HYPERGRADIENTS[structure],
         symbol="∇_U F",
         arguments={"U": U, "Sigma": Sigma, "lam": lam},
         stated=stated.hypergradient(structure, U, Sigma, lam),
@@ -144,9 +145,9 @@ def implicit_hypergradient(structure: Structure, n: int | None) -> Derivation:
     )
 
 
-@result(ANY, STRUCTURES)
+@result(ANY, STRUCTURES, statements=_REWARDS)
 def optimal_reward(structure: Structure, n: int | None) -> Derivation:
-    """U* = (λ/2)Σ⁻¹ (full), diag(λ/(2Σ_ii)) (diagonal), λn/(2 Tr Σ) I (isotropic).
+    """U* = (λ/2) Σ⁻¹ (full), diag(λ/(2Σ_ii)) (diagonal), λn/(2 Tr Σ) I (isotropic).
 
     Args:
         structure: of the policy covariance.
@@ -171,7 +172,6 @@ def optimal_reward(structure: Structure, n: int | None) -> Derivation:
         best = ldl_product(C, D, solve_ldl(restricted, C, D))
         conditions = outer_maximum(structure, n, F.derived, best)
     return Derivation(
-        statement=_REWARDS[structure],
         symbol="U*",
         arguments={"Sigma": Sigma, "lam": lam},
         stated=stated.optimal_reward(structure, Sigma, lam),
@@ -197,7 +197,6 @@ def bilevel_solution(n: int | None) -> Derivation:
     inner, best = gaussian.solution("full", n).derived, optimal_reward("full", n).derived
     P = replace(inner, U, best)
     return Derivation(
-        statement="P*(U*) = Σ",
         symbol="P*(U*)",
         arguments={"Sigma": Sigma},
         stated=Sigma,
@@ -228,7 +227,6 @@ def concavity(n: int | None) -> Derivation:
         else general_outer_concavity(curvature, U, H)
     )
     return Derivation(
-        statement="d²F = -½ Tr(U⁻¹HU⁻¹H) < 0",
         symbol="d²F",
         arguments={"U": U, "H": H},
         stated=stated.second_differential(U, H),

@@ -36,14 +36,14 @@ _ADJOINTS = {
     "isotropic": "A = (2/(λn)) s² ∂F/∂s I = (Tr(Σ + eeᵀ)/n - s)/λ I, e = m - μ, P = sI",
 }
 _HYPERGRADIENTS = {
-    "full": "∇_U F = ½(U⁻¹P⁻¹eeᵀ + eeᵀP⁻¹U⁻¹) + (P - Σ - eeᵀ)/λ",
-    "diagonal": "∇_U F = ½(U⁻¹P⁻¹eeᵀ + eeᵀP⁻¹U⁻¹) + diag(P_ii - Σ_ii - e_i²)/λ",
-    "isotropic": "∇_U F = ½(U⁻¹eeᵀ + eeᵀU⁻¹)/s + (s - Tr(Σ + eeᵀ)/n)/λ I",
+    "full": "∇_U F = ½(U⁻¹P⁻¹eeᵀ + eeᵀP⁻¹U⁻¹) + (P - Σ - eeᵀ)/λ, e = m - μ",
+    "diagonal": "∇_U F = ½(U⁻¹P⁻¹eeᵀ + eeᵀP⁻¹U⁻¹) + diag(P_ii - Σ_ii - e_i²)/λ, e = m - μ",
+    "isotropic": "∇_U F = ½(U⁻¹eeᵀ + eeᵀU⁻¹)/s + (s - Tr(Σ + eeᵀ)/n)/λ I, e = m - μ",
 }
 _AT_SOLUTION = {
-    "full": "½ U⁻¹ - Σ/λ at m = μ, P = (λ/2)U⁻¹",
-    "diagonal": "diag(1/(2U_ii) - Σ_ii/λ) at m = μ, P_ii = λ/(2U_ii)",
-    "isotropic": "(n/(2 Tr U) - Tr Σ/(λn)) I at m = μ, P = λn/(2 Tr U) I",
+    "full": "functional ∇_U F = ½ U⁻¹ - Σ/λ at m = μ, P = (λ/2)U⁻¹",
+    "diagonal": "functional ∇_U F = diag(1/(2U_ii) - Σ_ii/λ) at m = μ, P_ii = λ/(2U_ii)",
+    "isotropic": "functional ∇_U F = (n/(2 Tr U) - Tr Σ/(λn)) I at m = μ, P = λn/(2 Tr U) I",
 }
 
 
@@ -70,7 +70,6 @@ def mean_adjoint(n: int | None) -> Derivation:
         stationary = replace(sp.Matrix(equations), h, a)
         solved = (zero("d²J(a, h) + dF(h) = 0 for every h", stationary),)
     return Derivation(
-        statement="a = (2U)⁻¹ ∂_mF = -½ U⁻¹P⁻¹(m - μ)",
         symbol="a",
         arguments={"m": m, "P": P, "mu": mu, "U": U},
         stated=stated.mean_adjoint(m - mu, P, U),
@@ -81,7 +80,7 @@ def mean_adjoint(n: int | None) -> Derivation:
     )
 
 
-@result(ANY, STRUCTURES)
+@result(ANY, STRUCTURES, statements=_ADJOINTS)
 def covariance_adjoint(structure: Structure, n: int | None) -> Derivation:
     """A = (2/λ) P (∂_PF) P = (Σ + eeᵀ - P)/λ (full), within the structure otherwise; e = m - μ.
 
@@ -105,7 +104,6 @@ def covariance_adjoint(structure: Structure, n: int | None) -> Derivation:
     else:
         P, A, steps, conditions = _explicit_covariance(structure, n)
     return Derivation(
-        statement=_ADJOINTS[structure],
         symbol="A",
         arguments={
             "m": m,
@@ -122,7 +120,7 @@ def covariance_adjoint(structure: Structure, n: int | None) -> Derivation:
     )
 
 
-@result(ANY, STRUCTURES)
+@result(ANY, STRUCTURES, statements=_HYPERGRADIENTS)
 def hypergradient(structure: Structure, n: int | None) -> Derivation:
     """∇_U F = ½(U⁻¹P⁻¹eeᵀ + eeᵀP⁻¹U⁻¹) + (P - Σ - eeᵀ)/λ at outputs m = μ + e and P (full).
 
@@ -158,7 +156,6 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
         "lam": lam,
     }
     return Derivation(
-        statement=_HYPERGRADIENTS[structure] + ", e = m - μ",
         symbol="∇_U F",
         arguments=arguments,
         stated=stated.functional(structure, m - mu, P, U, Sigma, lam),
@@ -169,9 +166,9 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
     )
 
 
-@result(ANY, STRUCTURES)
+@result(ANY, STRUCTURES, statements=_AT_SOLUTION)
 def at_solution(structure: Structure, n: int | None) -> Derivation:
-    """∇_U F = ½U⁻¹ - Σ/λ (full) at the inner solution: the hypergradient of the parameters.
+    """∇_U F = ½ U⁻¹ - Σ/λ (full) at the inner solution: the hypergradient of the parameters.
 
     Args:
         structure: of the policy covariance; U is always full.
@@ -185,7 +182,6 @@ def at_solution(structure: Structure, n: int | None) -> Derivation:
     Sigma, U, mu = symbols("Sigma U mu", n)
     derived, conditions = _at_inner_covariance(structure, n, mu, mu)
     return Derivation(
-        statement="functional ∇_U F = " + _AT_SOLUTION[structure],
         symbol="∇_U F",
         arguments={"U": U, "Sigma": Sigma, "lam": symbol("lam")},
         stated=outer_problem.hypergradient(structure, U, Sigma, symbol("lam")),
@@ -198,7 +194,7 @@ def at_solution(structure: Structure, n: int | None) -> Derivation:
 
 @result(ANY)
 def restricted_mean_gap(n: int | None) -> Derivation:
-    """Functional minus parametric hypergradient = (2/λ) E eeᵀ, for a mean that misses μ(x) by e(x).
+    """functional ∇_U F - parametric ∇_U F = (2/λ) E eeᵀ where the mean misses μ(x) by e(x).
 
     The functional form takes m(x) for free, the parametric one knows that the mean is restricted,
     m(x) = β v(x), and that β = β_U solves E vᵀUe = 0. P is full and free, P = P*(U).
@@ -221,7 +217,6 @@ def restricted_mean_gap(n: int | None) -> Derivation:
     parametric = misspecification.restricted_mean_hypergradient(n)
     gap = functional - parametric.derived
     return Derivation(
-        statement="functional ∇_U F - parametric ∇_U F = (2/λ) E eeᵀ",
         symbol="Δ∇_U F",
         arguments={"w": w, "e_a": e_a, "e_b": e_b, "lam": lam},
         stated=stated.restricted_mean_gap(w, e_a, e_b, lam),

@@ -27,8 +27,13 @@ from ..result import ANY, result
 from . import stated
 from .unrolled import after
 
+_STATEMENTS: dict[Structure, str] = {
+    "diagonal": "K steps in log s from the optimum: ∇_U F (1 - (1 - 2ηλ)^K)",
+    "isotropic": "K steps in log s from the optimum: ∇_U F (1 - (1 - 2ηλn)^K)",
+}
 
-@result(ANY, ("diagonal", "isotropic"))
+
+@result(ANY, tuple(_STATEMENTS), statements=_STATEMENTS)
 def hypergradient(structure: Structure, n: int | None) -> Derivation:
     """∇_U F (1 - ρ^K), ρ = 1 - 2ηλ (diagonal) or 1 - 2ηλn (isotropic): K steps from the optimum.
 
@@ -52,8 +57,6 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
     proof = _in_general(structure) if n is None else _in_entries(structure, n)
     derived, steps, conditions = proof
     return Derivation(
-        statement="K steps in log s from the optimum: ∇_U F (1 - (1 - 2ηλ)^K)"
-        + (", λn for λ" if structure == "isotropic" else ""),
         symbol="∇_U F_K",
         arguments={"U": U, "Sigma": Sigma, "lam": lam, "eta": eta, "steps": K},
         stated=stated.gaussian(structure, U, Sigma, lam, eta, K),
