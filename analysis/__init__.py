@@ -16,7 +16,9 @@ from .errors import (
     MomentError,
     SlowDerivationWarning,
     StructureError,
+    UnknownResultError,
 )
+from .explain import explain
 from .result import Entry, Result
 
 __all__ = [
@@ -32,11 +34,13 @@ __all__ = [
     "SlowDerivationWarning",
     "Step",
     "StructureError",
+    "UnknownResultError",
     "bounded",
     "catalogue",
     "categorical",
     "dynamics",
     "estimators",
+    "explain",
     "gaussian",
     "hypergradients",
     "rules",

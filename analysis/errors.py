@@ -23,3 +23,7 @@ class StructureError(ValueError):
 
 class SlowDerivationWarning(UserWarning):
     """A derivation that is about to start takes longer than five seconds."""
+
+
+class UnknownResultError(LookupError):
+    """No result matches a name."""
