@@ -137,24 +137,6 @@ def zip_entries(*pairs: tuple[Any, Any]) -> list[tuple[Any, Any]]:
     return [pair for X, Y in pairs for pair in zip(X, Y, strict=True)]
 
 
-def project(structure: str, G: Any, X: Any) -> Any:
-    """The part of G, general n, that every dX within the structure sees: the same Tr(G dX).
-
-    X itself is within the structure, and so are its powers. What else there is in G leaves its
-    diagonal, or the mean of its diagonal.
-    """
-    if structure == "full":
-        return G
-    terms = general_n.words_of(G)
-    own = {word: value for word, value in terms.items() if {name for name, *_ in word} <= {X.name}}
-    rest = general_n.matrix_from({w: v for w, v in terms.items() if w not in own}, G.shape)
-    if structure == "diagonal":
-        seen = diagonal_part(rest)
-    else:
-        seen = general_n.normal(sp.Trace(rest)) / G.rows * identity(G)
-    return general_n.normal(general_n.matrix_from(own, G.shape) + seen)
-
-
 def slope(f: Any, x: Any) -> Any:
     """df/dx of a scalar in normal form, general n, whose traces and log dets do not depend on x."""
     names = {node: sp.Dummy() for node in f.atoms(sp.Trace, LogDet)}

@@ -10,10 +10,10 @@ import sympy as sp
 from .. import definitions
 from ..assumptions import MOMENTS, SPD, SYMMETRIC
 from ..calculus.conditions import zero
-from ..calculus.matrices import gradient, project, solve_inverse_equation
+from ..calculus.matrices import gradient, solve_inverse_equation
 from ..calculus.normal_form import normal
 from ..calculus.stationary import ldl_product, solve_ldl, solve_linear
-from ..calculus.structures import covariance
+from ..calculus.structures import shape
 from ..calculus.symbols import STRUCTURES, Structure, dimension, symbol, symbols
 from ..derivation import Derivation, Step
 from ..result import ANY, result
@@ -116,10 +116,10 @@ def solution(structure: Structure, n: int | None) -> Derivation:
     Source: paper; diagonal is new.
     """
     m, P, mu, Sigma, U = symbols("m P mu Sigma U", n)
-    lam = symbol("lam")
+    lam, within = symbol("lam"), shape(structure)
     if n is None:
         J = definitions.objective(m, P, mu, Sigma, U, lam)
-        seen = project(structure, gradient(J, P), P)
+        seen = within.project(gradient(J, P), P)
         derived = solve_inverse_equation(seen, P)
         conditions = general_inner_concavity(J, lam)  # along every symmetric H
         steps = (
@@ -128,12 +128,12 @@ def solution(structure: Structure, n: int | None) -> Derivation:
             Step("where that is 0", derived),
         )
     else:
-        C, D = covariance(structure, "P", n)
+        C, D = within.factors("P", n)
         J = definitions.objective(m, C * D * C.T, mu, Sigma, U, lam)
         centre = sp.Matrix(solve_linear([sp.expand(sp.diff(J, x)) for x in m], list(m)))
         solution = solve_ldl(J, C, D)
         derived = ldl_product(C, D, solution)
-        conditions = (zero("m* = μ", centre - mu), *inner_concavity(structure, n))
+        conditions = (zero("m* = μ", centre - mu), *inner_concavity(within, n))
         steps = (Step("J with P = C D Cᵀ", J), Step("solve ∂J/∂C = 0, ∂J/∂D = 0", derived))
     return Derivation(
         symbol="P*",
@@ -143,7 +143,7 @@ def solution(structure: Structure, n: int | None) -> Derivation:
         assumptions=("U symmetric positive definite, λ > 0", f"P {structure}", MOMENTS),
         steps=steps,
         conditions=conditions,
-        source="new" if structure == "diagonal" else "paper",
+        source=within.source,
     )
 
 

@@ -20,7 +20,7 @@ from ..calculus.ldl import from_coordinates, ldl_factors
 from ..calculus.matrices import gradient, lowest_terms, replace, zip_entries
 from ..calculus.normal_form import normal
 from ..calculus.stationary import solve_linear
-from ..calculus.structures import free_entries
+from ..calculus.structures import Shape, free_entries, shape
 from ..calculus.symbols import STRUCTURES, Structure, symbol, symbols
 from ..derivation import Derivation, Step
 from ..gaussian import inner, misspecification
@@ -60,7 +60,7 @@ def mean_adjoint(n: int | None) -> Derivation:
     """
     m, P, mu, Sigma, U, h = symbols("m P mu Sigma U h", n)
     if n is None:
-        found = adjoint("full", m, P)
+        found = adjoint(shape("full"), m, P)
         a, steps, solved = found.a, found.steps, found.of_mean
         pull = gradient(definitions.log_likelihood(m, P, mu, Sigma), m)
     else:
@@ -97,17 +97,18 @@ def covariance_adjoint(structure: Structure, n: int | None) -> Derivation:
     Source: new.
     """
     m, mu, Sigma = symbols("m mu Sigma", n)
+    within = shape(structure)
     if n is None:
-        P = outputs.general_covariance(structure)
-        found = adjoint(structure, m, P)
+        P = within.policy(None)
+        found = adjoint(within, m, P)
         A, steps, conditions = found.A, found.steps, found.of_covariance
     else:
-        P, A, steps, conditions = _explicit_covariance(structure, n)
+        P, A, steps, conditions = _explicit_covariance(within, n)
     return Derivation(
         symbol="A",
         arguments={
             "m": m,
-            **outputs.argument(structure, n),
+            **outputs.argument(within, n),
             "mu": mu,
             "Sigma": Sigma,
             "lam": symbol("lam"),
@@ -138,10 +139,10 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
     Source: new.
     """
     m, mu, Sigma, U = symbols("m mu Sigma U", n)
-    lam = symbol("lam")
+    lam, within = symbol("lam"), shape(structure)
     if n is None:
-        P = outputs.general_covariance(structure)
-        found = adjoint(structure, m, P)
+        P = within.policy(None)
+        found = adjoint(within, m, P)
         derived, steps = found.hypergradient, found.steps
         conditions = (*found.of_mean, *found.of_covariance)
     else:
@@ -149,7 +150,7 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
         conditions = ()  # those of the adjoints
     arguments = {
         "m": m,
-        **outputs.argument(structure, n),
+        **outputs.argument(within, n),
         "mu": mu,
         "Sigma": Sigma,
         "U": U,
@@ -230,11 +231,11 @@ def restricted_mean_gap(n: int | None) -> Derivation:
     )
 
 
-def _explicit_covariance(structure: Structure, n: int) -> Any:
+def _explicit_covariance(within: Shape, n: int) -> Any:
     """P, the adjoint A, the steps to it and its conditions, in entries."""
     m, mu, Sigma, U = symbols("m mu Sigma U", n)
     lam = symbol("lam")
-    P, H = outputs.covariance(structure, n)
+    P, H = within.policy(n), within.restrict(symbol("H", n))
     free, along = free_entries(P), free_entries(H)
     J = definitions.objective(m, P, mu, Sigma, U, lam)
     F = definitions.log_likelihood(m, P, mu, Sigma)
@@ -244,7 +245,7 @@ def _explicit_covariance(structure: Structure, n: int) -> Any:
         outputs.first(F, free, along).xreplace(kept),
     )
     back = {dummy: entry for entry, dummy in kept.items()}
-    if structure == "full":  # with P = C D Cᵀ and H = C X Cᵀ the equations for X are diagonal
+    if within.dense:  # with P = C D Cᵀ and H = C X Cᵀ the equations for X are diagonal
         curvature, pull = normal(curvature), normal(pull)
         C, D = ldl_factors("P", n)
         X = C * H * C.T
@@ -256,10 +257,9 @@ def _explicit_covariance(structure: Structure, n: int) -> Any:
     solution = dict(zip(along, solution, strict=True))
     best = X.xreplace(solution).applyfunc(sp.expand)
     A = lowest_terms(from_coordinates(best).xreplace(back))
-    if structure == "diagonal":
-        A, P = outputs.in_factor(A, n), outputs.in_factor(P, n)
+    A, P = within.in_argument(A, n), within.in_argument(P, n)
     stationary = sp.Matrix([sp.diff(turned, x).xreplace(solution) for x in along])
-    G = outputs.within(structure, [sp.diff(turned_pull, x) for x in along], n)
+    G = within.assemble([sp.diff(turned_pull, x) for x in along], n)
     gap = H.xreplace(solution) - 2 / lam * D * G * D
     steps = (
         Step("½ d²J(H) + dF(H), P = CDCᵀ where it is full", concave),
@@ -274,14 +274,14 @@ def _explicit_covariance(structure: Structure, n: int) -> Any:
 
 def _explicit_hypergradient(structure: Structure, n: int) -> Any:
     """P, the functional hypergradient at any outputs, and the steps to it, in entries."""
-    P, H = outputs.covariance(structure, n)
+    within = shape(structure)
+    P, H = within.policy(n), within.restrict(symbol("H", n))
     h = symbol("h", n)
     _, a = outputs.maximiser(_mean_problem(n, P)[0], h)
     A = covariance_adjoint(structure, n).derived
-    slope, cross = _cross(structure, n)
+    slope, cross = _cross(within, n)
     derived = replace(replace(cross, h, a), H, A)
-    if structure == "diagonal":
-        derived, P = outputs.in_factor(derived, n), outputs.in_factor(P, n)
+    derived, P = within.in_argument(derived, n), within.in_argument(P, n)
     steps = (
         Step("dJ(h, H)", slope),
         Step("its gradient in U", cross),
@@ -298,10 +298,10 @@ def _mean_problem(n: int, P: Any) -> tuple[Any, Any]:
     return outputs.second(J, m, h) / 2 + outputs.first(F, m, h), gradient(F, m)
 
 
-def _cross(structure: Structure, n: int) -> tuple[Any, Any]:
+def _cross(within: Shape, n: int) -> tuple[Any, Any]:
     """dJ(h, H), and its gradient in U."""
     m, mu, Sigma, U, h = symbols("m mu Sigma U h", n)
-    P, H = outputs.covariance(structure, n)
+    P, H = within.policy(n), within.restrict(symbol("H", n))
     J = definitions.objective(m, P, mu, Sigma, U, symbol("lam"))
     slope = outputs.first(J, m, h) + outputs.first(J, free_entries(P), free_entries(H))
     return slope, gradient(slope, U).applyfunc(sp.expand)
@@ -311,18 +311,14 @@ def _at_inner_covariance(
     structure: Structure, n: int | None, m: Any, mu: Any
 ) -> tuple[Any, tuple[Condition, ...]]:
     """The functional hypergradient at P = P*(U) and a given mean; why its adjoint is one."""
-    P = inner.solution(structure, n).derived
+    P, within = inner.solution(structure, n).derived, shape(structure)
     if n is None:
-        found = adjoint(structure, m, P)
+        found = adjoint(within, m, P)
         G = replace(found.hypergradient, symbol("mu", None), mu)
         return G, (*found.of_mean, *found.of_covariance)
     h, H = symbols("h H", n)
     _, a = outputs.maximiser(_mean_problem(n, P)[0], h)
-    A = covariance_adjoint(structure, n).derived
-    if structure == "diagonal":
-        A = A.xreplace({symbol("L", n)[i, i]: sp.sqrt(P[i, i]) for i in range(n)})
-    else:
-        A = replace(A, outputs.covariance(structure, n)[0], P)
-    G = replace(replace(_cross(structure, n)[1], h, a), H, A)
+    A = within.at(covariance_adjoint(structure, n).derived, P)
+    G = replace(replace(_cross(within, n)[1], h, a), H, A)
     moments = zip_entries((symbol("m", n), m), (symbol("mu", n), mu))
     return lowest_terms(G.xreplace(dict(moments))), ()  # conditions: those of the adjoints

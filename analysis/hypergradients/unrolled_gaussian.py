@@ -20,6 +20,7 @@ from ..calculus.matrices import (
 )
 from ..calculus.normal_form import normal
 from ..calculus.stationary import solve_linear
+from ..calculus.structures import shape
 from ..calculus.symbols import Structure, symbol, symbols
 from ..derivation import Derivation, Step
 from ..gaussian import inner
@@ -78,7 +79,7 @@ def _in_entries(
     """The hypergradient of K steps, its steps and conditions, in every log s_i and entry of U."""
     mu, Sigma, U, m = symbols("mu Sigma U m", n)
     lam, eta, K = symbols("lam eta steps")
-    count = n if structure == "diagonal" else 1
+    count = 1 if shape(structure).shared else n
     s = sp.symbols(f"s_1:{count + 1}", positive=True)
     P = sp.ImmutableMatrix.diag(*(s[min(i, count - 1)] ** 2 for i in range(n)))
     J = definitions.objective(m, P, mu, Sigma, U, lam)
@@ -120,7 +121,7 @@ def _in_general(
     """
     m, P, mu, Sigma, U, h, H = symbols("m P mu Sigma U h H", None)
     lam, eta, K = symbols("lam eta steps")
-    shared = structure == "isotropic"
+    shared = shape(structure).shared
     z: Any = sp.Symbol("z", real=True) if shared else H  # a direction of log s
     policy = P if shared else diagonal_part(P)
 
