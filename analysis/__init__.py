@@ -13,10 +13,14 @@ from .errors import (
     ArgumentError,
     ArgumentNameError,
     DerivationError,
+    FormError,
     MomentError,
+    RuleError,
     SlowDerivationWarning,
     StructureError,
+    UnknownResultError,
 )
+from .explain import explain
 from .result import Entry, Result
 
 __all__ = [
@@ -26,17 +30,21 @@ __all__ = [
     "Derivation",
     "DerivationError",
     "Entry",
+    "FormError",
     "Key",
     "MomentError",
     "Result",
+    "RuleError",
     "SlowDerivationWarning",
     "Step",
     "StructureError",
+    "UnknownResultError",
     "bounded",
     "catalogue",
     "categorical",
     "dynamics",
     "estimators",
+    "explain",
     "gaussian",
     "hypergradients",
     "rules",

@@ -61,7 +61,6 @@ class Derivation:
     """A result derived by SymPy from the definitions beside the same result stated independently.
 
     Args:
-        statement: the identity in one line.
         symbol: what is computed, e.g. "∇_U F".
         arguments: Python name -> scalar symbol, explicit matrix of symbols, or MatrixSymbol.
         stated: the result as stated in the theory.
@@ -72,9 +71,9 @@ class Derivation:
         source: the item of the paper, or "new".
         size: the one n that `at` takes, where the expressions are for any n; else None.
         key: its address, given by `result`.
+        statement: the identity in one line, given by `result`.
     """
 
-    statement: str
     symbol: str
     arguments: Mapping[str, Any]
     stated: Any
@@ -85,6 +84,7 @@ class Derivation:
     source: str = "new"
     size: int | None = None
     key: Key = Key("", "derivation")
+    statement: str = ""
 
     @property
     def name(self) -> str:

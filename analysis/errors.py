@@ -21,5 +21,17 @@ class StructureError(ValueError):
     """An unknown covariance structure or an unsupported dimension."""
 
 
+class FormError(ValueError):
+    """An expression is not of the form that a step of the calculus takes or solves."""
+
+
+class RuleError(TypeError):
+    """The calculus has no rule for a kind of expression."""
+
+
 class SlowDerivationWarning(UserWarning):
     """A derivation that is about to start takes longer than five seconds."""
+
+
+class UnknownResultError(LookupError):
+    """No result matches a name."""

@@ -6,10 +6,10 @@ A name is an address. What `analysis.gaussian.outer.hypergradient("full", n=2)` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial, update_wrapper
-from inspect import signature
+from inspect import getdoc, signature
 from types import ModuleType
 from typing import Any, Generic, ParamSpec
 
@@ -40,7 +40,7 @@ class Result(Generic[P]):
     """A function that derives; called with the same values again, it returns the same object.
 
     Attributes:
-        derive: the function itself; what it returns has no key and is not kept.
+        derive: the function itself; what it returns has no key, no statement, and is not kept.
         family: the module, without the package: "gaussian.outer".
         name: of the function.
         variants: the structures, or whatever else its first argument may be.
@@ -58,11 +58,13 @@ class Result(Generic[P]):
         check: Callable[[Any], int],
         only: str,
         quick: tuple[int, str] | None,
+        statements: Mapping[Any, str] | None,
     ) -> None:
         update_wrapper(self, function)
         self.derive = function
         self.family, self.name = function.__module__.partition(".")[2], function.__name__
         self.variants, self.sizes = variants, sizes
+        self._statements = statements
         self._fixed, self._check, self._only, self._quick = n, check, only, quick
         self._signature = signature(function)
         self._varied = next((name for name in self._signature.parameters if name != "n"), None)
@@ -81,6 +83,18 @@ class Result(Generic[P]):
         for variant in self.variants or (None,):
             for n in self.sizes or (None,):
                 yield Entry(self.key(variant, n), partial(self._at, variant, n))
+
+    @property
+    def address(self) -> str:
+        """Such as "gaussian.outer.hypergradient"."""
+        return f"{self.family}.{self.name}"
+
+    def statement(self, variant: Any = None) -> str:
+        """What is stated of this variant: the docstring's first sentence, unless they differ."""
+        if self._statements is not None and variant in self._statements:
+            return self._statements[variant]
+        first, _, _ = (getdoc(self.derive) or "").partition("\n\n")
+        return " ".join(first.split()).removesuffix(".")
 
     def key(self, variant: Any, n: int | None) -> Key:
         """The key of one derivation."""
@@ -102,7 +116,8 @@ class Result(Generic[P]):
         values: dict[str, Any] = {} if self._varied is None else {self._varied: variant}
         if "n" in self._signature.parameters:
             values["n"] = n
-        return replace(self.derive(**values), key=key)  # pyright: ignore[reportCallIssue]
+        found = self.derive(**values)  # pyright: ignore[reportCallIssue]
+        return replace(found, key=key, statement=self.statement(variant))
 
     def _read_variant(self, value: Any) -> Any:
         name = str(self._varied)
@@ -114,13 +129,12 @@ class Result(Generic[P]):
         return value
 
     def _read_size(self, n: Any) -> int | None:
-        address = f"{self.family}.{self.name}"
         if self._only:
-            check_explicit(address, n, max(size for size in self.sizes if size), self._only)
+            check_explicit(self.address, n, max(size for size in self.sizes if size), self._only)
         if n is not None:
             return self._check(n)
         if None not in self.sizes:
-            raise StructureError(f"{address} has no form for any n; pass n={self.sizes[0]}")
+            raise StructureError(f"{self.address} has no form for any n; pass n={self.sizes[0]}")
         return None
 
 
@@ -132,8 +146,11 @@ def result(
     check: Callable[[Any], int] = check_dimension,
     only: str = "",
     quick: tuple[int, str] | None = None,
+    statements: Mapping[Any, str] | None = None,
 ) -> Callable[[Callable[P, Derivation]], Result[P]]:
-    """Make a result of a function that returns a derivation: it gets its key from its address.
+    """Make a result of a function that returns a derivation.
+
+    It gets its key from its address, and its statement from the first sentence of its docstring.
 
     Beyond the sizes that are written out, the form for any n stands in, where there is one.
 
@@ -144,9 +161,17 @@ def result(
         check: returns n as an int, or raises StructureError.
         only: why it has no other sizes than these.
         quick: the largest size that takes less than five seconds, and what to ask for instead.
+        statements: what is stated of each variant, where that differs.
     """
     return lambda function: Result(
-        function, sizes, variants, n=n, check=check, only=only, quick=quick
+        function,
+        sizes,
+        variants,
+        n=n,
+        check=check,
+        only=only,
+        quick=quick,
+        statements=statements,
     )
 
 

@@ -20,7 +20,7 @@ _LOG_VOLUME = DIMENSION / 2 * sp.log(2 * sp.pi)
 
 @result(ANY)
 def log_det_gradient(n: int | None) -> Derivation:
-    """∇_U log det U = U⁻¹, and d U⁻¹ = -U⁻¹ dU U⁻¹: the rules of matrix_calculus.differential.
+    """∇_U log det U = U⁻¹, and d U⁻¹ = -U⁻¹ dU U⁻¹: the rules of `differential`.
 
     In entries, log det U is differentiated as it stands. For general n the density N(y; μ, U⁻¹),
     whose logarithm is ½ log det U - ½(y-μ)ᵀU(y-μ) and a constant, integrates to 1 for every U, so
@@ -35,7 +35,6 @@ def log_det_gradient(n: int | None) -> Derivation:
     U = symbol("U", n)
     derived, steps, conditions = _by_normalisation() if n is None else _in_entries(n)
     return Derivation(
-        statement="∇_U log det U = U⁻¹",
         symbol="∇_U log det U",
         arguments={"U": U},
         stated=stated.log_det_gradient(U),

@@ -13,6 +13,7 @@ import typer
 from . import checkout
 from .conformance.command import conform_command
 from .console import BAD_USAGE, FAILED, INTERRUPTED, start, stop
+from .explain import explain_command
 
 # What imports torch and SymPy is imported where it is used: after `main` has set the threads.
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ WIDTH = 100  # of the table, in a pipe or a file
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command("conform")(conform_command)
+app.command("explain")(explain_command)
 
 Report = Callable[["Result"], None]
 

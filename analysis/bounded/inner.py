@@ -46,7 +46,6 @@ def log_expected_kernel(n: int) -> Derivation:
     exponent += gaussian.log_density(z, m - mu, S)
     derived, gap = definitions.log_integral(exponent, z)
     return Derivation(
-        statement="log E exp(-zᵀWz) = -½ log det(I+2SW) - δᵀ(W⁻¹+2S)⁻¹δ, z ~ N(δ, S)",
         symbol="log E r",
         arguments={"m": m, "mu": mu, "S": S, "W": W},
         stated=stated.log_expected_kernel(m - mu, S, W),
@@ -76,7 +75,6 @@ def expected_reward(n: int) -> Derivation:
         law.xreplace(dict(zip((one[0][0], one[1][0]), at, strict=True))) for at in coordinates
     )
     return Derivation(
-        statement="E r = (ω/A)^{n/2} exp(-‖m - μ‖²/A), A = ω + 2s + 2β²",
         symbol="E r",
         arguments={"m": m, "mu": mu, "omega": omega, "s": s, "beta": beta},
         stated=stated.expected_bounded_reward(m - mu, omega, s, beta),
@@ -137,7 +135,6 @@ def slope(n: int | None) -> Derivation:
     """
     (reward, derived, _), (omega, s, beta, lam) = _centred(n), symbols("omega s beta lam")
     return Derivation(
-        statement="dJ/ds = (n/2s)(λ - h(s)), h(s) = 2sω^{n/2}/A^{n/2+1}",
         symbol="dJ/ds",
         arguments=_arguments("lam omega s beta", n),
         stated=stated.bounded_slope(lam, omega, s, beta, dimension(n)),
@@ -163,7 +160,6 @@ def peak_variance(n: int | None) -> Derivation:
     rise = sp.expand(s * sp.diff(_log(h), s))
     best = solve_linear([lowest_terms(sp.together(A * rise))], [s])[0]
     return Derivation(
-        statement="h is largest at s = (ω + 2β²)/n",
         symbol="s",
         arguments=_arguments("omega beta", n),
         stated=stated.peak_variance(omega, beta, size),
@@ -198,7 +194,6 @@ def critical_weight(n: int | None) -> Derivation:
     derived = _exp(_at(_log(h), s, peak))
     at_root = (sp.diff(first, s) + size / (2 * s) * sp.diff(h, s)).xreplace({lam: h})
     return Derivation(
-        statement="λ_c = 2(ω/(ω+2β²))^{n/2} n^{n/2}/(n+2)^{n/2+1}",
         symbol="λ_c",
         arguments=_arguments("omega beta", n),
         stated=stated.critical_weight(omega, beta, size),
@@ -214,7 +209,7 @@ def critical_weight(n: int | None) -> Derivation:
 
 @result(ANY)
 def reachable_weight(n: int | None) -> Derivation:
-    """n^{n/2}/(n+2)^{n/2+1}: s = β² can be the local maximum, for some ω, iff λ is at most this.
+    """s = β² is a local maximum of J for some ω iff λ <= n^{n/2}/(n+2)^{n/2+1}.
 
     It is the maximum of h(β²) over ω, at ω = 2nβ². For larger ω, h(β²) falls to 0, and β² < s̄.
 
@@ -232,7 +227,6 @@ def reachable_weight(n: int | None) -> Derivation:
     later = peak_variance(n).derived.xreplace({omega: best + _LOOSE})
     tail = size * _log(omega / A) / 2 + _log(2 * beta**2 / A)
     return Derivation(
-        statement="s = β² is a local maximum of J for some ω iff λ <= n^{n/2}/(n+2)^{n/2+1}",
         symbol="max h(β²)",
         arguments=_arguments("", n),
         stated=stated.reachable_weight(size),
@@ -250,7 +244,7 @@ def reachable_weight(n: int | None) -> Derivation:
 
 @result(SIZES)
 def growth(n: int) -> Derivation:
-    """J/log s -> λn/2 as s -> ∞: J is unbounded for every λ > 0, there is no global maximum.
+    """J/log s -> λn/2 > 0 as s -> ∞: J has no global maximum, for any λ > 0.
 
     Args:
         n: dimension.
@@ -261,7 +255,6 @@ def growth(n: int) -> Derivation:
     (reward, first, _), s, lam = _centred(n), *symbols("s lam")
     derived = sp.limit(s * first, s, sp.oo)  # of s dJ/ds: de l'Hôpital's rule for J/log s
     return Derivation(
-        statement="J/log s -> λn/2 > 0 as s -> ∞: J has no global maximum, for any λ > 0",
         symbol="lim J/log s",
         arguments={"lam": lam},
         stated=stated.entropy_growth(lam, sp.Integer(n)),
@@ -286,7 +279,6 @@ def inner_variance() -> Derivation:
     derived = sp.together((-b - sp.sqrt(sp.factor(b**2 - 4 * a * c))) / (2 * a))
     gap = (peak_variance(2).derived - derived).xreplace({q: 1 - 1 / (1 + _LOOSE) ** 2})
     return Derivation(
-        statement="s = (ω+2β²)(1-√(1-q))²/(2q) is the local maximum of J at λ = q λ_c",
         symbol="s*",
         arguments={"omega": omega, "beta": beta, "q": q},
         stated=stated.inner_variance(omega, beta, q),

@@ -14,20 +14,10 @@ import sympy as sp
 from .. import definitions
 from ..derivation import Step
 from .conditions import Condition, zero
-from .matrices import (
-    diagonal_part,
-    differential,
-    gradient,
-    identity,
-    project,
-    replace,
-    solve_word_equation,
-)
+from .matrices import differential, gradient, replace, solve_word_equation
 from .normal_form import normal
-from .stationary import solve_linear
+from .structures import Shape
 from .symbols import symbol, symbols
-
-_SHARE = sp.Symbol("alpha", real=True)  # A = αI of an isotropic policy
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +41,13 @@ class Adjoint:
     of_covariance: tuple[Condition, ...]
 
 
-def adjoint(structure: str, m_at: Any, P_at: Any) -> Adjoint:
+def adjoint(shape: Shape, m_at: Any, P_at: Any) -> Adjoint:
     """The adjoint at (m, P) = (m_at, P_at), general n, by the differential calculus in (m, P).
 
     Args:
-        structure: of P_at and of the directions H.
+        shape: of P_at and of the directions H.
         m_at: vector expression, in m, μ and errors of the mean.
-        P_at: matrix expression of this structure, in P, L, s or U.
+        P_at: matrix expression of this shape, in P, L, s or U.
     """
     m, P, mu, Sigma, U, a, h, H = symbols("m P mu Sigma U a h H", None)
     lam, A = symbol("lam"), sp.MatrixSymbol("A", *P.shape)
@@ -71,8 +61,8 @@ def adjoint(structure: str, m_at: Any, P_at: Any) -> Adjoint:
     mean = at(differential(differential(J, m, a), m, h) + differential(F, m, h))
     spread = at(differential(differential(J, P, A), P, H) + differential(F, P, H))
     best_a = solve_word_equation(gradient(mean, h), a)
-    best_A = _solve(structure, spread, A, H)
-    pull, within = at(gradient(F, P)), _within(structure, H)
+    best_A = shape.solve(spread, A, H)
+    pull, within = at(gradient(F, P)), shape.within(H)
     cross = at(gradient(slope, U))
     derived = normal(replace(replace(cross, h, best_a), H, best_A))
     return Adjoint(
@@ -100,24 +90,7 @@ def adjoint(structure: str, m_at: Any, P_at: Any) -> Adjoint:
             ),
             zero(
                 "A = (2/λ) P (∂_PF) P",
-                best_A - 2 / lam * P_at * project(structure, pull, P) * P_at,
+                best_A - 2 / lam * P_at * shape.project(pull, P) * P_at,
             ),
         ),
     )
-
-
-def _within(structure: str, X: Any) -> Any:
-    """X within the structure; of an isotropic one αI, for any α."""
-    if structure == "isotropic":
-        return _SHARE * identity(X)
-    return diagonal_part(X) if structure == "diagonal" else X
-
-
-def _solve(structure: str, equation: Any, A: Any, H: Any) -> Any:
-    """The A within the structure at which the equation holds for every H within it."""
-    unknown = _within(structure, A)
-    G = project(structure, gradient(replace(equation, A, unknown), H), H)
-    if structure != "isotropic":
-        return solve_word_equation(G, unknown)
-    (share,) = solve_linear([normal(sp.Trace(G))], [_SHARE])
-    return share * identity(A)

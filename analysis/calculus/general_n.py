@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import sympy as sp
 
+from ..errors import RuleError
 from .symbols import DIMENSION, QUANTITIES
 
 Letter: TypeAlias = tuple[str, int, bool]  # name, power (1 or -1), transposed (if not symmetric)
@@ -90,7 +91,7 @@ def words_of(X: Any) -> Words:
     """The words of a matrix expression with their scalar coefficients.
 
     Raises:
-        TypeError: for a node with no rule (never a silent 0).
+        RuleError: for a node with no rule (never a silent 0).
     """
     if isinstance(X, sp.MatrixSymbol):
         return {((X.name, 1, False),): sp.S.One}
@@ -119,7 +120,7 @@ def words_of(X: Any) -> Words:
         for _ in range(abs(int(X.exp))):
             power = multiply(power, base)
         return power if X.exp > 0 else _inverse(power)
-    raise TypeError(f"no rule for {type(X).__name__}: {X}")
+    raise RuleError(f"no rule for {type(X).__name__}: {X}")
 
 
 def multiply(left: Words, right: Words) -> Words:
@@ -164,7 +165,7 @@ def diagonal(word: Word) -> Word:
         return word
     inner = word[rest[0] : rest[-1] + 1]
     if len(inner) > len(rest):
-        raise TypeError(f"no rule for the diagonal part of the product {word}")
+        raise RuleError(f"no rule for the diagonal part of the product {word}")
     letter = (f"diag({min(_written(inner), _written(transpose(inner)))})", 1, False)
     return _reduce((*word[: rest[0]], letter, *word[rest[-1] + 1 :]))
 
@@ -243,7 +244,7 @@ def transpose(word: Word) -> Word:
 
 def _inverse(terms: Words) -> Words:
     if len(terms) != 1:
-        raise TypeError("the inverse of a sum has no normal form; name the sum by a symbol first")
+        raise RuleError("the inverse of a sum has no normal form; name the sum by a symbol first")
     ((word, value),) = terms.items()
     return {tuple((name, -power, flag) for name, power, flag in reversed(word)): 1 / value}
 

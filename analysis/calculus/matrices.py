@@ -11,6 +11,7 @@ from typing import Any
 
 import sympy as sp
 
+from ..errors import FormError, RuleError
 from . import general_n
 from .general_n import LogDet
 
@@ -137,29 +138,11 @@ def zip_entries(*pairs: tuple[Any, Any]) -> list[tuple[Any, Any]]:
     return [pair for X, Y in pairs for pair in zip(X, Y, strict=True)]
 
 
-def project(structure: str, G: Any, X: Any) -> Any:
-    """The part of G, general n, that every dX within the structure sees: the same Tr(G dX).
-
-    X itself is within the structure, and so are its powers. What else there is in G leaves its
-    diagonal, or the mean of its diagonal.
-    """
-    if structure == "full":
-        return G
-    terms = general_n.words_of(G)
-    own = {word: value for word, value in terms.items() if {name for name, *_ in word} <= {X.name}}
-    rest = general_n.matrix_from({w: v for w, v in terms.items() if w not in own}, G.shape)
-    if structure == "diagonal":
-        seen = diagonal_part(rest)
-    else:
-        seen = general_n.normal(sp.Trace(rest)) / G.rows * identity(G)
-    return general_n.normal(general_n.matrix_from(own, G.shape) + seen)
-
-
 def slope(f: Any, x: Any) -> Any:
     """df/dx of a scalar in normal form, general n, whose traces and log dets do not depend on x."""
     names = {node: sp.Dummy() for node in f.atoms(sp.Trace, LogDet)}
     if any(node.has(x) for node in names):
-        raise ValueError(f"{f} has a trace or a log det that depends on {x}")
+        raise FormError(f"{f} has a trace or a log det that depends on {x}")
     return sp.diff(f.xreplace(names), x).xreplace({name: node for node, name in names.items()})
 
 
@@ -174,7 +157,7 @@ def differential(f: Any, X: Any, dX: Any) -> Any:
     """df along dX for general n, with d log det X = Tr(X⁻¹ dX) and d X⁻¹ = -X⁻¹ dX X⁻¹.
 
     Raises:
-        TypeError: for a node without a rule. SymPy's own `diff` would return 0 for some of these.
+        RuleError: for a node without a rule. SymPy's own `diff` would return 0 for some of these.
     """
     if not f.has(X):
         return sp.ZeroMatrix(*f.shape) if isinstance(f, sp.MatrixExpr) else sp.S.Zero
@@ -203,20 +186,20 @@ def differential(f: Any, X: Any, dX: Any) -> Any:
         return sp.Transpose(differential(inner, X, dX))
     if isinstance(f, sp.Inverse):
         return -f * differential(inner, X, dX) * f
-    raise TypeError(f"no differential rule for {type(f).__name__}: {f}")
+    raise RuleError(f"no differential rule for {type(f).__name__}: {f}")
 
 
 def solve_inverse_equation(G: Any, X: Any) -> Any:
     """Solve a X⁻¹ + B = 0 for X, general n, where B is one word: X = -a B⁻¹.
 
     Raises:
-        ValueError: if G is not of that form.
+        FormError: if G is not of that form.
     """
     (word,) = general_n.words_of(sp.Inverse(X))
     terms = general_n.words_of(G)
     rest = {key: value for key, value in terms.items() if key != word}
     if word not in terms or len(rest) != 1 or general_n.matrix_from(rest, X.shape).has(X):
-        raise ValueError(f"not of the form a X⁻¹ + B with one word B: {G}")
+        raise FormError(f"not of the form a X⁻¹ + B with one word B: {G}")
     B = general_n.matrix_from({key: -value / terms[word] for key, value in rest.items()}, X.shape)
     return general_n.matrix_from(general_n.words_of(sp.Inverse(B)), X.shape)
 
@@ -228,13 +211,13 @@ def solve_word_equation(G: Any, X: Any) -> Any:
         G: the matrix or vector that shall be 0.
         X: the unknown symbol, or its diagonal part.
     Raises:
-        ValueError: if G is not of that form.
+        FormError: if G is not of that form.
     """
     ((letter,),) = general_n.words_of(X)
     terms = general_n.words_of(G)
     holding = [word for word in terms if letter in word]
     if len(holding) != 1:
-        raise ValueError(f"not of the form c L X R + B with X = {X}: {G}")
+        raise FormError(f"not of the form c L X R + B with X = {X}: {G}")
     (word,) = holding
     value, place = terms.pop(word), word.index(letter)
     B = general_n.matrix_from(terms, G.shape)
@@ -243,7 +226,7 @@ def solve_word_equation(G: Any, X: Any) -> Any:
         for side, size in ((word[:place], G.shape[0]), (word[place + 1 :], G.shape[1]))
     )
     if any(part.has(*X.free_symbols) for part in (left, B, right)):
-        raise ValueError(f"not of the form c L X R + B with X = {X} there once: {G}")
+        raise FormError(f"not of the form c L X R + B with X = {X} there once: {G}")
     return general_n.normal(sp.MatMul(-1 / value, left, B, right))
 
 
@@ -274,7 +257,7 @@ def _around(word: general_n.Word, name: str) -> tuple[general_n.Word, bool]:
     parts = [general_n.inside(letter[0]) for letter in word]
     within = [i for i, part in enumerate(parts) if any(letter[0] == name for letter in part)]
     if len(at) + len(within) != 1:
-        raise ValueError(f"not linear in {name}: {word}")
+        raise FormError(f"not linear in {name}: {word}")
     (place,) = at + within
     rest = word[place + 1 :] + word[:place]
     if within:  # Tr(R diag(W)) = Tr(diag(R) W)
@@ -288,6 +271,6 @@ def _traces(df: Any, dX: Any) -> list[tuple[Any, Any]]:
     for term in sp.Add.make_args(sp.expand(df)):
         found = [f for f in sp.Mul.make_args(term) if isinstance(f, sp.Trace) and f.has(dX)]
         if len(found) != 1:
-            raise ValueError(f"not a multiple of one trace with {dX}: {term}")
+            raise FormError(f"not a multiple of one trace with {dX}: {term}")
         pairs.append((term / found[0], found[0].args[0]))
     return pairs

@@ -11,6 +11,7 @@ from typing import Any
 
 import sympy as sp
 
+from ..errors import FormError
 from .matrices import inverse, lowest_terms, product
 
 
@@ -18,12 +19,12 @@ def solve_linear(equations: Sequence[Any], unknowns: Sequence[Any]) -> list[Any]
     """The unique solution of equations linear in the unknowns.
 
     Raises:
-        ValueError: if an equation is not linear.
+        FormError: if an equation is not linear.
     """
     A = sp.Matrix([[sp.diff(equation, x) for x in unknowns] for equation in equations])
     A = A.applyfunc(sp.expand)
     if A.has(*unknowns):
-        raise ValueError(f"the equations are not linear in {list(unknowns)}")
+        raise FormError(f"the equations are not linear in {list(unknowns)}")
     b = sp.Matrix([equation.subs(dict.fromkeys(unknowns, 0)) for equation in equations])
     return list(lowest_terms(-inverse(A) * b))
 
@@ -32,7 +33,7 @@ def solve_ldl(f: Any, C: Any, D: Any) -> dict[Any, Any]:
     """The unique stationary point of f in the free entries of C and D, column by column.
 
     Raises:
-        ValueError: if a first-order condition is not linear in its column or pivot.
+        FormError: if a first-order condition is not linear in its column or pivot.
     """
     solution: dict[Any, Any] = {}
     for j in range(C.rows):

@@ -1,4 +1,4 @@
-"""The one registry of symbols: Python name, domain, meaning; LDL coordinates of SPD matrices.
+"""The one registry of symbols: Python name, domain, meaning.
 
 A symbol exists in three forms: a scalar, an explicit matrix of entry symbols (n = 1, 2, 3, ...), or
 a `MatrixSymbol` of general size n (`n=None`).
@@ -209,6 +209,3 @@ def _entry(name: str, n: int, i: int, j: int | None = None) -> sp.Symbol:
     is_pivot = domain in ("spd", "triangular") and i == j
     is_positive = is_pivot or domain == "probabilities"
     return sp.Symbol(entry, positive=True) if is_positive else sp.Symbol(entry, real=True)
-
-
-# --- LDL coordinates: X = C D Cᵀ is one-to-one from (C unit lower, D > 0) onto the SPD matrices ---

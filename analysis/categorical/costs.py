@@ -48,7 +48,6 @@ def scalar_gap(n: int) -> Derivation:
     value = definitions.log_likelihood(p.applyfunc(sp.log), symbol("pi", n))
     bends = sp.Matrix([-sp.diff(value, x, 2) for x in p])
     return Derivation(
-        statement="-H(π) - F(u) = KL(π ‖ p*_u)",
         symbol="max F - F(u)",
         arguments={"pi": symbol("pi", n), "u": u, "lam": LAM},
         stated=stated.scalar_gap(u, pi, LAM),
@@ -64,9 +63,9 @@ def scalar_gap(n: int) -> Derivation:
 
 @result(n=2)
 def binary_gap() -> Derivation:
-    """F(u*) - F(u) = KL(π ‖ p_u), n = 2: π log π + (1-π) log(1-π) - πa + log(1 + e^a).
+    """F(u*) - F(u) = π log π + (1-π) log(1-π) - πa + log(1 + e^a), a = 2u(2π-1)/λ, n = 2.
 
-    a = 2u(2π-1)/λ is the logit of p_u.
+    It is KL(π ‖ p_u), and a is the logit of p_u.
 
     Returns:
         Scalar derivation in pi (both probabilities), u, lam. Condition: F(u*) = -H(π), the best
@@ -76,7 +75,6 @@ def binary_gap() -> Derivation:
     pi, u, F = probabilities("pi", 2)[0], symbol("u"), likelihood_of_scale(2)
     top = normal(F.xreplace({u: binary().derived}).replace(sp.exp, _exp))
     return Derivation(
-        statement="F(u*) - F(u) = π log π + (1-π) log(1-π) - πa + log(1 + e^a), a = 2u(2π-1)/λ",
         symbol="F(u*) - F(u)",
         arguments={"pi": symbol("pi", 2), "u": u, "lam": LAM},
         stated=stated.binary_gap(pi, 2 * u * (2 * pi - 1) / LAM),
@@ -89,7 +87,9 @@ def binary_gap() -> Derivation:
 
 @result(n=2)
 def heuristic_gap() -> Derivation:
-    """F(u*) - F(kβ*), n = 2: `binary_gap` at logit a = k(2π-1)/(π(1-π)), whatever λ.
+    """F(u*) - F(kβ*) = π log π + (1-π) log(1-π) - πa + log(1 + e^a), a = k(2π-1)/(π(1-π)).
+
+    For two classes: a is the logit of the policy, whatever λ.
 
     Returns:
         Scalar derivation in pi (both probabilities), k (1 for β*, 2 for 2β*).
@@ -100,8 +100,6 @@ def heuristic_gap() -> Derivation:
     gap = binary_gap().derived.xreplace({symbol("u"): scale})
     claim = stated.binary_gap(pi, stated.heuristic_logit(pi, k))
     return Derivation(
-        statement="F(u*) - F(kβ*) = π log π + (1-π) log(1-π) - πa + log(1 + e^a), "
-        "a = k(2π-1)/(π(1-π))",
         symbol="F(u*) - F(kβ*)",
         arguments={"pi": symbol("pi", 2), "k": k},
         stated=_flat(claim.replace(sp.exp, _exp)),

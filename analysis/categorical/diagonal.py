@@ -60,7 +60,6 @@ def reward(n: int) -> Derivation:
     below = derived[0].xreplace({first: _BELOW, k: -sp.log(_BELOW) - _Z})
     reached = law(pi.applyfunc(lambda x: LAM * (sp.log(x) + k)))
     return Derivation(
-        statement="u_c = λ(log π_c + k₀)/(2π_c - 1): U = diag(u) gives p* = π",
         symbol="u",
         arguments={"pi": symbol("pi", n), "lam": LAM, "offset": k},
         stated=stated.diagonal_reward(pi, k, LAM),
@@ -90,7 +89,6 @@ def reward_at_half() -> Derivation:
     derived = _solved(half, k)
     other = _solved(equations[1], u[1]).xreplace({symbol("pi", 3)[1]: _BELOW, k: derived})
     return Derivation(
-        statement="π_c = ½ forces k₀ = log 2 and leaves u_c free",
         symbol="k₀",
         arguments={},
         stated=stated.diagonal_offset_at_half(),

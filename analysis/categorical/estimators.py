@@ -98,7 +98,6 @@ def score_gradient(n: int) -> Derivation:
     at = {x: sp.log(y) for x, y in zip(z, p, strict=True)}
     slopes = sp.Matrix([sp.diff(reward, x).xreplace(at) for x in z])
     return Derivation(
-        statement="E (r_c - b)(1[c=j] - p_j) = p_j (r_j - E r) = ∂E r/∂z_j",
         symbol="∇ E r",
         arguments={"p": symbol("p", n), "r": r},
         stated=_entries(stated.score_gradient(_P, _OWN, _FIRST), n),
@@ -132,7 +131,6 @@ def optimal_baseline(n: int) -> Derivation:
     free = symbol("p", n)
     others = [free[j] * sp.Add(*(free[c] for c in range(n) if c != j)) for j in range(n)]
     return Derivation(
-        statement="b_j = (1-p_j) r_j + p_j E[r | c ≠ j]",
         symbol="b*",
         arguments={"p": free, "r": symbol("r", n)},
         stated=_entries(stated.optimal_baseline(_P, _OWN, _FIRST), n),
@@ -161,7 +159,6 @@ def minimal_variance(n: int) -> Derivation:
     """
     _, best, variance, _ = _entry()
     return Derivation(
-        statement="min Var = p_j² (1-p_j) Var[r | c ≠ j]",
         symbol="min Var",
         arguments={"p": symbol("p", n), "r": symbol("r", n)},
         stated=_entries(stated.minimal_variance(_P, _FIRST, _SECOND), n),

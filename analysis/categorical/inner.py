@@ -155,7 +155,6 @@ def solution(n: int) -> Derivation:
     """
     pi, U, g = probabilities("pi", n), symbol("U", n), rewards(n)
     return Derivation(
-        statement="p*(c) = exp(f_c/λ)/Σ_k exp(f_k/λ), f_c = 2(Uπ)_c - U_cc",
         symbol="p*",
         arguments={"pi": symbol("pi", n), "U": U, "lam": LAM},
         stated=stated.gibbs(stated.log_weights(U, pi), LAM),
@@ -187,7 +186,6 @@ def gibbs_gap(n: int) -> Derivation:
     level = definitions.objective(law(at), at, LAM)
     top = g[n - 1] - LAM * log_law(g)[n - 1]
     return Derivation(
-        statement="J(p*) - J(p) = λ KL(p ‖ p*)",
         symbol="J(p*) - J(p)",
         arguments={"p": symbol("p", n), "pi": symbol("pi", n), "U": U, "lam": LAM},
         stated=stated.gibbs_gap(stated.log_weights(U, pi), p, LAM),
@@ -214,7 +212,6 @@ def scalar_solution(n: int) -> Derivation:
     """
     pi, u, g = probabilities("pi", n), symbol("u"), scalar_rewards(n)
     return Derivation(
-        statement="p*(c) = exp(2uπ_c/λ)/Σ_k exp(2uπ_k/λ)",
         symbol="p*",
         arguments={"pi": symbol("pi", n), "u": u, "lam": LAM},
         stated=stated.gibbs(stated.scalar_weights(u, pi), LAM),
@@ -246,7 +243,6 @@ def argmax_preserved(n: int) -> Derivation:
     general = definitions.class_rewards(free, u * sp.ImmutableMatrix.eye(n))
     ahead = _odds(general, 0)[1].xreplace({free[1]: free[0] + _EXCESS})
     return Derivation(
-        statement="log p*(a) - log p*(b) = 2u(π_a - π_b)/λ",
         symbol="log p*(a)/p*(b)",
         arguments={"pi": symbol("pi", n), "u": u, "lam": LAM},
         stated=stated.log_ratios(u, pi, LAM),
@@ -271,7 +267,6 @@ def binary_logit() -> Derivation:
     forms = C.T * sp.ImmutableMatrix([1, -1])  # not both 0: C is invertible
     number = sum(D[i, i] * forms[i] ** 2 for i in range(2))
     return Derivation(
-        statement="logit p* = (2π-1)(U_11 + U_22 - 2U_12)/λ",
         symbol="logit p*",
         arguments={"pi": symbol("pi", 2), "U": U, "lam": LAM},
         stated=stated.binary_logit(pi[0], U, LAM),

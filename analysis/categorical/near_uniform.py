@@ -13,7 +13,7 @@ from ..derivation import Derivation, Step
 from ..result import result
 from . import stated
 from .inner import CLASSES, LAM, ONLY_SIZES, SCALAR, law, levels, scalar_rewards
-from .scalar import STEP, U, heuristic_scale, slope_in_policy
+from .scalar import SCALE, STEP, heuristic_scale, slope_in_policy
 
 
 @result((2, 3), check=check_classes, quick=(10, ONLY_SIZES))
@@ -39,16 +39,15 @@ def scale(n: int) -> Derivation:
     flat = [sp.expand(f.xreplace(values)) for f in orders]
     squares = sum(y**2 for y in d) + sp.Add(*d) ** 2
     return Derivation(
-        statement="u* -> λn/2 as π -> 1/n",
         symbol="lim u*",
         arguments={"lam": LAM},
         stated=stated.near_uniform_scale(n, LAM),
-        derived=solve_linear([flat[2]], [U])[0],
+        derived=solve_linear([flat[2]], [SCALE])[0],
         assumptions=(CLASSES, SCALAR, "π = 1/n + εd, Σd = 0, d ≠ 0"),
         steps=(Step("dF/du at order ε²", flat[2]),),
         conditions=(
             zero("no terms of order 1 and ε", sp.Matrix(flat[:2])),
-            zero("Σd² times", flat[2] - 2 * (1 - 2 * U / (LAM * n)) * squares / LAM),
+            zero("Σd² times", flat[2] - 2 * (1 - 2 * SCALE / (LAM * n)) * squares / LAM),
         ),
     )
 
@@ -91,7 +90,6 @@ def ratio(n: int) -> Derivation:
     limit, heuristic = scale(n).derived, heuristic_scale(n).derived
     at = heuristic.xreplace({x: sp.Rational(1, n) for x in symbol("pi", n)})
     return Derivation(
-        statement="β*/u* -> n/(n - 1) as π -> 1/n",
         symbol="lim β*/u*",
         arguments={},
         stated=stated.near_uniform_ratio(n),

@@ -104,7 +104,6 @@ def objective(n: int) -> Derivation:
     """
     pi, U, logs = probabilities("pi", n), symbol("U", n), log_law(rewards(n))
     return Derivation(
-        statement="F(U) = Σ_c π_c f_c/λ - log Σ_c exp(f_c/λ), f_c = 2(Uπ)_c - U_cc",
         symbol="F",
         arguments={"pi": symbol("pi", n), "U": U, "lam": LAM},
         stated=stated.outer_objective(stated.log_weights(U, pi), pi, LAM),
@@ -130,7 +129,6 @@ def hypergradient(n: int) -> Derivation:
     pi, q = probabilities("pi", n), probabilities("p", n)
     slopes, p = likelihood_slopes(n), law(rewards(n))
     return Derivation(
-        statement="∇_U F = (δπᵀ + πδᵀ - diag δ)/λ, δ = π - p*",
         symbol="∇_U F",
         arguments={"pi": symbol("pi", n), "U": symbol("U", n), "lam": LAM},
         stated=_stated_hypergradient(n),
@@ -169,7 +167,6 @@ def implicit_hypergradient(n: int) -> Derivation:
     implicit = (-cross.T * inverse * slopes).applyfunc(lambda f: _on_simplex(f, p))
     product = (curvature * inverse).applyfunc(lambda f: _on_simplex(f, p))
     return Derivation(
-        statement="-(∂²_{Up}J)(∂²_{pp}J)⁻¹ ∂_pF = ∇_U F",
         symbol="∇_U F",
         arguments={"pi": symbol("pi", n), "U": symbol("U", n), "lam": LAM},
         stated=_stated_hypergradient(n),
@@ -211,7 +208,6 @@ def concavity(n: int) -> Derivation:
 
     features = rewards(n).xreplace(dict(zip(U, H, strict=True)))
     return Derivation(
-        statement="d²F = -Var_{p*} φ_c/λ² <= 0, φ_c = 2(Hπ)_c - H_cc",
         symbol="d²F",
         arguments={"pi": symbol("pi", n), "U": U, "lam": LAM, "H": H},
         stated=at(claim, stated.log_weights(H, pi), stated.gibbs(stated.log_weights(U, pi), LAM)),

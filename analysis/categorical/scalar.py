@@ -11,8 +11,9 @@ from ..calculus.conditions import positive, zero
 from ..calculus.matrices import lowest_terms, trace
 from ..calculus.normal_form import normal
 from ..calculus.stationary import solve_linear
-from ..calculus.symbols import check_classes, symbol
+from ..calculus.symbols import DIMENSION, check_classes, symbol
 from ..derivation import Derivation, Step
+from ..gaussian.outer import optimal_reward
 from ..result import result
 from . import definitions, stated
 from .inner import CLASSES, LAM, ONLY_SIZES, SCALAR, law, log_law, probabilities, scalar_rewards
@@ -20,7 +21,7 @@ from .outer import at_solution, likelihood_curvature, likelihood_slopes
 
 BINARY = ("2 classes, π = π_1 in (0, 1), λ > 0", SCALAR)
 AWAY = "π ≠ ½ (at ½ every u is optimal)"
-U = symbol("u")
+SCALE = symbol("u")
 _X, _Y = sp.symbols("x y", positive=True)
 _ODDS = (1 + _X) / (2 + _X)  # every π > ½; π < ½ is the other class
 STEP = sp.Symbol("epsilon", real=True)
@@ -30,7 +31,7 @@ STEP = sp.Symbol("epsilon", real=True)
 def slope_in_policy(n: int) -> Any:
     """dF/du in p and π, through the rewards of the classes."""
     slopes = likelihood_slopes(n)
-    return sp.expand(slopes.dot(sp.diff(scalar_rewards(n), U)))
+    return sp.expand(slopes.dot(sp.diff(scalar_rewards(n), SCALE)))
 
 
 @cache
@@ -44,7 +45,7 @@ def likelihood_of_scale(n: int) -> Any:
 def _bend(n: int) -> Any:
     """d²F/du² in p and π."""
     curve, x = likelihood_curvature(n)
-    rates = sp.diff(scalar_rewards(n), U)
+    rates = sp.diff(scalar_rewards(n), SCALE)
     return curve.xreplace({x[c]: sp.expand(rates[c] - rates[n - 1]) for c in range(n - 1)})
 
 
@@ -66,10 +67,9 @@ def stationarity(n: int) -> Derivation:
     free = symbol("p", n)
     weights = [free[c] * free[k] for k in range(n) for c in range(k)]
     return Derivation(
-        statement="dF/du = (2/λ) Σ_c (π_c - p_c) π_c",
         symbol="dF/du",
-        arguments={"pi": symbol("pi", n), "u": U, "lam": LAM},
-        stated=at_solution(claim, stated.gibbs(stated.scalar_weights(U, pi), LAM)),
+        arguments={"pi": symbol("pi", n), "u": SCALE, "lam": LAM},
+        stated=at_solution(claim, stated.gibbs(stated.scalar_weights(SCALE, pi), LAM)),
         derived=at_solution(slope, law(scalar_rewards(n))),
         assumptions=(CLASSES, SCALAR),
         steps=(Step("g_c = E_y r(e_c, y)", scalar_rewards(n)), Step("dF/du", slope)),
@@ -96,12 +96,11 @@ def binary() -> Derivation:
     slope, logs = slope_in_policy(2), log_law(scalar_rewards(2))
     best = solve_linear([slope], [p])[0]
     logit = sp.expand(logs[0] - logs[1])
-    derived = (sp.log(best) - sp.log(1 - best)) / sp.factor(sp.diff(logit, U))
+    derived = (sp.log(best) - sp.log(1 - best)) / sp.factor(sp.diff(logit, SCALE))
     exchanged = derived.xreplace({pi: 1 - pi})
     bend = lowest_terms(_bend(2).xreplace({pi: _ODDS, p: 1 / (1 + _Y)}))
     even = likelihood_of_scale(2).xreplace({pi: sp.Rational(1, 2)})
     return Derivation(
-        statement="u* = λ log(π/(1-π)) / (2(2π-1))",
         symbol="u*",
         arguments={"pi": symbol("pi", 2), "lam": LAM},
         stated=stated.binary_scalar(pi, LAM),
@@ -113,7 +112,7 @@ def binary() -> Derivation:
             Step("logit p*", logit),
         ),
         conditions=(
-            zero("logit p* is linear in u", logit - U * sp.diff(logit, U)),
+            zero("logit p* is linear in u", logit - SCALE * sp.diff(logit, SCALE)),
             positive("-d²F/du² > 0 (π = (1+x)/(2+x))", sp.factor(-bend)),
             positive("u* > 0 (π = (1+x)/(2+x))", normal(derived.xreplace({pi: _ODDS}))),
             zero("u* is the same with the classes exchanged", exchanged - derived),
@@ -132,7 +131,6 @@ def binary_limit() -> Derivation:
     """
     near = binary().derived.xreplace({symbol("pi", 2)[0]: sp.Rational(1, 2) + STEP})
     return Derivation(
-        statement="u* -> λ as π -> ½",
         symbol="lim u*",
         arguments={"lam": LAM},
         stated=stated.binary_scalar_limit(LAM),
@@ -146,6 +144,8 @@ def binary_limit() -> Derivation:
 def heuristic_scale(n: int) -> Derivation:
     """β* = λn/(2 Tr Σ) = λn/(2(1 - Σ_c π_c²)): the published scale, Σ the one-hot covariance.
 
+    It is the best reward of an isotropic Gaussian policy, with this Σ in place of a Gaussian's.
+
     Args:
         n: number of classes C, >= 2; one-hot outcomes have this dimension.
     Returns:
@@ -157,18 +157,22 @@ def heuristic_scale(n: int) -> Derivation:
     """
     pi, free = probabilities("pi", n), symbol("pi", n)
     Sigma = definitions.one_hot_covariance(pi)
-    derived = LAM * n / (2 * trace(Sigma))
+    gaussian, _ = optimal_reward("isotropic", None).derived.as_coeff_mmul()  # of the identity
+    spread = sp.Trace(symbol("Sigma", None))
+    derived = gaussian.xreplace({spread: trace(Sigma), DIMENSION: sp.Integer(n)})
     pairs = [2 * free[c] * free[k] for k in range(n) for c in range(k)]
     last = {free[n - 1]: pi[n - 1]}
     binary = [zero("β* = λ/(2π(1-π))", derived - stated.binary_heuristic(pi[0], LAM))]
     return Derivation(
-        statement="β* = λn/(2 Tr Σ) = λn/(2(1 - Σ_c π_c²))",
         symbol="β*",
         arguments={"pi": free, "lam": LAM},
         stated=stated.heuristic_scale(pi, LAM),
         derived=derived,
         assumptions=(CLASSES,),
-        steps=(Step("Σ of one-hot outcomes", Sigma),),
+        steps=(
+            Step("U* of an isotropic Gaussian policy, times I", gaussian),
+            Step("Σ of one-hot outcomes", Sigma),
+        ),
         conditions=(
             zero("Tr Σ = 2 Σ_{c<k} π_c π_k", trace(Sigma) - sp.Add(*pairs).xreplace(last)),
             positive("Tr Σ > 0", sp.Add(*pairs)),
@@ -194,7 +198,6 @@ def heuristic_ratio() -> Derivation:
     gap = (heuristic - 2 * best).xreplace({pi: _ODDS})
     at = excess.xreplace({r: 1 + _X})
     return Derivation(
-        statement="u*/β* = π(1-π) log(π/(1-π)) / (2π-1) <= ½",
         symbol="u*/β*",
         arguments={"pi": symbol("pi", 2)},
         stated=stated.binary_heuristic_ratio(pi),

@@ -19,7 +19,6 @@ from ..gaussian.outer import hypergradient
 from ..result import ANY, result
 from . import stated
 
-_STATEMENT = "U̇ = U (∇F) U gives P(t) = Σ + e^{-t/2} (P₀ - Σ)"
 _ASSUMPTIONS = ("P₀, Σ symmetric positive definite, λ > 0, t > 0", "P full", MOMENTS)
 
 
@@ -54,7 +53,6 @@ def covariance(n: int | None) -> Derivation:
     free = sp.Matrix(moving or [0])
     claim = stated.flow(P0, Sigma, t)
     return Derivation(
-        statement=_STATEMENT,
         symbol="P(t)",
         arguments={"P0": P0, "Sigma": Sigma, "t": t},
         stated=claim,
@@ -86,7 +84,6 @@ def _general_flow() -> Derivation:
     claim = stated.flow(P0, Sigma, t)
     moving = {w: sp.diff(value, t) for w, value in general_n.words_of(claim).items()}
     return Derivation(
-        statement=_STATEMENT,
         symbol="P(t)",
         arguments={"P0": P0, "Sigma": Sigma, "t": t},
         stated=claim,

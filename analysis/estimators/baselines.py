@@ -15,6 +15,10 @@ from ..result import SIZES, result
 from . import stated
 
 _MOMENTS = "the moments are those of polynomials in n normals, with terms by the hundred thousand"
+_STATEMENTS = {
+    "mean": "b_j = E r - 2A_jj, A = LᵀUL",
+    "scale": "B_ij = E r - 2A_ii - 2A_jj, A = LᵀUL",
+}
 _B = sp.Symbol("b", real=True)
 
 
@@ -24,7 +28,7 @@ def best_baseline(r: Any, g: Any, *noise: Any) -> tuple[Any, Any]:
     return sp.expand(solve_linear([slope], [_B])[0]), sp.diff(slope, _B)
 
 
-@result(SIZES, ("mean", "scale"), only=_MOMENTS)
+@result(SIZES, ("mean", "scale"), only=_MOMENTS, statements=_STATEMENTS)
 def matrix(parameter: Literal["mean", "scale"], n: int) -> Derivation:
     """b_j = E r - 2A_jj for the scores ε_j, B_ij = E r - 2A_ii - 2A_jj for (εεᵀ - I)_ij, A = LᵀUL.
 
@@ -60,9 +64,6 @@ def matrix(parameter: Literal["mean", "scale"], n: int) -> Derivation:
     )
     gaps = [g - expected[at] for at, g in scores.items()]
     return Derivation(
-        statement="b_j = E r - 2A_jj, A = LᵀUL"
-        if parameter == "mean"
-        else "B_ij = E r - 2A_ii - 2A_jj, A = LᵀUL",
         symbol="b*" if parameter == "mean" else "B*",
         arguments={"m": m, "mu": mu, "L": L, "U": U, "Sigma": Sigma},
         stated=claim,

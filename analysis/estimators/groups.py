@@ -57,7 +57,6 @@ def mean() -> Derivation:
     derived, curve = _stationary(level, level, 1)
     excess = sp.Symbol("k", positive=True)
     return Derivation(
-        statement="the group mean as baseline moves the stationary variance to v∞ M/(M-1)",
         symbol="v",
         arguments={"u": u, "lam": lam, "generations": M},
         stated=stated.group_mean(u, lam, M),
@@ -105,7 +104,6 @@ def minimum(n: int) -> Derivation:
     means = (product * scores).applyfunc(lambda f: definitions.normal_expectation(f, *e))
     slope = scalar.gradient(definitions.normal_expectation(product, *e))
     return Derivation(
-        statement="the group minimum as baseline moves the variance to v∞/(1 - E[max χ²_n]/(nM))",
         symbol="v",
         arguments={"u": u, "lam": lam, "generations": M, "maximum": X},
         stated=stated.group_minimum(u, lam, M, n, X),
@@ -122,7 +120,7 @@ def minimum(n: int) -> Derivation:
 
 @result(variants=(2, 3, 5), n=2, quick=(200, _INSTEAD))
 def minimum_planar(generations: int) -> Derivation:
-    """v = v∞/(1 - H_M/M), H_M = 1 + 1/2 + ... + 1/M: `group_minimum` for n = 2.
+    """v = v∞/(1 - H_M/M), H_M = 1 + 1/2 + ... + 1/M: `minimum` for n = 2.
 
     Args:
         generations: M >= 2.
@@ -143,7 +141,6 @@ def minimum_planar(generations: int) -> Derivation:
     general = minimum(2)
     values = {symbol("generations"): sp.Integer(M), symbol("maximum"): maximum}
     return Derivation(
-        statement="v = v∞/(1 - H_M/M), H_M = 1 + 1/2 + ... + 1/M",
         symbol="v",
         arguments={"u": symbol("u"), "lam": symbol("lam")},
         stated=stated.group_minimum_planar(symbol("u"), symbol("lam"), M),

@@ -48,7 +48,6 @@ def score_gradient(data: Data) -> Derivation:
     return _scalar_derivation(
         data,
         "u delta s",
-        statement="E (r - b)∇log p = (-2uδ, -2us²) for every constant b",
         symbol="E g",
         stated=stated.score_gradient(u, delta, s),
         derived=derived,
@@ -57,7 +56,15 @@ def score_gradient(data: Data) -> Derivation:
     )
 
 
-@result(variants=tuple(scalar.ABOUT), n=1)
+@result(
+    variants=tuple(scalar.ABOUT),
+    n=1,
+    statements={
+        "averaged": "b* = -u(d + 3s²) for m, -u(d + 5s²) for log s, d = δ² + σ²",
+        "sampled": "b* = -u(d + 3s²) for m, -u(d + 5s²) for log s, d = δ² + σ²",
+        "conditional": "b* = -u(d + 3s²) for m, -u(d + 5s²) for log s, d = (m-y)²",
+    },
+)
 def optimal_baseline(data: Literal["averaged", "sampled", "conditional"]) -> Derivation:
     """b* = (-u(δ²+3s²+σ²), -u(δ²+5s²+σ²)); knowing y, (m-y)² in place of δ²+σ².
 
@@ -78,8 +85,6 @@ def optimal_baseline(data: Literal["averaged", "sampled", "conditional"]) -> Der
     free = {"u": u, "delta": delta, "s": s, "sigma": sigma}
     square = (m[0] - y[0]) ** 2 if data == "conditional" else delta**2 + sigma**2
     return Derivation(
-        statement="b* = -u(d + 3s²) for m, -u(d + 5s²) for log s, "
-        + ("d = (m-y)²" if data == "conditional" else "d = δ² + σ²"),
         symbol="b*",
         arguments=known if data == "conditional" else free,
         stated=stated.optimal_baseline(u, square, s),
@@ -90,7 +95,15 @@ def optimal_baseline(data: Literal["averaged", "sampled", "conditional"]) -> Der
     )
 
 
-@result(variants=tuple(scalar.ABOUT), n=1)
+@result(
+    variants=tuple(scalar.ABOUT),
+    n=1,
+    statements={
+        "averaged": "least variance of (r - b)∇log p, b constant",
+        "sampled": "least variance of (r - b)∇log p, b constant",
+        "conditional": "least variance of (r - b)∇log p, b a function of y",
+    },
+)
 def minimal_variance(data: Literal["averaged", "sampled", "conditional"]) -> Derivation:
     """Var[(r - b*)∇log p]: u²(8δ²+6s²), u²(40δ²s²+24s⁴) for the reward averaged over the data.
 
@@ -120,8 +133,6 @@ def minimal_variance(data: Literal["averaged", "sampled", "conditional"]) -> Der
     return _scalar_derivation(
         data,
         "u delta s" if data == "averaged" else "u delta s sigma",
-        statement="least variance of (r - b)∇log p, "
-        + ("b a function of y" if data == "conditional" else "b constant"),
         symbol="Var",
         stated=claims[data],
         derived=sp.ImmutableMatrix(variances),
@@ -149,7 +160,6 @@ def pathwise_variance(data: Data) -> Derivation:
     return _scalar_derivation(
         data,
         "u delta s" if data == "averaged" else "u delta s sigma",
-        statement="Var ∇r(m + sε) = 4u²(s² + σ²), u²(4δ²s² + 8s⁴) + 4u²s²σ² (σ = 0 if averaged)",
         symbol="Var",
         stated=stated.pathwise_variance(u, delta, s, sigma if data == "sampled" else sp.S.Zero),
         derived=slope.applyfunc(lambda f: definitions.normal_covariance(f, f, *noise)),
@@ -191,7 +201,6 @@ def leave_one_out_variance() -> Derivation:
     checks = [sp.Matrix([direct(0, k), direct(1, k)]) - derived.xreplace({M: k}) for k in (2, 3)]
     limit = (M * derived).xreplace({delta: 0}).applyfunc(lambda f: sp.limit(sp.factor(f), M, sp.oo))
     return Derivation(
-        statement="Var = 2u²(4Mδ² + (5M-4)s²)/(M(M-1)), 8u²s²((5M-4)δ² + (7M-6)s²)/(M(M-1))",
         symbol="Var",
         arguments={"u": u, "delta": delta, "s": s, "generations": M},
         stated=stated.leave_one_out_variance(u, delta, s, M),

@@ -32,7 +32,6 @@ def kl(n: int | None) -> Derivation:
     own = definitions.log_likelihood(m, P, m, P)
     other = definitions.log_likelihood(mu, Sigma, m, P)
     return Derivation(
-        statement="KL(N(m,P) ‖ N(μ,Σ)) = ½ [Tr(Σ⁻¹P) + (m-μ)ᵀΣ⁻¹(m-μ) - n + log det Σ - log det P]",
         symbol="KL",
         arguments={"m": m, "P": P, "mu": mu, "Sigma": Sigma},
         stated=stated.kl(m, P, mu, Sigma, dimension(n)),
@@ -56,7 +55,6 @@ def gaussian_cost(n: int | None) -> Derivation:
     best = definitions.log_likelihood(mu, Sigma, mu, Sigma)
     here = definitions.log_likelihood(m, P, mu, Sigma)
     return Derivation(
-        statement="E_y log N(y; μ,Σ) - E_y log N(y; m,P) = KL(N(μ,Σ) ‖ N(m,P))",
         symbol="ΔF",
         arguments={"m": m, "P": P, "mu": mu, "Sigma": Sigma},
         stated=stated.kl(mu, Sigma, m, P, dimension(n)),
@@ -83,7 +81,6 @@ def reverse_kl(n: int | None) -> Derivation:
     reward = optimal_reward("full", n).derived
     J = definitions.objective(m, P, mu, Sigma, reward, lam)
     return Derivation(
-        statement="J(m,P;U*) = -λ KL(N(m,P) ‖ N(μ,Σ)) + (λ/2)(log det 2πΣ - n)",
         symbol="J(m,P;U*)",
         arguments={"m": m, "P": P, "mu": mu, "Sigma": Sigma, "lam": lam},
         stated=stated.reverse_kl(m, P, mu, Sigma, lam, dimension(n)),

@@ -10,10 +10,10 @@ import sympy as sp
 from .. import definitions
 from ..assumptions import MOMENTS, SPD, SYMMETRIC
 from ..calculus.conditions import zero
-from ..calculus.matrices import gradient, project, solve_inverse_equation
+from ..calculus.matrices import gradient, solve_inverse_equation
 from ..calculus.normal_form import normal
 from ..calculus.stationary import ldl_product, solve_ldl, solve_linear
-from ..calculus.structures import covariance
+from ..calculus.structures import shape
 from ..calculus.symbols import STRUCTURES, Structure, dimension, symbol, symbols
 from ..derivation import Derivation, Step
 from ..result import ANY, result
@@ -37,7 +37,6 @@ def objective(n: int | None) -> Derivation:
     reward = definitions.expected_reward(m, P, mu, Sigma, U)
     H = definitions.entropy(P)
     return Derivation(
-        statement="J(m,P;U) = -(m-μ)ᵀU(m-μ) - Tr(UP) - Tr(UΣ) + (λ/2) log det P + (λn/2) log 2πe",
         symbol="J",
         arguments={"m": m, "P": P, "mu": mu, "Sigma": Sigma, "U": U, "lam": lam},
         stated=stated.objective(m, P, mu, Sigma, U, lam, dimension(n)),
@@ -50,7 +49,7 @@ def objective(n: int | None) -> Derivation:
 
 @result(ANY)
 def mean_gradient(n: int | None) -> Derivation:
-    """∇_m J = -2U(m - μ).
+    """∇_m J = -2U(m-μ).
 
     Args:
         n: dimension, or None for general size.
@@ -62,7 +61,6 @@ def mean_gradient(n: int | None) -> Derivation:
     J = definitions.objective(m, P, mu, Sigma, U, symbol("lam"))
     derived = gradient(J, m)
     return Derivation(
-        statement="∇_m J = -2U(m-μ)",
         symbol="∇_m J",
         arguments={"m": m, "mu": mu, "U": U},
         stated=stated.mean_gradient(m, mu, U),
@@ -87,7 +85,6 @@ def covariance_gradient(n: int | None) -> Derivation:
     J = definitions.objective(m, P, mu, Sigma, U, lam)
     derived = gradient(J, P)
     return Derivation(
-        statement="∇_P J = -U + (λ/2) P⁻¹",
         symbol="∇_P J",
         arguments={"P": P, "U": U, "lam": lam},
         stated=stated.covariance_gradient(P, U, lam),
@@ -99,14 +96,14 @@ def covariance_gradient(n: int | None) -> Derivation:
 
 _SOLUTIONS = {
     "full": "m* = μ, P* = (λ/2) U⁻¹",
-    "diagonal": "m* = μ, P*_ii = λ / (2 U_ii)",
-    "isotropic": "m* = μ, P* = λn / (2 Tr U) I",
+    "diagonal": "m* = μ, P*_ii = λ/(2U_ii)",
+    "isotropic": "m* = μ, P* = λn/(2 Tr U) I",
 }
 
 
-@result(ANY, STRUCTURES)
+@result(ANY, STRUCTURES, statements=_SOLUTIONS)
 def solution(structure: Structure, n: int | None) -> Derivation:
-    """P* = (λ/2)U⁻¹ (full), diag(λ/(2U_ii)) (diagonal), λn/(2 Tr U) I (isotropic); m* = μ.
+    """P* = (λ/2) U⁻¹ (full), diag(λ/(2U_ii)) (diagonal), λn/(2 Tr U) I (isotropic); m* = μ.
 
     Args:
         structure: of the policy covariance.
@@ -119,10 +116,10 @@ def solution(structure: Structure, n: int | None) -> Derivation:
     Source: paper; diagonal is new.
     """
     m, P, mu, Sigma, U = symbols("m P mu Sigma U", n)
-    lam = symbol("lam")
+    lam, within = symbol("lam"), shape(structure)
     if n is None:
         J = definitions.objective(m, P, mu, Sigma, U, lam)
-        seen = project(structure, gradient(J, P), P)
+        seen = within.project(gradient(J, P), P)
         derived = solve_inverse_equation(seen, P)
         conditions = general_inner_concavity(J, lam)  # along every symmetric H
         steps = (
@@ -131,15 +128,14 @@ def solution(structure: Structure, n: int | None) -> Derivation:
             Step("where that is 0", derived),
         )
     else:
-        C, D = covariance(structure, "P", n)
+        C, D = within.factors("P", n)
         J = definitions.objective(m, C * D * C.T, mu, Sigma, U, lam)
         centre = sp.Matrix(solve_linear([sp.expand(sp.diff(J, x)) for x in m], list(m)))
         solution = solve_ldl(J, C, D)
         derived = ldl_product(C, D, solution)
-        conditions = (zero("m* = μ", centre - mu), *inner_concavity(structure, n))
+        conditions = (zero("m* = μ", centre - mu), *inner_concavity(within, n))
         steps = (Step("J with P = C D Cᵀ", J), Step("solve ∂J/∂C = 0, ∂J/∂D = 0", derived))
     return Derivation(
-        statement=_SOLUTIONS[structure],
         symbol="P*",
         arguments={"U": U, "lam": lam},
         stated=stated.inner_solution(structure, U, lam),
@@ -147,16 +143,16 @@ def solution(structure: Structure, n: int | None) -> Derivation:
         assumptions=("U symmetric positive definite, λ > 0", f"P {structure}", MOMENTS),
         steps=steps,
         conditions=conditions,
-        source="new" if structure == "diagonal" else "paper",
+        source=within.source,
     )
 
 
 @result(ANY)
 def gibbs_gap(n: int | None) -> Derivation:
-    """J(p*) - J(p) = λ KL(p || p*), p* = N(μ, (λ/2)U⁻¹): no loss in being Gaussian.
+    """J(p*) - J(p) = λ KL(p ‖ p*), p* = N(μ, (λ/2)U⁻¹): no loss in being Gaussian.
 
     For *any* density p, J(p) = E_p[r̄ - λ log p] and, pointwise, r̄(ŷ) = λ log p*(ŷ) + J(p*); hence
-    J(p) = J(p*) - λ KL(p || p*). The pointwise identity is a condition of the derivation, the
+    J(p) = J(p*) - λ KL(p ‖ p*). The pointwise identity is a condition of the derivation, the
     closed form for a Gaussian p = N(m, P) is its result.
 
     Args:
@@ -174,7 +170,6 @@ def gibbs_gap(n: int | None) -> Derivation:
         y_hat, mu, best
     )
     return Derivation(
-        statement="J(p*) - J(p) = λ KL(p ‖ p*), p* = N(μ, (λ/2)U⁻¹)",
         symbol="J(p*) - J(p)",
         arguments={"m": m, "P": P, "mu": mu, "U": U, "lam": lam},
         stated=stated.gibbs_gap(m, P, mu, U, lam, dimension(n)),

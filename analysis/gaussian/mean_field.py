@@ -37,7 +37,6 @@ def shrinkage(n: int | None) -> Derivation:
     reward = optimal_reward("full", n).derived
     derived = replace(policy, U, reward)
     return Derivation(
-        statement="P_ii = 1/(Σ⁻¹)_ii <= Σ_ii",
         symbol="P*",
         arguments={"Sigma": Sigma},
         stated=stated.mean_field_covariance(Sigma),
@@ -64,7 +63,6 @@ def cost(n: int | None) -> Derivation:
     best = replace(F.derived, U, optimal_reward("diagonal", n).derived)
     here = replace(F.derived, U, optimal_reward("full", n).derived)
     return Derivation(
-        statement="F(U*_diagonal) - F((λ/2)Σ⁻¹) = ½ Σ_i (ρ_i - 1 - log ρ_i), ρ_i = Σ_ii (Σ⁻¹)_ii",
         symbol="ΔF",
         arguments={"Sigma": Sigma},
         stated=stated.mean_field_cost(Sigma, dimension(n)),

@@ -49,7 +49,6 @@ def cost_of_covariance(n: int | None) -> Derivation:
     top = replace(F.derived, F.arguments["U"], best)
     here = replace(F.derived, F.arguments["U"], replace(best, Sigma, S))
     return Derivation(
-        statement="F((λ/2)Σ̄⁻¹) - F((λ/2)S⁻¹) = ½ [log det(SΣ̄⁻¹) + Tr(S⁻¹Σ̄) - n]",
         symbol="ΔF",
         arguments={"S": S, "Sigma": Sigma},
         stated=stated.cost_of_covariance(S, Sigma, dimension(n)),
@@ -79,7 +78,6 @@ def total_covariance(n: int | None) -> Derivation:
     second = gradient(sp.expand(mean), H)
     first = w * mu_a + (1 - w) * mu_b
     return Derivation(
-        statement="Σ_m = Σ̄ + Cov(μ(x))",
         symbol="Σ_m",
         arguments={"w": w, "mu_a": mu_a, "mu_b": mu_b, "Sigma_a": Sigma_a, "Sigma_b": Sigma_b},
         stated=stated.total_covariance(w, mu_a, mu_b, Sigma_a, Sigma_b),
@@ -114,7 +112,6 @@ def effective_covariance(n: int | None) -> Derivation:
     claim = stated.second_moment_of_errors(w, e_a, e_b, Sigma_a, Sigma_b)
     same_form = replace(objective("full", n).derived, Sigma, claim)
     return Derivation(
-        statement="V = Σ̄ + E e eᵀ, U* = (λ/2) V⁻¹",
         symbol="V",
         arguments={"w": w, "e_a": e_a, "e_b": e_b, "Sigma_a": Sigma_a, "Sigma_b": Sigma_b},
         stated=claim,
@@ -146,7 +143,6 @@ def conditional_gain(n: int | None) -> Derivation:
     conditional = w * at(Sigma_a) + (1 - w) * at(Sigma_b)
     constant = at(w * Sigma_a + (1 - w) * Sigma_b)
     return Derivation(
-        statement="E_x F(U*(x)) - F(U*) = ½ [log det Σ̄ - E log det Σ(x)]",
         symbol="ΔF",
         arguments={"w": w, "Sigma_a": Sigma_a, "Sigma_b": Sigma_b},
         stated=stated.conditional_gain(w, Sigma_a, Sigma_b),
@@ -162,7 +158,7 @@ def conditional_gain(n: int | None) -> Derivation:
 
 @result(ANY)
 def restricted_mean_hypergradient(n: int | None) -> Derivation:
-    """∇F = ½U⁻¹ - (Σ̄ + E e_U e_Uᵀ)/λ when the mean is restricted, m(x) = β a(x), β = β_U.
+    """∇_U F = ½ U⁻¹ - (Σ̄ + E e_U e_Uᵀ)/λ when the mean is restricted, m(x) = β a(x), β = β_U.
 
     By the chain rule ∇F = ∂F/∂U + ∂F/∂β dβ_U/dU. A condition checks ∂F/∂β = (1/λ) ∂J/∂β for every
     β, which is 0 at the inner solution (weighted least squares): the envelope theorem. So the fixed
@@ -194,7 +190,6 @@ def restricted_mean_hypergradient(n: int | None) -> Derivation:
     rate = slope if n is None else sp.diff
     arguments = {"U": U, "w": w, "e_a": e_a, "e_b": e_b, "Sigma_a": Sigma_a, "Sigma_b": Sigma_b}
     return Derivation(
-        statement="∇_U F = ½ U⁻¹ - (Σ̄ + E e_U e_Uᵀ)/λ",
         symbol="∇_U F",
         arguments={**arguments, "lam": lam},
         stated=stated.restricted_mean_hypergradient(U, w, e_a, e_b, Sigma_a, Sigma_b, lam),
@@ -245,7 +240,6 @@ def two_maxima() -> Derivation:
     levels = [sp.radsimp(size.xreplace({q: root})) for root in roots]
     best = weights.xreplace({s: size}).xreplace({q: roots[0]}).applyfunc(sp.radsimp)
     return Derivation(
-        statement="F has two maxima, U = λ diag(¼ ± √2/6, ¼ ∓ √2/6)",
         symbol="U*",
         arguments={"lam": lam},
         stated=stated.two_maxima(lam),

@@ -12,12 +12,10 @@ from ..calculus.adjoint import adjoint
 from ..calculus.conditions import Condition, positive, zero
 from ..calculus.ldl import from_coordinates, ldl_factors, to_coordinates
 from ..calculus.matrices import (
-    diagonal_part,
     gradient,
     identity,
     inverse,
     lowest_terms,
-    project,
     replace,
     second_differential,
     slope,
@@ -26,7 +24,7 @@ from ..calculus.matrices import (
 )
 from ..calculus.normal_form import normal, tidy
 from ..calculus.stationary import ldl_product, solve_ldl, solve_linear
-from ..calculus.structures import covariance, free_entries
+from ..calculus.structures import Shape, free_entries, shape
 from ..calculus.symbols import STRUCTURES, Structure, dimension, symbol, symbols
 from ..derivation import Derivation, Step
 from ..result import ANY, result
@@ -45,6 +43,10 @@ _HYPERGRADIENTS = {
     "diagonal": "∇_U F = diag(1/(2U_ii) - Σ_ii/λ)",
     "isotropic": "∇_U F = (n/(2 Tr U) - Tr Σ/(λn)) I",
 }
+_IMPLICIT = {
+    structure: f"-(∂²_{{Uθ}}J)(∂²_{{θθ}}J)⁻¹ ∂_θF: {text}"
+    for structure, text in _HYPERGRADIENTS.items()
+}
 _REWARDS = {
     "full": "U* = (λ/2) Σ⁻¹, the unique maximiser",
     "diagonal": "U*_ii = λ/(2Σ_ii), whatever the other entries",
@@ -52,7 +54,7 @@ _REWARDS = {
 }
 
 
-@result(ANY, STRUCTURES)
+@result(ANY, STRUCTURES, statements=_OBJECTIVES)
 def objective(structure: Structure, n: int | None) -> Derivation:
     """F(U) = E_y log N(y; μ, P*(U)); full: ½ log det U - Tr(UΣ)/λ - (n/2) log πλ.
 
@@ -70,18 +72,17 @@ def objective(structure: Structure, n: int | None) -> Derivation:
     best = gaussian.solution(structure, n).derived
     F = definitions.log_likelihood(mu, best, mu, Sigma)
     return Derivation(
-        statement=_OBJECTIVES[structure],
         symbol="F",
         arguments={"U": U, "Sigma": Sigma, "lam": lam},
         stated=stated.outer_objective(structure, U, Sigma, lam, dimension(n)),
         derived=normal(F) if n is None else F,
         assumptions=(*DOMAIN, f"P {structure}"),
         steps=(Step("inner solution P*(U)", best), Step("E_y log N(y; μ, P*)", F)),
-        source="new" if structure == "diagonal" else "paper",
+        source=shape(structure).source,
     )
 
 
-@result(ANY, STRUCTURES)
+@result(ANY, STRUCTURES, statements=_HYPERGRADIENTS)
 def hypergradient(structure: Structure, n: int | None) -> Derivation:
     """∇_U F = ½ U⁻¹ - Σ/λ (full), the symmetric G with dF = Tr(G dU).
 
@@ -98,7 +99,6 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
     U, Sigma, lam = F.arguments.values()
     G = gradient(F.derived, U)
     return Derivation(
-        statement=_HYPERGRADIENTS[structure],
         symbol="∇_U F",
         arguments=F.arguments,
         stated=stated.hypergradient(structure, U, Sigma, lam),
@@ -109,7 +109,7 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
     )
 
 
-@result(ANY, STRUCTURES)
+@result(ANY, STRUCTURES, statements=_IMPLICIT)
 def implicit_hypergradient(structure: Structure, n: int | None) -> Derivation:
     """∇_U F = -(∂²_{Uθ}J)(∂²_{θθ}J)⁻¹ ∂_θF at the inner solution, θ = (m, factors of P).
 
@@ -132,7 +132,6 @@ def implicit_hypergradient(structure: Structure, n: int | None) -> Derivation:
     else:
         derived, steps, conditions = _explicit_implicit(structure, n)
     return Derivation(
-        statement="-(∂²_{Uθ}J)(∂²_{θθ}J)⁻¹ ∂_θF: " + _HYPERGRADIENTS[structure],
         symbol="∇_U F",
         arguments={"U": U, "Sigma": Sigma, "lam": lam},
         stated=stated.hypergradient(structure, U, Sigma, lam),
@@ -144,9 +143,9 @@ def implicit_hypergradient(structure: Structure, n: int | None) -> Derivation:
     )
 
 
-@result(ANY, STRUCTURES)
+@result(ANY, STRUCTURES, statements=_REWARDS)
 def optimal_reward(structure: Structure, n: int | None) -> Derivation:
-    """U* = (λ/2)Σ⁻¹ (full), diag(λ/(2Σ_ii)) (diagonal), λn/(2 Tr Σ) I (isotropic).
+    """U* = (λ/2) Σ⁻¹ (full), diag(λ/(2Σ_ii)) (diagonal), λn/(2 Tr Σ) I (isotropic).
 
     Args:
         structure: of the policy covariance.
@@ -159,19 +158,18 @@ def optimal_reward(structure: Structure, n: int | None) -> Derivation:
         StructureError: for an unknown structure.
     Source: paper (full, isotropic), new (diagonal, the whole optimal set).
     """
-    F = objective(structure, n)
+    F, within = objective(structure, n), shape(structure)
     U, Sigma, lam = F.arguments.values()
     if n is None:
-        best, conditions = _general_reward(structure, F.derived, U)
+        best, conditions = _general_reward(within, F.derived, U)
     else:
-        C, D = covariance(structure, "U", n)
+        C, D = within.factors("U", n)
         kept = {entry: sp.Dummy("kept") for entry in free_entries(Sigma)}
         restricted = normal(replace(F.derived, U, C * D * C.T).xreplace(kept))
         restricted = restricted.xreplace({dummy: entry for entry, dummy in kept.items()})
         best = ldl_product(C, D, solve_ldl(restricted, C, D))
-        conditions = outer_maximum(structure, n, F.derived, best)
+        conditions = outer_maximum(within, n, F.derived, best)
     return Derivation(
-        statement=_REWARDS[structure],
         symbol="U*",
         arguments={"Sigma": Sigma, "lam": lam},
         stated=stated.optimal_reward(structure, Sigma, lam),
@@ -197,7 +195,6 @@ def bilevel_solution(n: int | None) -> Derivation:
     inner, best = gaussian.solution("full", n).derived, optimal_reward("full", n).derived
     P = replace(inner, U, best)
     return Derivation(
-        statement="P*(U*) = Σ",
         symbol="P*(U*)",
         arguments={"Sigma": Sigma},
         stated=Sigma,
@@ -223,12 +220,11 @@ def concavity(n: int | None) -> Derivation:
     F = objective("full", n).derived
     curvature = second_differential(F, (U, H))
     conditions = (
-        outer_maximum("full", n, F, None)
+        outer_maximum(shape("full"), n, F, None)
         if n is not None
         else general_outer_concavity(curvature, U, H)
     )
     return Derivation(
-        statement="d²F = -½ Tr(U⁻¹HU⁻¹H) < 0",
         symbol="d²F",
         arguments={"U": U, "H": H},
         stated=stated.second_differential(U, H),
@@ -244,9 +240,10 @@ def _general_implicit(structure: Structure) -> tuple[Any, tuple[Step, ...], tupl
     m, P, mu, Sigma, U, H = symbols("m P mu Sigma U H", None)
     best = gaussian.solution(structure, None).derived
     J = definitions.objective(m, P, mu, Sigma, U, symbol("lam"))
-    found = adjoint(structure, mu, best)
+    within = shape(structure)
+    found = adjoint(within, mu, best)
     mean = gradient(J, m).xreplace({m: mu})
-    seen = project(structure, replace(gradient(J, P), P, best), H)
+    seen = within.project(replace(gradient(J, P), P, best), H)
     return (
         found.hypergradient,
         (Step("inner solution P*(U)", best), *found.steps),
@@ -265,17 +262,18 @@ def _explicit_implicit(
     """The same in the factors of P, entry by entry."""
     m, mu, Sigma, U = symbols("m mu Sigma U", n)
     lam = symbol("lam")
-    C, D = covariance(structure, "P", n)
+    within = shape(structure)
+    C, D = within.factors("P", n)
     P = C.T * D * C
     J = definitions.objective(m, P, mu, Sigma, U, lam)
     F = definitions.log_likelihood(m, P, mu, Sigma)
     theta = sp.Matrix([*m, *dict.fromkeys(x for x in (*C, *D) if x.is_Symbol)])
     weights = sp.Matrix(free_entries(U))
-    solution = _inner_factors(structure, n, C, D, U, lam) | dict(zip(m, mu, strict=True))
+    solution = _inner_factors(within, n, C, D, U, lam) | dict(zip(m, mu, strict=True))
 
     def at_solution(X: Any) -> Any:
         X = X.xreplace(solution)
-        return X.applyfunc(lambda x: sp.expand(to_coordinates(x))) if structure == "full" else X
+        return X.applyfunc(lambda x: sp.expand(to_coordinates(x))) if within.dense else X
 
     slope = sp.Matrix([J]).jacobian(theta).T
     H = at_solution(slope.jacobian(theta))
@@ -294,9 +292,9 @@ def _explicit_implicit(
     return derived, steps, (zero("∂_θJ = 0 at the inner solution", at_solution(slope)),)
 
 
-def _general_reward(structure: str, F: Any, U: Any) -> tuple[Any, tuple[Condition, ...]]:
+def _general_reward(within: Shape, F: Any, U: Any) -> tuple[Any, tuple[Condition, ...]]:
     """U* for general n, and why F has no other maximum within the structure, no slope off it."""
-    if structure == "isotropic":
+    if within.shared:
         Sigma, u, n = symbol("Sigma", None), symbol("u"), U.rows
         on_ray = normal(replace(F, U, u * identity(U)))
         (scale,) = solve_linear([sp.expand(u * slope(on_ray, u))], [u])
@@ -306,20 +304,19 @@ def _general_reward(structure: str, F: Any, U: Any) -> tuple[Any, tuple[Conditio
             positive("-u² d²F/du² > 0 on U = uI", -(u**2) * slope(slope(on_ray, u), u)),
             zero("Tr U* = λn²/(2 Tr Σ)", trace(best) - target),
         )
-    H, part = symbol("H", None), diagonal_part(U) if structure == "diagonal" else U
-    along = diagonal_part(H) if structure == "diagonal" else H
+    H, part = symbol("H", None), within.within(U)
     curvature = second_differential(F, (U, H))
     return solve_inverse_equation(gradient(F, U), part), (
         zero("F depends on U through its part in the structure only", replace(F, U, part) - F),
-        *general_outer_concavity(curvature, part, along),
+        *general_outer_concavity(curvature, part, within.within(H)),
     )
 
 
-def _inner_factors(structure: str, n: int, C: Any, D: Any, U: Any, lam: Any) -> dict[Any, Any]:
+def _inner_factors(within: Shape, n: int, C: Any, D: Any, U: Any, lam: Any) -> dict[Any, Any]:
     """The factors of the inner solution P = Cᵀ D C in LDL coordinates of U."""
-    if structure == "isotropic":
+    if within.shared:
         return {D[0, 0]: lam * n / (2 * U.trace())}
-    if structure == "diagonal":
+    if not within.dense:
         return {D[i, i]: lam / (2 * U[i, i]) for i in range(n)}
     A, E = ldl_factors("U", n)
     unit = inverse(A)

@@ -24,7 +24,7 @@ DOMAIN = ("M, Σ symmetric positive definite, λ > 0", "P full", MOMENTS)
 
 @result(ANY)
 def optimal_scale(n: int | None) -> Derivation:
-    """c* = λn / (2 Tr(MΣ)), the best reward U = cM on the ray of M.
+    """c* = λn/(2 Tr(MΣ)), the best reward U = cM on the ray of M.
 
     Args:
         n: dimension, or None for general size.
@@ -37,7 +37,6 @@ def optimal_scale(n: int | None) -> Derivation:
     rate = _rate(F, c)
     best = solve_linear([rate], [c])[0]
     return Derivation(
-        statement="c* = λn / (2 Tr(MΣ))",
         symbol="c*",
         arguments={"M": M, "Sigma": Sigma, "lam": lam},
         stated=stated.optimal_scale(M, Sigma, lam, dimension(n)),
@@ -64,7 +63,6 @@ def loss(n: int | None) -> Derivation:
     top = replace(F.derived, F.arguments["U"], optimal_reward("full", n).derived)
     here = _on_ray(n).xreplace({symbol("c"): optimal_scale(n).derived})
     return Derivation(
-        statement="F(U*) - F(c*M) = ½ [n log(Tr(MΣ)/n) - log det(MΣ)]",
         symbol="F(U*) - F(c*M)",
         arguments={"M": M, "Sigma": Sigma},
         stated=stated.ray_loss(M, Sigma, dimension(n)),
@@ -77,7 +75,7 @@ def loss(n: int | None) -> Derivation:
 
 @result(ANY)
 def rescaling_regret(n: int | None) -> Derivation:
-    """F(c*M) - F(k c*M) = (n/2)(k - 1 - log k) on every ray: prices a wrong λ, or U = I.
+    """F(c*M) - F(kc*M) = (n/2)(k - 1 - log k) on every ray: prices a wrong λ, or U = I.
 
     Args:
         n: dimension, or None for general size.
@@ -89,7 +87,6 @@ def rescaling_regret(n: int | None) -> Derivation:
     F, best = _on_ray(n), optimal_scale(n).derived
     regret = normal(F - F.xreplace({c: k * c})).xreplace({c: best})
     return Derivation(
-        statement="F(c*M) - F(kc*M) = (n/2)(k - 1 - log k)",
         symbol="F(c*M) - F(kc*M)",
         arguments={"k": k} | ({"n": dimension(n)} if n is None else {}),
         stated=stated.rescaling_regret(k, dimension(n)),

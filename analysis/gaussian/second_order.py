@@ -11,18 +11,18 @@ from ..calculus.conditions import Condition, zero
 from ..calculus.ldl import ldl_factors
 from ..calculus.matrices import gradient, quadratic, replace, second_differential
 from ..calculus.squares import negative_by_squares, trace_squares
-from ..calculus.structures import covariance, free_entries, restrict
+from ..calculus.structures import Shape, free_entries
 from ..calculus.symbols import symbol, symbols
 from . import stated
 
 
-def inner_concavity(structure: str, n: int) -> tuple[Condition, ...]:
-    """d²J in (m, P) at any (m, P) of the structure is minus a sum of squares."""
+def inner_concavity(shape: Shape, n: int) -> tuple[Condition, ...]:
+    """d²J in (m, P) at any (m, P) of the shape is minus a sum of squares."""
     m, P, mu, Sigma, U, h, H = symbols("m P mu Sigma U h H", n)
     lam = symbol("lam")
-    C, D = covariance(structure, "P", n)
+    C, D = shape.factors("P", n)
     A, E = ldl_factors("U", n)
-    direction = restrict(structure, H)
+    direction = shape.restrict(H)
     J = definitions.objective(m, P, mu, Sigma, U, lam)
     curvature = second_differential(J, (m, h), (P, direction))
     curvature = replace(curvature, P, C * D * C.T)
@@ -81,26 +81,18 @@ def general_outer_concavity(curvature: Any, part: Any, along: Any) -> tuple[Cond
     return (zero("d²F = -½‖KHK‖², U⁻¹ = K²", value + sp.Trace(square * square.T) / 2),)
 
 
-def outer_maximum(structure: str, n: int, F: Any, best: Any) -> tuple[Condition, ...]:
+def outer_maximum(shape: Shape, n: int, F: Any, best: Any) -> tuple[Condition, ...]:
     """F is strictly concave within the structure, and constant in all other directions."""
     U, H, Sigma = symbols("U H Sigma", n)
-    direction = restrict(structure, H)
-    C, D = covariance(structure, "U", n)
+    direction = shape.restrict(H)
+    C, D = shape.factors("U", n)
     curvature = second_differential(F, (U, direction))
     squares = [(w / 2, form) for w, form in trace_squares(C, D, direction)]
     concave = negative_by_squares(
         "d²F", replace(curvature, U, C * D * C.T), squares, free_entries(direction)
     )
-    G = gradient(F, U)
-    if structure == "diagonal":
-        off = sp.Matrix([G[i, j] for i in range(n) for j in range(n) if i != j] or [0])
-        return (*concave, zero("F does not depend on U_ij, i ≠ j", off))
-    if structure == "isotropic":
-        spread = G - G.trace() / n * sp.ImmutableMatrix.eye(n)
-        target = stated.optimal_trace(Sigma, symbol("lam"), n)
-        on_set = (
-            zero("F depends on U through Tr U only", spread),
-            zero("Tr U* = λn²/(2 Tr Σ)", best.trace() - target),
-        )
-        return (*concave, *on_set)
-    return concave
+    proof = (*concave, *shape.off(gradient(F, U)))
+    if not shape.shared:
+        return proof
+    target = stated.optimal_trace(Sigma, symbol("lam"), n)
+    return (*proof, zero("Tr U* = λn²/(2 Tr Σ)", best.trace() - target))

@@ -32,7 +32,7 @@ def covariance_gradient(P: Any, U: Any, lam: Any) -> Any:
 
 
 def inner_solution(structure: str, U: Any, lam: Any) -> Any:
-    """P*: (λ/2) U⁻¹ (full), diag(λ / (2 U_ii)) (diagonal), λn / (2 Tr U) I (isotropic)."""
+    """P*: (λ/2) U⁻¹ (full), diag(λ/(2U_ii)) (diagonal), λn/(2 Tr U) I (isotropic)."""
     if structure == "full":
         return lam / 2 * inverse(U)
     if structure == "diagonal":
@@ -41,7 +41,7 @@ def inner_solution(structure: str, U: Any, lam: Any) -> Any:
 
 
 def outer_objective(structure: str, U: Any, Sigma: Any, lam: Any, n: Any) -> Any:
-    """F(U) = ½ log det U - Tr(UΣ)/λ - (n/2) log(πλ) (full), and the restricted forms."""
+    """F(U) = ½ log det U - Tr(UΣ)/λ - (n/2) log πλ (full), and the restricted forms."""
     if structure == "full":
         return logdet(U) / 2 - trace(U * Sigma) / lam - n * half * sp.log(sp.pi * lam)
     if structure == "diagonal":
@@ -62,7 +62,7 @@ def hypergradient(structure: str, U: Any, Sigma: Any, lam: Any) -> Any:
 
 
 def optimal_reward(structure: str, Sigma: Any, lam: Any) -> Any:
-    """U*: (λ/2) Σ⁻¹ (full), diag(λ / (2 Σ_ii)) (diagonal), λn / (2 Tr Σ) I (isotropic)."""
+    """U*: (λ/2) Σ⁻¹ (full), diag(λ/(2Σ_ii)) (diagonal), λn/(2 Tr Σ) I (isotropic)."""
     if structure == "full":
         return lam / 2 * inverse(Sigma)
     n = Sigma.rows
@@ -72,7 +72,7 @@ def optimal_reward(structure: str, Sigma: Any, lam: Any) -> Any:
 
 
 def optimal_trace(Sigma: Any, lam: Any, n: Any) -> Any:
-    """Tr U = λn² / (2 Tr Σ): all the isotropic policy asks of U."""
+    """Tr U = λn²/(2 Tr Σ): all the isotropic policy asks of U."""
     return lam * n**2 / (2 * trace(Sigma))
 
 
@@ -82,7 +82,7 @@ def second_differential(U: Any, H: Any) -> Any:
 
 
 def optimal_scale(M: Any, Sigma: Any, lam: Any, n: Any) -> Any:
-    """c* = λn / (2 Tr(MΣ))."""
+    """c* = λn/(2 Tr(MΣ))."""
     return lam * n / (2 * trace(M * Sigma))
 
 
@@ -102,7 +102,7 @@ def rescaling_regret(k: Any, n: Any) -> Any:
 
 
 def mean_field_covariance(Sigma: Any) -> Any:
-    """P_ii = 1 / (Σ⁻¹)_ii."""
+    """P_ii = 1/(Σ⁻¹)_ii."""
     return inverse(diagonal_part(inverse(Sigma)))
 
 
@@ -118,20 +118,20 @@ def log_det_gradient(U: Any) -> Any:
 
 
 def kl(m: Any, P: Any, mu: Any, Sigma: Any, n: Any) -> Any:
-    """KL(N(m,P) || N(μ,Σ)) = ½ [Tr(Σ⁻¹P) + (m-μ)ᵀΣ⁻¹(m-μ) - n + log det Σ - log det P]."""
+    """KL(N(m,P) ‖ N(μ,Σ)) = ½ [Tr(Σ⁻¹P) + (m-μ)ᵀΣ⁻¹(m-μ) - n + log det Σ - log det P]."""
     precision = inverse(Sigma)
     volume = logdet(Sigma) - logdet(P)
     return (trace(precision * P) + quadratic(precision, m - mu) - n + volume) / 2
 
 
 def gibbs_gap(m: Any, P: Any, mu: Any, U: Any, lam: Any, n: Any) -> Any:
-    """λ KL(N(m,P) || N(μ, (λ/2)U⁻¹)), written out in U."""
+    """λ KL(N(m,P) ‖ N(μ, (λ/2)U⁻¹)), written out in U."""
     fit = 2 / lam * (trace(U * P) + quadratic(U, m - mu))
     return lam / 2 * (fit - n + n * sp.log(lam / 2) - logdet(U) - logdet(P))
 
 
 def reverse_kl(m: Any, P: Any, mu: Any, Sigma: Any, lam: Any, n: Any) -> Any:
-    """-λ KL(N(m,P) || N(μ,Σ)) + (λ/2)(log det 2πΣ - n)."""
+    """-λ KL(N(m,P) ‖ N(μ,Σ)) + (λ/2)(log det 2πΣ - n)."""
     constant = n * sp.log(2 * sp.pi) + logdet(Sigma) - n
     return -lam * kl(m, P, mu, Sigma, n) + lam / 2 * constant
 

@@ -20,7 +20,7 @@ from ..calculus.ldl import from_coordinates, ldl_factors
 from ..calculus.matrices import gradient, lowest_terms, replace, zip_entries
 from ..calculus.normal_form import normal
 from ..calculus.stationary import solve_linear
-from ..calculus.structures import free_entries
+from ..calculus.structures import Shape, free_entries, shape
 from ..calculus.symbols import STRUCTURES, Structure, symbol, symbols
 from ..derivation import Derivation, Step
 from ..gaussian import inner, misspecification
@@ -36,14 +36,14 @@ _ADJOINTS = {
     "isotropic": "A = (2/(λn)) s² ∂F/∂s I = (Tr(Σ + eeᵀ)/n - s)/λ I, e = m - μ, P = sI",
 }
 _HYPERGRADIENTS = {
-    "full": "∇_U F = ½(U⁻¹P⁻¹eeᵀ + eeᵀP⁻¹U⁻¹) + (P - Σ - eeᵀ)/λ",
-    "diagonal": "∇_U F = ½(U⁻¹P⁻¹eeᵀ + eeᵀP⁻¹U⁻¹) + diag(P_ii - Σ_ii - e_i²)/λ",
-    "isotropic": "∇_U F = ½(U⁻¹eeᵀ + eeᵀU⁻¹)/s + (s - Tr(Σ + eeᵀ)/n)/λ I",
+    "full": "∇_U F = ½(U⁻¹P⁻¹eeᵀ + eeᵀP⁻¹U⁻¹) + (P - Σ - eeᵀ)/λ, e = m - μ",
+    "diagonal": "∇_U F = ½(U⁻¹P⁻¹eeᵀ + eeᵀP⁻¹U⁻¹) + diag(P_ii - Σ_ii - e_i²)/λ, e = m - μ",
+    "isotropic": "∇_U F = ½(U⁻¹eeᵀ + eeᵀU⁻¹)/s + (s - Tr(Σ + eeᵀ)/n)/λ I, e = m - μ",
 }
 _AT_SOLUTION = {
-    "full": "½ U⁻¹ - Σ/λ at m = μ, P = (λ/2)U⁻¹",
-    "diagonal": "diag(1/(2U_ii) - Σ_ii/λ) at m = μ, P_ii = λ/(2U_ii)",
-    "isotropic": "(n/(2 Tr U) - Tr Σ/(λn)) I at m = μ, P = λn/(2 Tr U) I",
+    "full": "functional ∇_U F = ½ U⁻¹ - Σ/λ at m = μ, P = (λ/2)U⁻¹",
+    "diagonal": "functional ∇_U F = diag(1/(2U_ii) - Σ_ii/λ) at m = μ, P_ii = λ/(2U_ii)",
+    "isotropic": "functional ∇_U F = (n/(2 Tr U) - Tr Σ/(λn)) I at m = μ, P = λn/(2 Tr U) I",
 }
 
 
@@ -60,7 +60,7 @@ def mean_adjoint(n: int | None) -> Derivation:
     """
     m, P, mu, Sigma, U, h = symbols("m P mu Sigma U h", n)
     if n is None:
-        found = adjoint("full", m, P)
+        found = adjoint(shape("full"), m, P)
         a, steps, solved = found.a, found.steps, found.of_mean
         pull = gradient(definitions.log_likelihood(m, P, mu, Sigma), m)
     else:
@@ -70,7 +70,6 @@ def mean_adjoint(n: int | None) -> Derivation:
         stationary = replace(sp.Matrix(equations), h, a)
         solved = (zero("d²J(a, h) + dF(h) = 0 for every h", stationary),)
     return Derivation(
-        statement="a = (2U)⁻¹ ∂_mF = -½ U⁻¹P⁻¹(m - μ)",
         symbol="a",
         arguments={"m": m, "P": P, "mu": mu, "U": U},
         stated=stated.mean_adjoint(m - mu, P, U),
@@ -81,7 +80,7 @@ def mean_adjoint(n: int | None) -> Derivation:
     )
 
 
-@result(ANY, STRUCTURES)
+@result(ANY, STRUCTURES, statements=_ADJOINTS)
 def covariance_adjoint(structure: Structure, n: int | None) -> Derivation:
     """A = (2/λ) P (∂_PF) P = (Σ + eeᵀ - P)/λ (full), within the structure otherwise; e = m - μ.
 
@@ -98,18 +97,18 @@ def covariance_adjoint(structure: Structure, n: int | None) -> Derivation:
     Source: new.
     """
     m, mu, Sigma = symbols("m mu Sigma", n)
+    within = shape(structure)
     if n is None:
-        P = outputs.general_covariance(structure)
-        found = adjoint(structure, m, P)
+        P = within.policy(None)
+        found = adjoint(within, m, P)
         A, steps, conditions = found.A, found.steps, found.of_covariance
     else:
-        P, A, steps, conditions = _explicit_covariance(structure, n)
+        P, A, steps, conditions = _explicit_covariance(within, n)
     return Derivation(
-        statement=_ADJOINTS[structure],
         symbol="A",
         arguments={
             "m": m,
-            **outputs.argument(structure, n),
+            **outputs.argument(within, n),
             "mu": mu,
             "Sigma": Sigma,
             "lam": symbol("lam"),
@@ -122,7 +121,7 @@ def covariance_adjoint(structure: Structure, n: int | None) -> Derivation:
     )
 
 
-@result(ANY, STRUCTURES)
+@result(ANY, STRUCTURES, statements=_HYPERGRADIENTS)
 def hypergradient(structure: Structure, n: int | None) -> Derivation:
     """∇_U F = ½(U⁻¹P⁻¹eeᵀ + eeᵀP⁻¹U⁻¹) + (P - Σ - eeᵀ)/λ at outputs m = μ + e and P (full).
 
@@ -140,10 +139,10 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
     Source: new.
     """
     m, mu, Sigma, U = symbols("m mu Sigma U", n)
-    lam = symbol("lam")
+    lam, within = symbol("lam"), shape(structure)
     if n is None:
-        P = outputs.general_covariance(structure)
-        found = adjoint(structure, m, P)
+        P = within.policy(None)
+        found = adjoint(within, m, P)
         derived, steps = found.hypergradient, found.steps
         conditions = (*found.of_mean, *found.of_covariance)
     else:
@@ -151,14 +150,13 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
         conditions = ()  # those of the adjoints
     arguments = {
         "m": m,
-        **outputs.argument(structure, n),
+        **outputs.argument(within, n),
         "mu": mu,
         "Sigma": Sigma,
         "U": U,
         "lam": lam,
     }
     return Derivation(
-        statement=_HYPERGRADIENTS[structure] + ", e = m - μ",
         symbol="∇_U F",
         arguments=arguments,
         stated=stated.functional(structure, m - mu, P, U, Sigma, lam),
@@ -169,9 +167,9 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
     )
 
 
-@result(ANY, STRUCTURES)
+@result(ANY, STRUCTURES, statements=_AT_SOLUTION)
 def at_solution(structure: Structure, n: int | None) -> Derivation:
-    """∇_U F = ½U⁻¹ - Σ/λ (full) at the inner solution: the hypergradient of the parameters.
+    """∇_U F = ½ U⁻¹ - Σ/λ (full) at the inner solution: the hypergradient of the parameters.
 
     Args:
         structure: of the policy covariance; U is always full.
@@ -185,7 +183,6 @@ def at_solution(structure: Structure, n: int | None) -> Derivation:
     Sigma, U, mu = symbols("Sigma U mu", n)
     derived, conditions = _at_inner_covariance(structure, n, mu, mu)
     return Derivation(
-        statement="functional ∇_U F = " + _AT_SOLUTION[structure],
         symbol="∇_U F",
         arguments={"U": U, "Sigma": Sigma, "lam": symbol("lam")},
         stated=outer_problem.hypergradient(structure, U, Sigma, symbol("lam")),
@@ -198,7 +195,7 @@ def at_solution(structure: Structure, n: int | None) -> Derivation:
 
 @result(ANY)
 def restricted_mean_gap(n: int | None) -> Derivation:
-    """Functional minus parametric hypergradient = (2/λ) E eeᵀ, for a mean that misses μ(x) by e(x).
+    """functional ∇_U F - parametric ∇_U F = (2/λ) E eeᵀ where the mean misses μ(x) by e(x).
 
     The functional form takes m(x) for free, the parametric one knows that the mean is restricted,
     m(x) = β v(x), and that β = β_U solves E vᵀUe = 0. P is full and free, P = P*(U).
@@ -221,7 +218,6 @@ def restricted_mean_gap(n: int | None) -> Derivation:
     parametric = misspecification.restricted_mean_hypergradient(n)
     gap = functional - parametric.derived
     return Derivation(
-        statement="functional ∇_U F - parametric ∇_U F = (2/λ) E eeᵀ",
         symbol="Δ∇_U F",
         arguments={"w": w, "e_a": e_a, "e_b": e_b, "lam": lam},
         stated=stated.restricted_mean_gap(w, e_a, e_b, lam),
@@ -235,11 +231,11 @@ def restricted_mean_gap(n: int | None) -> Derivation:
     )
 
 
-def _explicit_covariance(structure: Structure, n: int) -> Any:
+def _explicit_covariance(within: Shape, n: int) -> Any:
     """P, the adjoint A, the steps to it and its conditions, in entries."""
     m, mu, Sigma, U = symbols("m mu Sigma U", n)
     lam = symbol("lam")
-    P, H = outputs.covariance(structure, n)
+    P, H = within.policy(n), within.restrict(symbol("H", n))
     free, along = free_entries(P), free_entries(H)
     J = definitions.objective(m, P, mu, Sigma, U, lam)
     F = definitions.log_likelihood(m, P, mu, Sigma)
@@ -249,7 +245,7 @@ def _explicit_covariance(structure: Structure, n: int) -> Any:
         outputs.first(F, free, along).xreplace(kept),
     )
     back = {dummy: entry for entry, dummy in kept.items()}
-    if structure == "full":  # with P = C D Cᵀ and H = C X Cᵀ the equations for X are diagonal
+    if within.dense:  # with P = C D Cᵀ and H = C X Cᵀ the equations for X are diagonal
         curvature, pull = normal(curvature), normal(pull)
         C, D = ldl_factors("P", n)
         X = C * H * C.T
@@ -261,10 +257,9 @@ def _explicit_covariance(structure: Structure, n: int) -> Any:
     solution = dict(zip(along, solution, strict=True))
     best = X.xreplace(solution).applyfunc(sp.expand)
     A = lowest_terms(from_coordinates(best).xreplace(back))
-    if structure == "diagonal":
-        A, P = outputs.in_factor(A, n), outputs.in_factor(P, n)
+    A, P = within.in_argument(A, n), within.in_argument(P, n)
     stationary = sp.Matrix([sp.diff(turned, x).xreplace(solution) for x in along])
-    G = outputs.within(structure, [sp.diff(turned_pull, x) for x in along], n)
+    G = within.assemble([sp.diff(turned_pull, x) for x in along], n)
     gap = H.xreplace(solution) - 2 / lam * D * G * D
     steps = (
         Step("½ d²J(H) + dF(H), P = CDCᵀ where it is full", concave),
@@ -279,14 +274,14 @@ def _explicit_covariance(structure: Structure, n: int) -> Any:
 
 def _explicit_hypergradient(structure: Structure, n: int) -> Any:
     """P, the functional hypergradient at any outputs, and the steps to it, in entries."""
-    P, H = outputs.covariance(structure, n)
+    within = shape(structure)
+    P, H = within.policy(n), within.restrict(symbol("H", n))
     h = symbol("h", n)
     _, a = outputs.maximiser(_mean_problem(n, P)[0], h)
     A = covariance_adjoint(structure, n).derived
-    slope, cross = _cross(structure, n)
+    slope, cross = _cross(within, n)
     derived = replace(replace(cross, h, a), H, A)
-    if structure == "diagonal":
-        derived, P = outputs.in_factor(derived, n), outputs.in_factor(P, n)
+    derived, P = within.in_argument(derived, n), within.in_argument(P, n)
     steps = (
         Step("dJ(h, H)", slope),
         Step("its gradient in U", cross),
@@ -303,10 +298,10 @@ def _mean_problem(n: int, P: Any) -> tuple[Any, Any]:
     return outputs.second(J, m, h) / 2 + outputs.first(F, m, h), gradient(F, m)
 
 
-def _cross(structure: Structure, n: int) -> tuple[Any, Any]:
+def _cross(within: Shape, n: int) -> tuple[Any, Any]:
     """dJ(h, H), and its gradient in U."""
     m, mu, Sigma, U, h = symbols("m mu Sigma U h", n)
-    P, H = outputs.covariance(structure, n)
+    P, H = within.policy(n), within.restrict(symbol("H", n))
     J = definitions.objective(m, P, mu, Sigma, U, symbol("lam"))
     slope = outputs.first(J, m, h) + outputs.first(J, free_entries(P), free_entries(H))
     return slope, gradient(slope, U).applyfunc(sp.expand)
@@ -316,18 +311,14 @@ def _at_inner_covariance(
     structure: Structure, n: int | None, m: Any, mu: Any
 ) -> tuple[Any, tuple[Condition, ...]]:
     """The functional hypergradient at P = P*(U) and a given mean; why its adjoint is one."""
-    P = inner.solution(structure, n).derived
+    P, within = inner.solution(structure, n).derived, shape(structure)
     if n is None:
-        found = adjoint(structure, m, P)
+        found = adjoint(within, m, P)
         G = replace(found.hypergradient, symbol("mu", None), mu)
         return G, (*found.of_mean, *found.of_covariance)
     h, H = symbols("h H", n)
     _, a = outputs.maximiser(_mean_problem(n, P)[0], h)
-    A = covariance_adjoint(structure, n).derived
-    if structure == "diagonal":
-        A = A.xreplace({symbol("L", n)[i, i]: sp.sqrt(P[i, i]) for i in range(n)})
-    else:
-        A = replace(A, outputs.covariance(structure, n)[0], P)
-    G = replace(replace(_cross(structure, n)[1], h, a), H, A)
+    A = within.at(covariance_adjoint(structure, n).derived, P)
+    G = replace(replace(_cross(within, n)[1], h, a), H, A)
     moments = zip_entries((symbol("m", n), m), (symbol("mu", n), mu))
     return lowest_terms(G.xreplace(dict(moments))), ()  # conditions: those of the adjoints

@@ -1,4 +1,4 @@
-"""The outputs of a Gaussian policy as variables: P within its structure, and differentials."""
+"""The outputs of a Gaussian policy as variables, and differentials in them."""
 
 from __future__ import annotations
 
@@ -6,52 +6,14 @@ from typing import Any
 
 import sympy as sp
 
-from ..calculus.matrices import diagonal_part, identity
 from ..calculus.stationary import solve_linear
-from ..calculus.structures import free_entries, restrict
-from ..calculus.symbols import symbol, symbols
+from ..calculus.structures import Shape
+from ..calculus.symbols import symbol
 
 
-def in_factor(X: Any, n: int) -> Any:
-    """X with P_ii = L_ii²: positive symbols that are no entries of an SPD matrix."""
-    P, L = symbols("P L", n)
-    return X.xreplace({P[i, i]: L[i, i] ** 2 for i in range(n)})
-
-
-def covariance(structure: str, n: int) -> tuple[Any, Any]:
-    """P and a direction H within the structure, in symbols."""
-    H = restrict(structure, symbol("H", n))
-    if structure == "isotropic":
-        return symbol("s") * sp.ImmutableMatrix.eye(n), H
-    return restrict(structure, symbol("P", n)), H
-
-
-def general_covariance(structure: str) -> Any:
-    """P of general size within the structure, in the symbols of `argument`."""
-    if structure == "full":
-        return symbol("P", None)
-    factor = diagonal_part(symbol("L", None))
-    return factor * factor if structure == "diagonal" else symbol("s") * identity(factor)
-
-
-def argument(structure: str, n: int | None) -> dict[str, Any]:
+def argument(shape: Shape, n: int | None) -> dict[str, Any]:
     """What stands for P among the arguments of a derivation: s, L with P_ii = L_ii², or P."""
-    name = {"isotropic": "s", "diagonal": "L", "full": "P"}[structure]
-    return {name: symbol(name, n)}
-
-
-def within(structure: str, slopes: list[Any], n: int) -> Any:
-    """G within the structure with df = Tr(G H), from the slopes in the free entries of H."""
-    if structure == "full":
-        value = dict(zip(free_entries(symbol("H", n)), slopes, strict=True))
-        return symbol("H", n).applyfunc(lambda x: value[x]).multiply_elementwise(_half(n))
-    if structure == "diagonal":
-        return sp.ImmutableMatrix.diag(*slopes)
-    return slopes[0] / n * sp.ImmutableMatrix.eye(n)
-
-
-def _half(n: int) -> Any:
-    return sp.ImmutableMatrix(n, n, lambda i, j: sp.S.One if i == j else sp.Rational(1, 2))
+    return {shape.argument: symbol(shape.argument, n)}
 
 
 def expanded(X: Any) -> Any:

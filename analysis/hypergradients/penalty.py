@@ -33,7 +33,7 @@ def _tracked() -> Any:
 
 @result()
 def hypergradient() -> Derivation:
-    """∇F_ς = d + ςνγ(τ - θ*)/(ν + ςκ).
+    """∇F_ς = ∂_φF(θ_ς) + ς[∂_φJ(θ_ς) - ∂_φJ(θ*)] = d + ςνγ(τ - θ*)/(ν + ςκ).
 
     Returns:
         Scalar derivation in kappa, gamma, nu, phi, tau, d, weight (ς). Conditions: θ_ς is a
@@ -48,8 +48,7 @@ def hypergradient() -> Derivation:
     derived = direct.xreplace({THETA: moved}) + weight * change
     envelope = total(_penalised(), moved) - weight * total(inner(THETA), best)
     return Derivation(
-        statement="∇F_ς = ∂_φF(θ_ς) + ς[∂_φJ(θ_ς) - ∂_φJ(θ*)] = d + ςνγ(τ - θ*)/(ν + ςκ)",
-        symbol="∇F_P",
+        symbol="∇F_ς",
         arguments=arguments,
         stated=stated.penalty(*arguments.values()),
         derived=derived,
@@ -76,8 +75,7 @@ def bias() -> Derivation:
     derived = hypergradient().derived - exact
     there, here = (pull.xreplace({THETA: x}) for x in (_tracked(), solution()))
     return Derivation(
-        statement="∇F_ς - ∇F = -ν²γ(τ - θ*)/(κ(ν + ςκ))",
-        symbol="∇F_P - ∇F",
+        symbol="∇F_ς - ∇F",
         arguments=arguments,
         stated=stated.penalty_bias(*arguments.values()),
         derived=derived,
@@ -104,7 +102,6 @@ def bias_limit() -> Derivation:
     weight = symbol("weight")
     scaled = sp.together(weight * bias().derived)
     return Derivation(
-        statement="ς(∇F_ς - ∇F) → -ν²γ(τ - θ*)/κ²",
         symbol="lim",
         arguments=arguments,
         stated=stated.penalty_limit(*arguments.values()),

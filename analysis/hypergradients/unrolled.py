@@ -11,9 +11,7 @@ from typing import Any
 import sympy as sp
 
 from ..calculus.conditions import Condition, positive, zero
-from ..calculus.matrices import (
-    lowest_terms,
-)
+from ..calculus.matrices import lowest_terms
 from ..calculus.symbols import symbol, symbols
 from ..derivation import Derivation, Step
 from ..result import result
@@ -81,7 +79,6 @@ def hypergradient() -> Derivation:
         difference = total(outer(THETA), theta) - derived.subs(K, count)
         conditions.append(zero(f"{count} steps taken one by one", difference))
     return Derivation(
-        statement="∇F_K = d + (νγ/κ)(τ - θ_K)(1 - ρ^K), θ_K = θ* + ρ^K(θ₀ - θ*)",
         symbol="∇F_K",
         arguments=arguments,
         stated=stated.hypergradient(*arguments.values()),
@@ -108,7 +105,6 @@ def bias() -> Derivation:
     ahead = [derived.subs(K, K + i) for i in range(3)]
     settled = [value.xreplace({symbol("theta_0"): solution()}) for value in ahead]
     return Derivation(
-        statement="∇F_K - ∇F = -(νγ/κ) ρ^K [(τ - θ*) + (θ₀ - θ*)(1 - ρ^K)]",
         symbol="∇F_K - ∇F",
         arguments=arguments,
         stated=stated.bias(*arguments.values()),
@@ -132,7 +128,7 @@ def bias() -> Derivation:
 
 @result()
 def truncated() -> Derivation:
-    """∇F = d + (νγ/κ)(τ - θ_{K₀+K₁})(1 - ρ^K₁): K₀ steps, then K₁ differentiated.
+    """∇F_T = d + (νγ/κ)(τ - θ_{K₀+K₁})(1 - ρ^K₁): K₀ steps, then K₁ differentiated.
 
     Returns:
         Scalar derivation in kappa, gamma, nu, phi, tau, theta_0, d, eta, earlier (K₀), last (K₁).
@@ -149,7 +145,6 @@ def truncated() -> Derivation:
     rho = sp.diff(_ascend(THETA), THETA)
     settled = derived.xreplace({start: solution()}) - symbol("d")
     return Derivation(
-        statement="∇F_T = d + (νγ/κ)(τ - θ_{K₀+K₁})(1 - ρ^K₁)",
         symbol="∇F_T",
         arguments=arguments,
         stated=stated.truncated(*arguments.values()),
@@ -169,7 +164,7 @@ def truncated() -> Derivation:
 
 @result()
 def one_step() -> Derivation:
-    """∇F_1 = d + ηνγ(τ - θ₁): from θ* the indirect part is ηκ times the exact one.
+    """∇F_1 = d + ηνγ(τ - θ₁), θ₁ = θ₀ + η(γφ - κθ₀); from θ* its indirect part is ηκ times exact.
 
     Returns:
         Scalar derivation in kappa, gamma, nu, phi, tau, theta_0, d, eta. Conditions: the factor
@@ -183,7 +178,6 @@ def one_step() -> Derivation:
     indirect = implicit() - symbol("d")
     settled = derived.xreplace({start: solution()}) - symbol("d")
     return Derivation(
-        statement="∇F_1 = d + ηνγ(τ - θ₁), θ₁ = θ₀ + η(γφ - κθ₀)",
         symbol="∇F_1",
         arguments=arguments,
         stated=stated.one_step(*arguments.values()),

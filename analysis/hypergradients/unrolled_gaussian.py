@@ -20,6 +20,7 @@ from ..calculus.matrices import (
 )
 from ..calculus.normal_form import normal
 from ..calculus.stationary import solve_linear
+from ..calculus.structures import shape
 from ..calculus.symbols import Structure, symbol, symbols
 from ..derivation import Derivation, Step
 from ..gaussian import inner
@@ -27,8 +28,13 @@ from ..result import ANY, result
 from . import stated
 from .unrolled import after
 
+_STATEMENTS: dict[Structure, str] = {
+    "diagonal": "K steps in log s from the optimum: ∇_U F (1 - (1 - 2ηλ)^K)",
+    "isotropic": "K steps in log s from the optimum: ∇_U F (1 - (1 - 2ηλn)^K)",
+}
 
-@result(ANY, ("diagonal", "isotropic"))
+
+@result(ANY, tuple(_STATEMENTS), statements=_STATEMENTS)
 def hypergradient(structure: Structure, n: int | None) -> Derivation:
     """∇_U F (1 - ρ^K), ρ = 1 - 2ηλ (diagonal) or 1 - 2ηλn (isotropic): K steps from the optimum.
 
@@ -52,8 +58,6 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
     proof = _in_general(structure) if n is None else _in_entries(structure, n)
     derived, steps, conditions = proof
     return Derivation(
-        statement="K steps in log s from the optimum: ∇_U F (1 - (1 - 2ηλ)^K)"
-        + (", λn for λ" if structure == "isotropic" else ""),
         symbol="∇_U F_K",
         arguments={"U": U, "Sigma": Sigma, "lam": lam, "eta": eta, "steps": K},
         stated=stated.gaussian(structure, U, Sigma, lam, eta, K),
@@ -75,7 +79,7 @@ def _in_entries(
     """The hypergradient of K steps, its steps and conditions, in every log s_i and entry of U."""
     mu, Sigma, U, m = symbols("mu Sigma U m", n)
     lam, eta, K = symbols("lam eta steps")
-    count = n if structure == "diagonal" else 1
+    count = 1 if shape(structure).shared else n
     s = sp.symbols(f"s_1:{count + 1}", positive=True)
     P = sp.ImmutableMatrix.diag(*(s[min(i, count - 1)] ** 2 for i in range(n)))
     J = definitions.objective(m, P, mu, Sigma, U, lam)
@@ -117,7 +121,7 @@ def _in_general(
     """
     m, P, mu, Sigma, U, h, H = symbols("m P mu Sigma U h H", None)
     lam, eta, K = symbols("lam eta steps")
-    shared = structure == "isotropic"
+    shared = shape(structure).shared
     z: Any = sp.Symbol("z", real=True) if shared else H  # a direction of log s
     policy = P if shared else diagonal_part(P)
 

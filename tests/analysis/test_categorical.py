@@ -11,6 +11,7 @@ import sympy as sp
 
 from analysis import DerivationError, categorical, definitions
 from analysis.calculus.symbols import symbol
+from analysis.categorical import definitions as class_definitions
 from analysis.errors import ArgumentError, ArgumentNameError, StructureError
 from tests.planting import derived_anew
 
@@ -65,7 +66,7 @@ def test_every_result_is_tested_here():
     assert set(categorical.DERIVATIONS) == {*SIZED, *BINARY}
 
 
-# Results that hold whatever the reward, whose scale cancels, or that know no reward.
+# Results that hold whatever the reward, whose scale cancels, or that know no reward of classes.
 FREE = (
     categorical.diagonal.reward_at_half,
     categorical.scalar.heuristic_scale,
@@ -77,9 +78,9 @@ FREE = (
 
 def test_a_wrong_reward_fails(monkeypatch):
     """The reward comes from the definition: twice it, and every result that uses it fails."""
-    original = definitions.reward
+    original = class_definitions.class_rewards
     with derived_anew():
-        monkeypatch.setattr(definitions, "reward", lambda *args: 2 * original(*args))
+        monkeypatch.setattr(class_definitions, "class_rewards", lambda *of: 2 * original(*of))
         for function in SIZED:
             if function not in FREE:
                 with pytest.raises(DerivationError):
@@ -88,6 +89,17 @@ def test_a_wrong_reward_fails(monkeypatch):
             if function not in FREE:
                 with pytest.raises(DerivationError):
                     function().verify()
+        monkeypatch.undo()
+
+
+def test_the_published_scale_is_derived_from_the_gaussian_one(monkeypatch):
+    """It is no formula written down: twice the reward, and it fails."""
+    original = definitions.reward
+    with derived_anew():
+        monkeypatch.setattr(definitions, "reward", lambda *args: 2 * original(*args))
+        for n in (2, 3, 5):
+            with pytest.raises(DerivationError):
+                categorical.scalar.heuristic_scale(n).verify()
         monkeypatch.undo()
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from analysis import DerivationError, definitions, gaussian, hypergradients
 from analysis.calculus import adjoint as adjoints
+from analysis.calculus import structures
 from analysis.calculus.general_n import normal
 from analysis.calculus.matrices import diagonal_part, solve_word_equation
 from analysis.calculus.symbols import DIMENSION, STRUCTURES, symbol, symbols
@@ -267,9 +268,10 @@ def test_every_condition_of_general_n_bites(name):
 
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_what_does_not_solve_the_adjoint_equation_fails(monkeypatch, structure):
-    solve_words, solve_scalar = adjoints.solve_word_equation, adjoints.solve_linear
-    monkeypatch.setattr(adjoints, "solve_word_equation", lambda *of: 2 * solve_words(*of))
-    monkeypatch.setattr(adjoints, "solve_linear", lambda *of: [2 * x for x in solve_scalar(*of)])
+    solve_words, solve_scalar = structures.solve_word_equation, structures.solve_linear
+    for module in (adjoints, structures):
+        monkeypatch.setattr(module, "solve_word_equation", lambda *of: 2 * solve_words(*of))
+    monkeypatch.setattr(structures, "solve_linear", lambda *of: [2 * x for x in solve_scalar(*of)])
     for build in (
         hypergradients.functional.covariance_adjoint,
         hypergradients.functional.at_solution,

@@ -176,7 +176,7 @@ PROPOSITIONS = (
     ),
     Proposition(
         "inner_solution.diagonal",
-        "m* = μ, P*_ii = λ/(2 U_ii) for a diagonal policy",
+        "m* = μ, P*_ii = λ/(2U_ii) for a diagonal policy",
         "new",
         (Check(gaussian.inner.solution, inner_solution, EXACT, "diagonal"),),
         solver="solvers.training.inner:closed_form",

@@ -205,7 +205,7 @@ PROPOSITIONS = (
     ),
     Proposition(
         "optimal_reward.diagonal",
-        "for a diagonal policy U is optimal iff U_ii = λ/(2 Σ_ii)",
+        "for a diagonal policy U is optimal iff U_ii = λ/(2Σ_ii)",
         "new",
         (Check(gaussian.outer.optimal_reward, optimal_reward, SEARCH, "diagonal"),),
         solver="solvers.rewards.mahalanobis:optimal_reward",
