@@ -50,7 +50,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 SECONDS, PER_EXAMPLE = 15.0, 1.0  # of processor time that a test of the gate may take
 
 # The gate goes from what is quick and names a fault closely to what is slow and sees it from afar.
-ORDER = ("tests/gate", "tests/solvers", "tests/checks", "tests/gate/test_bilevel.py", "tests")
+ORDER = (
+    "tests/gate/test_data.py",
+    "tests/gate/test_gaussian.py",
+    "tests/gate",
+    "tests/solvers",
+    "tests/checks",
+    "tests/gate/test_bilevel.py",
+    "tests",
+)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

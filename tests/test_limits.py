@@ -24,9 +24,7 @@ def forever(lam: float) -> None:
 def test_the_test_its_inputs_and_the_place_are_named():
     start = time.process_time()
     with (
-        pytest.raises(
-            TimeLimitError, match=r"test_reaches fails: it has taken the 0.2 s"
-        ) as caught,
+        pytest.raises(TimeLimitError, match=r"test_reaches fails: .* the 0.2 s") as caught,
         processor_time(0.2, "test_reaches"),
     ):
         forever(lam=0.25)
@@ -59,7 +57,13 @@ def test_what_ends_in_time_is_left_alone():
 
 
 def test_the_gate_begins_with_what_names_a_fault_closely():
-    files = ["gate/test_gaussian.py", "solvers/test_inner.py", "gate/test_bilevel.py"]
+    files = [
+        "gate/test_data.py",
+        "gate/test_gaussian.py",
+        "gate/test_unrolled.py",
+        "solvers/test_inner.py",
+        "gate/test_bilevel.py",
+    ]
     ranks = [rank(f"tests/{file}::test") for file in (*files, "analysis/test_derivations.py")]
     assert ranks == sorted(set(ranks))
     assert ranks[-1] == len(ORDER) - 1
