@@ -205,7 +205,7 @@ def _run_files(root: Path, files: list[str], workers: int) -> Counter[str]:
         done = subprocess.run(
             command,
             cwd=root,
-            env=_environment(),
+            env=_environment() | {"GATE_STOP": str(Path(folder) / "stop")},
             capture_output=True,
             text=True,
             check=False,
