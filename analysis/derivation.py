@@ -112,11 +112,16 @@ class Derivation:
 
         An entry that a value at one point shows to be non-zero is returned as it is.
         """
+        return self._residual
+
+    @cached_property
+    def _residual(self) -> Any:
+        """The residual, reduced once: it is what a proof takes its time for."""
         difference = self.derived - self.stated
         if is_general(difference):
             return normal(difference)
         if isinstance(difference, sp.MatrixBase):
-            return difference.applyfunc(_reduced)
+            return difference.as_immutable().applyfunc(_reduced)
         return _reduced(difference)
 
     def verify(self) -> Derivation:

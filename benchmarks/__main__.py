@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import names
+from benchmarks import names, unit
 from benchmarks.measure import Record, to_json
 from paper_checks import store
 
@@ -38,14 +38,17 @@ def benchmarks(
         raise typer.BadParameter(str(error)) from error
     # As the figures: one thread unless asked otherwise.
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    with console.status("measuring the unit ..."):
+        one = unit.seconds()
+    console.print(f"unit: {_number(one)} s", highlight=False)
     records: dict[str, Record] = {}
     for name in chosen:
         with console.status(f"measuring {name} ..."):
             records[name] = _measure(name)
         value = records[name].value
         console.print(f"{name}: {'failed' if value is None else _number(value)}", highlight=False)
-    store.write_text(out / "bench.json", to_json(records))
-    console.print(_table(records))
+    store.write_text(out / "bench.json", to_json(records, one))
+    console.print(_table(records, one))
     if any(record.value is None for record in records.values()):
         raise typer.Exit(1)
 
@@ -58,25 +61,27 @@ def _measure(name: str) -> Record:
         return Record(None, "", note=str(error))
 
 
-def _table(records: dict[str, Record]) -> Table:
+def _table(records: dict[str, Record], unit: float) -> Table:
     versions = ", ".join(f"{name} {version}" for name, version in store.versions().items())
     load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
     table = Table(
-        caption=f"load {load}; {os.cpu_count()} CPUs, {torch.get_num_threads()} torch threads\n"
+        caption=f"times in seconds, and in units of {_number(unit)} s, as their targets are\n"
+        f"load {load}; {os.cpu_count()} CPUs, {torch.get_num_threads()} torch threads\n"
         f"{versions}",
     )
-    for heading in ("name", "value", "target", "peer", "how"):
-        numeric = heading in ("value", "target", "peer")
+    for heading in ("name", "value", "units", "target", "peer", "how"):
+        numeric = heading in ("value", "units", "target", "peer")
         table.add_column(
             heading, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold"
         )
     for name, record in records.items():
-        style = {True: "green", False: "red", None: ""}[record.met]
+        style = {True: "green", False: "red", None: ""}[record.met(unit)]
         bound = "≥" if record.unit == "x" else "≤"
         target = "" if record.target is None else f"{bound} {_number(record.target)}"
         peer = "" if record.peer is None else f"{_number(record.peer)} s"
         value = "-" if record.value is None else f"{_number(record.value)} {record.unit}"
-        table.add_row(name, value, target, peer, record.note, style=style)
+        units = "" if (share := record.units(unit)) is None else _number(share)
+        table.add_row(name, value, units, target, peer, record.note, style=style)
     return table
 
 

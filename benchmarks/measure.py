@@ -9,11 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from paper_checks import store
 
 REPEATS = 5
-PATIENCE = 240.0  # seconds after which a slow benchmark is repeated no more
+PATIENCE = 30.0  # seconds after which a slow benchmark is repeated no more
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Record:
     Attributes:
         value: what was measured; None if it could not be.
         unit: "s", "GiB", "x" for how many times faster than the peer, or "" for a plain number.
-        target: to be reached: at least this for "x", at most this for all else.
+        target: to be reached: at least this for "x", at most this for all else; of a time in
+            seconds, as many units (`benchmarks.unit`).
         peer: the same measurement of the code compared with.
         ratio: how many times the peer takes longer.
         note: how it was measured, shown in the table.
@@ -36,14 +38,23 @@ class Record:
     ratio: float | None = None
     note: str = ""
 
-    @property
-    def met(self) -> bool | None:
-        """Whether the target is reached; None without a target."""
+    def units(self, unit: float) -> float | None:
+        """Return the value, a time, divided by that of the unit workload; None for all else."""
+        return None if self.value is None or self.unit != "s" else self.value / unit
+
+    def met(self, unit: float) -> bool | None:
+        """Return whether the target is reached, or None without a target.
+
+        Args:
+            unit: seconds of the unit workload on the same machine.
+        """
         if self.target is None:
             return None
         if self.value is None:
             return False
-        return self.value >= self.target if self.unit == "x" else self.value <= self.target
+        if self.unit == "x":
+            return self.value >= self.target
+        return (self.value / unit if self.unit == "s" else self.value) <= self.target
 
 
 def seconds(run: Callable[[int], object], *, target: float, note: str = "") -> Record:
@@ -77,8 +88,18 @@ def process(*arguments: str) -> str:
     return done.stdout
 
 
-def to_json(records: Mapping[str, Record]) -> str:
-    """Return an object from name to value, unit, target, peer and ratio."""
+def to_json(records: Mapping[str, Record], unit: float) -> str:
+    """Return an object from name to value, unit, units, target, peer (and in units) and ratio."""
     fields: Sequence[str] = ("value", "unit", "target", "peer", "ratio")
-    plain = {name: {f: getattr(record, f) for f in fields} for name, record in records.items()}
+    plain: dict[str, dict[str, Any]] = {
+        "unit": {"value": unit, "unit": "s", "units": 1.0},
+        **{
+            name: {
+                **{field: getattr(record, field) for field in fields},
+                "units": record.units(unit),
+                "peer_units": None if record.peer is None else record.peer / unit,
+            }
+            for name, record in records.items()
+        },
+    }
     return json.dumps(plain, indent=2) + "\n"

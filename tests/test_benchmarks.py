@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import hypergradients, memory, names, plain_loop, ridge
+from benchmarks import hypergradients, memory, names, plain_loop, ridge, unit
 from benchmarks.measure import Record, process, seconds, to_json
 from benchmarks.plain_loop import Member
 from paper_checks import store
@@ -137,22 +137,36 @@ def test_medians_and_targets() -> None:
     runs: list[int] = []
     record = seconds(runs.append, target=1.0, note="appending")
     assert runs == [0, 1, 2, 3, 4]
-    assert record.met
+    assert record.met(1.0)
     assert record.note == "median of 5; appending"
-    assert not Record(2.0, "s", target=1.0).met
-    assert Record(2.0, "x", target=1.0).met
-    assert not Record(0.5, "x", target=1.0).met
-    assert not Record(None, "s", target=1.0).met
-    assert not Record(2.0, "", target=1.0).met
-    assert Record(0.5, "GiB", target=1.0).met
-    assert Record(2.0, "s").met is None
+    assert not Record(2.0, "s", target=1.0).met(1.0)
+    assert Record(2.0, "s", target=1.0).met(2.0)  # in units
+    assert not Record(2.0, "s", target=5.0).met(0.3)
+    for size in (0.1, 10.0):  # which is of times alone
+        assert Record(2.0, "x", target=1.0).met(size)
+        assert not Record(0.5, "x", target=1.0).met(size)
+        assert not Record(None, "s", target=1.0).met(size)
+        assert not Record(2.0, "", target=1.0).met(size)
+        assert Record(0.5, "GiB", target=1.0).met(size)
+        assert Record(2.0, "s").met(size) is None
+
+
+def test_the_unit_is_the_same_work_each_time() -> None:
+    """About as much of SymPy, of Python and of torch, and no more for what is cached."""
+    assert unit.algebra() == unit.algebra() > 0
+    assert unit.interpretation() == unit.interpretation()
+    assert unit.tensors() == unit.tensors()
+    assert 0.05 < unit.seconds(repeats=1) < 60
 
 
 def test_json_has_every_field() -> None:
     records = {"a": Record(1.5, "x", 1.0, 3.0, 1.5, "how"), "b": Record(1.0, "s")}
-    assert json.loads(to_json(records)) == {
-        "a": {"value": 1.5, "unit": "x", "target": 1.0, "peer": 3.0, "ratio": 1.5},
-        "b": {"value": 1.0, "unit": "s", "target": None, "peer": None, "ratio": None},
+    nothing = dict.fromkeys(("target", "peer", "ratio", "units", "peer_units"))
+    assert json.loads(to_json(records, unit=2.0)) == {
+        "unit": {"value": 2.0, "unit": "s", "units": 1.0},
+        "a": nothing
+        | {"value": 1.5, "unit": "x", "target": 1.0, "peer": 3.0, "ratio": 1.5, "peer_units": 1.5},
+        "b": nothing | {"value": 1.0, "unit": "s", "units": 0.5},
     }
 
 
@@ -225,14 +239,14 @@ def test_records_of_the_ridge_comparison(monkeypatch) -> None:
     monkeypatch.setattr(hypergradients, "_ridge", lambda size: found)
     record = hypergradients.ridge_vs_jaxopt(1000)
     assert (record.value, record.target, record.peer, record.ratio) == (2.0, 1.0, 0.1, 0.5)
-    assert record.met is False
+    assert record.met(1.0) is False
     assert "error of jaxopt 2e-11" in record.note
-    assert hypergradients.ridge_error(1000).met
+    assert hypergradients.ridge_error(1000).met(1.0)
     alone = replace(found, theirs=None, their_error=None)
     monkeypatch.setattr(hypergradients, "_ridge", lambda size: alone)
     assert hypergradients.ridge_vs_jaxopt(1000).value is None
     assert "not installed" in hypergradients.ridge_vs_jaxopt(1000).note
-    assert hypergradients.ridge_error(1000).met
+    assert hypergradients.ridge_error(1000).met(1.0)
 
 
 def test_the_peak_is_that_of_the_process() -> None:
@@ -268,7 +282,10 @@ def test_the_command(tmp_path: Path) -> None:
     done = run("--out", str(tmp_path), "--only", "import_analysis_seconds")
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
-    assert list(written) == ["import_analysis_seconds"]
+    assert list(written) == ["unit", "import_analysis_seconds"]
+    share = written["import_analysis_seconds"]["value"] / written["unit"]["value"]
+    assert written["import_analysis_seconds"]["units"] == pytest.approx(share)
+    assert "units of" in done.stdout
     assert 0 < written["import_analysis_seconds"]["value"] < 60
     assert "1 torch threads" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]

@@ -17,12 +17,8 @@ from analysis.errors import ArgumentError
 from tests.analysis.test_derivations import values_for
 
 ENTRIES = catalogue()
-WITH_SPD = [  # of each function one size: the sizes differ in nothing but the length of entries
-    entry
-    for entry in ENTRIES
-    if "n=2" in entry.name
-    and any(QUANTITIES[name].domain == "spd" for name in entry.build().arguments)
-]
+# Of each function one size: the sizes differ in nothing but the length of entries.
+PLANAR = [entry for entry in ENTRIES if "n=2" in entry.name]
 EPS = float(np.finfo(float).eps)
 
 
@@ -59,17 +55,18 @@ def at_rationals(expression: Any, derivation: Derivation, values: dict[str, Any]
     return np.array([float(sp.N(cell, 40, maxn=400)) for cell in cells])
 
 
-@pytest.mark.parametrize("entry", WITH_SPD, ids=[entry.name for entry in WITH_SPD])
-@pytest.mark.parametrize("condition", [1e3, 1e12])
-def test_explicit_entries_are_correctly_rounded(entry, condition):
-    derivation = entry.build()
-    values = values_for(derivation, np.random.default_rng(7))
-    for name, X in derivation.arguments.items():
-        if QUANTITIES[name].domain == "spd":
-            values[name] = ill(X.rows, condition, 1.0, seed=3)
-    for side in ("stated", "derived"):
-        expected = at_rationals(getattr(derivation, side), derivation, values)
-        np.testing.assert_allclose(np.ravel(derivation.at(side, **values)), expected, rtol=2 * EPS)
+@pytest.mark.parametrize("entry", PLANAR, ids=[entry.name for entry in PLANAR])
+def test_explicit_entries_are_correctly_rounded(entry):
+    """At any condition of the SPD arguments, and where there are none."""
+    derivation = entry.build()  # here, not where tests are collected: it takes seconds in all
+    spd = [name for name in derivation.arguments if QUANTITIES[name].domain == "spd"]
+    for condition in (1e3, 1e12) if spd else (1.0,):
+        values = values_for(derivation, np.random.default_rng(7))
+        values |= {n: ill(derivation.arguments[n].rows, condition, 1.0, seed=3) for n in spd}
+        for side in ("stated", "derived"):
+            expected = at_rationals(getattr(derivation, side), derivation, values)
+            found = np.ravel(derivation.at(side, **values))
+            np.testing.assert_allclose(found, expected, rtol=2 * EPS)
 
 
 @pytest.mark.gate

@@ -52,7 +52,7 @@ def test_known(): assert True
 """
 )
 EMPTY = "def test_not_of_the_gate(): pass\n"
-DOES_NOT_IMPORT = "import no_such_module\n"
+DOES_NOT_IMPORT = "import no_such_module\n" + PASSES
 UNKNOWN_MARK = (
     PASSES
     + """
@@ -60,6 +60,15 @@ UNKNOWN_MARK = (
 def test_misspelt(): pass
 """
 )
+
+
+WRITES = """
+import pytest
+import {package}
+@pytest.mark.gate
+def test_identity():
+    with open("log", "a") as log: log.write("{n}\\n")
+"""
 
 
 @pytest.fixture
@@ -120,6 +129,77 @@ def test_failure_names_identity_inputs_values_and_tolerance(checkout, tmp_path, 
     message = str(caught.value)
     for part in ("test_inner_solution", "lam=1.0", "solver=1.0", "derived=0.5", "tolerance=1e-10"):
         assert part in message, message
+
+
+def test_only_what_imports_a_change_runs_again(checkout, tmp_path):
+    """Counted by the lines each test writes; the total is of all that is verified."""
+    root, out = checkout(WRITES.format(package="analysis", n=1)), tmp_path / "out"
+    (root / "tests" / "test_two.py").write_text(WRITES.format(package="solvers.inner", n=2))
+    for package in ("analysis", "solvers"):
+        (root / package).mkdir()
+        (root / package / "__init__.py").write_text("")
+    (root / "analysis" / "__init__.py").write_text("from . import deep\n")
+    for name in ("analysis/deep.py", "solvers/inner.py", "solvers/unused.py"):
+        (root / name).write_text("FACTOR = 1\n")
+
+    def ran() -> list[str]:
+        passed = gate.ensure(out, workers=0, root=root)
+        assert passed.tests == 2
+        assert passed.digest == gate.digest(root)
+        (log := root / "log").touch()
+        found = log.read_text().split()
+        log.unlink()
+        return sorted(found)
+
+    assert ran() == ["1", "2"]
+    assert ran() == []
+    (root / "solvers" / "unused.py").write_text("FACTOR = 2\n")
+    assert ran() == []
+    (root / "solvers" / "inner.py").write_text("FACTOR = 2\n")
+    assert ran() == ["2"]
+    (root / "analysis" / "deep.py").write_text("FACTOR = 2\n")
+    assert ran() == ["1"]
+    (root / "tests" / "conftest.py").write_text(CONFTEST + "# a comment\n")
+    assert ran() == ["1", "2"]
+
+
+def test_a_failed_gate_keeps_no_file_for_passed(checkout, tmp_path):
+    root, out = checkout(PASSES), tmp_path / "out"
+    (root / "tests" / "test_two.py").write_text(FAILS)
+    for _ in range(2):
+        with pytest.raises(gate.GateFailed, match="1 of 2 cross-checks"):
+            gate.run(out, workers=0, root=root)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "entry", [None, {}, {"digest": "other", "tests": 1}, {"digest": 1}, {"tests": 1}, []]
+)
+def test_a_record_that_is_not_of_this_file_runs_it_again(checkout, tmp_path, entry):
+    root, out = checkout(PASSES), tmp_path / "out"
+    right = gate.digests(root)
+    assert gate.run(out, workers=0, root=root).tests == 1
+    files = json.loads((out / gate.FILES).read_text())
+    assert files == {
+        "files": {"tests/test_it.py": {"digest": right["tests/test_it.py"], "tests": 1}}
+    }
+    (out / gate.FILES).write_text(json.dumps({"files": {"tests/test_it.py": entry}}))
+    gate.run(out, workers=0, root=root)
+    assert json.loads((out / gate.FILES).read_text()) == files
+
+
+def test_a_damaged_record_of_files_is_an_error(checkout, tmp_path, monkeypatch):
+    (tmp_path / gate.FILES).write_text('{"files": ')
+    monkeypatch.setattr(subprocess, "run", None)  # nothing may run
+    with pytest.raises(store.StoreError, match=r"gate-files\.json .*move or delete it"):
+        gate.run(tmp_path, root=checkout(PASSES))
+
+
+def test_the_first_failure_ends_the_run(checkout, tmp_path):
+    root = checkout(FAILS + "\n@pytest.mark.gate\ndef test_later(): assert False\n")
+    with pytest.raises(gate.GateFailed, match="1 of 1 cross-checks that ran") as caught:
+        gate.run(tmp_path / "out", workers=0, root=root)
+    assert "test_later" not in str(caught.value)
 
 
 def test_environment_cannot_hollow_the_gate(checkout, tmp_path, monkeypatch):
