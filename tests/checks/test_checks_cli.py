@@ -71,6 +71,17 @@ def test_an_unknown_name_ends_with_2_before_any_work(judged):
     assert judged == []
 
 
+@pytest.mark.parametrize(
+    ("former", "name"),
+    [("figure_c", "full-covariance"), ("figure_b.stability", "figure-1.stability")],
+)
+def test_a_former_name_is_told_the_new_one(former, name):
+    result = call("--only", former)
+    assert result.exit_code == 2
+    assert f"unknown claim '{former}': these begin with '{name}' now" in result.stderr
+    assert catalogue.select(catalogue.all_claims(), [name])
+
+
 def test_json_is_alone_on_stdout(judged):
     result = call("--json", "--only", "figure_t")
     assert result.exit_code == 1
@@ -107,8 +118,8 @@ def test_conform_is_a_command_of_its_own(judged):
 def test_every_real_claim_is_listed():
     result = call("--list")
     names = [line for line in result.stdout.splitlines() if not line.startswith(" ")]
-    some = {"proposition.optimal_reward.full", "figure_a.target", "figure_b.direction.mean"}
-    assert some | {"figure_c.optimum"} <= set(names)
+    some = {"proposition.optimal_reward.full", "figure-2.target", "figure-1.direction.mean"}
+    assert some | {"full-covariance.optimum"} <= set(names)
 
 
 SLEEPS = """
