@@ -36,6 +36,12 @@ def judged(monkeypatch) -> list[tuple[str, int]]:
     return seen
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch, tmp_path):
+    """Leave nothing in the checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
 def call(*arguments: str):
     return CliRunner().invoke(cli.app, list(arguments))
 
@@ -91,6 +97,29 @@ def test_json_is_alone_on_stdout(judged):
     assert "figure_t.b: corrected" in result.stderr
 
 
+def test_verdicts_on_all_claims_are_kept(judged, tmp_path):
+    out = tmp_path / "kept"
+    printed = call("--json", "--seed", "3", "--out", str(out)).stdout
+    kept = (out / "claims.json").read_text()
+    assert kept == printed
+    content = json.loads(kept)
+    assert (content["seed"], len(content["claims"])) == (3, 3)
+    assert {"commit", "dirty", "versions"} == set(content["provenance"])
+    assert call("--only", "prop", "--out", str(out)).exit_code == 0
+    assert (out / "claims.json").read_text() == kept
+    assert [path.name for path in out.iterdir()] == ["claims.json"]
+
+
+def test_a_foreign_file_or_folder_is_named_before_any_work(judged, tmp_path):
+    (tmp_path / "claims.json").write_text('["mine"]')
+    result = call("--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert "claims.json does not hold seed, claims" in result.stderr
+    assert "cannot write to" in call("--out", str(tmp_path / "claims.json")).stderr
+    assert (tmp_path / "claims.json").read_text() == '["mine"]'
+    assert judged == []
+
+
 def test_list_judges_nothing(judged):
     result = call("--list", "--only", "figure_t")
     assert result.exit_code == 0
@@ -134,14 +163,14 @@ catalogue.all_claims = lambda: (
     claim("slow", lambda seed: time.sleep(60)),
 )
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell ran with &
-sys.argv[1:] = []
+sys.argv[1:] = ["--out", sys.argv[1]]
 cli.main()
 """
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_the_process_with_130(kind):
-    command = [sys.executable, "-u", "-c", SLEEPS]
+def test_signals_end_the_process_with_130(kind, tmp_path):
+    command = [sys.executable, "-u", "-c", SLEEPS, str(tmp_path)]
     with subprocess.Popen(
         command, cwd=store.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -151,6 +180,7 @@ def test_signals_end_the_process_with_130(kind):
         stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 130, stderr
     assert stdout == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_module_imports_neither_torch_nor_sympy():

@@ -154,7 +154,7 @@ def test_selection_is_by_prefix_and_names_the_known() -> None:
 def test_json_holds_everything_and_no_infinity() -> None:
     results = [Result(a_claim(), a_judgement(), 0.1)]
     results.append(Result(a_claim("fake.two"), a_judgement(Verdict.failed), 0.1))
-    content = json.loads(report.to_json(results, 3))
+    content = json.loads(report.to_json(results, 3, {"commit": "abc"}))
     assert (content["seed"], content["as_expected"]) == (3, False)
     assert content["counts"] == {"proved": 1, "failed": 1}
     first, second = content["claims"]

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ...experiments import figure_2
 from ...experiments.minimum_shift import stationary_scale
+from .. import runs
 from ..claim import Claim, Judgement, Verdict, seeds
 from ..statistics import (
     FAMILY,
@@ -50,7 +51,8 @@ def settled(seed: int) -> pd.DataFrame:
     One number for each seed: epochs of a run are correlated, seeds are not.
     """
     states = seeds(seed, "figure A in the long run", SEEDS)
-    return pd.DataFrame([_late(figure_2.run(LONG_RUN, seed=state)) for state in states])
+    table = runs.repeated(figure_2.run, LONG_RUN, states)
+    return pd.DataFrame([_late(rows) for _, rows in table.groupby("run")])
 
 
 def _late(table: pd.DataFrame) -> pd.Series:
@@ -125,7 +127,7 @@ def pictures(seed: int) -> pd.DataFrame:
     Both are root mean squares over the dimensions.
     """
     (state,) = seeds(seed, "figure A as published", 1)
-    table = figure_2.run(PICTURES, seed=state)
+    table = runs.once(figure_2.run, PICTURES, seed=state)
     last = table[table.epoch == LAST]
     error = last[["mean_1", "mean_2"]].astype(float) - figure_2.MEAN
     return last.assign(

@@ -13,6 +13,7 @@ from functools import cache, partial
 import pandas as pd
 
 from ...experiments import full_covariance
+from .. import runs
 from ..claim import Claim, Judgement, Verdict, seeds
 from ..statistics import (
     FAMILY,
@@ -42,8 +43,7 @@ CLOSER = (
 def published_runs(seed: int) -> pd.DataFrame:
     """Return `RUNS` small runs with the published settings, with a column `run`."""
     states = seeds(seed, "figure C as published", RUNS)
-    tables = [full_covariance.run(PUBLISHED, seed=state) for state in states]
-    return pd.concat([table.assign(run=run) for run, table in enumerate(tables)])
+    return runs.repeated(full_covariance.run, PUBLISHED, states)
 
 
 @cache
@@ -144,8 +144,7 @@ PANEL = replace(
 def panel_means(seed: int) -> pd.DataFrame:
     """Return the metrics at the last published epoch: a row per run, a column per metric, arm."""
     states = seeds(seed, "figure C, panels", PANEL_RUNS)
-    tables = [full_covariance.run(PANEL, seed=state) for state in states]
-    whole = pd.concat([table.assign(run=run) for run, table in enumerate(tables)])
+    whole = runs.repeated(full_covariance.run, PANEL, states)
     return whole.groupby(["run", "arm"])[[panel.metric for panel in PANELS]].mean().unstack()
 
 
@@ -192,7 +191,7 @@ CORRECTED_LEVEL = bonferroni(FAMILY, len(CORRECTED.arms))
 def ends(seed: int) -> pd.DataFrame:
     """Return the last epoch of the corrected runs, and the `gap` to the predicted excess NLL."""
     (state,) = seeds(seed, "figure C corrected", 1)
-    table = full_covariance.run(CORRECTED, seed=state)
+    table = runs.once(full_covariance.run, CORRECTED, seed=state)
     return table.assign(gap=(table.excess_nll - table.predicted).abs())
 
 

@@ -9,16 +9,17 @@ import pandas as pd
 
 from ...experiments import overshoot
 from ...experiments.convergence import NoneConverged, arrived, not_converged
+from .. import runs
 from ..claim import Claim, Judgement, Verdict
 
 EXACT = ("PG(u*)", "PG(diag)")
-H = overshoot.Settings(points=25, repetitions=1, steps=1)
+SETTINGS = overshoot.Settings(points=25, repetitions=1, steps=1)
 LOSES_NOTHING = 1e-6  # nats
 
 
 def scale(seed: int) -> Judgement:
     """Judge `the optimal scale teaches the probability of the data`, as published and exact."""
-    table = overshoot.run(H, seed=seed)
+    table = runs.once(overshoot.run, SETTINGS, seed=seed)
     ends = table[table.kind == "exact"]
     trained, left_out = arrived(ends), not_converged(ends, ["arm", "pi"], ["arm"])
     published = trained[trained.arm == "PG(β*)"]
@@ -34,10 +35,11 @@ def scale(seed: int) -> Judgement:
         verdict = Verdict.corrected if exact < LOSES_NOTHING else Verdict.not_reproduced
     return Judgement(
         verdict,
-        f"policies of two classes trained by the exact gradient at {H.points} probabilities: "
-        f"β* costs {away.kl.min():.2g} to {away.kl.max():.2g} nats away from ½ (farther from ½ "
-        f"than the data in {int(((away.p - 0.5).abs() > (away.pi - 0.5).abs()).sum())} of "
-        f"{len(away)} cases); the exact scalar and diagonal at most {exact:.0e}.{left_out}",
+        f"policies of two classes trained by the exact gradient at {SETTINGS.points} "
+        f"probabilities: β* costs {away.kl.min():.2g} to {away.kl.max():.2g} nats away from ½ "
+        f"(farther from ½ than the data in "
+        f"{int(((away.p - 0.5).abs() > (away.pi - 0.5).abs()).sum())} of {len(away)} cases); the "
+        f"exact scalar and diagonal at most {exact:.0e}.{left_out}",
         float(away.kl.max()),
         published=0.0,
     )

@@ -14,6 +14,7 @@ import pandas as pd
 from ...experiments import tables_1_2
 from ...experiments.convergence import NoneConverged, arrived, not_converged
 from ...experiments.tables_1_2_methods import Arm, Name
+from .. import runs
 from ..claim import Claim, Judgement, Verdict, seeds
 from ..statistics import FAMILY, Interval, bonferroni, mean_interval
 
@@ -30,7 +31,8 @@ ENTRIES = 12
 def beside_published(seed: int) -> pd.DataFrame:
     """Return our accuracies beside the published ones (see `tables_1_2.agreement`)."""
     (state,) = seeds(seed, "table D as published", 1)
-    return tables_1_2.agreement(tables_1_2.run(PUBLISHED, seed=state), bonferroni(FAMILY, ENTRIES))
+    table = runs.once(tables_1_2.run, PUBLISHED, seed=state)
+    return tables_1_2.agreement(table, bonferroni(FAMILY, ENTRIES))
 
 
 def accuracy(name: Name, seed: int) -> Judgement:
@@ -86,12 +88,9 @@ def optima(seed: int, arm: Arm, names: tuple[Name, ...], splits: int) -> Optima:
     Raises:
         NoneConverged: on one of the data sets no split is left.
     """
-    table = tables_1_2.run(
-        replace(
-            OPTIMA, names=names, arms=("NLL", arm), splits=seeds(seed, f"splits of {arm}", splits)
-        ),
-        seed=seed,
-    )
+    drawn = seeds(seed, f"splits of {arm}", splits)
+    settings = replace(OPTIMA, names=names, arms=("NLL", arm), splits=drawn)
+    table = runs.once(tables_1_2.run, settings, seed=seed)
     table = table[table.stage == "optimum"]
     left_out = not_converged(table, ["name", "split", "arm"], ["arm", "name"])
     rows = arrived(table)
