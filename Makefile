@@ -10,8 +10,8 @@ ARGS ?=
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make figures   verify the formulas, then draw all figures into out/figures (ARGS='B --seed 1')"
-	@echo "make claims    judge every claim: proved, reproduced, corrected? (ARGS='--only figure_b')"
+	@echo "make figures   verify the formulas, then draw all figures into out/figures (ARGS='figure-1 --seed 1')"
+	@echo "make claims    judge every claim: proved, reproduced, corrected? (ARGS='--only figure-1')"
 	@echo "make test      run the whole test suite (ARGS='-k gate')"
 	@echo "make bench     measure, print a table and write out/bench.json"
 	@echo "make check     lint, format check, types, import rules"

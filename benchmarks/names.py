@@ -14,7 +14,7 @@ import torch
 from benchmarks import hypergradients, networks, plain_loop
 from benchmarks.measure import Record, process, seconds
 from paper_checks import gate
-from paper_checks.experiments import figure_a, figure_b, figure_c, figure_d
+from paper_checks.experiments import figure_1, figure_2, full_covariance, tables_1_2
 
 A_MEMBERS, B_MEMBERS, C_MEMBERS, D_MEMBERS = 11, 120, 450, 60
 DERIVATIONS = """
@@ -26,9 +26,9 @@ for entry in catalogue():
 
 @cache
 def train_B_seconds() -> Record:
-    """As-published trainings of figure B: all 120 members, with per-epoch validation metrics."""
+    """As-published trainings of figure 1: all 120 members, with per-epoch validation metrics."""
     return seconds(
-        lambda seed: figure_b.run(figure_b.ONE_RUN, seed=seed),
+        lambda seed: figure_1.run(figure_1.ONE_RUN, seed=seed),
         target=4,
         note=f"{B_MEMBERS} members, a thread per core",
     )
@@ -57,47 +57,47 @@ def _versus(loader: plain_loop.Loader, target: float) -> Record:
 
 
 def train_A_seconds() -> Record:
-    """As-published trainings of figure A: all 11 members, with the law after every update."""
-    settings = figure_a.AS_PUBLISHED
-    figure_a.run(settings, seed=0)  # the first run of a process also pays for what torch loads
+    """As-published trainings of figure 2: all 11 members, with the law after every update."""
+    settings = figure_2.AS_PUBLISHED
+    figure_2.run(settings, seed=0)  # the first run of a process also pays for what torch loads
     return seconds(
-        lambda seed: figure_a.run(settings, seed=seed),
+        lambda seed: figure_2.run(settings, seed=seed),
         target=0.4,
         note=f"{A_MEMBERS} members, after one run",
     )
 
 
 def train_C_seconds() -> Record:
-    """As-published trainings of figure C: all 450 members, with per-epoch training metrics."""
-    settings = figure_c.AS_PUBLISHED
+    """As-published trainings, full covariance: all 450 members, with per-epoch training metrics."""
+    settings = full_covariance.AS_PUBLISHED
     # The first run of a process also pays for the derivations behind the predicted ends.
-    figure_c.run(replace(settings, experiments=1, epochs=1), seed=0)
+    full_covariance.run(replace(settings, experiments=1, epochs=1), seed=0)
     return seconds(
-        lambda seed: figure_c.run(settings, seed=seed),
+        lambda seed: full_covariance.run(settings, seed=seed),
         target=4,
         note=f"{C_MEMBERS} members, a thread per core, after one small run",
     )
 
 
 def train_D_seconds() -> Record:
-    """As-published trainings of figure D: all 60 members, with per-epoch validation metrics."""
-    settings = figure_d.AS_PUBLISHED
-    figure_d.run(replace(settings, epochs=1), seed=0)  # reads the tables, imports scikit-learn
+    """As-published trainings, tables 1 and 2: all 60 members, with per-epoch validation metrics."""
+    settings = tables_1_2.AS_PUBLISHED
+    tables_1_2.run(replace(settings, epochs=1), seed=0)  # reads the tables, imports scikit-learn
     return seconds(
-        lambda seed: figure_d.run(settings, seed=seed),
+        lambda seed: tables_1_2.run(settings, seed=seed),
         target=3,
         note=f"{D_MEMBERS} members, a thread per core, after one small run",
     )
 
 
 def protocol_D_split_seconds() -> Record:
-    """One split of 20 of the corrected protocol of figure D: 6 methods, 4 tables, 100 repetitions.
+    """Tables 1 and 2, corrected, one split of 20: 6 methods, 4 tables, 100 repetitions.
 
     The whole takes some 20 times as long, and this measure minutes.
     """
-    settings = replace(figure_d.CORRECTED, splits=figure_d.CORRECTED.splits[:1])
+    settings = replace(tables_1_2.CORRECTED, splits=tables_1_2.CORRECTED.splits[:1])
     return seconds(
-        lambda seed: figure_d.run(settings, seed=seed),
+        lambda seed: tables_1_2.run(settings, seed=seed),
         target=9,
         note="2,400 members and 24 optima, one split of 20, a thread per core",
     )

@@ -1,7 +1,7 @@
-"""The peer of batched training: figure B as one would first write it, one member at a time.
+"""The peer of batched training: figure 1 as one would first write it, one member at a time.
 
 Same networks, losses, optimiser, clipping and per-epoch validation metrics as
-`paper_checks.experiments.figure_b`, with none of its ideas: every one of the repeated rows goes
+`paper_checks.experiments.figure_1`, with none of its ideas: every one of the repeated rows goes
 through the network, gradients of log-probabilities come from autograd, members wait in line.
 """
 
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.utils.data import DataLoader, TensorDataset
 
-from paper_checks.experiments import figure_b
+from paper_checks.experiments import figure_1
 from solvers.data import Dataset
 from solvers.tasks import linear
 from solvers.tasks.linear import LinearTask
 from solvers.training import streams
 
-SETTINGS = figure_b.ONE_RUN
+SETTINGS = figure_1.ONE_RUN
 n = 2
 
 Batches = Iterable[list[Tensor]]
@@ -32,7 +32,7 @@ Loader = Callable[[Tensor, Tensor], Batches]
 class Member:
     """One training: the arm, and for policy gradients the reward weight `u` and `λ`."""
 
-    arm: figure_b.Arm
+    arm: figure_1.Arm
     u: float = 0.0
     lam: float = 0.0
 
@@ -79,7 +79,7 @@ def loss(member: Member, law: Normal, y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def metrics(model: nn.Module, batches: Batches, task: LinearTask) -> dict[str, float]:
-    """Return the validation metrics of `figure_b.METRICS`."""
+    """Return the validation metrics of `figure_1.METRICS`."""
     x, y = next(iter(batches))
     law, true = law_at(model, x), Normal(x + task.offset[0], task.sigma[0].expand(x.shape))
     nll = -law.log_prob(y).mean()
@@ -109,7 +109,7 @@ def train(
 
 
 def train_sample(loader: Loader) -> int:
-    """Train a twelfth of figure B's members, every arm in proportion; return how many."""
+    """Train a twelfth of figure 1's members, every arm in proportion; return how many."""
     experiments = range(4)
     tasks = [linear.draw([streams.generator(0, "data", i)]) for i in experiments]
     members = [(Member("MSE"), tasks[0]), (Member("NLL"), tasks[0])]

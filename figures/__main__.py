@@ -62,7 +62,7 @@ def figures(
     ] = False,
     data: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Your own CSV table, for figure R."),
+        typer.Option(exists=True, dir_okay=False, help="Your own CSV table, for wrong-covariance."),
     ] = None,
     targets: Annotated[
         str | None, typer.Option(help="Columns of --data to predict, cut at commas: a,b")
@@ -82,7 +82,7 @@ def figures(
     """Verify formulas and solvers against each other, then draw; what is unchanged is reused."""
     if list_:
         for spec in catalogue.CATALOGUE:
-            typer.echo(f"{spec.name:<21}{spec.title}")
+            typer.echo(f"{spec.name:<30}{spec.title} ({spec.time})")
         return
     chosen = [entry.value for entry in dict.fromkeys(formats or Format)]
     try:

@@ -1,12 +1,16 @@
-"""Which figures there are, and where each one comes from.
+"""Which figures there are. Their names say where they come from.
 
-Modules are named here and imported only when a figure is computed or drawn, so that listing figures
-and finding that nothing changed stay fast.
+Nothing is imported from there before a figure is computed or drawn, so that listing figures and
+finding that nothing changed stay fast.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from paper_checks.experiments import FORMER
+
+PUBLISHED = "as-published"
 
 
 class UnknownFigure(ValueError):
@@ -17,151 +21,77 @@ class UnknownFigure(ValueError):
 class FigureSpec:
     """One picture.
 
-    The experiment module offers ``Settings`` and ``run(settings, *, seed, progress) -> table``; the
-    drawing module offers functions of the table: a picture, a caption and a summary.
+    ``paper_checks.experiments.<subject>`` offers ``run(settings, *, seed, progress) -> table`` and
+    the settings ``AS_PUBLISHED`` and ``CORRECTED``, or ``Settings()`` where nothing was published;
+    ``figures.<subject>`` offers ``draw(table)``, ``caption(table)`` and ``summary(table)``, of a
+    variant ``draw_<variant>`` and so on.
     """
 
-    name: str
+    subject: str
     title: str
-    experiment: str
-    drawing: str
-    settings: str | None = None
-    """Name of the settings in the experiment module; None: its ``Settings()``."""
-    quick: str | None = None
-    """Name of smaller settings for a first look; None: the experiment is fast as it is."""
-    table: str | None = None
-    """Name of a figure of the same settings whose table is drawn; None: its own."""
-    draw: str = "draw"
-    caption: str = "caption"
-    summary: str = "summary"
-    """Name of the function that reduces the table to the few numbers worth a table of their own."""
+    seconds: int
+    """About how long it takes on two cores, the gate apart."""
+    variant: str = ""
+    quick: bool = False
+    """Whether there are smaller settings for a first look, ``QUICK`` or ``QUICK_AS_PUBLISHED``."""
     takes_data: bool = False
     """Whether ``Settings(data=..., targets=...)`` accepts a user's own table; the experiment then
     also offers ``tasks(settings)``, which reads and checks it."""
 
+    @property
+    def name(self) -> str:
+        """What it is called on the command line, and its files."""
+        return f"{self.subject}-{self.variant}" if self.variant else self.subject
+
+    @property
+    def published(self) -> bool:
+        """Whether it shows the experiment as published."""
+        return self.variant.endswith(PUBLISHED)
+
+    @property
+    def table(self) -> str:
+        """Name of its table: variants that draw the same one share it."""
+        return f"{self.subject}-{PUBLISHED}" if self.published else self.subject
+
+    @property
+    def experiment(self) -> str:
+        """Module of the experiment."""
+        return f"paper_checks.experiments.{self.subject.replace('-', '_')}"
+
+    @property
+    def drawing(self) -> str:
+        """Module of the picture."""
+        return f"figures.{self.subject.replace('-', '_')}"
+
+    def function(self, kind: str) -> str:
+        """Return the name of its function ``draw``, ``caption`` or ``summary``."""
+        return f"{kind}_{self.variant.replace('-', '_')}" if self.variant else kind
+
+    @property
+    def time(self) -> str:
+        """About how long it takes, in words."""
+        if self.seconds < 60:
+            return f"about {self.seconds} s"
+        return f"about {self.seconds / 60:.0f} min"
+
 
 CATALOGUE = (
+    FigureSpec("figure-1", "Moments of a linear mean, corrected protocol", 75, quick=True),
+    FigureSpec("figure-1", "Moments of a linear mean, as published", 20, PUBLISHED, quick=True),
+    FigureSpec("figure-2", "Distributions, unbiased; where the shift settles", 10, quick=True),
+    FigureSpec("figure-2", "Distributions for every λ, unbiased", 10, "grid", quick=True),
+    FigureSpec("figure-2", "Distributions, as published", 5, PUBLISHED),
+    FigureSpec("figure-2", "Distributions for every λ, as published", 5, f"grid-{PUBLISHED}"),
+    FigureSpec("tables-1-2", "Tabular classification, corrected, over 20 splits", 350, quick=True),
+    FigureSpec("tables-1-2", "Tabular classification, as published", 25, PUBLISHED),
+    FigureSpec("full-covariance", "Full covariance, the reward of the theory", 20, quick=True),
+    FigureSpec("full-covariance", "Full covariance, as published", 5, PUBLISHED, quick=True),
     FigureSpec(
-        name="A",
-        title="Distribution evolution, unbiased, and where the published shift settles",
-        experiment="paper_checks.experiments.figure_a",
-        drawing="figures.figure_a",
-        settings="CORRECTED",
-        quick="QUICK",
+        "wrong-covariance", "Its cost on real data or on yours, in nats", 5, takes_data=True
     ),
-    FigureSpec(
-        name="A-grid",
-        title="Distribution evolution for every λ, unbiased",
-        experiment="paper_checks.experiments.figure_a",
-        drawing="figures.figure_a",
-        settings="CORRECTED",
-        quick="QUICK",
-        draw="draw_grid",
-        caption="caption_grid",
-        table="A",
-    ),
-    FigureSpec(
-        name="A-as-published",
-        title="Distribution evolution, as published",
-        experiment="paper_checks.experiments.figure_a",
-        drawing="figures.figure_a",
-        settings="AS_PUBLISHED",
-        draw="draw_as_published",
-        caption="caption_as_published",
-    ),
-    FigureSpec(
-        name="A-grid-as-published",
-        title="Distribution evolution for every λ, as published",
-        experiment="paper_checks.experiments.figure_a",
-        drawing="figures.figure_a",
-        settings="AS_PUBLISHED",
-        draw="draw_grid",
-        caption="caption_as_published",
-        table="A-as-published",
-    ),
-    FigureSpec(
-        name="B",
-        title="Moment matching with a linear mean, corrected protocol",
-        experiment="paper_checks.experiments.figure_b",
-        drawing="figures.figure_b",
-        settings="CORRECTED",
-        quick="QUICK",
-    ),
-    FigureSpec(
-        name="B-as-published",
-        title="Moment matching with a linear mean, as published",
-        experiment="paper_checks.experiments.figure_b",
-        drawing="figures.figure_b",
-        settings="AS_PUBLISHED",
-        quick="QUICK_AS_PUBLISHED",
-        draw="draw_as_published",
-        caption="caption_as_published",
-        summary="summary_as_published",
-    ),
-    FigureSpec(
-        name="C",
-        title="Full covariance, with the reward the theory asks for",
-        experiment="paper_checks.experiments.figure_c",
-        drawing="figures.figure_c",
-        settings="CORRECTED",
-        quick="QUICK",
-    ),
-    FigureSpec(
-        name="C-as-published",
-        title="Full covariance, as published",
-        experiment="paper_checks.experiments.figure_c",
-        drawing="figures.figure_c",
-        settings="AS_PUBLISHED",
-        quick="QUICK_AS_PUBLISHED",
-        draw="draw_as_published",
-        caption="caption_as_published",
-        summary="summary_as_published",
-    ),
-    FigureSpec(
-        name="D",
-        title="Tabular classification: accuracy, likelihood and calibration over 20 splits",
-        experiment="paper_checks.experiments.figure_d",
-        drawing="figures.figure_d",
-        settings="CORRECTED",
-        quick="QUICK",
-    ),
-    FigureSpec(
-        name="D-as-published",
-        title="Tabular classification, as published",
-        experiment="paper_checks.experiments.figure_d",
-        drawing="figures.figure_d",
-        settings="AS_PUBLISHED",
-        draw="draw_as_published",
-        caption="caption_as_published",
-        summary="summary_as_published",
-    ),
-    FigureSpec(
-        name="R",
-        title="Real data: the cost in nats of the wrong covariance, predicted and measured",
-        experiment="paper_checks.experiments.figure_r",
-        drawing="figures.figure_r",
-        takes_data=True,
-    ),
-    FigureSpec(
-        name="F",
-        title="Error of hypergradients against their cost, with predicted rates",
-        experiment="paper_checks.experiments.figure_f",
-        drawing="figures.figure_f",
-        quick="QUICK",
-    ),
-    FigureSpec(
-        name="G",
-        title="Outer trajectories on the cone of SPD matrices, by algorithm",
-        experiment="paper_checks.experiments.figure_g",
-        drawing="figures.figure_g",
-        quick="QUICK",
-    ),
-    FigureSpec(
-        name="H",
-        title="Binary classification: learned probabilities by reward, derived and trained",
-        experiment="paper_checks.experiments.figure_h",
-        drawing="figures.figure_h",
-    ),
+    FigureSpec("hypergradient-error", "Hypergradients: error against cost", 20, quick=True),
+    FigureSpec("outer-paths", "Learned rewards on the cone of SPD matrices", 30, quick=True),
+    FigureSpec("overshoot", "Two classes: probabilities learned, by reward", 10),
 )
 
 
@@ -169,10 +99,12 @@ def find(name: str) -> FigureSpec:
     """Return the figure called `name`.
 
     Raises:
-        UnknownFigure: there is none.
+        UnknownFigure: there is none; of a former name, a letter, the message says the new one.
     """
-    for spec in CATALOGUE:
-        if spec.name == name:
-            return spec
-    known = ", ".join(spec.name for spec in CATALOGUE)
-    raise UnknownFigure(f"unknown figure {name!r}; known figures: {known}")
+    specs = {spec.name: spec for spec in CATALOGUE}
+    if name in specs:
+        return specs[name]
+    letter, dash, variant = name.partition("-")
+    if (now := f"{FORMER.get(letter.lower())}{dash}{variant}") in specs:
+        raise UnknownFigure(f"unknown figure {name!r}: it is called {now!r} now")
+    raise UnknownFigure(f"unknown figure {name!r}; known figures: {', '.join(specs)}")

@@ -64,12 +64,12 @@ class Picture:
     @property
     def reduced(self) -> bool:
         """Whether the experiment is smaller than that of the figure: asked for, and on offer."""
-        return self.quick and self.spec.quick is not None
+        return self.quick and self.spec.quick
 
     @property
     def table_name(self) -> str:
         """Name of the table; one from the user's own data or of smaller experiments has another."""
-        return self._suffixed(self.spec.table or self.spec.name)
+        return self._suffixed(self.spec.table)
 
     @property
     def name(self) -> str:
@@ -131,7 +131,7 @@ def check(place: store.Store, picture: Picture, formats: Sequence[str]) -> None:
     _check_ours(place, picture, formats)
     if picture.own:
         experiment = import_module(picture.spec.experiment)
-        experiment.tasks(_settings(experiment, picture))
+        experiment.tasks(settings(experiment, picture))
         from . import style, tables
 
         for name in (picture.own.data.stem, *picture.own.targets):
@@ -170,25 +170,30 @@ def table(
         progress: called with (description, completed, total) while computing.
     """
     experiment = import_module(picture.spec.experiment)
-    settings = _settings(experiment, picture)
+    chosen = settings(experiment, picture)
     return place.load_or_run(
         picture.table_name,
-        settings,
-        lambda: experiment.run(settings, seed=picture.seed, progress=progress),
+        chosen,
+        lambda: experiment.run(chosen, seed=picture.seed, progress=progress),
         seed=picture.seed,
         provenance={**store.provenance(), "gate": verdict},
         inputs=picture.inputs,
     )
 
 
-def _settings(experiment: Any, picture: Picture) -> Any:
-    name = picture.spec.quick if picture.reduced else picture.spec.settings
-    settings = getattr(experiment, name) if name else experiment.Settings()
-    own = picture.own
+def settings(experiment: Any, picture: Picture) -> Any:
+    """Return the settings of the picture, one of those its experiment offers."""
+    published, own = picture.spec.published, picture.own
+    if picture.reduced:
+        chosen = experiment.QUICK_AS_PUBLISHED if published else experiment.QUICK
+    elif published:
+        chosen = experiment.AS_PUBLISHED
+    else:  # nothing is corrected where nothing was published
+        chosen = getattr(experiment, "CORRECTED", None) or experiment.Settings()
     if own is None:
-        return settings
+        return chosen
     return replace(
-        settings,
+        chosen,
         data=own.data,
         targets=own.targets,
         sep=own.sep,
@@ -221,20 +226,31 @@ def draw(picture: Picture, data: DataFrame) -> Figure:
     check_backend()
     from . import style
 
-    drawing = getattr(import_module(picture.spec.drawing), picture.spec.draw)
     with style.context(picture.venue):
-        try:
-            figure = drawing(data)
-        except ImportError as error:  # Matplotlib loads the backend with the first figure
-            raise UnusableBackend(
-                f"Matplotlib cannot draw ({error}): set MPLBACKEND=Agg, or call "
-                f"matplotlib.use('Agg') first"
-            ) from error
-        if picture.reduced:
-            style.banner(figure, QUICK)
-        if not picture.verified:
-            style.watermark(figure, UNVERIFIED)
-        return figure
+        return _drawn(picture, data)
+
+
+def _drawn(picture: Picture, data: DataFrame) -> Figure:
+    """Return the picture in the style that is active."""
+    from . import style
+
+    try:
+        figure = _call(picture, "draw", data)
+    except ImportError as error:  # Matplotlib loads the backend with the first figure
+        raise UnusableBackend(
+            f"Matplotlib cannot draw ({error}): set MPLBACKEND=Agg, or call "
+            f"matplotlib.use('Agg') first"
+        ) from error
+    if picture.reduced:
+        style.banner(figure, QUICK)
+    if not picture.verified:
+        style.watermark(figure, UNVERIFIED)
+    return figure
+
+
+def _call(picture: Picture, kind: str, data: DataFrame) -> Any:
+    module = import_module(picture.spec.drawing)
+    return getattr(module, picture.spec.function(kind))(data)
 
 
 def save(
@@ -256,14 +272,14 @@ def save(
     Raises:
         StoreError: a file cannot be written, or one of the same name is not of this project.
     """
+    check_backend()
     from matplotlib import pyplot as plt
 
     from . import style, tables
 
     written = _check_ours(place, picture, formats)
     record = {**store.provenance(), "gate": verdict, "written": written}
-    module = import_module(picture.spec.drawing)
-    caption: str = getattr(module, picture.spec.caption)(data)
+    caption: str = _call(picture, "caption", data)
     if picture.reduced:
         caption = f"{QUICK}.\n{caption}"
 
@@ -274,11 +290,11 @@ def save(
 
     note("", [])  # an interrupted run leaves a picture that is known, and counts as out of date
     with style.context(picture.venue):
-        figure = draw(picture, data)
+        figure = _drawn(picture, data)
         files = place.save_figure(figure, picture.name, formats, record)
         plt.close(figure)
     files.append(place.save_text(place.figures, f"{picture.name}.txt", caption.rstrip() + "\n"))
-    summary: DataFrame = getattr(module, picture.spec.summary)(data)
+    summary: DataFrame = _call(picture, "summary", data)
     for extension, text in (("md", tables.markdown(summary)), ("tex", tables.latex(summary))):
         files.append(place.save_text(place.tables, f"{picture.name}.{extension}", text))
     note(mark, files)

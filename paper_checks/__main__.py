@@ -6,11 +6,12 @@ import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import checkout
+from . import checkout, store
 from .conformance.command import conform_command
 from .console import BAD_USAGE, FAILED, INTERRUPTED, start, stop
 from .explain import explain_command
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .claims.claim import Claim, Result
 
 WIDTH = 100  # of the table, in a pipe or a file
+VERDICTS = "claims.json"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command("conform")(conform_command)
@@ -38,15 +40,21 @@ def checks(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and only JSON.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of problems and experiments.")] = 0,
     list_: Annotated[bool, typer.Option("--list", help="List the claims and stop.")] = False,
+    out: Annotated[
+        Path, typer.Option(help="Folder of results, as for the figures; for claims.json.")
+    ] = Path("out"),
 ) -> None:
-    """Judge every claim of the paper and of this project; 1 if one is not as expected."""
+    """Judge every claim of the paper and of this project; 1 if one is not as expected.
+
+    Runs of experiments are kept in OUT/results, the verdicts on all claims in OUT/claims.json.
+    """
     try:
         checkout.check()
     except checkout.ForeignRoom as error:
         stop(str(error), BAD_USAGE)
     if context.invoked_subcommand is not None:
         return
-    from .claims import catalogue, report
+    from .claims import catalogue, report, runs
 
     try:
         claims = catalogue.select(catalogue.all_claims(), only or [])
@@ -57,11 +65,19 @@ def checks(
         typer.echo(report.list_json(claims) if as_json else text)
         return
     try:
-        results = _run(claims, seed)
+        place = store.Store.open(out)
+        store.read_record(out / VERDICTS, {"seed": int, "claims": list})  # only ours is replaced
+        with runs.kept_in(place):
+            results = _run(claims, seed)
+        text = report.to_json(results, seed, store.provenance())
+        if not only:  # a selection must not take the place of all
+            store.write_text(out / VERDICTS, text + "\n")
+    except store.StoreError as error:
+        stop(str(error), BAD_USAGE)
     except KeyboardInterrupt:
-        stop("interrupted", INTERRUPTED)
+        stop("interrupted; every table already written is complete", INTERRUPTED)
     if as_json:
-        typer.echo(report.to_json(results, seed))
+        typer.echo(text)
     else:
         _print(results)
     if not all(result.as_expected for result in results):

@@ -1,8 +1,9 @@
 """Results on disk: content-addressed tables, pictures and texts, each written whole or not at all.
 
 A table is named after what produced it, ``out/results/<name>-<key>.parquet``. The key covers
-settings, seed, code, data and installed versions, so a table is recomputed exactly when one of
-these changed. Parquet is the exact copy; the CSV beside it opens with lines of provenance:
+experiment, settings, seed, code, data and installed versions, so a table is recomputed exactly when
+one of these changed. The name is for readers: a table is found by its key, whoever computed it.
+Parquet is the exact copy; the CSV beside it opens with lines of provenance:
 ``pd.read_csv(path, comment="#")``.
 """
 
@@ -232,10 +233,16 @@ class Store:
         """Tables set for reading."""
         return self.root / "tables"
 
-    def key(self, name: str, settings: Any, *, seed: int, inputs: Iterable[Path] = ()) -> str:
-        """Return the SHA-256 of all that determines the table `name`."""
+    def key(self, settings: Any, *, seed: int | Sequence[int], inputs: Iterable[Path] = ()) -> str:
+        """Return the SHA-256 of all that determines a table.
+
+        Args:
+            settings: of the experiment; each has a class of its own, which tells it apart.
+            seed: of the run, or those of several runs in one table.
+            inputs: data files that it reads.
+        """
         parts = {
-            "name": name,
+            "experiment": f"{type(settings).__module__}.{type(settings).__qualname__}",
             "settings": canonical(settings),
             "seed": seed,
             "code": digest_files(self.code, CODE),
@@ -249,22 +256,22 @@ class Store:
         settings: Any,
         run: Callable[[], DataFrame],
         *,
-        seed: int,
+        seed: int | Sequence[int],
         provenance: Mapping[str, Any],
         inputs: Iterable[Path] = (),
     ) -> DataFrame:
-        """Return the stored table `name` of these settings, else ``run()`` and store its result.
+        """Return the stored table of these settings, else ``run()`` and store it as `name`.
 
         Raises:
             StoreError: a file of the same name is damaged, or not of this store; or the system
                 refuses to read or write.
         """
-        key = self.key(name, settings, seed=seed, inputs=inputs)
-        path = self.results / f"{name}-{key[:12]}.parquet"
-        if path.exists():
+        key = self.key(settings, seed=seed, inputs=inputs)
+        for path in sorted(self.results.glob(f"*-{key[:12]}.parquet")):
             table, stored = read(path)
             if stored["key"] == key:
                 return table
+        path = self.results / f"{name}-{key[:12]}.parquet"
         _check_csv(path.with_suffix(".csv"))
         table = run()
         record = {

@@ -35,14 +35,14 @@ class Settings:
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Put an experiment and its drawing in the catalogue, as T and T-other; count its runs."""
+    """Put a figure in the catalogue, as T and T-as-published; count its runs."""
     module = SimpleNamespace(
         runs=[],
         error=None,
         pictures=0,
         Settings=Settings,
-        OTHER=Settings(lam=1.0),
-        FAST=Settings(lam=0.5),
+        AS_PUBLISHED=Settings(lam=1.0),
+        QUICK=Settings(lam=0.5),
     )
 
     def run(settings, *, seed, progress):
@@ -67,11 +67,14 @@ def install(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     module.run, module.draw, module.tasks = run, draw, tasks
     module.caption = lambda table: f"Caption at {table.lam[0]}."
     module.summary = lambda table: table
-    monkeypatch.setitem(sys.modules, "fake", module)
+    for kind in ("draw", "caption", "summary"):
+        setattr(module, f"{kind}_as_published", getattr(module, kind))
     specs = (
-        FigureSpec("T", "A test", "fake", "fake", quick="FAST", takes_data=True),
-        FigureSpec("T-other", "Another", "fake", "fake", settings="OTHER"),
+        FigureSpec("T", "A test", 1, quick=True, takes_data=True),
+        FigureSpec("T", "Another", 100, "as-published"),
     )
+    for name in (specs[0].experiment, specs[0].drawing):
+        monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(catalogue, "CATALOGUE", specs)
     return module
 

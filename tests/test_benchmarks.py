@@ -16,7 +16,7 @@ from benchmarks import hypergradients, memory, names, plain_loop, ridge, unit
 from benchmarks.measure import Record, process, seconds, to_json
 from benchmarks.plain_loop import Member
 from paper_checks import store
-from paper_checks.experiments import figure_a, figure_b, figure_c, figure_d
+from paper_checks.experiments import figure_1, figure_2, full_covariance, tables_1_2
 from solvers.data import Dataset
 from solvers.families.law import Params
 from solvers.tasks import linear
@@ -47,7 +47,7 @@ def network_of(params: Params) -> nn.Sequential:
 @pytest.mark.parametrize("member", ARMS, ids=lambda member: member.arm)
 def test_the_loop_returns_metrics(loader: plain_loop.Loader, member: Member) -> None:
     history = plain_loop.train(member, task(), plain_loop.network(), loader, epochs=3)
-    assert [list(metrics) for metrics in history] == 3 * [list(figure_b.METRICS)]
+    assert [list(metrics) for metrics in history] == 3 * [list(figure_1.METRICS)]
     assert all(math.isfinite(value) for metrics in history for value in metrics.values())
 
 
@@ -55,7 +55,7 @@ def test_the_loop_returns_metrics(loader: plain_loop.Loader, member: Member) -> 
 @pytest.mark.parametrize(("arm", "objective"), [("MSE", MSE()), ("NLL", NLL())])
 def test_the_loop_is_our_training(loader: plain_loop.Loader, arm, objective) -> None:
     """Same start, same data: same metrics as the batched run, epoch by epoch."""
-    data, policy = task(), figure_b.POLICY
+    data, policy = task(), figure_1.POLICY
     params = policy.init([streams.generator(0, "init", 0)], (1, 1))
     ours: list[list[float]] = []
     train(
@@ -67,7 +67,7 @@ def test_the_loop_is_our_training(loader: plain_loop.Loader, arm, objective) -> 
         learning_rate=plain_loop.SETTINGS.learning_rate,
         batch_ndim=2,
         max_norm=plain_loop.SETTINGS.max_norm,
-        observe=lambda _, p: ours.append(figure_b._metrics(p, data).flatten().tolist()),
+        observe=lambda _, p: ours.append(figure_1._metrics(p, data).flatten().tolist()),
     )
     alone = {name: p.detach()[0, 0] for name, p in params.items()}
     history = plain_loop.train(Member(arm), data, network_of(alone), loader, epochs=3)
@@ -98,27 +98,27 @@ def test_the_loop_estimates_our_policy_gradient() -> None:
 
 
 def test_the_sample_has_the_mix_of_the_figure() -> None:
-    settings = figure_b.ONE_RUN
+    settings = figure_1.ONE_RUN
     arms = [len(settings.lams) if arm.startswith("PG") else 1 for arm in settings.arms]
     assert settings.experiments * sum(arms) == names.B_MEMBERS
 
 
 def test_the_members_are_those_of_the_figures() -> None:
     """The notes say how many; the tables say who was trained."""
-    short_a = figure_a.run(replace(figure_a.AS_PUBLISHED, epochs=0), seed=0)
+    short_a = figure_2.run(replace(figure_2.AS_PUBLISHED, epochs=0), seed=0)
     assert len(short_a) == names.A_MEMBERS
-    short_c = figure_c.run(replace(figure_c.AS_PUBLISHED, epochs=0), seed=0)
+    short_c = full_covariance.run(replace(full_covariance.AS_PUBLISHED, epochs=0), seed=0)
     assert len(short_c) == names.C_MEMBERS
-    short_d = figure_d.run(replace(figure_d.AS_PUBLISHED, epochs=0), seed=0)
+    short_d = tables_1_2.run(replace(tables_1_2.AS_PUBLISHED, epochs=0), seed=0)
     assert (short_d.stage == "trained").sum() == names.D_MEMBERS
 
 
 @pytest.mark.parametrize(
     ("benchmark", "figure", "target", "members"),
     [
-        (names.train_A_seconds, figure_a, 0.4, 11),
-        (names.train_C_seconds, figure_c, 4, 450),
-        (names.train_D_seconds, figure_d, 3, 60),
+        (names.train_A_seconds, figure_2, 0.4, 11),
+        (names.train_C_seconds, full_covariance, 4, 450),
+        (names.train_D_seconds, tables_1_2, 3, 60),
     ],
 )
 def test_the_first_run_is_not_timed(benchmark, figure, target, members, monkeypatch) -> None:

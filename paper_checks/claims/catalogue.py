@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import figure_a, figure_b, figure_c, figure_d
+from ..experiments import FORMER
 from .claim import Claim
+from .pictures import figure_1, figure_2, full_covariance, overshoot, tables_1_2
 from .theory import PROPOSITIONS
 from .theory.proposition import claim
 
@@ -16,7 +17,7 @@ class UnknownClaim(ValueError):
 
 def all_claims() -> tuple[Claim, ...]:
     """Return every claim of the propositions and of the figures."""
-    figures = (figure_a, figure_b, figure_c, figure_d)
+    figures = (figure_1, figure_2, tables_1_2, full_covariance, overshoot)
     return (*map(claim, PROPOSITIONS), *(item for figure in figures for item in figure.claims()))
 
 
@@ -24,10 +25,14 @@ def select(claims: Sequence[Claim], names: Sequence[str]) -> tuple[Claim, ...]:
     """Return the claims whose name is, or begins with, one of `names`; all if there are none.
 
     Raises:
-        UnknownClaim: a name selects nothing.
+        UnknownClaim: a name selects nothing; of a former name the message says the new one.
     """
     for name in names:
         if not any(claim.name.startswith(name) for claim in claims):
+            letter, dot, rest = name.removeprefix("figure_").partition(".")
+            if name.startswith("figure_") and letter in FORMER:
+                now = f"{FORMER[letter]}{dot}{rest}"
+                raise UnknownClaim(f"unknown claim {name!r}: these begin with {now!r} now")
             known = ", ".join(claim.name for claim in claims)
             raise UnknownClaim(f"unknown claim {name!r}; known claims: {known}")
     return tuple(c for c in claims if not names or c.name.startswith(tuple(names)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -52,10 +52,11 @@ def summary(results: Sequence[Result]) -> str:
     return f"{len(results)} claims: {found}{end}"
 
 
-def to_json(results: Sequence[Result], seed: int) -> str:
+def to_json(results: Sequence[Result], seed: int, provenance: Mapping[str, Any]) -> str:
     """Return everything in the table, for machines; numbers that are not finite become null."""
     content = {
         "seed": seed,
+        "provenance": provenance,
         "as_expected": all(result.as_expected for result in results),
         "counts": {str(verdict): count for verdict, count in counts(results).items()},
         "claims": [_record(result) for result in results],

@@ -1,4 +1,4 @@
-"""Bilevel problems whose inner solution and hypergradient have closed forms, for figure F."""
+"""Bilevel problems whose inner solutions and hypergradients have closed forms."""
 
 from __future__ import annotations
 

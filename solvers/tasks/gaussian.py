@@ -1,4 +1,4 @@
-"""The task of figures A and C: one input, outcomes from one Gaussian law."""
+"""The task of figure 2 and of `full-covariance`: one input, outcomes from one Gaussian law."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def draw(
         scale: `A = scale · I`; without it `A_ij ~ U(0, 1)`.
         dtype: of the data; the draws are the same for every dtype.
 
-    Source: paper, figures A and C (settings in `paper_checks/experiments`).
+    Source: paper, figure 2 (settings in `paper_checks/experiments`).
     """
     factors: list[Tensor] = []
     xs: list[Tensor] = []

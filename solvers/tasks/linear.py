@@ -1,4 +1,4 @@
-"""Figure B's task: a linear mean with isotropic noise, `y = x + b + σ ε`, `x ~ U(-5, 5)^n`."""
+"""Figure 1's task: a linear mean with isotropic noise, `y = x + b + σ ε`, `x ~ U(-5, 5)^n`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def draw(
         sigma: noise scale of each experiment; drawn from `U(0.1, 2.5)` if not given.
         dtype: of the data; the draws are the same for every dtype.
 
-    Source: paper, figure B (settings in `paper_checks/experiments/figure_b.py`).
+    Source: paper, figure 1 (settings in `paper_checks/experiments/figure_1.py`).
     """
     offsets: list[Tensor] = []
     scales: list[Tensor] = []

@@ -36,6 +36,12 @@ def judged(monkeypatch) -> list[tuple[str, int]]:
     return seen
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch, tmp_path):
+    """Leave nothing in the checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
 def call(*arguments: str):
     return CliRunner().invoke(cli.app, list(arguments))
 
@@ -71,6 +77,17 @@ def test_an_unknown_name_ends_with_2_before_any_work(judged):
     assert judged == []
 
 
+@pytest.mark.parametrize(
+    ("former", "name"),
+    [("figure_c", "full-covariance"), ("figure_b.stability", "figure-1.stability")],
+)
+def test_a_former_name_is_told_the_new_one(former, name):
+    result = call("--only", former)
+    assert result.exit_code == 2
+    assert f"unknown claim '{former}': these begin with '{name}' now" in result.stderr
+    assert catalogue.select(catalogue.all_claims(), [name])
+
+
 def test_json_is_alone_on_stdout(judged):
     result = call("--json", "--only", "figure_t")
     assert result.exit_code == 1
@@ -78,6 +95,29 @@ def test_json_is_alone_on_stdout(judged):
     assert [claim["verdict"] for claim in content["claims"]] == ["corrected", "not reproduced"]
     assert content["as_expected"] is False
     assert "figure_t.b: corrected" in result.stderr
+
+
+def test_verdicts_on_all_claims_are_kept(judged, tmp_path):
+    out = tmp_path / "kept"
+    printed = call("--json", "--seed", "3", "--out", str(out)).stdout
+    kept = (out / "claims.json").read_text()
+    assert kept == printed
+    content = json.loads(kept)
+    assert (content["seed"], len(content["claims"])) == (3, 3)
+    assert {"commit", "dirty", "versions"} == set(content["provenance"])
+    assert call("--only", "prop", "--out", str(out)).exit_code == 0
+    assert (out / "claims.json").read_text() == kept
+    assert [path.name for path in out.iterdir()] == ["claims.json"]
+
+
+def test_a_foreign_file_or_folder_is_named_before_any_work(judged, tmp_path):
+    (tmp_path / "claims.json").write_text('["mine"]')
+    result = call("--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert "claims.json does not hold seed, claims" in result.stderr
+    assert "cannot write to" in call("--out", str(tmp_path / "claims.json")).stderr
+    assert (tmp_path / "claims.json").read_text() == '["mine"]'
+    assert judged == []
 
 
 def test_list_judges_nothing(judged):
@@ -107,8 +147,8 @@ def test_conform_is_a_command_of_its_own(judged):
 def test_every_real_claim_is_listed():
     result = call("--list")
     names = [line for line in result.stdout.splitlines() if not line.startswith(" ")]
-    some = {"proposition.optimal_reward.full", "figure_a.target", "figure_b.direction.mean"}
-    assert some | {"figure_c.optimum"} <= set(names)
+    some = {"proposition.optimal_reward.full", "figure-2.target", "figure-1.direction.mean"}
+    assert some | {"full-covariance.optimum"} <= set(names)
 
 
 SLEEPS = """
@@ -123,14 +163,14 @@ catalogue.all_claims = lambda: (
     claim("slow", lambda seed: time.sleep(60)),
 )
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell ran with &
-sys.argv[1:] = []
+sys.argv[1:] = ["--out", sys.argv[1]]
 cli.main()
 """
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_the_process_with_130(kind):
-    command = [sys.executable, "-u", "-c", SLEEPS]
+def test_signals_end_the_process_with_130(kind, tmp_path):
+    command = [sys.executable, "-u", "-c", SLEEPS, str(tmp_path)]
     with subprocess.Popen(
         command, cwd=store.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -140,6 +180,7 @@ def test_signals_end_the_process_with_130(kind):
         stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 130, stderr
     assert stdout == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_module_imports_neither_torch_nor_sympy():

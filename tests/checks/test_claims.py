@@ -13,9 +13,10 @@ import pytest
 from analysis import Derivation, Key, catalogue, gaussian, hypergradients
 from analysis.calculus.symbols import symbol
 from analysis.catalogue import Entry
-from paper_checks.claims import figure_b, figure_b_published, report
+from paper_checks.claims import report
 from paper_checks.claims.catalogue import UnknownClaim, all_claims, select
 from paper_checks.claims.claim import Claim, Judgement, Result, Verdict, counts, judge, seeds
+from paper_checks.claims.pictures import figure_1, figure_1_published
 from paper_checks.claims.statistics import Interval
 from paper_checks.claims.theory import PROPOSITIONS, proposition
 from paper_checks.claims.theory.proposition import Check, problems, verdict
@@ -153,7 +154,7 @@ def test_selection_is_by_prefix_and_names_the_known() -> None:
 def test_json_holds_everything_and_no_infinity() -> None:
     results = [Result(a_claim(), a_judgement(), 0.1)]
     results.append(Result(a_claim("fake.two"), a_judgement(Verdict.failed), 0.1))
-    content = json.loads(report.to_json(results, 3))
+    content = json.loads(report.to_json(results, 3, {"commit": "abc"}))
     assert (content["seed"], content["as_expected"]) == (3, False)
     assert content["counts"] == {"proved": 1, "failed": 1}
     first, second = content["claims"]
@@ -164,26 +165,26 @@ def test_json_holds_everything_and_no_infinity() -> None:
     assert counts(results) == {Verdict.proved: 1, Verdict.failed: 1}
 
 
-# --- figure B ---
+# --- figure 1 ---
 
 
 def test_a_published_median_is_reproduced_inside_the_prediction_and_not_outside() -> None:
     ours = np.exp(np.random.default_rng(0).normal(0.0, 0.3, 12))
-    near = figure_b_published.compare(ours, 1.1, 0.005, 0.999, 10)
-    far = figure_b_published.compare(ours, 3.0, 0.005, 0.999, 10)
+    near = figure_1_published.compare(ours, 1.1, 0.005, 0.999, 10)
+    far = figure_1_published.compare(ours, 3.0, 0.005, 0.999, 10)
     assert (near.inside, far.inside) == (True, False)
     assert near.distance < 1 < far.distance
     assert near.interval.low < near.ours < near.interval.high
     assert near.interval.high / near.ours == pytest.approx(near.ours / near.interval.low)
     # rounding counts in its favour
     edge = near.interval.high * 1.01
-    assert not figure_b_published.compare(ours, edge, 0.0, 0.999, 10).inside
-    assert figure_b_published.compare(ours, edge, 0.1 * edge, 0.999, 10).inside
+    assert not figure_1_published.compare(ours, edge, 0.0, 0.999, 10).inside
+    assert figure_1_published.compare(ours, edge, 0.1 * edge, 0.999, 10).inside
 
 
 def test_medians_that_are_not_positive_are_compared_without_logarithms() -> None:
     ours = np.array([-0.01, 0.02, 0.03, 0.01, 0.0])
-    found = figure_b_published.compare(ours, 0.02, 0.005, 0.95, 100)
+    found = figure_1_published.compare(ours, 0.02, 0.005, 0.95, 100)
     assert found.inside
     assert found.interval.low < 0
 
@@ -191,7 +192,7 @@ def test_medians_that_are_not_positive_are_compared_without_logarithms() -> None
 def fake_runs(monkeypatch: pytest.MonkeyPatch, factor: float, failing: float = 0.0) -> None:
     """Runs whose medians are `factor` times the published ones, with scatter."""
     rng = np.random.default_rng(0)
-    rows = figure_b_published.published_medians()
+    rows = figure_1_published.published_medians()
 
     @cache
     def medians(seed: int, metric: str) -> pd.DataFrame:
@@ -210,15 +211,15 @@ def fake_runs(monkeypatch: pytest.MonkeyPatch, factor: float, failing: float = 0
             "excess_nll": np.tile(np.where(np.arange(100) < 100 * failing, 2.0, 0.1), 2),
         }
     )
-    for module in (figure_b, figure_b_published):
+    for module in (figure_1, figure_1_published):
         monkeypatch.setattr(module, "medians", medians)
-    monkeypatch.setattr(figure_b_published, "published_runs", lambda seed: (table,) * 12)
+    monkeypatch.setattr(figure_1_published, "published_runs", lambda seed: (table,) * 12)
 
 
 @pytest.mark.parametrize(("factor", "expected"), [(1, "reproduced"), (2, "not reproduced")])
 def test_published_medians_decide(monkeypatch, factor, expected) -> None:
     fake_runs(monkeypatch, factor)
-    found = figure_b_published.reproduces_medians("mean_error", "NLL", 0)
+    found = figure_1_published.reproduces_medians("mean_error", "NLL", 0)
     assert found.verdict == expected
     assert found.published is not None
 
@@ -226,17 +227,17 @@ def test_published_medians_decide(monkeypatch, factor, expected) -> None:
 @pytest.mark.parametrize(("failing", "expected"), [(0.1, "reproduced"), (0.6, "not reproduced")])
 def test_published_failures_decide(monkeypatch, failing, expected) -> None:
     fake_runs(monkeypatch, 1, failing)
-    found = figure_b_published.reproduces_failures("PG(U*)", 0)
+    found = figure_1_published.reproduces_failures("PG(U*)", 0)
     assert (found.verdict, found.published) == (expected, 0.11)
     assert found.ours == pytest.approx(failing)
 
 
 def test_directions_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_runs(monkeypatch, 1)
-    for claim in figure_b.DIRECTIONS:
-        assert figure_b.has_direction(claim, 0).verdict is Verdict.reproduced
+    for claim in figure_1.DIRECTIONS:
+        assert figure_1.has_direction(claim, 0).verdict is Verdict.reproduced
         turned = replace(claim, smaller=claim.larger, larger=claim.smaller)
-        assert figure_b.has_direction(turned, 0).verdict is Verdict.not_reproduced
+        assert figure_1.has_direction(turned, 0).verdict is Verdict.not_reproduced
 
 
 @pytest.mark.parametrize(
@@ -251,7 +252,7 @@ def test_directions_decide(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_correction_needs_both_intervals(
     published: tuple[float, float], corrected: tuple[float, float], expected: str
 ) -> None:
-    found = figure_b.correction(Interval(*published, 0.95), Interval(*corrected, 0.95))
+    found = figure_1.correction(Interval(*published, 0.95), Interval(*corrected, 0.95))
     assert found == expected
 
 
@@ -264,8 +265,8 @@ def test_stability_is_judged_on_paired_failures(monkeypatch, corrected, expected
         for i in range(100)
         for arm, p in arms.items()
     ]
-    monkeypatch.setattr(figure_b, "small_noise", lambda seed: pd.DataFrame(rows))
-    found = figure_b.is_stable("PG(U*), analytic", 0)
+    monkeypatch.setattr(figure_1, "small_noise", lambda seed: pd.DataFrame(rows))
+    found = figure_1.is_stable("PG(U*), analytic", 0)
     assert found.verdict == expected
     assert found.interval is not None
     assert "NLL" in found.evidence
@@ -273,23 +274,23 @@ def test_stability_is_judged_on_paired_failures(monkeypatch, corrected, expected
 
 def test_runs_are_trained_once_and_give_a_median_per_run(monkeypatch) -> None:
     """On a tiny experiment: same columns as the published medians, one row per run."""
-    small = replace(figure_b_published.figure_b.ONE_RUN, experiments=2, lams=(0.25,))
+    small = replace(figure_1_published.figure_1.ONE_RUN, experiments=2, lams=(0.25,))
     calls: list[int] = []
-    run = figure_b_published.figure_b.run
+    run = figure_1_published.figure_1.run
 
     def counted(settings, *, seed):
         calls.append(seed)
         return run(settings, seed=seed)
 
     fake = SimpleNamespace(
-        ONE_RUN=small, run=counted, quartiles=figure_b_published.figure_b.quartiles
+        ONE_RUN=small, run=counted, quartiles=figure_1_published.figure_1.quartiles
     )
-    monkeypatch.setattr(figure_b_published, "figure_b", fake)
-    monkeypatch.setattr(figure_b_published, "RUNS", 2)
+    monkeypatch.setattr(figure_1_published, "figure_1", fake)
+    monkeypatch.setattr(figure_1_published, "RUNS", 2)
     seed = 987654321  # no other test's cache
-    found = figure_b_published.medians(seed, "mean_error")
-    figure_b_published.medians(seed, "covariance_error")
+    found = figure_1_published.medians(seed, "mean_error")
+    figure_1_published.medians(seed, "covariance_error")
     assert len(calls) == len(set(calls)) == 2
     assert len(found) == 2
-    assert {epoch for _, epoch in found.columns} == set(figure_b_published.EPOCHS)
+    assert {epoch for _, epoch in found.columns} == set(figure_1_published.EPOCHS)
     assert {arm for arm, _ in found.columns} == set(small.arms)

@@ -1,4 +1,4 @@
-"""Claims about figures A and C: on made-up runs each can come out the other way."""
+"""Claims about pictures: on made-up runs each can come out the other way."""
 
 from dataclasses import replace
 
@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from paper_checks.claims import figure_a, figure_c
 from paper_checks.claims.claim import Verdict
+from paper_checks.claims.pictures import figure_2, full_covariance
 from paper_checks.claims.statistics import Interval
 from paper_checks.experiments.minimum_shift import stationary_scale
 
@@ -19,16 +19,16 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-# --- figure A ---
+# --- figure 2 ---
 
 
 def fake_settled(monkeypatch, rng, published: float, corrected: float, noise: float = 0.002):
-    columns = {("minimum", M): published for M in figure_a.LONG_RUN.settling}
-    columns[("leave-one-out", figure_a.M)] = corrected
+    columns = {("minimum", M): published for M in figure_2.LONG_RUN.settling}
+    columns[("leave-one-out", figure_2.M)] = corrected
     scatter = rng.normal(0, noise, (len(columns), 8))
     scatter -= scatter.mean(1, keepdims=True)
     table = pd.DataFrame({k: v + e for (k, v), e in zip(columns.items(), scatter, strict=True)})
-    monkeypatch.setattr(figure_a, "settled", lambda seed: table)
+    monkeypatch.setattr(figure_2, "settled", lambda seed: table)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def fake_settled(monkeypatch, rng, published: float, corrected: float, noise: fl
 )
 def test_the_target_needs_both_estimators(monkeypatch, rng, published, corrected, expected) -> None:
     fake_settled(monkeypatch, rng, published, corrected)
-    found = figure_a.reaches_target(0)
+    found = figure_2.reaches_target(0)
     assert (found.verdict, found.published) == (expected, 1.0)
     assert found.ours == pytest.approx(published)
     assert "predicted 1.382" in found.evidence
@@ -50,10 +50,10 @@ def test_the_target_needs_both_estimators(monkeypatch, rng, published, corrected
 
 def test_runs_too_noisy_to_tell_do_not_count_as_reaching_the_target(monkeypatch, rng) -> None:
     fake_settled(monkeypatch, rng, 1.0, 1.0, noise=0.2)
-    assert figure_a.reaches_target(0).verdict is NOT_REPRODUCED
+    assert figure_2.reaches_target(0).verdict is NOT_REPRODUCED
 
 
-@pytest.mark.parametrize("M", figure_a.LONG_RUN.settling)
+@pytest.mark.parametrize("M", figure_2.LONG_RUN.settling)
 def test_settling_is_held_against_the_prediction(monkeypatch, rng, M) -> None:
     predicted = stationary_scale(2, M)
     for factor, noise, expected in (
@@ -62,7 +62,7 @@ def test_settling_is_held_against_the_prediction(monkeypatch, rng, M) -> None:
         (1.0, 2.0, NOT_REPRODUCED),  # holds 1 as well
     ):
         fake_settled(monkeypatch, rng, factor * predicted, 1.0, noise)
-        assert figure_a.settles_as_predicted(M, 0).verdict is expected
+        assert figure_2.settles_as_predicted(M, 0).verdict is expected
 
 
 def fake_pictures(monkeypatch, rng, distance: float, slope: float, level: float) -> None:
@@ -76,10 +76,10 @@ def fake_pictures(monkeypatch, rng, distance: float, slope: float, level: float)
             "width": (level * lam**slope if arm == "PG(I)" else 1.3) * rng.lognormal(0, 0.1),
         }
         for arm in ("PG(I)", "PG(U*)")
-        for lam in figure_a.PICTURES.lams
-        for i in range(figure_a.PICTURES.repetitions)
+        for lam in figure_2.PICTURES.lams
+        for i in range(figure_2.PICTURES.repetitions)
     ]
-    monkeypatch.setattr(figure_a, "pictures", lambda seed: pd.DataFrame(rows))
+    monkeypatch.setattr(figure_2, "pictures", lambda seed: pd.DataFrame(rows))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def fake_pictures(monkeypatch, rng, distance: float, slope: float, level: float)
 )
 def test_the_mean_must_arrive_at_every_weight(monkeypatch, rng, distance, expected) -> None:
     fake_pictures(monkeypatch, rng, distance, 0.5, 1.0)
-    found = figure_a.mean_arrives(0)
+    found = figure_2.mean_arrives(0)
     assert found.verdict is expected
     if distance > 0.5:
         assert "λ = 1, the furthest of 5" in found.evidence
@@ -107,66 +107,66 @@ def test_the_width_must_grow_through_the_right_one(
     monkeypatch, rng, slope, level, expected
 ) -> None:
     fake_pictures(monkeypatch, rng, 0.5, slope, level)
-    found = figure_a.width_follows_weight(0)
+    found = figure_2.width_follows_weight(0)
     assert found.verdict is expected
     assert found.ours == pytest.approx(slope, abs=0.05)
 
 
-def test_tables_of_figure_a_come_from_its_experiment(monkeypatch) -> None:
+def test_tables_of_figure_2_come_from_its_experiment(monkeypatch) -> None:
     """On tiny runs: one number per seed and baseline, late epochs only; laws in units of σ."""
-    small = replace(figure_a.LONG_RUN, settling=(2, 5), settling_epochs=3, settling_samples=8)
-    monkeypatch.setattr(figure_a, "LONG_RUN", small)
-    monkeypatch.setattr(figure_a, "SEEDS", 2)
-    monkeypatch.setattr(figure_a, "ARRIVED", 1)
+    small = replace(figure_2.LONG_RUN, settling=(2, 5), settling_epochs=3, settling_samples=8)
+    monkeypatch.setattr(figure_2, "LONG_RUN", small)
+    monkeypatch.setattr(figure_2, "SEEDS", 2)
+    monkeypatch.setattr(figure_2, "ARRIVED", 1)
     seed = 987654321  # no other test's cache
-    found = figure_a.settled(seed)
+    found = figure_2.settled(seed)
     assert found.shape == (2, 6)
     assert ("minimum", 5) in found.columns
     assert found[("minimum", 5)].nunique() == 2
     assert found.to_numpy() == pytest.approx(1, abs=0.1)  # starts at the optimum
 
-    monkeypatch.setattr(figure_a, "PICTURES", replace(figure_a.PICTURES, repetitions=2, epochs=1))
-    monkeypatch.setattr(figure_a, "LAST", 0)
-    rows = figure_a.pictures(seed)
+    monkeypatch.setattr(figure_2, "PICTURES", replace(figure_2.PICTURES, repetitions=2, epochs=1))
+    monkeypatch.setattr(figure_2, "LAST", 0)
+    rows = figure_2.pictures(seed)
     assert rows.distance.to_numpy() == pytest.approx(6.5 / 0.8, abs=1)
     assert rows.width.to_numpy() == pytest.approx(1 / 0.8, abs=0.5)
 
 
-# --- figure C ---
+# --- full covariance ---
 
 
 def fake_published_runs(monkeypatch, rng, factor: float, scatter: float = 0.1) -> None:
     """Runs whose means are `factor` times the values read off the picture."""
-    read = figure_c.picture()
+    read = full_covariance.picture()
     frame = pd.MultiIndex.from_product(
-        [figure_c.SHORT, figure_c.EPOCHS, range(figure_c.RUNS), range(20)],
+        [full_covariance.SHORT, full_covariance.EPOCHS, range(full_covariance.RUNS), range(20)],
         names=["arm", "epoch", "run", "experiment"],
     )
     table = pd.DataFrame(index=frame)
-    for metric in figure_c.PIXEL:
+    for metric in full_covariance.PIXEL:
         values = read[read.metric == metric].set_index(["arm", "epoch"])["value"]
         centre = values.reindex(frame.droplevel(["run", "experiment"])).to_numpy()
         table[metric] = centre * factor * (1 + rng.normal(0, scatter, len(frame)))
-    monkeypatch.setattr(figure_c, "published_runs", lambda seed: table.reset_index())
+    monkeypatch.setattr(full_covariance, "published_runs", lambda seed: table.reset_index())
 
 
-@pytest.mark.parametrize("arm", figure_c.SHORT)
+@pytest.mark.parametrize("arm", full_covariance.SHORT)
 @pytest.mark.parametrize(
     ("factor", "expected"), [(1.0, REPRODUCED), (0.6, NOT_REPRODUCED), (1.5, NOT_REPRODUCED)]
 )
 def test_the_picture_decides(monkeypatch, rng, arm, factor, expected) -> None:
     fake_published_runs(monkeypatch, rng, factor)
-    found = figure_c.shows((arm,), figure_c.EPOCHS[1:], "; a remark", 0)
+    found = full_covariance.shows((arm,), full_covariance.EPOCHS[1:], "; a remark", 0)
     assert found.verdict is expected
     assert found.evidence.startswith("12 of 12") == (factor == 1)
     assert ("learn faster" in found.evidence) == (factor == 0.6)
     assert found.evidence.endswith("; a remark")
-    assert found.published in set(figure_c.picture().value)
+    assert found.published in set(full_covariance.picture().value)
 
 
 def test_the_start_is_compared_at_epoch_0_only(monkeypatch, rng) -> None:
     fake_published_runs(monkeypatch, rng, 1.0)
-    claim = next(c for c in figure_c.claims() if c.name == "figure_c.published.start")
+    claim = next(c for c in full_covariance.claims() if c.name == "full-covariance.published.start")
     assert claim.judge(0).evidence.startswith("7 of 7")
     fake_published_runs(monkeypatch, rng, 2.0)
     assert claim.judge(0).verdict is NOT_REPRODUCED
@@ -175,44 +175,48 @@ def test_the_start_is_compared_at_epoch_0_only(monkeypatch, rng) -> None:
 def test_runs_are_the_unit_where_they_share_a_policy(monkeypatch, rng) -> None:
     """Twice as many experiments in a run leave the interval of PG(U*) as it is."""
     fake_published_runs(monkeypatch, rng, 1.0, 0.1)
-    table = figure_c.published_runs(0)
+    table = full_covariance.published_runs(0)
     twice = pd.concat([table, table.assign(experiment=table.experiment + 20)])
     widths: dict[str, list[float]] = {"NLL": [], "PG(U*)": []}
     for rows in (table, twice):
-        monkeypatch.setattr(figure_c, "published_runs", lambda seed, rows=rows: rows)
+        monkeypatch.setattr(full_covariance, "published_runs", lambda seed, rows=rows: rows)
         for arm, found in widths.items():
-            interval = figure_c.compare("mean_error", arm, 50, 1.0, 0).interval
+            interval = full_covariance.compare("mean_error", arm, 50, 1.0, 0).interval
             found.append(interval.high - interval.low)
     assert widths["PG(U*)"][1] == pytest.approx(widths["PG(U*)"][0])
     assert widths["NLL"][1] < 0.95 * widths["NLL"][0]
 
 
-@pytest.mark.parametrize("panel", figure_c.PANELS, ids=lambda panel: panel.name)
+@pytest.mark.parametrize("panel", full_covariance.PANELS, ids=lambda panel: panel.name)
 def test_nll_must_end_below_both_arms(monkeypatch, rng, panel) -> None:
-    columns = pd.MultiIndex.from_product([[p.metric for p in figure_c.PANELS], figure_c.SHORT])
+    columns = pd.MultiIndex.from_product(
+        [[p.metric for p in full_covariance.PANELS], full_covariance.SHORT]
+    )
     levels = {"NLL": 1.0, "PG(M)": 3.0, "PG(U*)": 2.0}
     centre = [levels[arm] for _, arm in columns]
-    means = pd.DataFrame(rng.normal(centre, 0.1, (figure_c.PANEL_RUNS, len(centre))), None, columns)
-    monkeypatch.setattr(figure_c, "panel_means", lambda seed: means)
-    found = figure_c.nll_wins(panel, 0)
+    means = pd.DataFrame(
+        rng.normal(centre, 0.1, (full_covariance.PANEL_RUNS, len(centre))), None, columns
+    )
+    monkeypatch.setattr(full_covariance, "panel_means", lambda seed: means)
+    found = full_covariance.nll_wins(panel, 0)
     assert found.verdict is REPRODUCED
     assert found.ours == pytest.approx(-1, abs=0.1)
     close = means.copy()
     close[(panel.metric, "PG(U*)")] = rng.normal(1.0, 0.1, len(means))
-    monkeypatch.setattr(figure_c, "panel_means", lambda seed: close)
-    found = figure_c.nll_wins(panel, 0)
+    monkeypatch.setattr(full_covariance, "panel_means", lambda seed: close)
+    found = full_covariance.nll_wins(panel, 0)
     assert found.verdict is NOT_REPRODUCED
     assert "minus PG(U*)" in found.evidence
 
 
 def test_panels_are_means_of_runs(monkeypatch) -> None:
-    small = replace(figure_c.PANEL, experiments=2, epochs=1, recorded=(1,))
-    monkeypatch.setattr(figure_c, "PANEL", small)
-    monkeypatch.setattr(figure_c, "PANEL_RUNS", 2)
-    figure_c.panel_means.cache_clear()
-    found = figure_c.panel_means(0)
-    figure_c.panel_means.cache_clear()
-    assert found.shape == (2, len(figure_c.PANELS) * len(figure_c.SHORT))
+    small = replace(full_covariance.PANEL, experiments=2, epochs=1, recorded=(1,))
+    monkeypatch.setattr(full_covariance, "PANEL", small)
+    monkeypatch.setattr(full_covariance, "PANEL_RUNS", 2)
+    full_covariance.panel_means.cache_clear()
+    found = full_covariance.panel_means(0)
+    full_covariance.panel_means.cache_clear()
+    assert found.shape == (2, len(full_covariance.PANELS) * len(full_covariance.SHORT))
     assert found["nll"].notna().all(axis=None)
 
 
@@ -228,7 +232,7 @@ def test_panels_are_means_of_runs(monkeypatch) -> None:
 def test_the_reward_is_corrected_only_if_both_are_clear(
     published: tuple[float, float], corrected: tuple[float, float], expected: str
 ) -> None:
-    found = figure_c.correction(Interval(*published, 0.95), Interval(*corrected, 0.95))
+    found = full_covariance.correction(Interval(*published, 0.95), Interval(*corrected, 0.95))
     assert found == expected
 
 
@@ -240,13 +244,13 @@ def fake_ends(monkeypatch, rng, measured: dict[str, float], predicted: float) ->
     ]
     table = pd.DataFrame(rows)
     table["gap"] = (table.excess_nll - table.predicted).abs()
-    monkeypatch.setattr(figure_c, "ends", lambda seed: table)
+    monkeypatch.setattr(full_covariance, "ends", lambda seed: table)
 
 
 @pytest.mark.parametrize(("loss", "expected"), [(0.001, "corrected"), (0.1, "not reproduced")])
 def test_the_optimum_is_judged_by_what_it_loses(monkeypatch, rng, loss, expected) -> None:
     fake_ends(monkeypatch, rng, {"PG(U*)": 1.5, "PG(U*), analytic": loss}, 0.0)
-    found = figure_c.is_optimal(0)
+    found = full_covariance.is_optimal(0)
     assert (found.verdict, found.published) == (expected, 0.0)
     assert found.ours == pytest.approx(loss, rel=0.2)
 
@@ -256,21 +260,25 @@ def test_the_optimum_is_judged_by_what_it_loses(monkeypatch, rng, loss, expected
 )
 def test_a_ray_must_end_at_its_loss(monkeypatch, rng, measured, expected) -> None:
     fake_ends(monkeypatch, rng, {"PG(ray)": measured}, 0.02)
-    assert figure_c.ends_as_predicted("PG(ray)", 0).verdict is expected
+    assert full_covariance.ends_as_predicted("PG(ray)", 0).verdict is expected
 
 
-def test_tables_of_figure_c_come_from_its_experiment(monkeypatch) -> None:
+def test_tables_of_full_covariance_come_from_its_experiment(monkeypatch) -> None:
     """On tiny runs: a column for the run, and the gap to the prediction at the last epoch."""
-    small = replace(figure_c.PUBLISHED, experiments=2, epochs=1, recorded=(0,), generations=2)
-    monkeypatch.setattr(figure_c, "PUBLISHED", small)
-    monkeypatch.setattr(figure_c, "RUNS", 2)
+    small = replace(
+        full_covariance.PUBLISHED, experiments=2, epochs=1, recorded=(0,), generations=2
+    )
+    monkeypatch.setattr(full_covariance, "PUBLISHED", small)
+    monkeypatch.setattr(full_covariance, "RUNS", 2)
     seed = 987654321  # no other test's cache
-    found = figure_c.published_runs(seed)
+    found = full_covariance.published_runs(seed)
     assert set(zip(found.run, found.experiment, strict=True)) == {(0, 0), (0, 1), (1, 0), (1, 1)}
-    assert set(found.arm) == set(figure_c.SHORT)
+    assert set(found.arm) == set(full_covariance.SHORT)
 
-    small = replace(figure_c.CORRECTED, experiments=2, epochs=1, recorded=(1,), generations=2)
-    monkeypatch.setattr(figure_c, "CORRECTED", small)
-    ends = figure_c.ends(seed)
+    small = replace(
+        full_covariance.CORRECTED, experiments=2, epochs=1, recorded=(1,), generations=2
+    )
+    monkeypatch.setattr(full_covariance, "CORRECTED", small)
+    ends = full_covariance.ends(seed)
     assert set(ends.epoch) == {1}
     assert (ends.gap == (ends.excess_nll - ends.predicted).abs()).all()

@@ -10,20 +10,20 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from figures import figure_b as drawing_b
-from figures import figure_r as drawing_r
+from figures import figure_1 as drawing_b
 from figures import style
-from paper_checks.experiments import figure_b, figure_r
+from figures import wrong_covariance as drawing_r
+from paper_checks.experiments import figure_1, wrong_covariance
 
 SMALL = replace(
-    figure_b.CORRECTED, experiments=2, sigma=(0.5, 1.0), lams=(0.25, 1.58), epochs=100, chunk=3
+    figure_1.CORRECTED, experiments=2, sigma=(0.5, 1.0), lams=(0.25, 1.58), epochs=100, chunk=3
 )
 LINNERUD_COST = 0.185113  # nats per row of linnerud's marginal covariance, as in the README
 
 
 @cache
 def corrected() -> pd.DataFrame:
-    return figure_b.run(SMALL, seed=0)
+    return figure_1.run(SMALL, seed=0)
 
 
 def rows_of(table: pd.DataFrame, arm: str) -> pd.DataFrame:
@@ -42,23 +42,23 @@ def test_only_what_is_not_trained_is_missing() -> None:
     table = corrected()
     assert rows_of(table, "MSE")[["nll", "excess_nll", "covariance_error"]].isna().all(axis=None)
     assert table.mean_error.notna().all()
-    assert table[table.arm != "MSE"][list(figure_b.METRICS)].notna().all(axis=None)
+    assert table[table.arm != "MSE"][list(figure_1.METRICS)].notna().all(axis=None)
 
 
 def test_same_seed_same_bits_and_other_seeds_differ() -> None:
     fewer = replace(SMALL, epochs=2, recorded=())
-    first, again, other = (figure_b.run(fewer, seed=seed) for seed in (3, 3, 4))
+    first, again, other = (figure_1.run(fewer, seed=seed) for seed in (3, 3, 4))
     pd.testing.assert_frame_equal(first, again, check_exact=True)
     assert not np.allclose(first.mean_error, other.mean_error)
 
 
 def test_neither_other_arms_nor_chunks_change_a_run() -> None:
     fewer = replace(SMALL, epochs=3, recorded=())
-    whole = figure_b.run(fewer, seed=0)
+    whole = figure_1.run(fewer, seed=0)
     arm = "PG(U*), leave-one-out"
-    alone = figure_b.run(replace(fewer, arms=(arm,)), seed=0)
+    alone = figure_1.run(replace(fewer, arms=(arm,)), seed=0)
     pd.testing.assert_frame_equal(rows_of(whole, arm), rows_of(alone, arm), check_exact=True)
-    one = figure_b.run(replace(fewer, chunk=1), seed=0)
+    one = figure_1.run(replace(fewer, chunk=1), seed=0)
     pd.testing.assert_frame_equal(whole.sort_values(list(whole.columns[:5])).reset_index(drop=True),
         one.sort_values(list(one.columns[:5])).reset_index(drop=True), rtol=1e-4)  # fmt: skip
 
@@ -67,9 +67,9 @@ def test_paired_arms_start_alike_and_published_ones_do_not() -> None:
     """After one update MSE and NLL differ little in the mean only if data and start are shared."""
     arms = ("MSE", "NLL", "PG(U*), analytic")
     one_step = replace(SMALL, arms=arms, epochs=1, recorded=(), learning_rate=1e-9)
-    paired = figure_b.run(one_step, seed=0).groupby("arm").mean_error.first()
+    paired = figure_1.run(one_step, seed=0).groupby("arm").mean_error.first()
     assert paired.max() - paired.min() < 1e-5
-    published = figure_b.run(replace(one_step, paired=False), seed=0)
+    published = figure_1.run(replace(one_step, paired=False), seed=0)
     assert published.groupby("arm").mean_error.first().max() - paired.max() > 1e-2 or (
         published.groupby("arm").mean_error.first().std() > 1e-2
     )
@@ -78,12 +78,12 @@ def test_paired_arms_start_alike_and_published_ones_do_not() -> None:
 def test_progress_reports_every_chunk() -> None:
     seen: list[tuple[str, int, int]] = []
     few = replace(SMALL, arms=("MSE", "NLL"), epochs=1, recorded=())
-    figure_b.run(few, seed=0, progress=lambda *report: seen.append(report))
+    figure_1.run(few, seed=0, progress=lambda *report: seen.append(report))
     assert seen == [(arm, done, 2) for arm in few.arms for done in (1, 2)]
 
 
 def test_policy_gradient_learns_the_law() -> None:
-    last = figure_b.final(corrected())
+    last = figure_1.final(corrected())
     assert set(last.arm) == set(SMALL.arms) - {"MSE"}
     analytic = last[last.arm == "PG(U*), analytic"]
     assert not analytic.failed.any()
@@ -95,17 +95,17 @@ def test_diverged_runs_count_as_failures_and_as_large() -> None:
     table = corrected().copy()
     broken = (table.arm == "NLL") & (table.experiment == 0)
     table.loc[broken, ["excess_nll", "mean_error", "covariance_error"]] = np.nan
-    failed = figure_b.final(table).groupby("arm").failed.mean()
+    failed = figure_1.final(table).groupby("arm").failed.mean()
     assert failed["NLL"] == 0.25
-    upper = dict(figure_b.quartiles(table, "mean_error"))["NLL"]
+    upper = dict(figure_1.quartiles(table, "mean_error"))["NLL"]
     assert np.isfinite(upper.to_numpy()).all()
-    assert (upper[0.75] >= dict(figure_b.quartiles(corrected(), "mean_error"))["NLL"][0.75]).all()
+    assert (upper[0.75] >= dict(figure_1.quartiles(corrected(), "mean_error"))["NLL"][0.75]).all()
 
 
 @pytest.mark.slow
 def test_as_published_medians_lie_inside_the_published_quartiles() -> None:
-    compared = figure_b.agreement(
-        figure_b.run(replace(figure_b.AS_PUBLISHED, repetitions=5), seed=1)
+    compared = figure_1.agreement(
+        figure_1.run(replace(figure_1.AS_PUBLISHED, repetitions=5), seed=1)
     )
     assert len(compared) == 40
     # Quartiles of 50 runs, whose own medians scatter: a few of 40 may fall out, most may not.
@@ -114,7 +114,7 @@ def test_as_published_medians_lie_inside_the_published_quartiles() -> None:
 
 @cache
 def linnerud() -> pd.DataFrame:
-    return figure_r.run(figure_r.Settings(lams=(0.1, 10.0)), seed=0)
+    return wrong_covariance.run(wrong_covariance.Settings(lams=(0.1, 10.0)), seed=0)
 
 
 def test_real_data_cost_what_the_theory_predicts() -> None:
@@ -133,8 +133,8 @@ def test_a_table_of_ones_own_beyond_explicit_derivations(tmp_path: Path) -> None
     outcomes = features @ rng.standard_normal((2, 4)) + rng.standard_normal((60, 4))
     frame = pd.DataFrame(np.hstack([features, outcomes]), columns=list("xyabcd"))
     frame.to_csv(tmp_path / "mine.csv", index=False)
-    settings = figure_r.Settings(tmp_path / "mine.csv", tuple("abcd"), lams=(1.0,))
-    table = figure_r.run(settings, seed=0)
+    settings = wrong_covariance.Settings(tmp_path / "mine.csv", tuple("abcd"), lams=(1.0,))
+    table = wrong_covariance.run(settings, seed=0)
     assert set(table.n) == {4}
     assert table.converged.all()
     assert (table.measured - table.predicted).abs().max() <= 1e-6
@@ -160,8 +160,8 @@ def test_figure_b_shows_every_arm_and_says_what_moved() -> None:
 
 
 def test_figure_b_as_published() -> None:
-    short = replace(figure_b.ONE_RUN, repetitions=2, experiments=2, lams=(0.25, 1.58))
-    table = figure_b.run(short, seed=0)
+    short = replace(figure_1.ONE_RUN, repetitions=2, experiments=2, lams=(0.25, 1.58))
+    table = figure_1.run(short, seed=0)
     figure = drawn(drawing_b.draw_as_published, table)
     assert len(figure.axes) == 6
     assert "of 40 of our medians" in drawing_b.caption_as_published(table)
@@ -171,7 +171,7 @@ def test_figure_b_as_published() -> None:
 def test_figure_r_and_its_caption() -> None:
     figure = drawn(drawing_r.draw, linnerud())
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        f"$U$ from {reward}" for reward in figure_r.REWARDS
+        f"$U$ from {reward}" for reward in wrong_covariance.REWARDS
     ]
     assert "every run converged" in drawing_r.caption(linnerud())
     assert "linnerud Weight, Waist, Pulse: 0.1851" in drawing_r.caption(linnerud())
@@ -206,9 +206,9 @@ def test_figure_r_leaves_out_what_did_not_converge() -> None:
 
 @pytest.mark.gate
 def test_convergence_does_not_depend_on_units_of_the_reward() -> None:
-    settings = figure_r.Settings(lams=(1e-6, 1e6))
-    task = figure_r.tasks(settings)[-1]
-    found = pd.DataFrame(figure_r._run_task(task, settings, 0))
+    settings = wrong_covariance.Settings(lams=(1e-6, 1e6))
+    task = wrong_covariance.tasks(settings)[-1]
+    found = pd.DataFrame(wrong_covariance._run_task(task, settings, 0))
     assert found.converged.all()
     assert (found.inner_distance <= settings.tolerance).all()
     assert (found.measured - found.predicted).abs().max() <= 1e-6

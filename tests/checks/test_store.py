@@ -70,12 +70,32 @@ def test_changes_of_settings_seed_code_or_data_recompute(place, tmp_path):
     assert len(runs) == 5
 
 
+def test_a_table_is_found_under_any_name_but_not_of_another_experiment(place):
+    @dataclass(frozen=True)
+    class Other:
+        sigmas: tuple[float, ...] = (0.1, 2.0)
+        data: Path | None = None
+
+    runs: list[int] = []
+
+    def run() -> pd.DataFrame:
+        runs.append(1)
+        return TABLE
+
+    for name in ("figure", "claims"):
+        place.load_or_run(name, Settings(), run, seed=0, provenance=PROVENANCE)
+    assert len(runs) == 1
+    place.load_or_run("figure", Other(), run, seed=0, provenance=PROVENANCE)
+    place.load_or_run("figure", Settings(), run, seed=(0, 1), provenance=PROVENANCE)
+    assert len(runs) == 3
+
+
 def test_key_covers_names_of_files_and_installed_versions(place, monkeypatch):
-    keys = {place.key("B", Settings(), seed=0)}
+    keys = {place.key(Settings(), seed=0)}
     (place.code / "solvers" / "inner.py").rename(place.code / "solvers" / "outer.py")
-    keys.add(place.key("B", Settings(), seed=0))
+    keys.add(place.key(Settings(), seed=0))
     monkeypatch.setattr(store.metadata, "version", lambda name: "0.0")
-    keys.add(place.key("B", Settings(), seed=0))
+    keys.add(place.key(Settings(), seed=0))
     assert len(keys) == 3
 
 
@@ -84,7 +104,7 @@ def test_provenance_is_in_both_files(place):
     (parquet,) = place.results.glob("*.parquet")
     table, record = store.read(parquet)
     pd.testing.assert_frame_equal(table, TABLE)
-    assert record["key"] == place.key("B", Settings(), seed=3)
+    assert record["key"] == place.key(Settings(), seed=3)
     assert record["key"].startswith(parquet.stem.removeprefix("B-"))
     expected = PROVENANCE | {"name": "B", "seed": 3}
     assert expected.items() <= record.items()

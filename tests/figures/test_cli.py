@@ -34,13 +34,15 @@ def test_draws_everything_with_captions_tables_and_provenance(fake, passed, call
     assert "Caption at 1.0." in result.output
     assert "T: training" in result.output
     out = tmp_path / "out"
-    pictures = {f"figures/{n}.{e}" for n in ("T", "T-other") for e in ("pdf", "png", "txt", "json")}
-    tables = {f"tables/{n}.{e}" for n in ("T", "T-other") for e in ("md", "tex")}
+    pictures = {
+        f"figures/{n}.{e}" for n in ("T", "T-as-published") for e in ("pdf", "png", "txt", "json")
+    }
+    tables = {f"tables/{n}.{e}" for n in ("T", "T-as-published") for e in ("md", "tex")}
     assert names(out / "figures") | names(out / "tables") >= {p.split("/")[1] for p in pictures}
     assert {n for n in names(out) if not n.startswith("results/")} == pictures | tables
     assert (out / "figures/T.txt").read_text() == "Caption at 0.1.\n"
     assert (out / "tables/T.md").read_text() == "| method | lam |\n| --- | --- |\n| NLL | 0.1 |\n"
-    (parquet,) = (out / "results").glob("T-other-*.parquet")
+    (parquet,) = (out / "results").glob("T-as-published-*.parquet")
     table, record = store.read(parquet)
     assert table.lam[0] == 1.0
     assert (record["gate"], record["seed"], record["settings"]["lam"]) == (passed.digest, 3, 1.0)
@@ -111,7 +113,7 @@ def test_own_table_is_passed_on_and_does_not_overwrite(fake, passed, call, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["Z"], "unknown figure 'Z'; known figures: T, T-other"),
+        (["Z"], "unknown figure 'Z'; known figures: T, T-as-published"),
         (["T", "Z"], "unknown figure 'Z'"),
         (["--seed", "-1"], "'--seed': Input should be greater than or equal to 0"),
         (["--format", "svg"], "svg"),
@@ -119,7 +121,7 @@ def test_own_table_is_passed_on_and_does_not_overwrite(fake, passed, call, tmp_p
         (["T", "--data", "{here}"], "--targets"),
         (["T", "--targets", "a"], "--data"),
         (["T", "--data", "no-such.csv", "--targets", "a"], "no-such.csv"),
-        (["T-other", "--data", "{here}", "--targets", "a"], "takes a table of your own: T"),
+        (["T-as-published", "--data", "{here}", "--targets", "a"], "takes a table of your own: T"),
         (["--data", "{here}", "--targets", "a"], "one figure alone"),
     ],
 )
@@ -151,7 +153,7 @@ def test_interrupt_ends_with_130_and_complete_files(fake, passed, call, tmp_path
     assert call("T").exit_code == 0
     before = names(tmp_path / "out")
     fake.error = KeyboardInterrupt()
-    result = call("T-other")
+    result = call("T-as-published")
     assert result.exit_code == 130
     assert "interrupted" in result.stderr
     assert names(tmp_path / "out") == before
@@ -162,7 +164,7 @@ def test_draw_returns_the_picture_for_a_notebook(fake, passed, tmp_path):
     assert figure.axes[0].get_title() == "0.1"
     assert not figure.texts
     assert texts(figures.draw("T", out=tmp_path, unverified=True)) == ["unverified"]
-    with pytest.raises(catalogue.UnknownFigure, match="known figures: T, T-other"):
+    with pytest.raises(catalogue.UnknownFigure, match="known figures: T, T-as-published"):
         figures.draw("Z", out=tmp_path)
 
 
@@ -170,8 +172,12 @@ def test_list_names_every_figure_of_the_real_catalogue(call):
     result = call("--list")
     assert result.exit_code == 0
     lines = [line.split(maxsplit=1) for line in result.stdout.splitlines()]
-    assert lines == [[spec.name, spec.title] for spec in catalogue.CATALOGUE]
-    assert {"A", "A-as-published", "B", "B-as-published", "C", "R"} <= {name for name, _ in lines}
+    assert lines == [[spec.name, f"{spec.title} ({spec.time})"] for spec in catalogue.CATALOGUE]
+    assert max(map(len, result.stdout.splitlines())) <= 100
+    times = dict(lines)
+    assert times["figure-2"].endswith("(about 10 s)")
+    assert times["tables-1-2"].endswith("(about 6 min)")
+    assert {"figure-1-as-published", "figure-2-grid", "full-covariance"} <= set(times)
 
 
 def test_every_entry_of_the_catalogue_finds_what_it_names():
@@ -179,10 +185,31 @@ def test_every_entry_of_the_catalogue_finds_what_it_names():
         experiment = pipeline.import_module(spec.experiment)
         drawing = pipeline.import_module(spec.drawing)
         assert callable(experiment.run)
-        assert hasattr(experiment, spec.settings or "Settings")
-        assert hasattr(experiment, spec.quick or "Settings")
-        assert callable(getattr(drawing, spec.draw))
-        assert callable(getattr(drawing, spec.caption))
+        assert hasattr(experiment, "AS_PUBLISHED") == hasattr(experiment, "CORRECTED")
+        for quick in (False, True):
+            assert pipeline.settings(experiment, pipeline.Picture(spec, quick=quick))
+        for kind in ("draw", "caption", "summary"):
+            assert callable(getattr(drawing, spec.function(kind)))
+    assert len({spec.name for spec in catalogue.CATALOGUE}) == len(catalogue.CATALOGUE)
+
+
+@pytest.mark.parametrize(
+    ("former", "name"),
+    [
+        ("A", "figure-2"),
+        ("b", "figure-1"),
+        ("A-grid-as-published", "figure-2-grid-as-published"),
+        ("R", "wrong-covariance"),
+    ],
+)
+def test_a_former_name_is_told_the_new_one(call, former, name):
+    result = call(former)
+    assert result.exit_code == 2
+    message = " ".join(result.stderr.replace("│", "").split())
+    assert f"unknown figure '{former}': it is called '{name}' now" in message
+    assert catalogue.find(name).name == name
+    with pytest.raises(catalogue.UnknownFigure, match="known figures: figure-1, "):
+        catalogue.find(f"{former}-else")
 
 
 def test_a_bad_table_of_ones_own_is_refused_before_the_gate(fake, call, monkeypatch, tmp_path):

@@ -113,10 +113,20 @@ def test_real_figure_with_hostile_names(passed, call, tmp_path):
     target = "Θ_#1, {a}|\\b $2$"
     table(target, "_b", "*c*").to_csv(data, index=False, sep=";", decimal=",")
     result = call(
-        *("R", "--data", str(data), "--target", target, "--sep", ";", "--decimal", ","),
+        *(
+            "wrong-covariance",
+            "--data",
+            str(data),
+            "--target",
+            target,
+            "--sep",
+            ";",
+            "--decimal",
+            ",",
+        ),
     )
     assert result.exit_code == 0, result.output
-    stem = f"R-{data.stem}"
+    stem = f"wrong-covariance-{data.stem}"
     folder = tmp_path / "out"
     assert {f"{stem}.{e}" for e in ("pdf", "png", "txt", "json")} == names(folder / "figures")
     assert target in (folder / f"figures/{stem}.txt").read_text(encoding="utf-8")
@@ -134,9 +144,9 @@ def test_real_figure_names_a_bad_cell_before_the_gate(call, tmp_path, monkeypatc
     frame = table("a", "b").astype(str)
     frame.loc[7, "b"] = "?"
     frame.to_csv(data, index=False)
-    result = call("R", "--data", str(data), "--targets", "a")
+    result = call("wrong-covariance", "--data", str(data), "--targets", "a")
     assert result.exit_code == 2
     assert "mine: column 'b' holds numbers, but '?' in row 7 (counted from 0)" in result.stderr
-    result = call("R", "--data", str(data), "--targets", "a", "--na-values", "?")
+    result = call("wrong-covariance", "--data", str(data), "--targets", "a", "--na-values", "?")
     assert result.exit_code == 2
     assert "mine: row 7 (counted from 0), column 'b' is nan" in result.stderr

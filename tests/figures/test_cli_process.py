@@ -20,9 +20,10 @@ from figures import __main__ as cli, catalogue
 def run(settings, *, seed, progress):
     progress("sleeping", 0, 1)
     time.sleep(60)
-fake = sys.modules["fake"] = ModuleType("fake")
-fake.run, fake.Settings = run, lambda: catalogue.FigureSpec("", "", "", "")
-catalogue.CATALOGUE = (catalogue.FigureSpec("T", "", "fake", "fake"),)
+spec = catalogue.FigureSpec("T", "", 60)
+fake = sys.modules[spec.experiment] = sys.modules[spec.drawing] = ModuleType("fake")
+fake.run, fake.Settings = run, lambda: spec
+catalogue.CATALOGUE = (spec,)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell ran with &
 cli.main()
 """
@@ -45,10 +46,10 @@ def test_signals_end_the_process_with_130(tmp_path, kind):
 @pytest.mark.parametrize(
     ("options", "picture"),
     [
-        ([], pipeline.Picture(catalogue.find("B"))),
+        ([], pipeline.Picture(catalogue.find("figure-1"))),
         (
             ["--quick", "--venue", "jmlr"],
-            pipeline.Picture(catalogue.find("B"), quick=True, venue=Venue.jmlr),
+            pipeline.Picture(catalogue.find("figure-1"), quick=True, venue=Venue.jmlr),
         ),
     ],
 )
@@ -64,9 +65,10 @@ def test_unchanged_run_imports_neither_torch_nor_matplotlib(tmp_path, options, p
     passed = {"digest": gate.digest(), "tests": 1, "seconds": 1.0, "date": "today"}
     place.save_text(place.root, "gate.json", json.dumps(passed))
 
+    arguments = ["figure-1", *options, "--out", os.fspath(tmp_path)]
     script = (
         "import sys; from figures import __main__ as cli\n"
-        f"cli.app({['B', *options, '--out', os.fspath(tmp_path)]!r}, standalone_mode=False)\n"
+        f"cli.app({arguments!r}, standalone_mode=False)\n"
         "print(sorted({'torch', 'matplotlib', 'pandas', 'sympy'} & set(sys.modules)))"
     )
     start = time.monotonic()

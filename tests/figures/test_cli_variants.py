@@ -68,8 +68,8 @@ def test_quick_takes_a_table_of_ones_own(fake, passed, call, tmp_path):
 
 
 def test_what_is_fast_anyway_is_drawn_in_full_by_quick(fake, passed, call, tmp_path):
-    call("T-other")
-    assert "T-other: unchanged" in call("T-other", "--quick").output
+    call("T-as-published")
+    assert "T-as-published: unchanged" in call("T-as-published", "--quick").output
     assert fake.runs == [(Settings(lam=1.0), 0)]
 
 
@@ -90,7 +90,7 @@ def test_venue_changes_width_and_name_but_not_the_table(fake, passed, call, tmp_
 
 
 def test_fingerprint_knows_venue_and_quick(fake):
-    spec, other = catalogue.find("T"), catalogue.find("T-other")
+    spec, other = catalogue.find("T"), catalogue.find("T-as-published")
     pictures = [
         pipeline.Picture(spec),
         pipeline.Picture(spec, quick=True),

@@ -13,43 +13,43 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from figures import figure_a as drawing_a
-from figures import figure_b as drawing_b
-from figures import figure_c as drawing_c
-from figures import figure_d as drawing_d
-from figures import figure_f as drawing_f
-from figures import figure_g as drawing_g
-from figures import figure_h as drawing_h
-from figures import figure_r as drawing_r
+from figures import figure_1 as drawing_b
+from figures import figure_2 as drawing_a
+from figures import full_covariance as drawing_c
+from figures import hypergradient_error as drawing_f
+from figures import outer_paths as drawing_g
+from figures import overshoot as drawing_h
 from figures import pipeline, style
+from figures import tables_1_2 as drawing_d
+from figures import wrong_covariance as drawing_r
 from figures.venues import Venue
 from paper_checks.experiments import (
-    figure_a,
-    figure_b,
-    figure_c,
-    figure_d,
-    figure_f,
-    figure_g,
-    figure_h,
-    figure_r,
+    figure_1,
+    figure_2,
+    full_covariance,
+    hypergradient_error,
+    outer_paths,
+    overshoot,
+    tables_1_2,
+    wrong_covariance,
 )
 
-SMALL = replace(figure_b.CORRECTED, experiments=1, lams=(0.25,))
+SMALL = replace(figure_1.CORRECTED, experiments=1, lams=(0.25,))
 
 
 @cache
 def corrected() -> pd.DataFrame:
-    return figure_b.run(SMALL, seed=0)
+    return figure_1.run(SMALL, seed=0)
 
 
 @cache
 def published() -> pd.DataFrame:
-    return figure_b.run(replace(figure_b.ONE_RUN, experiments=3, lams=(0.25,)), seed=0)
+    return figure_1.run(replace(figure_1.ONE_RUN, experiments=3, lams=(0.25,)), seed=0)
 
 
 @cache
 def real() -> pd.DataFrame:
-    return figure_r.run(figure_r.Settings(lams=(1.0,)), seed=0)
+    return wrong_covariance.run(wrong_covariance.Settings(lams=(1.0,)), seed=0)
 
 
 def test_captions_stand_a_level_where_every_run_of_an_arm_diverged() -> None:
@@ -57,7 +57,7 @@ def test_captions_stand_a_level_where_every_run_of_an_arm_diverged() -> None:
     for arm, leads in (("NLL", False), (analytic, True)):
         table = corrected().copy()
         lost = (table.arm == arm) & (table.sigma == table.sigma.min())
-        table.loc[lost, list(figure_b.METRICS)] = np.nan
+        table.loc[lost, list(figure_1.METRICS)] = np.nan
         assert ("0.1" in drawing_b.where_nll_leads(table, analytic, metric, 100)) == leads
         assert "over 7 experiments" in drawing_b.caption(table)
         summary = drawing_b.summary(table)
@@ -68,52 +68,56 @@ def test_captions_stand_a_level_where_every_run_of_an_arm_diverged() -> None:
 
 @cache
 def evolution() -> pd.DataFrame:
-    fast = replace(figure_a.QUICK, repetitions=1, settling_epochs=120, settling_samples=10)
-    return figure_a.run(fast, seed=0)
+    fast = replace(figure_2.QUICK, repetitions=1, settling_epochs=120, settling_samples=10)
+    return figure_2.run(fast, seed=0)
 
 
 @cache
 def evolution_as_published() -> pd.DataFrame:
-    return figure_a.run(figure_a.AS_PUBLISHED, seed=0)
+    return figure_2.run(figure_2.AS_PUBLISHED, seed=0)
 
 
 @cache
 def covariance() -> pd.DataFrame:
-    return figure_c.run(replace(figure_c.CORRECTED, experiments=3, generations=5), seed=0)
+    return full_covariance.run(
+        replace(full_covariance.CORRECTED, experiments=3, generations=5), seed=0
+    )
 
 
 @cache
 def covariance_as_published() -> pd.DataFrame:
-    fast = replace(figure_c.AS_PUBLISHED, experiments=3, generations=5)
-    return figure_c.run(fast, seed=0)
+    fast = replace(full_covariance.AS_PUBLISHED, experiments=3, generations=5)
+    return full_covariance.run(fast, seed=0)
 
 
 @cache
 def hypergradients() -> pd.DataFrame:
-    return figure_f.run(replace(figure_f.QUICK, size=20, products=(1, 2, 8, 32, 64)), seed=0)
+    return hypergradient_error.run(
+        replace(hypergradient_error.QUICK, size=20, products=(1, 2, 8, 32, 64)), seed=0
+    )
 
 
 @cache
 def trajectories() -> pd.DataFrame:
-    return figure_g.run(replace(figure_g.QUICK, rows=50, steps=30, loops=200), seed=0)
+    return outer_paths.run(replace(outer_paths.QUICK, rows=50, steps=30, loops=200), seed=0)
 
 
 @cache
 def binary() -> pd.DataFrame:
-    return figure_h.run(figure_h.Settings(repetitions=2, generations=10, steps=100), seed=0)
+    return overshoot.run(overshoot.Settings(repetitions=2, generations=10, steps=100), seed=0)
 
 
 @cache
 def classification() -> pd.DataFrame:
     """Run the fastest table only, and call it by the names of all."""
-    fast = replace(figure_d.QUICK, names=("iris",), splits=(0, 1), repetitions=2, updates=100)
-    table = figure_d.run(fast, seed=0)
+    fast = replace(tables_1_2.QUICK, names=("iris",), splits=(0, 1), repetitions=2, updates=100)
+    table = tables_1_2.run(fast, seed=0)
     return pd.concat([table.assign(name=name) for name in drawing_d.NAMES], ignore_index=True)
 
 
 @cache
 def classification_as_published() -> pd.DataFrame:
-    return figure_d.run(replace(figure_d.AS_PUBLISHED, epochs=4, generations=5), seed=0)
+    return tables_1_2.run(replace(tables_1_2.AS_PUBLISHED, epochs=4, generations=5), seed=0)
 
 
 DRAWINGS = {

@@ -12,7 +12,7 @@ import pytest
 from cycler import cycler
 from matplotlib import pyplot as plt
 
-from figures import catalogue, figure_r, pipeline, style
+from figures import catalogue, pipeline, style, wrong_covariance
 from figures.venues import Venue
 from paper_checks import store
 from tests import fakes
@@ -47,19 +47,19 @@ import sys
 from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
-from figures import figure_r, style
+from figures import wrong_covariance, style
 from figures.venues import Venue
 from paper_checks.store import Store
 from tests.figures.test_style_settings import real
 before = dict(mpl.rcParams)
 with style.context(Venue.icml):
-    Store.open(sys.argv[1]).save_figure(figure_r.draw(real("Größe $x_1$")), "R")
+    Store.open(sys.argv[1]).save_figure(wrong_covariance.draw(real("Größe $x_1$")), "R")
 assert dict(mpl.rcParams) == before
 """
 
 
 def real(target: str, table: str = "mine") -> pd.DataFrame:
-    """Return a table as the experiment of figure R would."""
+    """Return a table as the experiment `wrong_covariance` would."""
     rows = [
         {
             "table": table,
@@ -71,7 +71,7 @@ def real(target: str, table: str = "mine") -> pd.DataFrame:
             "lam": 1.0,
             "n": 1,
         }
-        for reward, cost in zip(figure_r.LOOKS, (0.0, 0.2, 0.1), strict=True)
+        for reward, cost in zip(wrong_covariance.LOOKS, (0.0, 0.2, 0.1), strict=True)
     ]
     return pd.DataFrame(rows)
 
@@ -100,7 +100,7 @@ def test_settings_of_a_notebook_change_nothing_and_stay(plain, tmp_path) -> None
     with mpl.rc_context(HOSTILE):
         before = dict(mpl.rcParams)
         with style.context():
-            figure = figure_r.draw(real("Größe $x_1$"))
+            figure = wrong_covariance.draw(real("Größe $x_1$"))
             store.Store.open(tmp_path).save_figure(figure, "R")
             plt.close(figure)
         assert dict(mpl.rcParams) == before
@@ -181,7 +181,7 @@ def test_what_the_font_lacks_is_named(text: str, named: str) -> None:
 @pytest.mark.parametrize("target", ["$x_1$", "a$b", "$\\frac", "x_1^2", "50 %", "{a}", "λ, η"])
 def test_names_are_drawn_as_they_are(target: str, tmp_path) -> None:
     with style.context():
-        figure = figure_r.draw(real(target))
+        figure = wrong_covariance.draw(real(target))
         figure.savefig(tmp_path / "a.png")  # a formula that cannot be parsed would be an error
         labels = [label for axes in figure.axes for label in axes.get_yticklabels()]
         (label,) = [label for label in labels if target in label.get_text()]
@@ -193,7 +193,7 @@ def test_names_are_drawn_as_they_are(target: str, tmp_path) -> None:
 @pytest.mark.parametrize("target", ["n" * 150, "e\u0301" * 90, "word " * 60])
 def test_names_of_any_length_fit(target: str, venue: Venue) -> None:
     with style.context(venue):
-        figure = figure_r.draw(real(target))
+        figure = wrong_covariance.draw(real(target))
         found = faults(figure)  # a layout that cannot be made would be an error
         plt.close(figure)
     assert not found

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from paper_checks.experiments import figure_r
+from paper_checks.experiments import wrong_covariance
 from solvers.errors import InputError, NonFiniteError
 from solvers.tasks import cells, classification, regression, tables
 from solvers.tasks.classification import mixed_columns
@@ -152,7 +152,9 @@ READERS: dict[str, Callable[[Path], object]] = {
     "classification": lambda path: classification.load_table(path, "y", pipeline=IMPUTE),
     "without a pipeline": lambda path: classification.load_table(path, "y"),
     "regression": lambda path: regression.load_csv(path, ("y",)),
-    "figure R": lambda path: figure_r.tasks(figure_r.Settings(data=path, targets=("y",))),
+    "wrong-covariance": lambda path: wrong_covariance.tasks(
+        wrong_covariance.Settings(data=path, targets=("y",))
+    ),
 }
 
 

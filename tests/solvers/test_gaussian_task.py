@@ -1,4 +1,4 @@
-"""The data of figures A and C: shapes, moments, and which draw belongs to whom."""
+"""The data of figure 2 and `full-covariance`: shapes, moments, and which draw belongs to whom."""
 
 import math
 

@@ -1,0 +1,159 @@
+"""The methods of tables 1 and 2: their rewards, and the data each is trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from solvers import bilevel
+from solvers.bilevel import likelihood
+from solvers.data import LabelledData
+from solvers.families.categorical import CategoricalPolicy
+from solvers.hypergradients.methods import Implicit
+from solvers.numerics.solution import Solution
+from solvers.rewards import between_classes
+from solvers.rewards.between_classes import ClassReward, FreeReward
+from solvers.tasks import classification
+from solvers.training import inner
+from solvers.training.objectives import PolicyGradient
+
+from .convergence import solved
+
+PublishedArm = Literal["NLL", "PG(2β*)", "PG(β*)"]
+ExactArm = Literal["PG(u*)", "PG(diag)", "PG(learned)"]
+Arm = PublishedArm | ExactArm
+Name = Literal["wine", "iris", "breast_cancer", "digits"]
+
+OUTER_STEPS = 60  # of L-BFGS, on the learned reward
+LEARNED = 1e-3  # hypergradient at which it counts as learned, relative to the largest met
+# Its inner problems are strictly concave: Newton steps solve them. A few digits of their solutions,
+# and of the linear systems, are all that outer steps need.
+INNER = bilevel.Exact(1e-5, 4000)
+ACCURACY, DISTANCE = 1e-6, 1e-3
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One split of one table, and what the plug-in methods know of it.
+
+    Attributes:
+        train: training rows with their labels.
+        distilled: training rows with `π̂(x)` in place of the labels.
+        validation: validation rows.
+        test: test rows.
+        policy: logistic regression.
+        lam: entropy weight.
+        weight_decay: `ρ`, in nats.
+        estimated: whether the fit of `π̂(x)` converged, if there was one.
+    """
+
+    train: LabelledData
+    distilled: LabelledData
+    validation: LabelledData
+    test: LabelledData
+    policy: CategoricalPolicy
+    lam: Tensor
+    weight_decay: float
+    estimated: bool
+
+
+def load(
+    name: Name,
+    split: int,
+    *,
+    scaler: Literal["all", "train"],
+    weight_decay: float,
+    lam: float,
+    estimates: bool,
+) -> Problem:
+    """Return one split of a table, in float64.
+
+    Args:
+        name: the table.
+        split: seed of the split.
+        scaler: rows the features are standardised on.
+        weight_decay: `ρN`, `N` training rows.
+        lam: entropy weight.
+        estimates: whether to fit `π̂(x)`; else the labels take its place.
+    """
+    task = classification.load(name)
+    parts = classification.split(task, seed=split, scaler=scaler, dtype=torch.float64)
+    C = len(task.classes)
+    train, validation, test = (
+        LabelledData.of(part.x, part.y, C) for part in (parts.train, parts.validation, parts.test)
+    )
+    policy = CategoricalPolicy(train.x.shape[-1], C)
+    rho = weight_decay / len(train.x)
+    distilled, estimated = train, True
+    if estimates:
+        fitted = inner.fit(policy, train, weight_decay=rho)
+        distilled = LabelledData.soft(train.x, policy(fitted.value, train.x).p)
+        estimated = fitted.converged
+    weight = torch.tensor(lam, dtype=torch.float64)
+    return Problem(train, distilled, validation, test, policy, weight, rho, estimated)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a policy is trained on.
+
+    Attributes:
+        reward: the reward.
+        data: the data.
+        converged: whether the search for the reward, or for its data, did; None without a search.
+    """
+
+    reward: ClassReward
+    data: LabelledData
+    converged: bool | None = None
+
+
+def reward(problem: Problem, arm: Arm) -> Taught:
+    """Return what an arm other than NLL is trained on."""
+    train, lam, C = problem.train, problem.lam, problem.train.classes
+    pi = train.pi.mean(0)
+    if arm == "PG(learned)":
+        return learn(problem)
+    if arm == "PG(u*)":
+        u = between_classes.exact_scale(problem.distilled.pi, lam)
+        return Taught(ClassReward.scalar(u, C), problem.distilled, problem.estimated)
+    if arm == "PG(diag)":
+        u = between_classes.exact_diagonal(problem.distilled.pi, lam)
+        return Taught(ClassReward.diagonal(u), problem.distilled, problem.estimated)
+    beta = between_classes.heuristic_scale(pi, lam, samples=len(train.x))
+    return Taught(ClassReward.scalar(2 * beta if arm == "PG(2β*)" else beta, C), train)
+
+
+def learn(problem: Problem) -> Taught:
+    """Return the reward `r_φ(ŷ | x)` that the bilevel solver learns from the training labels."""
+    policy, train = problem.policy, problem.train
+    model = FreeReward(policy.inputs, policy.classes)
+    levels = likelihood.problem(
+        policy, model, problem.lam, train, weight_decay=problem.weight_decay
+    )
+    found = bilevel.solve(
+        levels,
+        policy.zeros(),
+        policy.zeros(),  # the reward has the shape of the policy
+        optimiser=lambda phi: torch.optim.LBFGS(
+            phi, max_iter=OUTER_STEPS, history_size=OUTER_STEPS, line_search_fn="strong_wolfe"
+        ),
+        steps=1,
+        inner=INNER,
+        tolerance=LEARNED,
+        hypergradient=Implicit(tolerance=ACCURACY, damping=0.0, distance=DISTANCE),
+    )
+    return Taught(model(found.phi, train.x), train, found.converged and solved(found))
+
+
+def solve(problem: Problem, taught: Taught | None) -> Solution[dict[str, Tensor]]:
+    """Return the solution of a training problem, penalised alike for all; None: likelihood."""
+    policy, rho = problem.policy, problem.weight_decay
+    if taught is None:
+        return inner.fit(policy, problem.train, weight_decay=rho)
+    return inner.fit(
+        policy, taught.data, PolicyGradient(taught.reward, problem.lam), weight_decay=rho
+    )
