@@ -208,19 +208,16 @@ def _experiments(result: str) -> Iterator[Place | None]:
 
 def _figures(result: str) -> Iterator[Place | None]:
     """What draws the figures whose experiment, or drawing, uses a result."""
-    from analysis.source import place, read, uses
+    from analysis.source import modules, uses
 
-    catalogue = read(f"{FIGURES}.catalogue")
-    for node in _entries(catalogue, "CATALOGUE") if catalogue else ():
-        named = {
-            keyword.arg: ast.literal_eval(keyword.value)
-            for keyword in node.keywords
-            if isinstance(keyword.value, ast.Constant)
-        }
-        drawing = f"{named['drawing']}.{named.get('draw', 'draw')}"
-        inside = (EXPERIMENTS, FIGURES)
-        if result in uses(f"{named['experiment']}.run", *inside) | uses(drawing, *inside):
-            yield place(drawing)
+    inside = (EXPERIMENTS, FIGURES)
+    for module in modules(FIGURES):
+        subject = module.name.rpartition(".")[2]
+        for name in module.definitions:
+            if name == "draw" or name.startswith("draw_"):
+                run, drawing = f"{EXPERIMENTS}.{subject}.run", f"{module.name}.{name}"
+                if result in uses(run, *inside) | uses(drawing, *inside):
+                    yield module.place(name)
 
 
 def explain_command(
