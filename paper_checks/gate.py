@@ -29,6 +29,7 @@ SOURCES = (
     "paper_checks/experiments",
     "paper_checks/checkout.py",
     "paper_checks/gate.py",
+    "paper_checks/statistics.py",
     "pyproject.toml",
 )
 LIBRARIES = (*store.NUMERICS, "hypothesis", "jaxtyping", "mpmath", "pytest", "pytest-xdist")
