@@ -102,7 +102,7 @@ def test_lower_panels_show_differences_at_the_optimum_in_thousandths() -> None:
             want = rows_of(made(), name, "optimum", arm).nll.mean() - nll
             assert np.ravel(point.get_xdata()) == pytest.approx([1e3 * want])
             assert np.ravel(point.get_ydata()) == pytest.approx([-place])
-            assert point.get_marker() == style.METHODS[arm].marker
+            assert point.get_marker() == style.look(arm)["marker"]
         for bars, arm in zip(axis.collections, ARMS[1:], strict=True):
             assert isinstance(bars, LineCollection)
             bar = np.asarray(bars.get_segments()[0])[:, 0]
