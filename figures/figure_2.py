@@ -20,9 +20,9 @@ SAMPLES = 100  # drawn from each law, as published
 LIMITS = (-5.5, 12.5)
 ONE_LAM = 0.1  # of the published picture with a single λ
 SETTLING = {  # label and look of each baseline
-    "minimum": ("minimum (published)", "PG(M)"),
-    "mean": ("group mean", "PG(isotropic)"),
-    "leave-one-out": ("leave-one-out", "PG(U*), leave-one-out"),
+    "minimum": ("minimum (published)", "indigo"),
+    "mean": ("group mean", "brown"),
+    "leave-one-out": ("leave-one-out", "green"),
 }
 
 

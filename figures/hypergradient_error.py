@@ -16,15 +16,14 @@ from paper_checks.experiments.convergence import arrived, not_converged
 
 from . import style
 
-# Each method looks like one of `style.METHODS`: those can be told apart.
 METHODS = {
-    "CG": "PG(U*), analytic",
-    "Nyström-CG": "PG(U*), leave-one-out",
-    "Neumann series": "NLL",
-    "truncated": "PG(U*)",
-    "one step": "PG(isotropic)",
-    "warm start": "PG(I)",
-    "cold start": "PG(ray)",
+    "CG": "blue",
+    "Nyström-CG": "green",
+    "Neumann series": "vermilion",
+    "truncated": "orange",
+    "one step": "brown",
+    "warm start": "sky",
+    "cold start": "wine",
 }
 LABELS = {
     "truncated": "truncated unrolling",
@@ -32,7 +31,7 @@ LABELS = {
     "warm start": "unrolling, warm start",
     "cold start": "unrolling, cold start",
 }
-PROBLEMS = ("PG(U*), analytic", "NLL", "PG(U*), leave-one-out")  # their looks, in order
+PROBLEMS = ("blue", "vermilion", "green")  # their looks, in order
 POINTS = {"left by ascent": "-", "random": (0, (2, 1.5))}
 FLOOR = 1e-13  # below, rounding
 TENTH = 0.1  # an inner error of 10 %

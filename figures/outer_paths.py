@@ -15,13 +15,12 @@ from paper_checks.experiments.convergence import arrived, not_converged
 
 from . import style
 
-# Each arm looks like one of `style.METHODS`: those can be told apart.
 ARMS = {
-    "implicit, Adam": "PG(U*), analytic",
-    "implicit, L-BFGS": "NLL",
-    "single loop": "PG(U*), leave-one-out",
-    "plug-in, marginal": "PG(ray)",
-    "plug-in, residual": "PG(isotropic)",
+    "implicit, Adam": "blue",
+    "implicit, L-BFGS": "vermilion",
+    "single loop": "green",
+    "plug-in, marginal": "wine",
+    "plug-in, residual": "brown",
 }
 LEARNED = ("implicit, Adam", "implicit, L-BFGS", "single loop")
 STEPS = (0, 3, 6, 10, 20)  # whose ellipses are drawn, and the last one's

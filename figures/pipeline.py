@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
 UNVERIFIED = "unverified"
 QUICK = "quick: smaller experiments, for a first look only"
-CODE = (*store.CODE, "figures", "paper_checks/store.py", "paper_checks/published")
+CODE = (
+    *store.CODE,
+    "figures",
+    "paper_checks/statistics.py",
+    "paper_checks/store.py",
+    "paper_checks/published",
+)
 LIBRARIES = (*store.NUMERICS, "matplotlib", "tueplots")
 
 

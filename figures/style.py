@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class UnknownMethod(ValueError):
-    """No look is fixed for the given method; the message lists those that have one."""
+class UnknownLook(ValueError):
+    """Neither a method with a look nor a look has this name; the message lists both."""
 
 
 class UndrawableText(ValueError):
@@ -33,7 +33,7 @@ class UndrawableText(ValueError):
 
 @dataclass(frozen=True)
 class Look:
-    """Colour, line and marker of one method: never told apart by colour alone."""
+    """Colour, line and marker: never told apart by colour alone."""
 
     color: str
     linestyle: str | tuple[int, tuple[float, ...]]
@@ -41,22 +41,39 @@ class Look:
 
 
 # Colours of Okabe and Ito (2008); they run out, so then two of Tol (2021), a brown, and five by
-# search: far from each other and from that of NLL, all in one picture.
+# search: far from each other and from vermilion, that of NLL, all in one picture.
+PALETTE = {
+    "black": Look("#000000", ":", "x"),
+    "vermilion": Look("#D55E00", "-.", "s"),
+    "sky": Look("#56B4E9", (0, (4, 1, 1, 1, 1, 1)), "v"),
+    "orange": Look("#E69F00", "--", "^"),
+    "green": Look("#009E73", (0, (5, 1)), "D"),
+    "blue": Look("#0072B2", "-", "o"),
+    "wine": Look("#882255", (0, (8, 2)), "P"),
+    "brown": Look("#80604D", (0, (2, 2)), "*"),
+    "indigo": Look("#332288", (0, (3, 1, 1, 1)), "<"),
+    "ultramarine": Look("#0F00FF", (0, (10, 1)), ">"),
+    "cyan": Look("#3CD2FF", (0, (3, 1)), "p"),
+    "peach": Look("#FFA578", (0, (6, 1, 1, 1)), "X"),
+    "violet": Look("#5A4B96", (0, (1, 1)), "d"),
+    "midnight": Look("#00002D", (0, (8, 1, 2, 1)), "h"),
+}
+# Of methods that are in several figures; what is in one alone has its look there.
 METHODS = {
-    "MSE": Look("#000000", ":", "x"),
-    "NLL": Look("#D55E00", "-.", "s"),
-    "PG(I)": Look("#56B4E9", (0, (4, 1, 1, 1, 1, 1)), "v"),
-    "PG(U*)": Look("#E69F00", "--", "^"),
-    "PG(U*), leave-one-out": Look("#009E73", (0, (5, 1)), "D"),
-    "PG(U*), analytic": Look("#0072B2", "-", "o"),
-    "PG(ray)": Look("#882255", (0, (8, 2)), "P"),
-    "PG(isotropic)": Look("#80604D", (0, (2, 2)), "*"),
-    "PG(M)": Look("#332288", (0, (3, 1, 1, 1)), "<"),
-    "PG(2β*)": Look("#0F00FF", (0, (10, 1)), ">"),
-    "PG(β*)": Look("#3CD2FF", (0, (3, 1)), "p"),
-    "PG(u*)": Look("#FFA578", (0, (6, 1, 1, 1)), "X"),
-    "PG(diag)": Look("#5A4B96", (0, (1, 1)), "d"),
-    "PG(learned)": Look("#00002D", (0, (8, 1, 2, 1)), "h"),
+    "MSE": "black",
+    "NLL": "vermilion",
+    "PG(I)": "sky",
+    "PG(U*)": "orange",
+    "PG(U*), leave-one-out": "green",
+    "PG(U*), analytic": "blue",
+    "PG(ray)": "wine",
+    "PG(isotropic)": "brown",
+    "PG(M)": "indigo",
+    "PG(2β*)": "ultramarine",
+    "PG(β*)": "cyan",
+    "PG(u*)": "peach",
+    "PG(diag)": "violet",
+    "PG(learned)": "midnight",
 }
 
 POINTS_PER_INCH = 72
@@ -93,15 +110,20 @@ PAGES = {
 }
 
 
-def look(method: str) -> dict[str, Any]:
-    """Return the keyword arguments of ``plot`` for a method: colour, linestyle, marker.
+def look(name: str) -> dict[str, Any]:
+    """Return the keyword arguments of ``plot``: colour, linestyle, marker.
+
+    Args:
+        name: of a method in `METHODS`, or of a look in `PALETTE`.
 
     Raises:
-        UnknownMethod: `method` is not in `METHODS`.
+        UnknownLook: it is in neither.
     """
-    if method not in METHODS:
-        raise UnknownMethod(f"no look for method {method!r}; known: {', '.join(METHODS)}")
-    return asdict(METHODS[method])
+    found = PALETTE.get(METHODS.get(name, name))
+    if found is None:
+        known = ", ".join((*METHODS, *PALETTE))
+        raise UnknownLook(f"no look for {name!r}; known methods and looks: {known}")
+    return asdict(found)
 
 
 def size(lines: float) -> tuple[float, float]:
@@ -178,7 +200,7 @@ def _settings(venue: Venue) -> dict[Any, Any]:
         "figure.constrained_layout.use": True,
         "savefig.dpi": 200,
         "pdf.fonttype": 42,  # text stays text in the PDF
-        "axes.prop_cycle": cycler(color=[look.color for look in METHODS.values()]),
+        "axes.prop_cycle": cycler(color=[look.color for look in PALETTE.values()]),
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.linewidth": 0.6,

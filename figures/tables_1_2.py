@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from paper_checks.experiments import comparisons
+from paper_checks import statistics
 from paper_checks.experiments import tables_1_2 as experiment
-from paper_checks.experiments.comparisons import Difference
 from paper_checks.experiments.convergence import arrived, not_converged
+from paper_checks.statistics import Difference
 from solvers.tasks import classification
 
 from . import curves, style
@@ -59,7 +59,7 @@ def differences(
             both = set(splits.get(arm, ())) & set(splits.get("NLL", ()))
             if len(both) > 1:
                 pairs = rows[rows.split.isin(both) & rows.arm.isin([arm, "NLL"])]
-                difference = comparisons.paired(pairs, arm, metric, level=LEVEL)
+                difference = statistics.paired(pairs, arm, metric, level=LEVEL)
                 found.setdefault(arm, []).append((name, difference))
     return found
 
@@ -116,7 +116,8 @@ def _relative(axis: Axes, found: dict[str, Difference | None]) -> None:
     for place, (arm, difference) in enumerate(found.items()):
         if difference is None:
             continue
-        low, mean, high = (1e3 * end for end in (difference.low, difference.mean, difference.high))
+        ends = (difference.interval.low, difference.mean, difference.interval.high)
+        low, mean, high = (1e3 * end for end in ends)
         look = style.look(arm)
         axis.errorbar(
             mean,
@@ -148,7 +149,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         what = f"Δ {words(metric)}, {stage}"
         for arm, found in differences(table, metric, stage).items():
             for name, d in found:
-                row = {what: d.mean, f"interval of {what}": f"[{d.low:.2g}, {d.high:.2g}]"}
+                ends = f"[{d.interval.low:.2g}, {d.interval.high:.2g}]"
+                row = {what: d.mean, f"interval of {what}": ends}
                 rows[name, arm] |= row | {f"{what}, real": "yes" if d.real else "no"}
     return pd.DataFrame(rows.values())
 

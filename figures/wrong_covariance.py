@@ -12,9 +12,9 @@ from paper_checks.experiments.convergence import arrived, not_converged
 from . import style
 
 LOOKS = {
-    "residual Σ": ("o", "#0072B2"),
-    "marginal Σ": ("^", "#D55E00"),
-    "scalar of residual Σ": ("s", "#009E73"),
+    "residual Σ": ("o", "blue"),
+    "marginal Σ": ("^", "vermilion"),
+    "scalar of residual Σ": ("s", "green"),
 }
 CLAIM = 1e-6  # nats per row within which prediction and measurement must agree
 
@@ -27,8 +27,9 @@ def draw(table: pd.DataFrame) -> Figure:
     # Ticks may change with the width that names leave, after the layout has looked at them.
     figure.set_layout_engine("constrained", w_pad=0.12)
     problems, table = list(dict.fromkeys(_names(table))), arrived(table)
-    for shift, (reward, (marker, color)) in zip((-0.22, 0, 0.22), LOOKS.items(), strict=True):
+    for shift, (reward, (marker, like)) in zip((-0.22, 0, 0.22), LOOKS.items(), strict=True):
         rows = table[table.reward == reward]
+        color = style.look(like)["color"]
         style_of = {"marker": marker, "color": color, "linestyle": "none", "fillstyle": "none"}
         left.plot(rows.predicted, rows.measured, label=f"$U$ from {reward}", **style_of)
         positions = np.array([problems.index(name) for name in _names(rows)]) + shift

@@ -54,7 +54,7 @@ def checks(
         stop(str(error), BAD_USAGE)
     if context.invoked_subcommand is not None:
         return
-    from .claims import catalogue, report, runs
+    from .claims import catalogue, runs, table
 
     try:
         claims = catalogue.select(catalogue.all_claims(), only or [])
@@ -62,14 +62,14 @@ def checks(
         stop(str(error), BAD_USAGE)
     if list_:
         text = "\n".join(f"{claim.name}\n    {claim.statement}" for claim in claims)
-        typer.echo(report.list_json(claims) if as_json else text)
+        typer.echo(table.list_json(claims) if as_json else text)
         return
     try:
         place = store.Store.open(out)
         store.read_record(out / VERDICTS, {"seed": int, "claims": list})  # only ours is replaced
         with runs.kept_in(place):
             results = _run(claims, seed)
-        text = report.to_json(results, seed, store.provenance())
+        text = table.to_json(results, seed, store.provenance())
         if not only:  # a selection must not take the place of all
             store.write_text(out / VERDICTS, text + "\n")
     except store.StoreError as error:
@@ -134,11 +134,11 @@ def _print(results: Sequence[Result]) -> None:
     """Print the table and a line of counts; as wide as the terminal, or 100 columns."""
     from rich.console import Console
 
-    from .claims import report
+    from .claims import table
 
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    console.print(report.table(results))
-    console.print(report.summary(results), highlight=False, markup=False, soft_wrap=True)
+    console.print(table.shown(results))
+    console.print(table.summary(results), highlight=False, markup=False, soft_wrap=True)
 
 
 def main() -> None:

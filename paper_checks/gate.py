@@ -37,6 +37,7 @@ SOURCES = (
     "paper_checks/checkout.py",
     "paper_checks/gate.py",
     "paper_checks/imports.py",
+    "paper_checks/statistics.py",
     "pyproject.toml",
 )
 # Every test file stands on these, whatever it imports.

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from .statistics import Interval
+from ..statistics import Interval
 
 
 class Verdict(StrEnum):

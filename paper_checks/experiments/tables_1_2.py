@@ -35,7 +35,8 @@ from solvers.training import ensemble, streams
 from solvers.training.estimators import Analytic, ScoreFunction
 from solvers.training.objectives import NLL, Objective, PolicyGradient
 
-from . import Progress, comparisons
+from .. import statistics
+from . import Progress
 from . import tables_1_2_methods as methods
 from .parallel import run_arms
 from .tables_1_2_methods import Arm, ExactArm, Name, PublishedArm
@@ -144,8 +145,8 @@ def size_of_test(name: Name) -> int:
 
 
 def agreement(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """Return our test accuracies beside the published ones: `comparisons.beside_published`."""
-    return comparisons.beside_published(
+    """Return our test accuracies beside the published ones: `statistics.beside_published`."""
+    return statistics.beside_published(
         table[table.stage == "trained"],
         pd.read_csv(PUBLISHED, comment="#"),
         repetitions=AS_PUBLISHED.repetitions,

@@ -12,7 +12,7 @@ from paper_checks import __main__ as cli
 from paper_checks import store
 from paper_checks.claims import catalogue
 from paper_checks.claims.claim import Claim, Judgement, Verdict
-from paper_checks.claims.statistics import Interval
+from paper_checks.statistics import Interval
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import pytest
 from analysis import Derivation, Key, catalogue, gaussian, hypergradients
 from analysis.calculus.symbols import symbol
 from analysis.catalogue import Entry
-from paper_checks.claims import report
+from paper_checks.claims import table as verdicts
 from paper_checks.claims.catalogue import UnknownClaim, all_claims, select
 from paper_checks.claims.claim import Claim, Judgement, Result, Verdict, counts, judge, seeds
 from paper_checks.claims.pictures import figure_1, figure_1_published
-from paper_checks.claims.statistics import Interval
 from paper_checks.claims.theory import PROPOSITIONS, proposition
 from paper_checks.claims.theory.proposition import Check, problems, verdict
+from paper_checks.statistics import Interval
 
 CHECKS = [
     (check, entry) for item in PROPOSITIONS for check in item.checks for entry in check.entries()
@@ -154,14 +154,14 @@ def test_selection_is_by_prefix_and_names_the_known() -> None:
 def test_json_holds_everything_and_no_infinity() -> None:
     results = [Result(a_claim(), a_judgement(), 0.1)]
     results.append(Result(a_claim("fake.two"), a_judgement(Verdict.failed), 0.1))
-    content = json.loads(report.to_json(results, 3, {"commit": "abc"}))
+    content = json.loads(verdicts.to_json(results, 3, {"commit": "abc"}))
     assert (content["seed"], content["as_expected"]) == (3, False)
     assert content["counts"] == {"proved": 1, "failed": 1}
     first, second = content["claims"]
     assert first["interval"] == {"low": 0.0, "high": None, "level": 0.95}
     assert (first["ours"], first["published"], first["as_expected"]) == (0.5, 0.7, True)
     assert (second["verdict"], second["expected"]) == ("failed", "proved")
-    assert "NOT as expected: fake.two" in report.summary(results)
+    assert "NOT as expected: fake.two" in verdicts.summary(results)
     assert counts(results) == {Verdict.proved: 1, Verdict.failed: 1}
 
 

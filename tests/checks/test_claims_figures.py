@@ -8,8 +8,8 @@ import pytest
 
 from paper_checks.claims.claim import Verdict
 from paper_checks.claims.pictures import figure_2, full_covariance
-from paper_checks.claims.statistics import Interval
 from paper_checks.experiments.minimum_shift import stationary_scale
+from paper_checks.statistics import Interval
 
 REPRODUCED, NOT_REPRODUCED = Verdict.reproduced, Verdict.not_reproduced
 

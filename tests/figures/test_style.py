@@ -11,8 +11,9 @@ from figures import style
 from figures.venues import Venue
 
 
-def test_methods_differ_in_colour_and_in_line_and_in_marker():
-    looks = list(style.METHODS.values())
+def test_looks_differ_in_colour_and_in_line_and_in_marker():
+    assert len(set(style.METHODS.values())) == len(style.METHODS)
+    looks = list(style.PALETTE.values())
     for field in ("color", "linestyle", "marker"):
         assert len({getattr(look, field) for look in looks}) == len(looks)
 
@@ -26,7 +27,7 @@ BLIND = {
 
 @pytest.mark.parametrize("kind", BLIND)
 def test_colours_stay_apart_for_the_colour_blind(kind):
-    linear = np.array([to_rgb(look.color) for look in style.METHODS.values()]) ** 2.2
+    linear = np.array([to_rgb(look.color) for look in style.PALETTE.values()]) ** 2.2
     seen = np.clip(linear @ np.array(BLIND[kind]).T, 0, 1) ** (1 / 2.2)
     distance = np.linalg.norm(seen[:, None] - seen[None], axis=-1)
     closest = distance[~np.eye(len(seen), dtype=bool)].min()
@@ -37,7 +38,10 @@ def test_look_is_what_plot_takes():
     axes = Figure().add_subplot()
     for method in style.METHODS:
         axes.plot([0, 1], **style.look(method))
-    with pytest.raises(style.UnknownMethod, match=r"'PPO'.*MSE, NLL"):
+    for name in style.PALETTE:
+        axes.plot([0, 1], **style.look(name))
+    assert style.look("NLL") == style.look("vermilion")
+    with pytest.raises(style.UnknownLook, match=r"'PPO'.*MSE, NLL.*black, vermilion"):
         style.look("PPO")
 
 

@@ -102,12 +102,13 @@ def test_lower_panels_show_differences_at_the_optimum_in_thousandths() -> None:
             want = rows_of(made(), name, "optimum", arm).nll.mean() - nll
             assert np.ravel(point.get_xdata()) == pytest.approx([1e3 * want])
             assert np.ravel(point.get_ydata()) == pytest.approx([-place])
-            assert point.get_marker() == style.METHODS[arm].marker
+            assert point.get_marker() == style.look(arm)["marker"]
         for bars, arm in zip(axis.collections, ARMS[1:], strict=True):
             assert isinstance(bars, LineCollection)
             bar = np.asarray(bars.get_segments()[0])[:, 0]
             found = dict(drawing.differences(made(), "nll", "optimum")[arm])[name]
-            assert bar == pytest.approx([1e3 * found.low, 1e3 * found.high], abs=1e-9)
+            ends = [1e3 * found.interval.low, 1e3 * found.interval.high]
+            assert bar == pytest.approx(ends, abs=1e-9)
 
 
 def test_differences_are_paired() -> None:
@@ -115,8 +116,9 @@ def test_differences_are_paired() -> None:
     for arm, found in drawing.differences(made(), "nll", "optimum").items():
         for _, difference in found:
             assert difference.mean == pytest.approx(GAPS[arm], abs=2e-3)
-            assert difference.low - 1e-12 <= difference.mean <= difference.high + 1e-12
-            assert difference.high - difference.low < 4e-3
+            ends = difference.interval
+            assert ends.low - 1e-12 <= difference.mean <= ends.high + 1e-12
+            assert ends.high - ends.low < 4e-3
             assert difference.real
             assert difference.relative == pytest.approx(difference.mean / 0.2, rel=0.1)
 

@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 
 from ...experiments import figure_1
-from .. import runs
-from ..claim import Claim, Judgement, Verdict, seeds
-from ..statistics import (
+from ...statistics import (
     FAMILY,
     Interval,
     bonferroni,
     bootstrap_interval,
     mean_interval,
 )
+from .. import runs
+from ..claim import Claim, Judgement, Verdict, seeds
 from . import figure_1_published
 from .figure_1_published import (
     EPOCHS,

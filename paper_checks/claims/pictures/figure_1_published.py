@@ -14,15 +14,15 @@ import numpy as np
 import pandas as pd
 
 from ...experiments import figure_1
-from .. import runs
-from ..claim import Claim, Judgement, Verdict, seeds
-from ..statistics import (
+from ...statistics import (
     FAMILY,
     Interval,
     bonferroni,
     count_interval,
     prediction_interval,
 )
+from .. import runs
+from ..claim import Claim, Judgement, Verdict, seeds
 
 EPOCHS = (10, 25, 50, 100)
 RUNS = 12

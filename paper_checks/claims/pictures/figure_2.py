@@ -14,15 +14,15 @@ import pandas as pd
 
 from ...experiments import figure_2
 from ...experiments.minimum_shift import stationary_scale
-from .. import runs
-from ..claim import Claim, Judgement, Verdict, seeds
-from ..statistics import (
+from ...statistics import (
     FAMILY,
     Interval,
     bonferroni,
     mean_interval,
     median_interval,
 )
+from .. import runs
+from ..claim import Claim, Judgement, Verdict, seeds
 
 # --- the long run ---
 

@@ -13,9 +13,7 @@ from functools import cache, partial
 import pandas as pd
 
 from ...experiments import full_covariance
-from .. import runs
-from ..claim import Claim, Judgement, Verdict, seeds
-from ..statistics import (
+from ...statistics import (
     FAMILY,
     Interval,
     bonferroni,
@@ -23,6 +21,8 @@ from ..statistics import (
     median_interval,
     prediction_interval,
 )
+from .. import runs
+from ..claim import Claim, Judgement, Verdict, seeds
 
 SHORT = {"NLL": "nll", "PG(M)": "fixed", "PG(U*)": "optimal"}  # need no quotes in a shell
 

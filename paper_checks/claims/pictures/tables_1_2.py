@@ -14,9 +14,9 @@ import pandas as pd
 from ...experiments import tables_1_2
 from ...experiments.convergence import NoneConverged, arrived, not_converged
 from ...experiments.tables_1_2_methods import Arm, Name
+from ...statistics import FAMILY, Interval, bonferroni, mean_interval
 from .. import runs
 from ..claim import Claim, Judgement, Verdict, seeds
-from ..statistics import FAMILY, Interval, bonferroni, mean_interval
 
 NAMES: tuple[Name, ...] = get_args(Name)
 
@@ -101,22 +101,22 @@ def optima(seed: int, arm: Arm, names: tuple[Name, ...], splits: int) -> Optima:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Gap:
     """An arm against maximum likelihood on one data set: relative NLL, accuracy in test rows."""
 
     nll: float
     rows: float
 
 
-def learned_differences(table: pd.DataFrame) -> dict[str, Difference]:
+def learned_differences(table: pd.DataFrame) -> dict[str, Gap]:
     """Return how far the learned reward is from maximum likelihood, over all splits together."""
     means = table.groupby(["name", "arm"])[["nll", "accuracy"]].mean()
-    found: dict[str, Difference] = {}
+    found: dict[str, Gap] = {}
     for name in NAMES:
         learned, likely = means.loc[(name, "PG(learned)")], means.loc[(name, "NLL")]
         gap = float(learned.accuracy - likely.accuracy)
         tested = tables_1_2.size_of_test(name) * table[table["name"] == name].split.nunique()
-        found[name] = Difference(float(learned.nll / likely.nll - 1), gap * tested)
+        found[name] = Gap(float(learned.nll / likely.nll - 1), gap * tested)
     return found
 
 

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from paper_checks.claims.statistics import (
+from paper_checks.statistics import (
+    BadCount,
+    BadLevel,
     Interval,
-    StatisticsError,
+    NotFinite,
+    TooFewValues,
     bonferroni,
     bootstrap_interval,
     count_interval,
@@ -59,7 +62,7 @@ def test_counts_are_predicted_even_if_none_was_seen():
     assert 0 < none.high < 0.1
     half = count_interval(500_000, 1_000_000, 100, 0.95)  # binomial in the limit
     assert (half.low, half.high) == pytest.approx((0.40, 0.60), abs=0.011)
-    with pytest.raises(StatisticsError, match="6 successes in 5 trials"):
+    with pytest.raises(BadCount, match="6 successes in 5 trials"):
         count_interval(6, 5, 5, 0.95)
 
 
@@ -82,7 +85,7 @@ def test_a_median_lies_between_order_statistics():
     values = np.random.default_rng(0).permutation(np.arange(1.0, 11.0))
     found = median_interval(values, 0.95)
     assert (found.low, found.high) == (2, 9)
-    with pytest.raises(StatisticsError, match="5 values are too few"):
+    with pytest.raises(TooFewValues, match="5 values are too few"):
         median_interval([1, 2, 3, 4, 5], 0.95)
 
 
@@ -96,7 +99,18 @@ def test_a_median_interval_covers_whatever_the_law():
 @pytest.mark.parametrize("values", [[1.0], [[1.0, 2.0]], [1.0, float("nan")], [1.0, float("inf")]])
 def test_what_has_no_interval_is_refused(values):
     for interval in (mean_interval, prediction_interval):
-        with pytest.raises(StatisticsError):
+        with pytest.raises((TooFewValues, NotFinite), match="an interval needs"):
             interval(values, 0.95)
-    with pytest.raises(StatisticsError):
+    with pytest.raises((TooFewValues, NotFinite), match="an interval needs"):
         bootstrap_interval(values, 0.95, seed=0)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 95, float("nan")])
+def test_a_level_that_is_none_is_refused(level):
+    for interval in (mean_interval, prediction_interval, median_interval):
+        with pytest.raises(BadLevel, match=f"level = {level}"):
+            interval([1.0, 2.0, 3.0], level)
+    with pytest.raises(BadLevel):
+        bootstrap_interval([1.0, 2.0, 3.0], level, seed=0)
+    with pytest.raises(BadLevel):
+        count_interval(1, 5, 5, level)

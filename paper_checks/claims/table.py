@@ -22,26 +22,26 @@ COLOURS = {
 }
 
 
-def table(results: Sequence[Result]) -> Table:
+def shown(results: Sequence[Result]) -> Table:
     """Return one row per claim: what it says, the verdict, the numbers, the evidence."""
-    shown = Table(show_lines=True, expand=True, box=box.HORIZONTALS)
-    shown.add_column("claim (source)", width=38, overflow="fold")  # no name is longer
-    shown.add_column("verdict", width=10)
-    shown.add_column("ours, published", width=17, overflow="fold")
-    shown.add_column("evidence", ratio=1, overflow="fold")
+    table = Table(show_lines=True, expand=True, box=box.HORIZONTALS)
+    table.add_column("claim (source)", width=38, overflow="fold")  # no name is longer
+    table.add_column("verdict", width=10)
+    table.add_column("ours, published", width=17, overflow="fold")
+    table.add_column("evidence", ratio=1, overflow="fold")
     for result in results:
         claim, judgement = result.claim, result.judgement
         verdict = f"[{COLOURS[judgement.verdict]}]{judgement.verdict}[/]"
         if not result.as_expected:
             verdict += f"\n[bold red]expected: {claim.expected}[/]"
-        shown.add_row(
+        table.add_row(
             f"[bold]{escape(claim.name)}[/]\n{escape(claim.statement)} "
             f"[dim]({escape(claim.source)})[/]",
             verdict,
             escape(_numbers(result)),
             escape(judgement.evidence),
         )
-    return shown
+    return table
 
 
 def summary(results: Sequence[Result]) -> str:
