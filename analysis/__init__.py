@@ -5,7 +5,7 @@
 -0.35
 """
 
-from . import bounded, categorical, dynamics, estimators, gaussian, hypergradients, rules
+from . import bernoulli, bounded, categorical, dynamics, estimators, gaussian, hypergradients, rules
 from .calculus.conditions import Condition
 from .catalogue import catalogue
 from .derivation import Derivation, Key, Step
@@ -39,6 +39,7 @@ __all__ = [
     "Step",
     "StructureError",
     "UnknownResultError",
+    "bernoulli",
     "bounded",
     "catalogue",
     "categorical",

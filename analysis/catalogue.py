@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import bounded, categorical, dynamics, estimators, gaussian, hypergradients, rules
+from . import bernoulli, bounded, categorical, dynamics, estimators, gaussian, hypergradients, rules
 from .result import Entry, results_in
 
 DERIVATIONS = (
@@ -13,6 +13,7 @@ DERIVATIONS = (
     *estimators.DERIVATIONS,
     *hypergradients.DERIVATIONS,
     *categorical.DERIVATIONS,
+    *bernoulli.DERIVATIONS,
 )
 
 

@@ -121,7 +121,7 @@ def _checked(name: str, shape: Any, value: Any, n: int) -> Any:
         return _checked_scalar(name, value)
     _check_finite(name, value)
     domain = QUANTITIES[name].domain
-    is_vector = domain in ("vector", "probabilities")
+    is_vector = domain in ("vector", "probabilities", "bits")
     wanted = (n,) if is_vector else (n, n)
     column = is_vector and value.shape == (n, 1)
     if value.shape != wanted and not column and not (n == 1 and value.size == 1):
@@ -131,6 +131,8 @@ def _checked(name: str, shape: Any, value: Any, n: int) -> Any:
         _check_triangular(name, matrix)
     elif domain == "probabilities":
         _check_probabilities(name, matrix)
+    elif domain == "bits":
+        _check_bits(name, matrix)
     elif domain == "spd":
         return _positive_definite(name, matrix)
     elif not is_vector:
@@ -163,6 +165,14 @@ def _check_count(name: str, number: float, least: int) -> None:
     if number < least or not number.is_integer():
         shown = int(number) if number.is_integer() else number
         raise ArgumentError(f"{name} = {shown} is not an integer >= {least}; pass one")
+
+
+def _check_bits(name: str, x: Any) -> None:
+    for i, value in enumerate(x.ravel().tolist()):
+        if not 0 < value < 1:
+            raise ArgumentError(
+                f"{name}[{i}] = {value} must lie in (0, 1); pass the probability that the bit is 1"
+            )
 
 
 def _check_probabilities(name: str, x: Any) -> None:

@@ -24,6 +24,7 @@ Domain = Literal[
     "group",
     "vector",
     "probabilities",
+    "bits",
     "symmetric",
     "spd",
     "triangular",
@@ -107,6 +108,8 @@ QUANTITIES = {
         Quantity("pi", "probabilities", "probabilities of the classes in the data"),
         Quantity("p", "probabilities", "probabilities of the classes under the policy"),
         Quantity("r", "vector", "rewards of the classes"),
+        Quantity("rho", "bits", "probabilities that bits of the data are 1"),
+        Quantity("psi", "bits", "probabilities that bits of the policy are 1"),
         Quantity("offset", "real", "free constant k_0 of a diagonal reward that reproduces pi"),
     )
 }
@@ -180,9 +183,9 @@ def symbol(name: str, n: int | None = 1) -> Any:
         return sp.Symbol(_PRINTED.get(name, name), positive=True, integer=True)
     if domain == "real":
         return sp.Symbol(_PRINTED.get(name, name), real=True)
-    if domain == "probabilities" and n is None:
+    if domain in ("probabilities", "bits") and n is None:
         raise StructureError(f"general n has no vector of probabilities {name}; pass n=1, 2, 3")
-    is_vector = domain in ("vector", "probabilities")
+    is_vector = domain in ("vector", "probabilities", "bits")
     columns = 1 if is_vector else n
     if n is None:
         size: Any = DIMENSION
@@ -207,5 +210,5 @@ def _entry(name: str, n: int, i: int, j: int | None = None) -> sp.Symbol:
     bare = n == 1 and name not in ("pi", *_PRINTED.values())  # M and π are something else
     entry = name if bare else f"{name}_{indices}"
     is_pivot = domain in ("spd", "triangular") and i == j
-    is_positive = is_pivot or domain == "probabilities"
+    is_positive = is_pivot or domain in ("probabilities", "bits")
     return sp.Symbol(entry, positive=True) if is_positive else sp.Symbol(entry, real=True)

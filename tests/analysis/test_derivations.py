@@ -41,6 +41,8 @@ def values_for(derivation, rng: np.random.Generator, size: int = 4) -> dict[str,
             values[name] = float(rng.normal())
         elif domain == "probabilities":
             values[name] = rng.dirichlet(np.full(n, 3.0))
+        elif domain == "bits":
+            values[name] = rng.uniform(0.1, 0.9, size=n)
         elif domain in ("count", "group"):
             values[name] = int(rng.integers(2, 6))
         elif domain == "triangular":

@@ -1,6 +1,7 @@
 """The propositions by subject: what each says, the results it covers, and who witnesses them."""
 
 from . import (
+    bernoulli,
     bounded,
     categorical,
     estimators,
@@ -18,6 +19,7 @@ PROPOSITIONS = (
     *bounded.PROPOSITIONS,
     *hypergradients.PROPOSITIONS,
     *categorical.PROPOSITIONS,
+    *bernoulli.PROPOSITIONS,
 )
 
 __all__ = ["PROPOSITIONS"]
