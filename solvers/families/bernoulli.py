@@ -16,7 +16,9 @@ from torch import Tensor
 
 from ..errors import (
     InputError,
+    Number,
     ShapeError,
+    as_positive,
     check_columns,
     check_count,
     check_instance,
@@ -32,10 +34,10 @@ class Bernoulli(Sampled):
     """`n` independent bits, `P(y_i = 1) = σ(z_i)`.
 
     Attributes:
-        logits: `z`, shape `(*b, N, n)`.
+        logits: `z`, shape `(*b, n)`; of a policy `(*b, N, n)`, one law per input.
     """
 
-    logits: Float[Tensor, "*b N n"]
+    logits: Float[Tensor, "*b n"]
 
     @property
     def n(self) -> int:
@@ -43,11 +45,11 @@ class Bernoulli(Sampled):
         return self.logits.shape[-1]
 
     @property
-    def mean(self) -> Float[Tensor, "*b N n"]:
+    def mean(self) -> Float[Tensor, "*b n"]:
         """`m = σ(z)`."""
         return self.logits.sigmoid()
 
-    def covariance(self) -> Float[Tensor, "*b N n n"]:
+    def covariance(self) -> Float[Tensor, "*b n n"]:
         """Return `diag(m(1-m))`."""
         return torch.diag_embed(self._variances())
 
@@ -67,7 +69,7 @@ class Bernoulli(Sampled):
         if bool(wrong.any()):
             raise InputError(f"y holds {data.y[wrong][0].item():.6g}: binary outcomes are 0 or 1")
 
-    def entropy(self) -> Float[Tensor, "*b N"]:
+    def entropy(self) -> Float[Tensor, "*b"]:
         """Return `H = Σ_i [log(1 + e^{z_i}) - m_i z_i]`."""
         return (torch.nn.functional.softplus(self.logits) - self.mean * self.logits).sum(-1)
 
@@ -87,7 +89,7 @@ class Bernoulli(Sampled):
         z = self.logits.unsqueeze(-3)
         return (y * z - torch.nn.functional.softplus(z)).sum(-1)
 
-    def _variances(self) -> Float[Tensor, "*b N n"]:
+    def _variances(self) -> Float[Tensor, "*b n"]:
         return self.mean * (-self.logits).sigmoid()
 
 
@@ -137,11 +139,17 @@ class BernoulliPolicy:
 
 
 def inner_solution(
-    U: Float[Tensor, "*#b n n"], lam: Float[Tensor, "*#b"] | float, mu: Float[Tensor, "*b n"]
+    U: Float[Tensor, "*#b n n"], lam: Number | Float[Tensor, "*#b"], mu: Float[Tensor, "*b n"]
 ) -> Bernoulli:
     """Return the inner solution for a diagonal `U` and free logits, `z_i = U_ii(2μ_i - 1)/λ`.
 
+    Args:
+        U: weight matrix, of which only the diagonal may differ from 0.
+        lam: entropy weight `λ > 0`.
+        mu: mean of the data, in [0, 1].
+
     Raises:
+        InputError: `lam` is not positive.
         ShapeError: `U` is not diagonal: then `z = (2Uμ - diag U - 2 offdiag(U) m)/λ` couples the
             bits, and has no closed form.
 
@@ -152,4 +160,4 @@ def inner_solution(
         raise ShapeError(
             "U has entries beside its diagonal, which couple the bits: solve by training.inner.fit"
         )
-    return Bernoulli(weights * (2 * mu - 1) / torch.as_tensor(lam)[..., None])
+    return Bernoulli(weights * (2 * mu - 1) / as_positive("lam", lam, mu)[..., None])

@@ -13,6 +13,7 @@ import solvers as so
 from paper_checks.conformance.tolerances import agree_on_average
 from solvers.families.baselines import Baseline
 from solvers.families.bernoulli import inner_solution
+from solvers.tasks import bits as bits_task
 
 F64, N, n, LAM = torch.float64, 3, 3, 0.7
 POINTS = torch.tensor(list(itertools.product((0.0, 1.0), repeat=n)), dtype=F64)
@@ -125,3 +126,26 @@ def test_what_bits_refuse() -> None:
             LAW, bits(), so.MahalanobisReward.full(spd(3)), so.MemberNoise([so.generator(0)])
         )
     assert np.isfinite(float(LAW.entropy().sum()))
+
+
+def test_the_task_has_the_frequencies_of_its_law() -> None:
+    task = bits_task.draw(so.generator(0), rows=3, samples=4000, n=2)
+    agree_on_average(
+        "bits of the task", task.train.y.movedim(1, 0), task.law(task.train.x).mean, inputs="seed 0"
+    )
+    again = bits_task.draw(so.generator(0), rows=3, samples=4000, n=2)
+    assert torch.equal(task.train.y, again.train.y)
+    assert {*task.validation.y.unique().tolist()} <= {0.0, 1.0}
+
+
+def test_policy_gradient_on_the_task_beats_chance() -> None:
+    """By score function, on held-out rows: closer to the truth than fair coins."""
+    task = bits_task.draw(so.generator(1), rows=60)
+    policy = so.BernoulliPolicy(3, 4)
+    objective = so.PolicyGradient(so.MahalanobisReward.scalar(1.0, 4), 0.5, so.ScoreFunction(5))
+    theta = so.train(
+        policy, policy.zeros(), objective, task.train,
+        epochs=200, learning_rate=0.05, batch_ndim=0, noise=so.MemberNoise([so.generator(2)]),
+    )  # fmt: skip
+    held_out = so.NLL()(policy(theta, task.validation.x), task.validation)
+    assert float(held_out) < 0.85 * 4 * np.log(2)
