@@ -45,7 +45,7 @@ class Dataset:
 
         Args:
             x: inputs `(*b, N, d)`.
-            y: outcomes `(*b, N, S, n)`; pass `y.unsqueeze(-2)` for one outcome per input.
+            y: outcomes `(*b, N, S, n)`; `pairs` takes one outcome per input.
 
         Raises:
             InputError: half precision, integers, or outcomes whose squares over- or underflow.
@@ -83,6 +83,16 @@ class Dataset:
                 f"{'' if y.dtype == torch.float64 else ', or y.double()'}"
             )
         return cls(x, y, mean, covariance)
+
+    @classmethod
+    def pairs(cls, x: Float[Tensor, "*b N d"], y: Float[Tensor, "..."]) -> Dataset:
+        """Return data of one outcome `(*b, N, n)` for each input; errors as of `of`."""
+        if y.ndim != x.ndim:
+            raise ShapeError(
+                f"x has shape {tuple(x.shape)}, y {tuple(y.shape)}: pass one outcome (*b, N, n) "
+                f"for each input, for n = 1 with a last dimension of 1"
+            )
+        return cls.of(x, y.unsqueeze(-2))
 
     @property
     def n(self) -> int:

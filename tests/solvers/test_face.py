@@ -20,7 +20,7 @@ def normal(seed: int, *shape: int) -> Tensor:
 
 X = normal(0, 40, 2)
 Y = X @ normal(1, 2, 2) + normal(2, 40, 2) @ torch.tensor([[1.0, 0.4], [0.0, 0.5]], dtype=F64)
-DATA = so.Dataset.of(X, Y.unsqueeze(-2))
+DATA = so.Dataset.pairs(X, Y)
 
 
 def test_every_public_name_is_there() -> None:
@@ -96,8 +96,14 @@ def test_quadratic_rewards_serve_classes() -> None:
     torch.testing.assert_close(*slopes)
 
 
+def test_data_of_one_outcome_each() -> None:
+    assert torch.equal(DATA.y, Y.unsqueeze(-2))
+    with pytest.raises(so.ShapeError, match="for n = 1 with a last dimension of 1"):
+        so.Dataset.pairs(X, Y[:, 0])
+
+
 def test_what_cannot_start_says_so() -> None:
-    same = so.Dataset.of(X, torch.cat([Y, torch.ones(40, 1, dtype=F64)], -1).unsqueeze(-2))
+    same = so.Dataset.pairs(X, torch.cat([Y, torch.ones(40, 1, dtype=F64)], -1))
     problem = so.maximum_likelihood(so.GaussianPolicy(2, 3), so.ConstantReward(3), same, lam=0.5)
     with pytest.raises(so.InputError, match=r"y\[..., 2\] does not vary: pass phi"):
         so.solve(problem)
