@@ -32,7 +32,7 @@ from solvers.rewards.between_classes import ClassReward, FreeReward, OneHotRewar
 from solvers.rewards.bounded import BoundedReward
 from solvers.rewards.learnable import ConstantReward, InputReward
 from solvers.rewards.mahalanobis import MahalanobisReward, optimal_reward
-from solvers.tasks import classification, gaussian, linear, regression
+from solvers.tasks import bits, classification, gaussian, linear, regression
 from solvers.training import inner
 from solvers.training.estimators import Analytic, Pathwise, ScoreFunction
 from solvers.training.objectives import MSE, NLL, PolicyGradient
@@ -128,6 +128,7 @@ EXAMPLES: list[Any] = [
     so.policy(torch.nn.Linear(2, 1)),
     so.maximum_likelihood(POLICY, ConstantReward(2), DATA, lam=0.5),
     linear.draw([generator(0)], samples=2),
+    bits.draw(generator(0), rows=4),
     GAUSSIAN,
     regression.load("linnerud"),
     WINE,
