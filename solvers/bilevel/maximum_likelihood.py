@@ -7,7 +7,6 @@ found.reward, found.law(x)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -46,16 +45,23 @@ class MaximumLikelihood:
     lam: Tensor
     levels: Bilevel
 
-    def start(self, seed: int) -> tuple[Params, Phi]:
-        """Return where the search starts: `θ` of the policy, `φ` of the reward.
+    def start_policy(self, seed: int) -> Params:
+        """Return `θ` to start from: drawn from the seed, or a module's own, or 0."""
+        policy, dtype = self.policy, self.data.x.dtype
+        if hasattr(policy, "init"):
+            drawn = cast(Any, policy).init([generator(seed, "policy")], dtype=dtype)
+            return {name: p.detach() for name, p in drawn.items()}
+        if hasattr(policy, "start"):
+            return cast(Any, policy).start()
+        if isinstance(policy, WithZeros):
+            return policy.zeros(dtype)
+        raise InputError(f"{type(policy).__name__} has no init: pass theta to start from")
 
-        A policy starts at its `zeros`, or, as networks must not, at `init` from the seed; a module
-        at its own parameters. A constant reward starts at `(λ/2)/Var y_i` on the diagonal, any
-        other at random from the seed.
+    def start_reward(self, seed: int) -> Phi:
+        """Return `φ` to start from.
+
+        A constant reward starts at `(λ/2)/Var y_i` on the diagonal, any other at random.
         """
-        return _start_of_policy(self.policy, seed, self.data.x.dtype), self._start_of_reward(seed)
-
-    def _start_of_reward(self, seed: int) -> Phi:
         model = self.reward.weight if isinstance(self.reward, OneHotReward) else self.reward
         if isinstance(model, ConstantReward):
             return model.start(self._diagonal(model.n))
@@ -156,14 +162,14 @@ def solve(
     Args:
         problem: of `maximum_likelihood`.
         seed: of starting points that are drawn; the same seed gives the same bits.
-        theta: where the policy starts; see `MaximumLikelihood.start`.
-        phi: where the reward starts.
+        theta: where the policy starts; see `MaximumLikelihood.start_policy`.
+        phi: where the reward starts; see `start_reward`.
         optimiser: of the reward's parameters; L-BFGS, two iterations a step, if not given.
         steps: at most this many of its steps.
         inner, hypergradient, tolerance, checkpoint: as of `bilevel.solve`.
     """
-    theta = _start_of_policy(problem.policy, seed, problem.data.x.dtype) if theta is None else theta
-    phi = problem.start(seed)[1] if phi is None else phi
+    theta = problem.start_policy(seed) if theta is None else theta
+    phi = problem.start_reward(seed) if phi is None else phi
     result = climb(
         problem.levels,
         cast(Tree, dict(theta)),
@@ -188,14 +194,3 @@ def _lbfgs(tensors: list[Tensor]) -> torch.optim.Optimizer:
         tolerance_change=0.0,
         line_search_fn="strong_wolfe",
     )
-
-
-def _start_of_policy(policy: Policy, seed: int, dtype: torch.dtype) -> Mapping[str, Tensor]:
-    if hasattr(policy, "init"):
-        drawn = cast(Any, policy).init([generator(seed, "policy")], dtype=dtype)
-        return {name: p.detach() for name, p in drawn.items()}
-    if hasattr(policy, "start"):
-        return cast(Any, policy).start()
-    if isinstance(policy, WithZeros):
-        return policy.zeros(dtype)
-    raise InputError(f"{type(policy).__name__} has no init: pass theta to start from")

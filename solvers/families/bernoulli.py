@@ -6,7 +6,6 @@ through them, and the score function that every law inherits from `Sampled`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +21,10 @@ from ..errors import (
     check_columns,
     check_count,
     check_instance,
-    check_precision,
     check_same_n,
 )
 from .law import Params, Sampled, UniformNoise
-from .networks import MLP, init_members
+from .networks import MLP, NetworkPolicy
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ class Bernoulli(Sampled):
 
 
 @dataclass(frozen=True)
-class BernoulliPolicy:
+class BernoulliPolicy(NetworkPolicy):
     """`p_θ(. | x)`: `n` independent bits with logits from a network.
 
     Attributes:
@@ -112,25 +110,10 @@ class BernoulliPolicy:
         check_count("n", self.n)
         check_instance("network", self.network, MLP, "an MLP, such as MLP((64,), 'tanh')")
 
-    def init(
-        self,
-        generators: Sequence[torch.Generator],
-        batch: tuple[int, ...] = (),
-        dtype: torch.dtype = torch.float32,
-    ) -> dict[str, Tensor]:
-        """Draw the parameters of every member; as `GaussianPolicy.init`."""
-        return init_members(
-            lambda generator: self.network.init(generator, self.inputs, self.n),
-            generators,
-            batch,
-            dtype,
-        )
-
-    def zeros(self, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
-        """Return the parameters of fair bits (a stationary point of deeper networks)."""
-        check_precision("dtype", dtype)
-        shapes = self.network.shapes(self.inputs, self.n)
-        return {name: torch.zeros(shape, dtype=dtype) for name, shape in shapes.items()}
+    @property
+    def outputs(self) -> int:
+        """Number of logits."""
+        return self.n
 
     def __call__(self, params: Params, x: Float[Tensor, "*#b N d"]) -> Bernoulli:
         """Return the law at each input, logits `(*b, N, n)`."""

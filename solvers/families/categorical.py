@@ -7,7 +7,6 @@ memory, an order of magnitude faster than along short ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import Any
 
@@ -24,12 +23,11 @@ from ..errors import (
     check_count,
     check_dtype,
     check_instance,
-    check_precision,
     check_same_classes,
 )
 from .baselines import Baseline, check_group
-from .law import Params, UniformNoise
-from .networks import MLP, init_members
+from .law import Params, UniformNoise, reward_of_pairs
+from .networks import MLP, NetworkPolicy
 
 # Below these logarithms a probability is 0 in any precision: 0 · log 0 = 0 is 0 times a number.
 ENTROPY_FLOOR = -1e4
@@ -175,12 +173,7 @@ def _by_class(law: Categorical, data: Any, reward: Any) -> Float[Tensor, "*b N C
             raise InputError(FORBIDDEN)
         return r
     one = torch.eye(law.classes, dtype=law.p.dtype, device=law.p.device)
-    table = reward(one.unsqueeze(-2), one)
-    if table.shape != (law.classes, law.classes):
-        raise ShapeError(
-            f"the reward returned shape {tuple(table.shape)} for {law.classes} one-hot generations "
-            f"and outcomes: return one number for each pair"
-        )
+    table = reward_of_pairs(reward, one.unsqueeze(-2), one)
     return data.pi @ table.mT
 
 
@@ -227,7 +220,7 @@ def draw_counts(law: Categorical, M: int, noise: UniformNoise) -> Float[Tensor, 
 
 
 @dataclass(frozen=True)
-class CategoricalPolicy:
+class CategoricalPolicy(NetworkPolicy):
     """`p_θ(. | x)` with logits from a network; without hidden layers, logistic regression.
 
     Attributes:
@@ -245,25 +238,10 @@ class CategoricalPolicy:
         check_count("classes", self.classes, 2)
         check_instance("network", self.network, MLP, "an MLP, such as MLP((64,), 'tanh')")
 
-    def init(
-        self,
-        generators: Sequence[torch.Generator],
-        batch: tuple[int, ...] = (),
-        dtype: torch.dtype = torch.float32,
-    ) -> dict[str, Tensor]:
-        """Draw the parameters of every member; as `GaussianPolicy.init`."""
-        return init_members(
-            lambda generator: self.network.init(generator, self.inputs, self.classes),
-            generators,
-            batch,
-            dtype,
-        )
-
-    def zeros(self, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
-        """Return the parameters of the uniform law (a stationary point of deeper networks)."""
-        check_precision("dtype", dtype)
-        shapes = self.network.shapes(self.inputs, self.classes)
-        return {name: torch.zeros(shape, dtype=dtype) for name, shape in shapes.items()}
+    @property
+    def outputs(self) -> int:
+        """Number of logits."""
+        return self.classes
 
     def __call__(self, params: Params, x: Float[Tensor, "*#b N d"]) -> Categorical:
         """Return the law at each input, logits `(*b, N, C)`."""

@@ -30,7 +30,7 @@ from ..errors import (
     check_same_n,
 )
 from .baselines import Baseline, advantage
-from .law import NormalNoise, Params, Quadratic
+from .law import NormalNoise, Params, Quadratic, reward_of_pairs
 from .networks import MLP, init_members
 
 Structure = Literal["isotropic", "diagonal", "full"]
@@ -306,13 +306,7 @@ def _rewards(
     if hasattr(reward, "of"):
         return reward.of(e)
     y = data.y.transpose(-3, -2).unsqueeze(-4)
-    found = reward(y + e, y)
-    if found.shape != e.shape[:-1]:
-        raise ShapeError(
-            f"the reward returned shape {tuple(found.shape)} for generations {tuple(e.shape)}: "
-            f"return one number for each, {tuple(e.shape[:-1])}"
-        )
-    return found
+    return reward_of_pairs(reward, y + e, y)
 
 
 def _scores(

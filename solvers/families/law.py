@@ -97,15 +97,6 @@ class Moments(Protocol):
 
 
 @runtime_checkable
-class Reward(Protocol):
-    """`r(ŷ, y)`, and its expectation where that is known."""
-
-    def on_data(self, law: Any, data: Any) -> Float[Tensor, "*e N"]:
-        """Return `E_y E_ŷ r(ŷ, y)` per input, exact for the outcomes in the data."""
-        ...
-
-
-@runtime_checkable
 class Quadratic(Protocol):
     """A reward of which the baselines of least variance are known: `-(ŷ - y)ᵀ U (ŷ - y)`."""
 
@@ -115,7 +106,7 @@ class Quadratic(Protocol):
         ...
 
     def on_data(self, law: Any, data: Any) -> Float[Tensor, "*e N"]:
-        """As of `Reward`."""
+        """Return `E_y E_ŷ r(ŷ, y)` per input, exact for the outcomes in the data."""
         ...
 
     def expected(self, law: Any, mu: Tensor, Sigma: Tensor) -> Tensor:
@@ -168,15 +159,7 @@ class Sampled:
         """
         y = data.y.movedim(-2, 0).unsqueeze(-3)  # (S, *b, 1, N, n)
         y = y[(slice(None), *(None,) * (y_hat.ndim + 1 - y.ndim))]  # a batch of the law alone
-        found = reward(y_hat, y)
-        wanted = torch.broadcast_shapes(y_hat.shape, y.shape)[:-1]
-        if found.shape != wanted:
-            raise ShapeError(
-                f"the reward returned shape {tuple(found.shape)} for generations "
-                f"{tuple(y_hat.shape)} and outcomes {tuple(y.shape)}: return one number for each "
-                f"pair, {tuple(wanted)}"
-            )
-        return found.mean(0)
+        return reward_of_pairs(reward, y_hat, y).mean(0)
 
     def reinforce(
         self, data: Any, reward: Any, M: int, baseline: Baseline, noise: Any
@@ -189,6 +172,23 @@ class Sampled:
             r = self.rewards(y_hat, data, reward).movedim(-2, -1)
             weights = advantage(r, baseline).movedim(-1, -2)
         return (weights * self.log_prob(y_hat)).mean(-2)
+
+
+def reward_of_pairs(reward: Any, y_hat: Tensor, y: Tensor) -> Tensor:
+    """Return `r(ŷ, y)` of a user's reward for broadcastable generations and outcomes.
+
+    Raises:
+        ShapeError: the reward returns something else than one number for each pair.
+    """
+    found = reward(y_hat, y)
+    wanted = torch.broadcast_shapes(y_hat.shape, y.shape)[:-1]
+    if found.shape != wanted:
+        raise ShapeError(
+            f"the reward returned shape {tuple(found.shape)} for generations "
+            f"{tuple(y_hat.shape)} and outcomes {tuple(y.shape)}: return one number for each "
+            f"pair, {tuple(wanted)}"
+        )
+    return found
 
 
 def check_noise(noise: Noise | None) -> Noise:

@@ -61,16 +61,11 @@ class Wrapped(Sampled):
             y = law.rsample(shape) if law.has_rsample else law.sample(shape)
         return y if y.ndim == 3 else y.unsqueeze(-1)
 
-    @property
-    def moves(self) -> bool:
-        """Whether generations move with the parameters (`rsample`)."""
-        return self.distribution.has_rsample
-
     def pathwise(
         self, data: Any, reward: Any, M: int, noise: NormalNoise | UniformNoise
     ) -> Float[Tensor, "N"]:
         """Return the mean reward of `M` generations, differentiable along them."""
-        if not self.moves:
+        if not self.distribution.has_rsample:
             raise InputError(
                 f"generations of {type(self.distribution).__name__} do not move with its "
                 f"parameters: pass ScoreFunction(M={M})"

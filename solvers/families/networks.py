@@ -89,6 +89,38 @@ def _product(x: Float[Tensor, "*#b N d"], weight: Float[Tensor, "*b d k"]) -> Te
     return (weight.mT.reshape(-1, d) @ x.mT).reshape(*b, k, len(x)).mT
 
 
+class NetworkPolicy:
+    """How the parameters of a policy start that is one network with `outputs` outputs."""
+
+    inputs: int
+    network: MLP
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs of the network."""
+        raise NotImplementedError
+
+    def init(
+        self,
+        generators: Sequence[torch.Generator],
+        batch: tuple[int, ...] = (),
+        dtype: torch.dtype = torch.float32,
+    ) -> dict[str, Tensor]:
+        """Draw the parameters of every member; as `GaussianPolicy.init`."""
+        return init_members(
+            lambda generator: self.network.init(generator, self.inputs, self.outputs),
+            generators,
+            batch,
+            dtype,
+        )
+
+    def zeros(self, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+        """Return parameters of 0, the uniform law (a stationary point of deeper networks)."""
+        check_precision("dtype", dtype)
+        shapes = self.network.shapes(self.inputs, self.outputs)
+        return {name: torch.zeros(shape, dtype=dtype) for name, shape in shapes.items()}
+
+
 @recording
 def init_members(
     one: Callable[[torch.Generator], dict[str, Tensor]],

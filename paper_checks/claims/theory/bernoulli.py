@@ -33,19 +33,19 @@ def _policy(problem: Problem) -> np.ndarray:
     return _probabilities(problem.m)
 
 
-def _J(z: Tensor, problem: Problem, U: np.ndarray) -> Tensor:
+def _J(z: Tensor, problem: Problem, U: Tensor) -> Tensor:
     """J of logits, by enumeration; the data of mean ρ and covariance Σ enter through moments."""
     points = tensor(list(product((0.0, 1.0), repeat=problem.n)))
     log_p = (points * torch.nn.functional.logsigmoid(z)).sum(-1)
     log_p = log_p + ((1 - points) * torch.nn.functional.logsigmoid(-z)).sum(-1)
-    weight, e = tensor(U), points - tensor(_data(problem))
-    reward = -((e @ weight) * e).sum(-1) - (weight * tensor(problem.Sigma)).sum()
+    e = points - tensor(_data(problem))
+    reward = -((e @ U) * e).sum(-1) - (U * tensor(problem.Sigma)).sum()
     return (log_p.exp() * (reward - problem.lam * log_p)).sum()
 
 
 def _maximum(problem: Problem, weights: np.ndarray) -> np.ndarray:
     """The logits that maximise J for U = diag(u), by Newton's method on each bit."""
-    U, z = np.diag(weights), torch.zeros(problem.n, dtype=torch.float64)
+    U, z = tensor(np.diag(weights)), torch.zeros(problem.n, dtype=torch.float64)
     for _ in range(NEWTON):
         z = z.requires_grad_()
         slope = torch.autograd.grad(_J(z, problem, U), z, create_graph=True)[0]
@@ -59,12 +59,9 @@ def _maximum(problem: Problem, weights: np.ndarray) -> np.ndarray:
 def objective(d: Derivation, problem: Problem) -> float:
     """J by enumeration."""
     z = tensor(problem.m)
-    values = {"psi": _policy(problem), "rho": _data(problem), **_matrices(problem)}
-    return relative_error(d.at("stated", **values), float(_J(z, problem, problem.U)), 1.0)
-
-
-def _matrices(problem: Problem) -> dict[str, object]:
-    return {"U": problem.U, "Sigma": problem.Sigma, "lam": problem.lam}
+    bits = {"psi": _policy(problem), "rho": _data(problem)}
+    values = bits | {"U": problem.U, "Sigma": problem.Sigma, "lam": problem.lam}
+    return relative_error(d.at("stated", **values), float(_J(z, problem, tensor(problem.U))), 1.0)
 
 
 def solution(d: Derivation, problem: Problem) -> float:
@@ -85,12 +82,7 @@ def hypergradient(d: Derivation, problem: Problem) -> float:
     u = tensor(_moderate(problem)).requires_grad_()
     z = tensor(_maximum(problem, _moderate(problem))).requires_grad_()
     rho = tensor(_data(problem))
-    points = tensor(list(product((0.0, 1.0), repeat=problem.n)))
-    log_p = (points * torch.nn.functional.logsigmoid(z)).sum(-1)
-    log_p = log_p + ((1 - points) * torch.nn.functional.logsigmoid(-z)).sum(-1)
-    e = points - rho
-    J = (log_p.exp() * (-(e.square() * u).sum(-1) - problem.lam * log_p)).sum()
-    slope = torch.autograd.grad(J, z, create_graph=True)[0]
+    slope = torch.autograd.grad(_J(z, problem, torch.diag(u)), z, create_graph=True)[0]
     hessian = torch.stack([torch.autograd.grad(s, z, retain_graph=True)[0] for s in slope])
     F = (rho * torch.nn.functional.logsigmoid(z)).sum()
     F = F + ((1 - rho) * torch.nn.functional.logsigmoid(-z)).sum()
