@@ -175,7 +175,7 @@ def caption(table: pd.DataFrame) -> str:
         "exact, without the biased shift of rewards; all methods carry the same penalty, in nats. "
         "New: PG(u*) and PG(diag), the best uI and a diagonal U(x), distil π̂(x) of a penalised "
         "maximum-likelihood fit; PG(learned) has a reward r(ŷ | x) that the bilevel solver learns "
-        "from the labels."
+        "from the labels, solved at the best inner maximum known (from 0, or from the loop's own)."
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from solvers import bilevel
 from solvers.bilevel import likelihood
 from solvers.data import LabelledData
 from solvers.families.categorical import CategoricalPolicy
+from solvers.families.law import Params
 from solvers.hypergradients.methods import Implicit
 from solvers.numerics.solution import Solution
 from solvers.rewards import between_classes
@@ -29,10 +30,12 @@ Name = Literal["wine", "iris", "breast_cancer", "digits"]
 
 OUTER_STEPS = 60  # of L-BFGS, on the learned reward
 LEARNED = 1e-3  # hypergradient at which it counts as learned, relative to the largest met
-# Its inner problems are strictly concave: Newton steps solve them. A few digits of their solutions,
-# and of the linear systems, are all that outer steps need.
+# Newton steps solve its inner problems. A few digits of their solutions, and of the linear systems,
+# are all that outer steps need.
 INNER = bilevel.Exact(1e-5, 4000)
 ACCURACY, DISTANCE = 1e-6, 1e-3
+RESTARTS = 3  # from 0, of the loop that learns a reward
+BETTER = 1e-5  # in nats: an inner maximum better by less is the same one
 
 
 @dataclass(frozen=True)
@@ -104,11 +107,13 @@ class Taught:
         reward: the reward.
         data: the data.
         converged: whether the search for the reward, or for its data, did; None without a search.
+        start: where training starts: near the inner maximum that a reward was learned at; None: 0.
     """
 
     reward: ClassReward
     data: LabelledData
     converged: bool | None = None
+    start: Params | None = None
 
 
 def reward(problem: Problem, arm: Arm) -> Taught:
@@ -128,25 +133,36 @@ def reward(problem: Problem, arm: Arm) -> Taught:
 
 
 def learn(problem: Problem) -> Taught:
-    """Return the reward `r_φ(ŷ | x)` that the bilevel solver learns from the training labels."""
-    policy, train = problem.policy, problem.train
+    """Return the reward `r_φ(ŷ | x)` that the bilevel solver learns from the training labels.
+
+    The inner problem can have several maxima, and the outer loop follows one of them while `φ`
+    moves. So it starts again from `θ = 0` at the `φ` it found, as long as training from there ends
+    at a better maximum than the loop's own: the reward's solution is the best one known.
+    """
+    policy, train, lam, rho = problem.policy, problem.train, problem.lam, problem.weight_decay
     model = FreeReward(policy.inputs, policy.classes)
-    levels = likelihood.problem(
-        policy, model, problem.lam, train, weight_decay=problem.weight_decay
-    )
-    found = bilevel.solve(
-        levels,
-        policy.zeros(),
-        policy.zeros(),  # the reward has the shape of the policy
-        optimiser=lambda phi: torch.optim.LBFGS(
-            phi, max_iter=OUTER_STEPS, history_size=OUTER_STEPS, line_search_fn="strong_wolfe"
-        ),
-        steps=1,
-        inner=INNER,
-        tolerance=LEARNED,
-        hypergradient=Implicit(tolerance=ACCURACY, damping=0.0, distance=DISTANCE),
-    )
-    return Taught(model(found.phi, train.x), train, found.converged and solved(found))
+    levels = likelihood.problem(policy, model, lam, train, weight_decay=rho)
+    phi = policy.zeros()  # the reward has the shape of the policy
+    for left in range(RESTARTS, -1, -1):
+        found = bilevel.solve(
+            levels,
+            policy.zeros(),
+            phi,
+            optimiser=lambda phi: torch.optim.LBFGS(
+                phi, max_iter=OUTER_STEPS, history_size=OUTER_STEPS, line_search_fn="strong_wolfe"
+            ),
+            steps=1,
+            inner=INNER,
+            tolerance=LEARNED,
+            hypergradient=Implicit(tolerance=ACCURACY, damping=0.0, distance=DISTANCE),
+        )
+        phi, theta = cast(Params, found.phi), cast(Params, found.theta)
+        taught = Taught(model(phi, train.x), train, found.converged and solved(found), theta)
+        fresh = solve(problem, replace(taught, start=None))
+        best = bool(levels.J(fresh.value, phi) <= levels.J(theta, phi) + BETTER * lam)
+        if best or not left:
+            return replace(taught, converged=taught.converged and best)
+    raise AssertionError("the last round returns")
 
 
 def solve(problem: Problem, taught: Taught | None) -> Solution[dict[str, Tensor]]:
@@ -154,6 +170,5 @@ def solve(problem: Problem, taught: Taught | None) -> Solution[dict[str, Tensor]
     policy, rho = problem.policy, problem.weight_decay
     if taught is None:
         return inner.fit(policy, problem.train, weight_decay=rho)
-    return inner.fit(
-        policy, taught.data, PolicyGradient(taught.reward, problem.lam), weight_decay=rho
-    )
+    objective = PolicyGradient(taught.reward, problem.lam)
+    return inner.fit(policy, taught.data, objective, params=taught.start, weight_decay=rho)

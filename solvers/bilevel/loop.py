@@ -214,6 +214,10 @@ def solve(
 ) -> Result:
     """Maximise `F(θ*(φ), φ)` by hypergradient ascent (the paper's implicit algorithm).
 
+    Of an inner problem with several maxima the loop follows the one its first solve finds. Solve
+    again from `theta` at the `φ` found, with `steps=0`, to see whether a fresh start ends at a
+    larger `J`.
+
     Args:
         problem: the two objectives.
         theta: where the first inner solve starts; every later one starts from the one before.

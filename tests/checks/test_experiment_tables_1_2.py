@@ -12,6 +12,8 @@ from paper_checks.experiments import tables_1_2_methods as methods
 from solvers.data import LabelledData
 from solvers.families.categorical import Categorical
 from solvers.rewards.between_classes import gibbs
+from solvers.training import inner
+from solvers.training.objectives import NLL, PolicyGradient
 
 PUBLISHED = replace(
     tables_1_2.AS_PUBLISHED, names=("iris",), epochs=2, repetitions=3, generations=4
@@ -149,6 +151,37 @@ def test_a_learned_reward_that_is_not_found_marks_all_its_rows(monkeypatch) -> N
 
 def test_a_learned_reward_is_found() -> None:
     assert methods.learn(problem()).converged
+
+
+def test_a_learned_reward_is_solved_at_the_best_inner_maximum_known(monkeypatch) -> None:
+    # A split where the loop, started once, ends on an inner maximum that training from 0 beats.
+    given = methods.load(
+        "breast_cancer", 4242546227, scaler="train", weight_decay=1.0, lam=0.1, estimates=False
+    )
+
+    def inner_objective(taught: methods.Taught, params: dict[str, torch.Tensor]) -> float:
+        loss = PolicyGradient(taught.reward, given.lam)
+        decay = given.lam * inner.decay(params, given.weight_decay)
+        return -float(loss(given.policy(params, given.train.x), given.train) + decay)
+
+    taught = methods.learn(given)
+    own, fresh = (methods.solve(given, each) for each in (taught, replace(taught, start=None)))
+    assert taught.converged
+    assert own.converged
+    gain = inner_objective(taught, fresh.value) - inner_objective(taught, own.value)
+    assert gain <= methods.BETTER * given.lam
+    likely = methods.solve(given, None)
+    nll = [
+        float(NLL()(given.policy(each.value, given.train.x), given.train)) for each in (own, likely)
+    ]
+    assert nll[0] == pytest.approx(nll[1], rel=0.01)
+
+    monkeypatch.setattr(methods, "RESTARTS", 0)
+    once = methods.learn(given)
+    assert not once.converged  # because training from 0 is better by far more than BETTER:
+    own, fresh = (methods.solve(given, each) for each in (once, replace(once, start=None)))
+    gain = inner_objective(once, fresh.value) - inner_objective(once, own.value)
+    assert gain > 10 * methods.BETTER * given.lam
 
 
 def test_a_fit_that_is_not_found_marks_its_plug_ins() -> None:
