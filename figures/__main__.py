@@ -21,7 +21,17 @@ except ImportError as error:
     raise SystemExit(2) from error
 
 from paper_checks import gate, store
-from paper_checks.console import BAD_USAGE, FAILED, INTERRUPTED, start, stop
+from paper_checks.console import (
+    BAD_USAGE,
+    FAILED,
+    INTERRUPTED,
+    AddressOption,
+    EngineName,
+    EngineOption,
+    check_engine,
+    start,
+    stop,
+)
 from paper_checks.experiments import Progress
 
 from . import catalogue, pipeline, venues
@@ -78,6 +88,8 @@ def figures(
         list[str] | None,
         typer.Option(help="A cell that means missing, besides the empty one; repeat for more."),
     ] = None,
+    engine: EngineOption = EngineName.local,
+    address: AddressOption = None,
 ) -> None:
     """Verify formulas and solvers against each other, then draw; what is unchanged is reused."""
     if list_:
@@ -85,6 +97,7 @@ def figures(
             typer.echo(f"{spec.name:<30}{spec.title} ({spec.time})")
         return
     chosen = [entry.value for entry in dict.fromkeys(formats or Format)]
+    check_engine(engine, address)
     try:
         if "MPLBACKEND" in os.environ:
             pipeline.check_backend()
@@ -106,7 +119,7 @@ def figures(
             pipeline.check(place, picture, chosen)
         verdict = pipeline.UNVERIFIED if unverified else _verify(place)
         for picture in pictures:
-            _make(place, picture, verdict, chosen)
+            _make(place, picture, verdict, chosen, (engine, address))
     except gate.GateFailed as error:
         stop(str(error), FAILED)
     except store.StoreError as error:
@@ -177,7 +190,13 @@ def _verify(place: store.Store) -> str:
     return passed.digest
 
 
-def _make(place: store.Store, picture: pipeline.Picture, verdict: str, formats: list[str]) -> None:
+def _make(
+    place: store.Store,
+    picture: pipeline.Picture,
+    verdict: str,
+    formats: list[str],
+    engine: tuple[EngineName, str | None],
+) -> None:
     """Bring one picture up to date."""
     mark = pipeline.fingerprint(picture)
     if files := pipeline.current(place, picture, mark, formats):
@@ -186,7 +205,9 @@ def _make(place: store.Store, picture: pipeline.Picture, verdict: str, formats: 
     import matplotlib as mpl
 
     mpl.use("Agg")
-    with _progress(picture.name) as progress:
+    from paper_checks.experiments import parallel  # torch: only where something is computed
+
+    with _progress(picture.name) as progress, parallel.on(*engine):
         table = pipeline.table(place, picture, verdict, progress)
     caption, files = pipeline.save(
         place, picture, table, mark=mark, verdict=verdict, formats=formats

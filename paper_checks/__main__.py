@@ -13,7 +13,17 @@ import typer
 
 from . import checkout, store
 from .conformance.command import conform_command
-from .console import BAD_USAGE, FAILED, INTERRUPTED, start, stop
+from .console import (
+    BAD_USAGE,
+    FAILED,
+    INTERRUPTED,
+    AddressOption,
+    EngineName,
+    EngineOption,
+    check_engine,
+    start,
+    stop,
+)
 from .explain import explain_command
 
 # What imports torch and SymPy is imported where it is used: after `main` has set the threads.
@@ -43,6 +53,8 @@ def checks(
     out: Annotated[
         Path, typer.Option(help="Folder of results, as for the figures; for claims.json.")
     ] = Path("out"),
+    engine: EngineOption = EngineName.local,
+    address: AddressOption = None,
 ) -> None:
     """Judge every claim of the paper and of this project; 1 if one is not as expected.
 
@@ -54,7 +66,9 @@ def checks(
         stop(str(error), BAD_USAGE)
     if context.invoked_subcommand is not None:
         return
+    check_engine(engine, address)
     from .claims import catalogue, runs, table
+    from .experiments import parallel
 
     try:
         claims = catalogue.select(catalogue.all_claims(), only or [])
@@ -67,7 +81,7 @@ def checks(
     try:
         place = store.Store.open(out)
         store.read_record(out / VERDICTS, {"seed": int, "claims": list})  # only ours is replaced
-        with runs.kept_in(place):
+        with runs.kept_in(place), parallel.on(engine, address):
             results = _run(claims, seed)
         text = table.to_json(results, seed, store.provenance())
         if not only:  # a selection must not take the place of all

@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import os
 import signal
+from enum import StrEnum
 from types import FrameType
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
+
+
+class EngineName(StrEnum):
+    """Where sweeps run: see `solvers.engine`."""
+
+    local = "local"
+    ray = "ray"
+
+
+EngineOption = Annotated[
+    EngineName, typer.Option("--engine", help="Where long experiments run: here, or on Ray.")
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--address", help="Of a Ray cluster, such as auto; none: one started here."),
+]
+
+
+def check_engine(engine: EngineName, address: str | None) -> None:
+    """Raise `typer.BadParameter` if an address is given without the engine that has one."""
+    if address is not None and engine is not EngineName.ray:
+        raise typer.BadParameter(f"--address {address} is of a Ray cluster: add --engine ray")
 
 
 def stop(message: str, code: int) -> NoReturn:

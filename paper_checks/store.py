@@ -5,6 +5,9 @@ experiment, settings, seed, code, data and installed versions, so a table is rec
 one of these changed. The name is for readers: a table is found by its key, whoever computed it.
 Parquet is the exact copy; the CSV beside it opens with lines of provenance:
 ``pd.read_csv(path, comment="#")``.
+
+A table that takes long is computed in cells (see `Cells`), kept in ``out/results/.cells`` until it
+is complete: what was killed goes on from there.
 """
 
 from __future__ import annotations
@@ -14,10 +17,12 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -191,6 +196,59 @@ def read(path: Path) -> tuple[DataFrame, Provenance]:
 
 
 @dataclass(frozen=True)
+class Cells:
+    """Parts of a table that is being computed; each is written whole or not at all.
+
+    Attributes:
+        folder: of this table: its name stands for code, data, versions, and the table's settings.
+        run: settings and seed of the run that they are parts of (a table may have several runs).
+    """
+
+    folder: Path
+    run: str
+
+    def get(self, cell: str) -> DataFrame | None:
+        """Return the table of a cell, or None if it is not there.
+
+        Raises:
+            StoreError: the file is damaged, or cannot be read.
+        """
+        path = self._path(cell)
+        return read(path)[0] if path.exists() else None
+
+    def put(self, cell: str, result: DataFrame) -> None:
+        """Keep the table of a cell.
+
+        Raises:
+            StoreError: the system refuses.
+        """
+        _write_parquet(self._path(cell), result, {"key": self._key(cell), "cell": cell})
+
+    def _key(self, cell: str) -> str:
+        return fingerprint({"run": self.run, "cell": cell})
+
+    def _path(self, cell: str) -> Path:
+        return self.folder / f"{self._key(cell)[:32]}.parquet"
+
+
+# Where the cells of the table belong that is being computed, if it is for a store.
+_UNFINISHED: ContextVar[Path | None] = ContextVar("unfinished", default=None)
+
+
+def cells(settings: Any, seed: int) -> Cells | None:
+    """Return the cells of a run, if a store computes a table now; else nothing is kept."""
+    folder = _UNFINISHED.get()
+    if folder is None:
+        return None
+    return Cells(folder, json.dumps([_kind(settings), canonical(settings), seed]))
+
+
+def _kind(settings: Any) -> str:
+    """Return the class of settings, which tells experiments apart."""
+    return f"{type(settings).__module__}.{type(settings).__qualname__}"
+
+
+@dataclass(frozen=True)
 class Store:
     """The output folder `root`; `code` is the checkout whose sources enter the keys."""
 
@@ -242,7 +300,7 @@ class Store:
             inputs: data files that it reads.
         """
         parts = {
-            "experiment": f"{type(settings).__module__}.{type(settings).__qualname__}",
+            "experiment": _kind(settings),
             "settings": canonical(settings),
             "seed": seed,
             "code": digest_files(self.code, CODE),
@@ -273,7 +331,12 @@ class Store:
                 return table
         path = self.results / f"{name}-{key[:12]}.parquet"
         _check_csv(path.with_suffix(".csv"))
-        table = run()
+        folder = self.results / ".cells" / key[:32]
+        token = _UNFINISHED.set(folder)
+        try:
+            table = run()
+        finally:
+            _UNFINISHED.reset(token)
         record = {
             **provenance,
             "name": name,
@@ -285,6 +348,7 @@ class Store:
         # Parquet last: its presence says that the table is complete in both forms.
         _write_csv(path.with_suffix(".csv"), table, record)
         _write_parquet(path, table, record)
+        shutil.rmtree(folder, ignore_errors=True)
         return table
 
     def save_figure(

@@ -128,7 +128,9 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
         Experiment(id, repetition, sigma) for id, (repetition, sigma, _) in enumerate(grid)
     ]
     return run_arms(
-        lambda arm, chunk: _run_arm(settings, arm, chunk, seed),
+        _run_arm,
+        settings,
+        seed,
         settings.arms,
         experiments,
         settings.chunk,
@@ -136,7 +138,7 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
     )
 
 
-def _run_arm(settings: Settings, arm: Arm, chunk: Sequence[Experiment], seed: int) -> pd.DataFrame:
+def _run_arm(settings: Settings, seed: int, arm: Arm, chunk: Sequence[Experiment]) -> pd.DataFrame:
     """Train one arm on a chunk of experiments: members are experiments x λ."""
     ids = [experiment.id for experiment in chunk]
     sigma = [experiment.sigma for experiment in chunk if experiment.sigma is not None] or None

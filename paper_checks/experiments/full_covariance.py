@@ -115,7 +115,9 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
         `predicted` is the excess NLL at which the theory says the arm's reward must end.
     """
     return run_arms(
-        lambda arm, chunk: _run_arm(settings, arm, chunk, seed),
+        _run_arm,
+        settings,
+        seed,
         settings.arms,
         range(settings.experiments),
         settings.chunk,
@@ -123,7 +125,7 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
     )
 
 
-def _run_arm(settings: Settings, arm: Arm, chunk: Sequence[int], seed: int) -> pd.DataFrame:
+def _run_arm(settings: Settings, seed: int, arm: Arm, chunk: Sequence[int]) -> pd.DataFrame:
     """Train one arm on a chunk of experiments, one member each."""
     data_streams = [streams.generator(seed, "data", i) for i in chunk]
     task = gaussian.draw(

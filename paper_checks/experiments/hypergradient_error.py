@@ -17,6 +17,7 @@ from typing import Literal
 
 import pandas as pd
 
+from solvers.engine import one_thread_per_job
 from solvers.hypergradients.implicit import Hypergradient, HypergradientWarning, Method, implicit
 from solvers.hypergradients.penalty import penalty
 from solvers.hypergradients.unrolled import SGD, one_step, unrolled
@@ -25,7 +26,6 @@ from solvers.training import streams
 
 from . import Progress
 from .hypergradient_cases import Case, gaussian, quadratic
-from .parallel import one_thread_per_job
 
 Linear = Literal["CG", "Nyström-CG", "Neumann series"]
 # Of ∂_θF: what is left of the force on θ_σ where its search converged, and of the right side of a

@@ -21,6 +21,7 @@ from solvers import bilevel
 from solvers.bilevel import likelihood
 from solvers.bilevel.single_loop import single_loop
 from solvers.data import Dataset
+from solvers.engine import one_thread_per_job
 from solvers.families.gaussian import Gaussian, GaussianPolicy
 from solvers.families.law import Params
 from solvers.numerics.trees import Leaves
@@ -30,7 +31,6 @@ from solvers.training.objectives import NLL
 
 from . import Progress
 from .convergence import solved
-from .parallel import one_thread_per_job
 
 F64, N = torch.float64, 2
 INPUTS = 2

@@ -1,42 +1,49 @@
-"""Jobs side by side, each on one thread."""
+"""The arms of an experiment side by side, on the engine that the run was started on."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
-import joblib
 import pandas as pd
-import torch
 
+from solvers import engine
+from solvers.engine import Engine, Processes, Ray, Threads
+
+from .. import store
 from . import Progress
 
 Arm = TypeVar("Arm", bound=str)
 Experiment = TypeVar("Experiment")
 
+# The engine changes where and when a table is computed, never what is in it. Hence it is no
+# argument of experiments, but what `on` says.
+_ENGINE: ContextVar[Engine | None] = ContextVar("engine", default=None)
+
 
 @contextmanager
-def one_thread_per_job() -> Generator[ThreadPoolExecutor]:
-    """Yield a pool with a thread per core, and keep torch's operators on one thread meanwhile.
+def on(name: str, address: str | None = None) -> Generator[None]:
+    """Run the arms of experiments "local", as each asks for, or on a "ray" cluster.
 
-    Jobs in parallel beat operators in parallel: these are short, and waiting for each other on a
-    busy machine costs more than they gain.
+    Args:
+        name: of the engine.
+        address: of the Ray cluster; None starts one on this machine.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(os.cpu_count())
+    ray = Ray(address, code=store.ROOT if address else None) if name == "ray" else None
+    token = _ENGINE.set(ray)
     try:
-        yield pool
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)  # an interrupt drops what has not begun
-        torch.set_num_threads(before)
+        _ENGINE.reset(token)
 
 
 def run_arms(
-    run: Callable[[Arm, Sequence[Experiment]], pd.DataFrame],
+    run: Callable[[Any, int, Arm, Sequence[Experiment]], pd.DataFrame],
+    settings: Any,
+    seed: int,
     arms: Sequence[Arm],
     experiments: Sequence[Experiment],
     chunk: int,
@@ -44,35 +51,41 @@ def run_arms(
     *,
     processes: bool = False,
 ) -> pd.DataFrame:
-    """Return the tables of `run(arm, experiments)`, `chunk` experiments at a time, in one.
+    """Return the tables of `run(settings, seed, arm, experiments)` in one, a chunk at a time.
+
+    While a table is computed for a store, each chunk is kept there as soon as it is done: a run
+    that was killed goes on from what is there.
 
     Args:
-        run: trains one arm on some experiments.
+        run: trains one arm on some experiments; a function of a module.
+        settings: of the experiment.
+        seed: of the run.
         arms: the arms.
         experiments: the experiments.
         chunk: how many are given to `run` at once.
         progress: called as `progress(arm, chunks done, chunks)`.
-        processes: run in processes instead of threads. They take seconds to start, but do not wait
-            for each other's Python: worth it for minutes of short operations.
+        processes: on this machine, run in processes instead of threads.
     """
-    chunks = [experiments[k : k + chunk] for k in range(0, len(experiments), chunk)]
-    jobs = [(arm, done, part) for arm in arms for done, part in enumerate(chunks)]
-    results = _in_processes(run, jobs) if processes else _in_threads(run, jobs)
-    tables: list[pd.DataFrame] = []
-    for (arm, done, _), table in zip(jobs, results, strict=True):
-        tables.append(table)
+    parts = [experiments[k : k + chunk] for k in range(0, len(experiments), chunk)]
+    cells = {
+        f"{arm} {number}": (settings, seed, arm, part)
+        for arm in arms
+        for number, part in enumerate(parts)
+    }
+    finished: Counter[Arm] = Counter()
+
+    def done(cell: str) -> None:
+        arm = cells[cell][2]
+        finished[arm] += 1
         if progress is not None:
-            progress(arm, done + 1, len(chunks))
-    return pd.concat(tables, ignore_index=True)
+            progress(arm, finished[arm], len(parts))
 
-
-def _in_threads(run: Callable[..., Any], jobs: Sequence[tuple[Any, int, Any]]) -> Iterator[Any]:
-    with one_thread_per_job() as pool:
-        yield from pool.map(run, [arm for arm, *_ in jobs], [part for *_, part in jobs])
-
-
-def _in_processes(run: Callable[..., Any], jobs: Sequence[tuple[Any, int, Any]]) -> Iterator[Any]:
-    """Yield results from one process per core, each on one thread."""
-    with joblib.parallel_config("loky", n_jobs=os.cpu_count(), inner_max_num_threads=1):
-        pool = joblib.Parallel(return_as="generator")
-        yield from pool(joblib.delayed(run)(arm, part) for arm, _, part in jobs)
+    local = Processes() if processes else Threads()
+    tables = engine.sweep(
+        run,
+        cells,
+        engine=_ENGINE.get() or local,
+        kept=store.cells(settings, seed),
+        done=done,
+    )
+    return pd.concat(list(tables.values()), ignore_index=True)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -129,7 +129,9 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
         are such.
     """
     return run_arms(
-        partial(_run_split, settings, seed),
+        _run_split,
+        settings,
+        seed,
         settings.names,
         settings.splits,
         1,

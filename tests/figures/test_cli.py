@@ -1,6 +1,7 @@
 """``python -m figures``: what it draws, what it refuses, and what it leaves behind."""
 
 import json
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import figures
 from figures import catalogue, pipeline
 from paper_checks import gate, store
+from paper_checks.experiments import parallel
 from tests import fakes
 from tests.fakes import BadData, Settings, names, texts
 
@@ -223,3 +225,25 @@ def test_a_bad_table_of_ones_own_is_refused_before_the_gate(fake, call, monkeypa
     assert result.exit_code == 2
     assert "the table is bad: mend it" in result.output
     assert not fake.runs
+
+
+@pytest.mark.parametrize("options", [("--address", "auto"), ("--engine", "cluster")])
+def test_an_engine_that_is_none_is_refused_before_any_work(fake, passed, call, options):
+    result = call("T", *options)
+    assert result.exit_code == 2
+    assert "--engine" in result.output
+    assert not fake.runs
+
+
+def test_experiments_run_on_the_engine_that_was_asked_for(fake, passed, call, monkeypatch):
+    asked: list[tuple[str, str | None]] = []
+
+    @contextmanager
+    def on(name: str, address: str | None = None):
+        asked.append((str(name), address))
+        yield
+
+    monkeypatch.setattr(parallel, "on", on)
+    assert call("T").exit_code == 0
+    assert call("T", "--seed", "1", "--engine", "ray", "--address", "auto").exit_code == 0
+    assert asked == [("local", None), ("ray", "auto")]

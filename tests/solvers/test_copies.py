@@ -8,6 +8,7 @@ import pkgutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor
 
 import solvers
 import solvers as so
-from solvers import bilevel
+from solvers import bilevel, engine
 from solvers.bilevel import likelihood
 from solvers.data import Dataset, LabelledData
 from solvers.families.bernoulli import Bernoulli, BernoulliPolicy
@@ -79,6 +80,9 @@ EXAMPLES: list[Any] = [
     bilevel.Exact(),
     bilevel.Inexact(share=0.1),
     bilevel.AdamSteps(3, 0.1),
+    engine.Threads(),
+    engine.Processes(),
+    engine.Ray("auto", Path("code")),
     solved(),
     solved().history[0],
     BoundedReward(0.5),
