@@ -8,6 +8,7 @@ of its own, and passes through the same code.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from .errors import InputError
 
 Arguments = tuple[Any, ...]
 Job = tuple[str, Arguments]
+WAIT = 10.0  # seconds, for the head of a cluster to answer
 
 
 @runtime_checkable
@@ -105,6 +107,10 @@ class Ray:
                 ray.shutdown()
 
     def _connect(self, ray: Any) -> None:
+        try:
+            self._knock()
+        except OSError as error:
+            raise self._nobody(error) from error
         environment: dict[str, Any] = {}
         if self.code is not None:
             # what git ignores is not sent either
@@ -118,10 +124,19 @@ class Ray:
                 **({} if self.address else {"include_dashboard": False}),
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise InputError(
-                f"no Ray cluster at address {self.address!r} ({error}): start one with `ray start "
-                f"--head`, or leave the address out to use this machine"
-            ) from error
+            raise self._nobody(error) from error
+
+    def _knock(self) -> None:
+        """Raise `OSError` if nothing listens at the address: Ray itself waits for minutes."""
+        host, colon, port = (self.address or "").removeprefix("ray://").rpartition(":")
+        if colon and port.isdigit():
+            socket.create_connection((host.strip("[]"), int(port)), timeout=WAIT).close()
+
+    def _nobody(self, error: Exception) -> InputError:
+        return InputError(
+            f"no Ray cluster at address {self.address!r} ({error}): start one with `ray start "
+            f"--head`, or leave the address out to use this machine"
+        )
 
 
 Engine = Threads | Processes | Ray

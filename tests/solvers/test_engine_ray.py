@@ -96,11 +96,17 @@ def test_a_failure_is_raised(cluster):
         engine.sweep(refuse_seven, CELLS, engine=Ray())
 
 
-def test_an_address_without_a_cluster_is_an_error(monkeypatch):
+def test_an_address_without_a_cluster_is_an_error_at_once(monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:1'.*refused.*ray start"):
+        engine.sweep(train, CELLS, engine=Ray("127.0.0.1:1"))
+
+
+def test_what_ray_says_of_an_address_is_passed_on(monkeypatch):
     def refused(**_: object) -> None:
         raise ConnectionError("nobody there")
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refused)
-    with pytest.raises(InputError, match=r"10\.0\.0\.1:6379.*nobody there.*ray start"):
-        engine.sweep(train, CELLS, engine=Ray("10.0.0.1:6379"))
+    with pytest.raises(InputError, match=r"'auto'.*nobody there.*ray start"):
+        engine.sweep(train, CELLS, engine=Ray("auto"))
