@@ -52,8 +52,8 @@ class Settings:
 
 SETTINGS = {
     "halfcheetah": Settings(bonus=0, iterations=60),
-    "hopper": Settings(bonus=1, horizon=1000),
-    "walker2d": Settings(bonus=1, horizon=1000),
+    "hopper": Settings(bonus=1, horizon=1000, step=0.04, radius=0.05, iterations=80),
+    "walker2d": Settings(bonus=1, horizon=1000, directions=16, best=8, radius=0.025),
 }
 SHARES = {"simple": 0.25, "medium": 0.5, "expert": 1.0}
 STEPS, EPISODES = 1000, 20  # of an episode, and of an evaluation
