@@ -54,6 +54,8 @@ def moments(parts: Iterable[Transitions]) -> Moments:
     mean = squares = torch.zeros(())  # of all columns, and sums of squared deviations from it
     widths: tuple[int, ...] = ()
     for part in parts:
+        if len(part) == 0:
+            continue
         change = part.next_observation.double() - part.observation.double()
         tables = (part.observation.double(), part.action.double(), change)
         widths = tuple(table.shape[1] for table in tables)
