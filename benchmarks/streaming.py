@@ -1,7 +1,7 @@
-"""Peak memory of a process that streams a million transitions: `python -m benchmarks.streaming D`.
+"""Transitions: the time to collect them, and the peak memory of a process that streams a million.
 
-`D` is a folder that holds the dataset, in Minari's layout. It is synthetic, with the columns of the
-half-cheetah: what is measured is the reading.
+That process is `python -m benchmarks.streaming D`. `D` is a folder that holds a dataset in Minari's
+layout. It is synthetic, with the columns of the half-cheetah: what is measured is the reading.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.measure import Record, process
+from benchmarks.measure import Record, process, seconds
 from benchmarks.memory import peak_gib
 from solvers.tasks import dynamics
+from solvers.tasks.collect import collect
 from solvers.tasks.minari_writer import Episode, write
 from solvers.tasks.simulators import extra
 
@@ -53,6 +54,16 @@ def stream_million_gib() -> Record:
         f"and their moments, in {found.seconds:.2g} s"
     )
     return Record(found.gib, "GiB", GIB, note=note)
+
+
+def collect_walker2d_seconds() -> Record:
+    """Collecting 100,000 transitions in the slowest of the environments."""
+
+    def run(seed: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            collect("walker2d", "expert", transitions=100_000, seed=seed, root=Path(folder))
+
+    return seconds(run, target=45, note="100,000 transitions, one thread")
 
 
 def synthetic(top: Path, count: int, steps: int) -> Path:
@@ -93,7 +104,10 @@ def main(folder: str) -> None:
     print(json.dumps(asdict(read(Path(folder)))))
 
 
-ALL: dict[str, Callable[[], Record]] = {"stream_million_gib": stream_million_gib}
+ALL: dict[str, Callable[[], Record]] = {
+    "stream_million_gib": stream_million_gib,
+    "collect_walker2d_seconds": collect_walker2d_seconds,
+}
 
 
 if __name__ == "__main__":

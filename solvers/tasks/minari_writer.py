@@ -104,5 +104,9 @@ def write(
             )
             for episode in episodes
         )
-        made.rename(goal)
+        try:
+            made.rename(goal)
+        except OSError:
+            check_absent(goal)  # another process was faster
+            raise
     return goal

@@ -56,6 +56,7 @@ def simulator(environment: str) -> Generator[gymnasium.Env]:
         if KNOWN not in message:
             warnings.warn(f"MuJoCo: {message}", RuntimeWarning, stacklevel=2)
 
+    before = mujoco.get_mju_user_warning()
     mujoco.set_mju_user_warning(warn)
     try:
         made = gym.make(SIMULATORS[environment], disable_env_checker=True)
@@ -64,4 +65,4 @@ def simulator(environment: str) -> Generator[gymnasium.Env]:
         finally:
             made.close()
     finally:
-        mujoco.set_mju_user_warning(None)
+        mujoco.set_mju_user_warning(before)

@@ -13,6 +13,7 @@ import gymnasium
 import h5py
 import jaxtyping
 import minari
+import mujoco
 import numpy as np
 import pytest
 import torch
@@ -21,10 +22,12 @@ from minari.storage import hosting
 from typer.testing import CliRunner
 
 from solvers.errors import InputError
+from solvers.tasks import collect as collecting
 from solvers.tasks import controllers, dynamics, simulators, train_controllers
 from solvers.tasks.collect import NOISE, app, collect
 from solvers.tasks.dynamics import Transitions
 from solvers.tasks.minari_files import folder
+from solvers.tasks.minari_writer import Episode
 from solvers.tasks.simulators import simulator
 from solvers.tasks.transitions import batches, join
 
@@ -211,6 +214,22 @@ def test_nothing_is_left_of_a_collection_that_fails(tmp_path: Path, monkeypatch)
         dynamics.load("halfcheetah", "simple", root=tmp_path)
 
 
+def test_a_collection_that_is_overtaken(tmp_path: Path, monkeypatch) -> None:
+    """Another process has written the same dataset in the meantime: that one stays."""
+    run = collecting.run
+
+    def overtake(*arguments) -> Episode:
+        monkeypatch.setattr(collecting, "run", run)
+        collect("halfcheetah", "simple", transitions=7, root=tmp_path)
+        return run(*arguments)
+
+    monkeypatch.setattr(collecting, "run", overtake)
+    with pytest.raises(InputError, match="is there already"):
+        collect("halfcheetah", "simple", transitions=9, root=tmp_path)
+    assert len(dynamics.load("halfcheetah", "simple", root=tmp_path)) == 7
+    assert [path.name for path in tmp_path.glob("mujoco/halfcheetah/*")] == ["simple-v0"]
+
+
 def test_what_mujoco_warns_of_is_a_warning(tmp_path: Path, monkeypatch) -> None:
     """And no file in the current folder; the one about the model is known and not repeated."""
     monkeypatch.chdir(tmp_path)
@@ -221,6 +240,7 @@ def test_what_mujoco_warns_of_is_a_warning(tmp_path: Path, monkeypatch) -> None:
         cheetah.data.qpos[2] = np.nan
         with pytest.warns(RuntimeWarning, match="MuJoCo: "):
             env.step(np.zeros(6, dtype=np.float32))
+    assert mujoco.get_mju_user_warning() is None
     assert not list(tmp_path.glob("MUJOCO*"))
 
 
