@@ -9,6 +9,7 @@ read.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -92,7 +93,7 @@ def find(environment: str, quality: str, root: Path | None, *, download: bool) -
     data = top / name / "data"
     command = f"python -m solvers.tasks.collect {environment} {quality}"
     if root is not None:
-        command += f" --root {root}"
+        command += f" --root {shlex.quote(str(root))}"
     if not data.exists():
         if not download:
             raise NoDataError(
