@@ -40,13 +40,13 @@ clean:
 	rm -rf .venv out build *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find analysis solvers figures paper_checks tests -name __pycache__ -type d -exec rm -rf {} +
 
-# What the figures need. The dynamics extra joins when a figure uses it: .[dynamics]
+# What the figures need; table-3 is about the data of MuJoCo's simulators.
 .venv/.base: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
 	@echo "installing into .venv (a few minutes the first time) ..."
 	@$(PYTHON) -m venv .venv
-	@$(PIP) -e .
+	@$(PIP) -e '.[dynamics]'
 	@touch $@
 
 # What the tests and checks need besides.
@@ -55,8 +55,8 @@ clean:
 	@$(PIP) -e '.[dynamics,cluster,dev]'
 	@touch $@
 
-# What the benchmarks compare with, and the data that they stream.
+# What the benchmarks compare with.
 .venv/.bench: .venv/.base
 	@echo "installing what the benchmarks compare with into .venv ..."
-	@$(PIP) -e '.[bench,dynamics]'
+	@$(PIP) -e '.[bench]'
 	@touch $@

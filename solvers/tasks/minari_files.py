@@ -133,10 +133,11 @@ def _download(name: str, top: Path, command: str) -> None:
 def _download_errors() -> tuple[type[Exception], ...]:
     """Return what is raised without a network, or where a dataset is not to be had.
 
-    What Minari downloads with may speak through httpx, whose errors are no `OSError`.
+    What Minari downloads with speaks through httpx, in some versions under another name, whose
+    errors are no `OSError`.
     """
-    httpx = sys.modules.get("httpx")
-    return (OSError, ValueError) if httpx is None else (OSError, ValueError, httpx.HTTPError)
+    spoken = (sys.modules.get(name) for name in ("httpx", "httpx2"))
+    return (OSError, ValueError, *(module.HTTPError for module in spoken if module is not None))
 
 
 @contextmanager

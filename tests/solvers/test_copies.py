@@ -33,7 +33,16 @@ from solvers.rewards.between_classes import ClassReward, FreeReward, OneHotRewar
 from solvers.rewards.bounded import BoundedReward
 from solvers.rewards.learnable import ConstantReward, InputReward
 from solvers.rewards.mahalanobis import MahalanobisReward, optimal_reward
-from solvers.tasks import bits, classification, gaussian, linear, regression
+from solvers.tasks import (
+    bits,
+    classification,
+    controllers,
+    dynamics,
+    gaussian,
+    linear,
+    regression,
+    train_controllers,
+)
 from solvers.training import inner
 from solvers.training.estimators import Analytic, Pathwise, ScoreFunction
 from solvers.training.objectives import MSE, NLL, PolicyGradient
@@ -61,6 +70,17 @@ def square(a: Tensor, b: Tensor) -> Tensor:
     return -(a - b).square().sum()
 
 
+STEPS = dynamics.Transitions(
+    normal(0, 6, 3),
+    normal(1, 6, 2),
+    normal(2, 6, 3),
+    torch.arange(6) // 2,
+    torch.arange(6) % 2,
+    torch.arange(6) == 5,
+    torch.arange(6) % 2 == 1,
+)
+
+
 def solved() -> bilevel.Result:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -80,6 +100,12 @@ EXAMPLES: list[Any] = [
     bilevel.Exact(),
     bilevel.Inexact(share=0.1),
     bilevel.AdamSteps(3, 0.1),
+    STEPS,
+    dynamics.split(STEPS, seed=0),
+    dynamics.moments([STEPS]),
+    dynamics.moments([STEPS]).action,
+    controllers.read("hopper", "simple"),
+    train_controllers.SETTINGS["hopper"],
     engine.Threads(),
     engine.Processes(),
     engine.Ray("auto", Path("code")),
@@ -207,5 +233,8 @@ def test_no_public_dataclass_is_left_out() -> None:
         "Stop",
         "Wrapped",  # a distribution of torch, which cannot be compared
         "Found",
+        "Piece",
+        "Episode",
+        "Rollout",
     }  # states of algorithms, not results
     assert {kind.__name__ for kind in public - tried} <= inside

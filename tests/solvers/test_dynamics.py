@@ -385,16 +385,17 @@ def test_a_download_that_fails(error, raised, words, tmp_path: Path, monkeypatch
         dynamics.load("hopper", "expert", root=tmp_path, download=True)
 
 
-def test_errors_of_the_network_that_are_no_oserror(tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("name", ["httpx", "httpx2"])
+def test_errors_of_the_network_that_are_no_oserror(name: str, tmp_path: Path, monkeypatch) -> None:
     class HTTPError(Exception):
         """As of httpx."""
 
-    def download(name: str) -> None:
+    def download(_: str) -> None:
         raise HTTPError("no name server")
 
-    module = type(sys)("httpx")
+    module = type(sys)(name)
     module.HTTPError = HTTPError
-    monkeypatch.setitem(sys.modules, "httpx", module)
+    monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(hosting, "download_dataset", download)
     with pytest.raises(dynamics.NoDataError, match="no name server; run `python"):
         dynamics.load("hopper", "expert", root=tmp_path, download=True)
