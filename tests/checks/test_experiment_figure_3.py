@@ -12,6 +12,7 @@ import torch
 from paper_checks.experiments import figure_3, published_implicit
 from solvers.bilevel.likelihood import second_moment
 from solvers.data import Dataset
+from solvers.families.networks import MLP
 from solvers.training import streams
 
 SHORT = replace(
@@ -94,6 +95,40 @@ def test_the_published_surrogate_has_the_gradient_of_the_policy() -> None:
     # of -E r - λH, averaged over the two outcomes, at δ = (0.5, 0)
     want = np.array([2 * u * 0.5, 0, 2 * u * s**2 - 1, 2 * u * s**2 - 1]) / 2
     assert slope[0].numpy() == pytest.approx(want, abs=0.1)
+
+
+def test_one_iteration_on_the_normal_equations(monkeypatch) -> None:
+    """Against the whole Hessian of a network small enough to have one."""
+    monkeypatch.setattr(published_implicit, "NETWORK", MLP((3,)))
+    params = published_implicit._policy([streams.generator(0, "policy")], torch.float64)
+    data = figure_3.task(SHORT, 0).train
+    U = torch.tensor([[0.8, 1.1]], dtype=torch.float64)
+
+    def noise() -> streams.MemberNoise:
+        return streams.MemberNoise([streams.generator(0, "noise")], (1,))
+
+    found = published_implicit._hypergradient(SOLVER, params, U, data, noise())
+    leaves, drawn = list(params.values()), noise()
+
+    def slope(U: torch.Tensor) -> torch.Tensor:
+        loss, _ = published_implicit._surrogate(SOLVER, params, U, data, drawn)
+        return flat(torch.autograd.grad(loss.sum(), leaves, create_graph=True))
+
+    def flat(tensors: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        return torch.cat([t.reshape(-1) for t in tensors])
+
+    first = slope(U)
+    rows = [flat(torch.autograd.grad(g, leaves, retain_graph=True)) for g in first]
+    A = torch.stack(rows)
+    b = flat(torch.autograd.grad(published_implicit._nll(params, data).sum(), leaves))
+    assert torch.allclose(A, A.T)
+    # of the iterates along Aᵀb the one with the least residual
+    alpha = torch.linalg.lstsq((A @ (A @ b)).unsqueeze(1), b.unsqueeze(1)).solution.item()
+    weight = U.clone().requires_grad_()
+    second = slope(weight)  # fresh samples
+    (mixed,) = torch.autograd.grad(second @ (alpha * (A @ b)), weight)
+    assert found[0].tolist() == pytest.approx((-mixed[0]).tolist())
+    assert not torch.allclose(first, second)
 
 
 def test_corrected_runs_arrive_at_the_residual_covariance() -> None:
