@@ -82,6 +82,8 @@ CATALOGUE = (
     FigureSpec("figure-2", "Distributions for every λ, unbiased", 10, "grid", quick=True),
     FigureSpec("figure-2", "Distributions, as published", 5, PUBLISHED),
     FigureSpec("figure-2", "Distributions for every λ, as published", 5, f"grid-{PUBLISHED}"),
+    FigureSpec("figure-3", "The implicit solver, exact, from several starts", 15, quick=True),
+    FigureSpec("figure-3", "The implicit solver, as published", 25, PUBLISHED, quick=True),
     FigureSpec("tables-1-2", "Tabular classification, corrected, over 20 splits", 350, quick=True),
     FigureSpec("tables-1-2", "Tabular classification, as published", 25, PUBLISHED),
     FigureSpec("full-covariance", "Full covariance, the reward of the theory", 20, quick=True),

@@ -41,6 +41,7 @@ _PRINTED = {  # one to one, together with the names of all other quantities
     "last": "K_1",
     "weight": "varsigma",
     "offset": "k_0",
+    "baseline": "b_0",
 }
 
 
@@ -87,6 +88,7 @@ QUANTITIES = {
         Quantity("sigma", "positive", "standard deviation of scalar data"),
         Quantity("delta", "real", "mean error m - mu of a scalar policy"),
         Quantity("L", "triangular", "lower triangular factor of the policy's covariance"),
+        Quantity("baseline", "real", "constant b_0 that is subtracted from rewards"),
         Quantity("generations", "group", "number M of generations per data point"),
         Quantity("maximum", "positive", "expected maximum of M chi-squared variables"),
         Quantity("W", "spd", "weight matrix of the bounded reward"),

@@ -1,9 +1,18 @@
-"""Hypergradients of general problems: unrolled, by penalty, in the outputs of a policy."""
+"""Hypergradients of general problems: unrolled, by penalty, in a policy's outputs, sampled."""
 
 from ..result import results_in
-from . import functional, outputs, penalty, quadratic, stated, unrolled, unrolled_gaussian
+from . import (
+    functional,
+    outputs,
+    penalty,
+    quadratic,
+    stated,
+    surrogate,
+    unrolled,
+    unrolled_gaussian,
+)
 
-DERIVATIONS = results_in(unrolled, unrolled_gaussian, penalty, functional)
+DERIVATIONS = results_in(unrolled, unrolled_gaussian, penalty, functional, surrogate)
 
 __all__ = [
     "DERIVATIONS",
@@ -12,6 +21,7 @@ __all__ = [
     "penalty",
     "quadratic",
     "stated",
+    "surrogate",
     "unrolled",
     "unrolled_gaussian",
 ]

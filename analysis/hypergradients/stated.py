@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import sympy as sp
+
 from ..calculus.matrices import diagonal_part, identity, inverse, outer, trace
 from ..gaussian import stated as outer_problem
 
@@ -126,3 +128,37 @@ def restrict(structure: str, X: Any) -> Any:
 
 def _symmetric(X: Any) -> Any:
     return (X + X.T) / 2
+
+
+# --- through score-function surrogates with held samples ---
+
+
+def surrogate_hessian(u: Any, delta: Any, s: Any, sigma: Any, b: Any) -> Any:
+    """[[(ud + us² + b)/s², 4uδ], [4uδ, 2u(d + 3s²) + 2b]], d = δ² + σ²."""
+    d = delta**2 + sigma**2
+    return sp.ImmutableMatrix(
+        [
+            [(u * (d + s**2) + b) / s**2, 4 * u * delta],
+            [4 * u * delta, 2 * u * (d + 3 * s**2) + 2 * b],
+        ]
+    )
+
+
+def reward_hessian(u: Any, s: Any) -> Any:
+    """diag(-2u, -4us²)."""
+    return sp.ImmutableMatrix([[-2 * u, 0], [0, -4 * u * s**2]])
+
+
+def surrogate_curvature(structure: str, U: Any, Sigma: Any, scale: Any) -> Any:
+    """2 Tr U(P + Σ) + 4U_ii P_ii for each i (diagonal); 2(n+2) Tr(U) s + 2n Tr(UΣ) (isotropic)."""
+    n = U.rows
+    if structure == "isotropic":
+        return 2 * (n + 2) * trace(U) * scale + 2 * n * trace(U * Sigma)
+    P = [scale[i, i] ** 2 for i in range(n)]
+    whole = 2 * sum(U[i, i] * P[i] for i in range(n)) + 2 * trace(U * Sigma)
+    return sp.ImmutableMatrix.diag(*(whole + 4 * U[i, i] * P[i] for i in range(n)))
+
+
+def surrogate_hypergradient(u: Any, lam: Any, sigma: Any) -> Any:
+    """-2λ/(3λ + 2uσ²) (1/(2u) - σ²/λ)."""
+    return -2 * lam / (3 * lam + 2 * u * sigma**2) * (1 / (2 * u) - sigma**2 / lam)

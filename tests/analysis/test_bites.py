@@ -20,6 +20,7 @@ from analysis import (
     definitions,
     estimators,
     gaussian,
+    hypergradients,
 )
 from analysis.calculus.general_n import is_general
 from analysis.calculus.normal_form import is_clearly_nonzero, is_zero
@@ -153,13 +154,25 @@ def test_noise_that_is_no_polynomial_is_an_error(f):
                 partial(estimators.score_function.leave_one_out_variance),
                 partial(estimators.groups.mean),
                 partial(estimators.baselines.matrix, "scale", 2),
+                partial(hypergradients.surrogate.hessian),
+                partial(hypergradients.surrogate.differentiable, "pathwise"),
+                partial(hypergradients.surrogate.curvature, "isotropic", 2),
                 partial(bounded.inner.log_expected_kernel, 1),
                 partial(bounded.inner.expected_reward, 2),
             ],
         ),
         ("score", [partial(estimators.baselines.matrix, "mean", 2)]),
         ("entropy", [partial(estimators.groups.mean), partial(estimators.groups.minimum, 2)]),
-        ("log_density", [partial(bounded.inner.expected_reward, 1)]),
+        (
+            "log_density",
+            [
+                partial(bounded.inner.expected_reward, 1),
+                partial(hypergradients.surrogate.hessian),
+                partial(hypergradients.surrogate.differentiable, "DiCE"),
+                partial(hypergradients.surrogate.curvature, "diagonal", 2),
+                partial(hypergradients.surrogate.hypergradient),
+            ],
+        ),
         (
             "normal_covariance",
             [

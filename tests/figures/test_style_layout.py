@@ -15,6 +15,7 @@ from matplotlib.text import Text
 
 from figures import figure_1 as drawing_b
 from figures import figure_2 as drawing_a
+from figures import figure_3 as drawing_3
 from figures import full_covariance as drawing_c
 from figures import hypergradient_error as drawing_f
 from figures import outer_paths as drawing_g
@@ -26,6 +27,7 @@ from figures.venues import Venue
 from paper_checks.experiments import (
     figure_1,
     figure_2,
+    figure_3,
     full_covariance,
     hypergradient_error,
     outer_paths,
@@ -120,6 +122,18 @@ def classification_as_published() -> pd.DataFrame:
     return tables_1_2.run(replace(tables_1_2.AS_PUBLISHED, epochs=4, generations=5), seed=0)
 
 
+@cache
+def implicit() -> pd.DataFrame:
+    fast = replace(figure_3.QUICK, repetitions=1, epochs=3, inner_steps=5)
+    return figure_3.run(fast, seed=0)
+
+
+@cache
+def implicit_as_published() -> pd.DataFrame:
+    fast = replace(figure_3.AS_PUBLISHED, published_repetitions=2, epochs=6, inner_steps=5)
+    return figure_3.run(fast, seed=0)
+
+
 DRAWINGS = {
     "A": (drawing_a.draw, evolution),
     "A-grid": (drawing_a.draw_grid, evolution),
@@ -127,6 +141,8 @@ DRAWINGS = {
     "A-grid-as-published": (drawing_a.draw_grid, evolution_as_published),
     "B": (drawing_b.draw, corrected),
     "B-as-published": (drawing_b.draw_as_published, published),
+    "3": (drawing_3.draw, implicit),
+    "3-as-published": (drawing_3.draw_as_published, implicit_as_published),
     "C": (drawing_c.draw, covariance),
     "C-as-published": (drawing_c.draw_as_published, covariance_as_published),
     "D": (drawing_d.draw, classification),

@@ -18,6 +18,7 @@ from torch import Tensor
 from analysis.derivation import Derivation
 from analysis.hypergradients import functional as in_outputs
 from analysis.hypergradients import penalty as penalties
+from analysis.hypergradients import surrogate as surrogates
 from analysis.hypergradients import unrolled as unrolling
 from analysis.hypergradients import unrolled_gaussian as on_gaussians
 
@@ -25,7 +26,7 @@ from ...conformance import witnesses
 from ...conformance.strategies import Problem
 from . import gaussian_outer, numerics
 from .numerics import relative_error, square, tensor
-from .proposition import DIFFERENCES, EXACT, Check, Proposition
+from .proposition import DIFFERENCES, EXACT, SEARCH, Check, Proposition
 
 Reader = Callable[[Tensor], tuple[Tensor, Tensor]]  # of mean and factor, from θ
 Objective = Callable[[Tensor, Tensor], Tensor]  # of the inner variable θ and the outer one φ
@@ -308,6 +309,83 @@ def restricted_mean_gap(d: Derivation, problem: Problem) -> float:
     return relative_error(got, functional - parametric, float(scale))
 
 
+# --- surrogates whose samples are held: quadrature nodes in their place ---
+
+
+def _held(problem: Problem, theta: Tensor, structure: str, baseline: float = 0.0) -> Objective:
+    """The surrogate in θ and U: the nodes of a quadrature at θ, and their weights, are held."""
+    t = problem.tensors()
+    grid, weights = witnesses.gauss_hermite_grid(problem.n)  # exact to degree 5
+    m, L = (x.detach() for x in witnesses.unpack(theta, problem.n, structure))
+    generations, y = m + grid @ L.mT, witnesses.cubature(t["mu"], torch.linalg.cholesky(t["Sigma"]))
+
+    def surrogate(theta: Tensor, U: Tensor) -> Tensor:
+        m, L = witnesses.unpack(theta, problem.n, structure)
+        law = torch.distributions.MultivariateNormal(m, scale_tril=L)
+        r = witnesses.reward(generations[:, None], y[None], U).mean(1) - baseline
+        return weights @ (r * law.log_prob(generations)) + t["lam"] * law.entropy()
+
+    return surrogate
+
+
+def _second(f: Objective, theta: Tensor, U: Tensor) -> np.ndarray:
+    """The Hessian in θ, by autograd."""
+    hessian = torch.autograd.functional.hessian(lambda theta: f(theta, U), theta)
+    assert isinstance(hessian, Tensor)
+    return hessian.numpy()
+
+
+def _scalar_values(problem: Problem) -> dict[str, float]:
+    """The numbers of a scalar problem, by the names of the derivations."""
+    u, P, Sigma = (float(X[0, 0]) for X in (problem.U, problem.P, problem.Sigma))
+    delta, s, sigma = float(problem.m[0] - problem.mu[0]), P**0.5, Sigma**0.5
+    baseline = -float(problem.M[0, 0])
+    return {"u": u, "delta": delta, "s": s, "sigma": sigma, "baseline": baseline}
+
+
+def _at_policy(problem: Problem) -> Tensor:
+    """θ of the problem's own scalar policy."""
+    return tensor(np.concatenate([problem.m, np.log(problem.P[0]) / 2]))
+
+
+def surrogate_hessian(d: Derivation, problem: Problem) -> float:
+    """Second derivatives in (m, log s) by autograd; the entropy of a scalar policy has none."""
+    values = _scalar_values(problem)
+    f = _held(problem, _at_policy(problem), "diagonal", values["baseline"])
+    want = _second(f, _at_policy(problem), tensor(problem.U))
+    return relative_error(d.at("stated", **values), want)
+
+
+def right_hessian(d: Derivation, problem: Problem) -> float:
+    """The same of the expected reward itself."""
+    values = {name: value for name, value in _scalar_values(problem).items() if name in d.arguments}
+    J = _inner(problem, lambda x: witnesses.unpack(x, 1, "diagonal"))
+    want = _second(J, _at_policy(problem), tensor(problem.U))
+    return relative_error(d.at("stated", **values), want)
+
+
+def surrogate_curvature(d: Derivation, problem: Problem) -> float:
+    """Second derivatives in log s at m = μ, for the diagonal or the mean variance of P."""
+    structure, n = str(d.key.variant), problem.n
+    P = _restricted(problem, structure)
+    entries = np.log(np.diag(P)) / 2 if structure == "diagonal" else np.log(P[:1, 0]) / 2
+    theta = tensor(np.concatenate([problem.mu, entries]))
+    want = _second(_held(problem, theta, structure), theta, tensor(problem.U))[n:, n:]
+    got = d.at("stated", **_values(d, problem, P))
+    return relative_error(np.reshape(got, want.shape), want)
+
+
+def surrogate_hypergradient(d: Derivation, problem: Problem) -> float:
+    """The implicit ∇F with the surrogate for J, at an inner solution that was searched for."""
+    theta = numerics.search(problem, problem.U, "diagonal")
+    J = _held(problem, theta, "diagonal")
+    F = _outer(problem, lambda x: witnesses.unpack(x, 1, "diagonal"))
+    G = _symmetric(_implicit(J, F, theta, tensor(problem.U)))
+    values = _scalar_values(problem) | {"lam": problem.lam}
+    got = d.at("stated", **{name: values[name] for name in d.arguments})
+    return relative_error(got, float(G[0, 0]), _terms(problem))
+
+
 PROPOSITIONS = (
     Proposition(
         "unrolled",
@@ -377,5 +455,24 @@ PROPOSITIONS = (
         "new",
         (Check(in_outputs.restricted_mean_gap, restricted_mean_gap, DIFFERENCES),),
         solver="solvers.hypergradients.functional:functional",
+    ),
+    Proposition(
+        "surrogate_curvature",
+        "score-function samples held under a second derivative: the curvature in log s has the "
+        "wrong sign, -(n + 1) times the right one at U*; pathwise and DiCE have the right one",
+        "new; DiCE: Foerster et al. (2018)",
+        (
+            Check(surrogates.hessian, surrogate_hessian, EXACT),
+            Check(surrogates.differentiable, right_hessian, EXACT),
+            Check(surrogates.curvature, surrogate_curvature, EXACT),
+        ),
+        solver="solvers.hypergradients.implicit:implicit",
+    ),
+    Proposition(
+        "surrogate_hypergradient",
+        "implicit differentiation through it gives -2λ/(3λ + 2uσ²) times ∇F: turned round",
+        "figure 3, which negates it; the factor new",
+        (Check(surrogates.hypergradient, surrogate_hypergradient, SEARCH),),
+        solver="solvers.hypergradients.implicit:implicit",
     ),
 )

@@ -1,0 +1,76 @@
+"""The gate bites, continued: faults in hypergradients through sampled objectives."""
+
+import warnings
+from functools import partial
+from typing import Any
+
+import pytest
+
+from analysis import definitions
+from paper_checks.conformance.strategies import make_problem
+from solvers.families import gaussian
+from solvers.hypergradients import implicit
+from solvers.hypergradients.implicit import HypergradientWarning
+from solvers.numerics import linear_solve
+from solvers.numerics.linear_solve import Solve
+from tests.gate.identities import surrogates as identities
+from tests.planting import derived_anew
+
+PLANE, SCALAR = make_problem(2, 7), make_problem(1, 7)
+moving = partial(identities.moving_samples, PLANE, "diagonal")
+held = partial(identities.held_samples, SCALAR)
+
+
+def negated(right: Any) -> Any:
+    """The hypergradient turned round, as published."""
+
+    def faulty(A: Any, b: Any) -> Solve:
+        found = right(A, b)
+        return Solve(-found.x, found.residual, found.iterations, found.curvature)
+
+    return faulty
+
+
+def squared(right: Any) -> Any:
+    """`m + S²ε` for `m + Sε`."""
+
+    def faulty(law: Any, data: Any, M: int, noise: Any) -> Any:
+        return right(gaussian.Gaussian(law.mean, law.scale.square()), data, M, noise)
+
+    return faulty
+
+
+FAULTS: dict[str, tuple[Any, str, Any, partial[None]]] = {
+    "negated, pathwise": (linear_solve, "dense", negated, moving),
+    "negated, held": (linear_solve, "dense", negated, held),
+    "pathwise samples of another width": (gaussian, "draw_deviations", squared, moving),
+    "curvature not looked at": (implicit, "doubts", lambda _: lambda *of: [], held),
+    "strict does not refuse": (
+        implicit,
+        "judged",
+        lambda right: lambda found, reasons, *, strict: right(found, reasons, strict=False),
+        held,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, attribute, plant, notices = FAULTS[name]
+    notices()
+    monkeypatch.setattr(owner, attribute, plant(vars(owner)[attribute]))
+    with warnings.catch_warnings():
+        # a fault that announces itself is noticed too, but the identity must not need that
+        warnings.simplefilter("ignore", HypergradientWarning)
+        with pytest.raises(AssertionError, match="fails"):
+            notices()
+
+
+def test_a_wrong_derivation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = definitions.log_density
+    held()
+    with derived_anew():
+        monkeypatch.setattr(definitions, "log_density", lambda *given: 2 * right(*given))
+        with pytest.raises(AssertionError, match="fails"):
+            held()
+        monkeypatch.undo()
