@@ -84,7 +84,10 @@ def draw(table: pd.DataFrame) -> Figure:
         axis.set_title(style.wrap(title, 1 / 3))
         axis.set_xscale("log")
         axis.xaxis.set_minor_locator(NullLocator())
-    for axis in axes[1, :2]:
+    corrected = table[table.arm == "corrected"]
+    for axis, entry in zip(axes[1], ENTRIES, strict=False):
+        best = corrected[f"residual_{entry}"]
+        axis.axhspan(best.min(), best.max(), color="0.8", label="$U^*$ of the data sets")
         _lines(axis, table)
         axis.set(yscale="log", ylim=(0.02, 4))
     _rewards(axes[0, 2], [-10, -3, -1])
@@ -220,7 +223,7 @@ def caption(table: pd.DataFrame) -> str:
         "the published solver on the same axis of gradient evaluations (a Hessian-vector product "
         "counts as one; corrected, every value of J is charged with a gradient and a whole "
         "Hessian, which is an upper bound). U* = (λ/2)/Σ_ii, Σ the residual covariance of each "
-        "data set, lies near the dashed line, λ/2 over the true variance; the dotted line is "
+        "data set, is the grey band; dashed: λ/2 over the true variance; the dotted line is "
         "λn/2 over the trace of the marginal covariance. Lower right: the larger |U_ii/U*_ii - 1|, "
         f"those below {FLOOR:g} drawn there; the line is 1 %. Evaluations until U stays within "
         f"{experiment.NEAR:.0%} of U*: corrected, {costs}; {_never(found)}."
