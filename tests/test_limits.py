@@ -1,5 +1,6 @@
 """A test of the gate that never ends is stopped at its limit and named."""
 
+import gc
 import re
 import signal
 import time
@@ -48,6 +49,28 @@ def test_a_drawn_example_is_tried_once_and_shown():
     assert len(tried) == 1
     assert f"inputs   lam={tried[0]}" in str(caught.value)
     assert "in       search, test_limits.py" in str(caught.value)
+
+
+def test_a_callback_of_the_garbage_collector_is_not_interrupted():
+    seen: list[str] = []
+
+    def busy(phase: str, _: dict[str, int]) -> None:
+        end = time.process_time() + 0.1
+        while time.process_time() < end:
+            pass
+        seen.append(phase)
+
+    def collect() -> None:
+        gc.collect()
+        forever(1.0)
+
+    gc.callbacks.append(busy)
+    try:
+        with pytest.raises(TimeLimitError, match="collecting"), processor_time(0.05, "collecting"):
+            collect()
+    finally:
+        gc.callbacks.remove(busy)
+    assert seen[:2] == ["start", "stop"]
 
 
 def test_what_ends_in_time_is_left_alone():
