@@ -69,7 +69,7 @@ from .rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_scal
 from .training.ensemble import train
 from .training.estimators import Analytic, Pathwise, ScoreFunction
 from .training.inner import closed_form, fit
-from .training.objectives import MSE, NLL, PolicyGradient
+from .training.objectives import MSE, NLL, BetaNLL, Faithful, PolicyGradient
 from .training.streams import MemberNoise, generator
 
 __all__ = [
@@ -83,6 +83,7 @@ __all__ = [
     "Analytic",
     "Bernoulli",
     "BernoulliPolicy",
+    "BetaNLL",
     "Bilevel",
     "BoundedReward",
     "Categorical",
@@ -92,6 +93,7 @@ __all__ = [
     "Dataset",
     "Dense",
     "Exact",
+    "Faithful",
     "FreeReward",
     "Gaussian",
     "GaussianPolicy",

@@ -90,16 +90,20 @@ class InputReward:
     Attributes:
         inputs: input dimension `d`.
         n: outcome dimension.
-        network: from inputs to the `n(n+1)/2` entries of the factor, log on the diagonal.
+        network: from inputs to the `n(n+1)/2` entries of the factor, log on the diagonal; to the
+            `n` of a diagonal one for the kind "diagonal".
+        kind: "full" or "diagonal".
     """
 
     inputs: int
     n: int
     network: MLP
+    kind: Literal["full", "diagonal"] = "full"
 
     def __post_init__(self) -> None:
         check_count("inputs", self.inputs)
         check_count("n", self.n)
+        check_choice("kind", self.kind, ("full", "diagonal"))
         check_instance("network", self.network, MLP, "an MLP, such as MLP((64,), 'tanh')")
 
     def start(
@@ -107,7 +111,7 @@ class InputReward:
     ) -> dict[str, Tensor]:
         """Draw the parameters of the network."""
         check_precision("dtype", dtype)
-        outputs = self.n * (self.n + 1) // 2
+        outputs = self.n if self.kind == "diagonal" else self.n * (self.n + 1) // 2
         drawn = self.network.init(generator, self.inputs, outputs)
         return {name: p.to(dtype) for name, p in drawn.items()}
 
@@ -115,6 +119,8 @@ class InputReward:
         """Return one reward per input, `(N, n, n)`."""
         check_columns(x, "the reward", self.inputs)
         raw = self.network(phi, "", x)
+        if self.kind == "diagonal":
+            return MahalanobisReward(torch.diag_embed(raw.exp()))
         return MahalanobisReward(_lower(raw[..., : self.n], raw[..., self.n :]))
 
 
