@@ -21,7 +21,7 @@ from solvers.families.gaussian import Gaussian, GaussianPolicy
 from solvers.families.law import Params
 from solvers.families.networks import MLP
 from solvers.rewards.learnable import InputReward
-from solvers.rewards.mahalanobis import MahalanobisReward, optimal_reward
+from solvers.rewards.mahalanobis import DiagonalReward, MahalanobisReward, optimal_reward
 from solvers.training import streams
 from solvers.training.early_stopping import EarlyStopping
 from solvers.training.ensemble import adam
@@ -60,7 +60,9 @@ class Training:
         max_norm: clipping of each member's gradient.
         every: steps from one look at the validation rows to the next.
         patience: looks without an improvement after which a member is done.
+        least: improvement that counts, of the mean over dimensions of the score.
         folds: parts of the training rows, for residuals of rows a mean was not trained on.
+        rounds: how often `U(x)` is learned: each time anew, from residuals of means it weighs.
         reward_hidden: widths of the network of `U(x)`.
         reward_decay: its weight decay.
         reward_steps: at most so many Adam steps on it.
@@ -73,8 +75,10 @@ class Training:
     batch: int = 100
     max_norm: float = 10.0
     every: int = 50
-    patience: int = 8
-    folds: int = 5
+    patience: int = 6
+    least: float = 0.005
+    folds: int = 3
+    rounds: int = 2
     reward_hidden: tuple[int, ...] = (32,)
     reward_decay: float = 1e-3
     reward_steps: int = 1500
@@ -88,12 +92,17 @@ class Trained:
     Attributes:
         law: `(methods, splits, N, ...)` at inputs.
         ended: whether early stopping ended the training, and not the number of steps.
-        validation: NLL on the validation rows, `(methods, splits)`, or squared error.
+        validation: score on the validation rows per dimension, `(methods, splits)`.
     """
 
     law: LawAt
     ended: bool
     validation: Float[Tensor, "methods splits"]
+
+    def error(self, data: Dataset) -> Float[Tensor, "methods splits"]:
+        """Return the mean squared error of each member."""
+        with torch.no_grad():
+            return (self.law(data.x).mean - data.mean).square().mean((-2, -1))
 
 
 def policy(problem: Problem, training: Training) -> GaussianPolicy:
@@ -138,9 +147,11 @@ def train(
         return objective(rows, theta)(model(theta, part.x), part)
 
     def judged(theta: Params) -> Tensor:
-        return score(model(theta, problem.validation.x), problem.validation)
+        return score(model(theta, problem.validation.x), problem.validation) / problem.n
 
-    stop = EarlyStopping(judged, every=training.every, patience=training.patience)
+    stop = EarlyStopping(
+        judged, every=training.every, patience=training.patience, least=training.least
+    )
     adam(
         begin,
         losses,
@@ -206,7 +217,7 @@ def affine(x: Float[Tensor, "*b N d"]) -> Float[Tensor, "*b N d1"]:
 
 @dataclass(frozen=True)
 class Means:
-    """The network of least squared error, and the residuals of rows it was not trained on.
+    """A network of weighted least squares, and residuals of rows it was not trained on.
 
     Attributes:
         trained: the network trained on all training rows, one method.
@@ -219,45 +230,46 @@ class Means:
 
 @dataclass(frozen=True)
 class _OnFolds:
-    """Squared error over the rows that a member is trained on."""
+    """Weighted squared error over the rows that a member is trained on."""
 
     mask: Float[Tensor, "methods splits B"]
+    weights: Tensor
 
     def __call__(self, law: Gaussian, data: Dataset, noise: object = None) -> Tensor:
-        error = (law.mean - data.mean).square().sum(-1)
+        error = (self.weights * (law.mean - data.mean).square()).sum(-1)
         return (self.mask * error).sum(-1) / self.mask.sum(-1).clamp(min=1)
 
 
-def means(problem: Problem, training: Training, seed: int) -> Means:
-    """Train by squared error: on all training rows, and on all but one fold, for each fold."""
+def means(
+    problem: Problem,
+    training: Training,
+    seed: int,
+    weights: Float[Tensor, "splits N n"] | None = None,
+) -> Means:
+    """Train by weighted squared error: on all training rows, and on all but one fold, for each.
+
+    Args:
+        problem: the data.
+        training: settings.
+        seed: of initial networks and the order of rows.
+        weights: `U(x)` at the training rows; all 1 if not given, and then the first network is the
+            arm MSE.
+    """
     model = replace(policy(problem, training), scale="constant")
     K = training.folds
     own = problem.folds(K)  # (splits, N)
     mask = torch.stack([torch.ones_like(own), *(own != k for k in range(K))]).to(problem.train.x)
+    w = torch.ones_like(problem.train.mean) if weights is None else weights
+
+    def objective(rows: Tensor, theta: Params) -> Objective:
+        return _OnFolds(mask[..., rows], w[:, rows])
+
     begin = start(model, K + 1, problem, seed)
-    found = train(
-        problem,
-        model,
-        begin,
-        lambda rows, theta: _OnFolds(mask[..., rows]),
-        MSE(),
-        training,
-        seed,
-    )
+    found = train(problem, model, begin, objective, MSE(), training, seed)
     with torch.no_grad():
         every = problem.train.mean - found.law(problem.train.x).mean[1:]  # (K, splits, N, n)
     chosen = own[None, ..., None].expand(1, *own.shape, problem.n)
-    residuals = every.gather(0, chosen)[0]
-    one = Trained(
-        lambda x: _first(found.law(x.expand(K + 1, *x.shape[-3:]))),
-        found.ended,
-        found.validation[:1],
-    )
-    return Means(one, residuals)
-
-
-def _first(law: Gaussian) -> Gaussian:
-    return Gaussian(law.mean[:1], law.scale[:1])
+    return Means(select(found, torch.zeros(len(own), dtype=torch.int64)), every.gather(0, chosen)[0])
 
 
 # --- likelihood and its relatives ---
@@ -337,10 +349,12 @@ class LearnedReward:
 
     Attributes:
         variance: at the training rows, `(splits, N, n)`.
+        validation: at the validation rows.
         found: the outer search.
     """
 
     variance: Float[Tensor, "splits N n"]
+    validation: Float[Tensor, "splits V n"]
     found: cross_fitted.Learned
 
 
@@ -371,8 +385,28 @@ def learn_reward(
         weight_decay=training.reward_decay,
     )
     with torch.no_grad():
-        law = cross_fitted.inner_law(model, found.phi, lam, problem.train.x)
-    return LearnedReward(law.scale.square(), found)
+        variances = [
+            cross_fitted.inner_law(model, found.phi, lam, data.x).scale.square()
+            for data in (problem.train, problem.validation)
+        ]
+    return LearnedReward(*variances, found)
+
+
+def learned_rewards(
+    problem: Problem, training: Training, squares: Means, lam: float, seed: int
+) -> LearnedReward:
+    """Learn `U(x)` from residuals of the least-squares mean, then from those of a mean it weighs.
+
+    Residuals of later rounds are those of networks weighted by `Σ̂(x)^(-½)`, as `λ(x) = Σ̂(x)^½`
+    weighs them.
+    """
+    found = learn_reward(problem, training, squares.residuals, squares.trained.law, lam, seed)
+    for _ in range(1, training.rounds):
+        weights = found.variance.rsqrt()
+        weights = weights / weights.mean((-2, -1), keepdim=True)
+        again = means(problem, training, seed, weights)
+        found = learn_reward(problem, training, again.residuals, again.trained.law, lam, seed)
+    return found
 
 
 def tempered(
@@ -383,32 +417,56 @@ def tempered(
     lam: float,
     seed: int,
 ) -> Trained:
-    """Train on `U(x) = ½ λ(x) Σ̂(x)⁻¹` with `λ(x) = λ Σ̂(x)^β`, for each power β."""
+    """Train on `U(x) = ½ λ(x) Σ̂(x)⁻¹` with `λ(x) = λ Σ̂(x)^β`, for each power β.
+
+    The outer level goes on meanwhile, in closed form: at every look at the validation rows
+    `Σ̂_ii(x)` is multiplied by the mean of `e_i²/Σ̂_ii(x)` there, the scale of largest held-out
+    likelihood.
+    """
     model = policy(problem, training)
     power = torch.tensor(powers)[:, None, None, None]
-    tau = learned.variance**power  # (methods, splits, N, n)
-    weights = lam * tau / (2 * learned.variance)
+    scale = torch.ones(len(powers), len(problem.splits), 1, problem.n)
+    calls = 0
 
     def objective(rows: Tensor, theta: Params) -> PolicyGradient:
-        reward = MahalanobisReward.diagonal(weights[..., rows, :])
-        return PolicyGradient(reward, lam, temperature=tau[..., rows, :])
+        nonlocal calls, scale
+        if calls % training.every == 0:
+            at = {name: p.detach() for name, p in theta.items()}
+            left = problem.validation.mean - model(at, problem.validation.x).mean
+            scale = (left.square() / learned.validation).mean(-2, keepdim=True)
+        calls += 1
+        variance = scale * learned.variance[:, rows]
+        tau = variance**power  # (methods, splits, B, n)
+        reward = DiagonalReward(lam * tau / (2 * variance))
+        return PolicyGradient(reward, lam, temperature=tau)
 
     begin = start(model, len(powers), problem, seed)
     return train(problem, model, begin, objective, NLL(), training, seed)
 
 
-def select(group: Trained, chosen: Int[Tensor, "splits"]) -> LawAt:
-    """Return, for each split, the law of the method chosen there, as one method."""
+def choose(group: Trained, squares: Trained, problem: Problem) -> Int[Tensor, "splits"]:
+    """Return, for each split, the power of the lowest NLL on the validation rows.
+
+    Of those whose squared error there is not above that of least squares; where there is none, the
+    one of the lowest squared error.
+    """
+    error = group.error(problem.validation)
+    allowed = error <= squares.error(problem.validation)
+    nll = torch.where(allowed, group.validation, torch.inf)
+    return torch.where(allowed.any(0), nll.argmin(0), error.argmin(0))
+
+
+def select(group: Trained, chosen: Int[Tensor, "splits"]) -> Trained:
+    """Return, for each split, the method chosen there, as one method."""
+    methods, splits = group.validation.shape
+    place = torch.arange(splits)
 
     def law(x: Tensor) -> Gaussian:
-        methods = group.validation.shape[0]
-        all_of_them = group.law(x.expand(methods, *x.shape[-3:]))
-        place = torch.arange(len(chosen))
-        return Gaussian(
-            all_of_them.mean[chosen, place][None], all_of_them.scale[chosen, place][None]
-        )
+        found = group.law(x.expand(methods, *x.shape[-3:]))
+        scale = found.scale.expand_as(found.mean)
+        return Gaussian(found.mean[chosen, place][None], scale[chosen, place][None])
 
-    return law
+    return Trained(law, group.ended, group.validation[chosen, place][None])
 
 
 # --- metrics ---

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..data import Dataset
-from ..errors import Number, as_positive, check_same_n
+from ..errors import Number, as_number, check_same_n
 from ..families.gaussian import Gaussian
 from ..numerics.modes import recording
 from ..rewards.learnable import InputReward, Phi
@@ -50,9 +50,9 @@ def inner_law(
     model: InputReward, phi: Phi, lam: Number | Tensor, x: Float[Tensor, "*b N d"]
 ) -> Gaussian:
     """Return `N(0, (λ/2) U(x)⁻¹)`, the inner solution around its mean, for a diagonal reward."""
-    weight = as_positive("lam", lam)
-    U = model(phi, x).U.diagonal(dim1=-2, dim2=-1)
-    return Gaussian(torch.zeros_like(U), (weight.to(U) / (2 * U)).sqrt())
+    weight = as_number("lam", lam, x)
+    u = model.weights(phi, x)
+    return Gaussian(torch.zeros_like(u), (weight / (2 * u)).sqrt())
 
 
 @recording

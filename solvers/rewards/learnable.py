@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import (
+    InputError,
     ShapeError,
     check_choice,
     check_columns,
@@ -122,6 +123,17 @@ class InputReward:
         if self.kind == "diagonal":
             return MahalanobisReward(torch.diag_embed(raw.exp()))
         return MahalanobisReward(_lower(raw[..., : self.n], raw[..., self.n :]))
+
+    def weights(self, phi: Phi, x: Float[Tensor, "*#b N d"]) -> Float[Tensor, "*b N n"]:
+        """Return the diagonal of `U(x)`, for the kind "diagonal" and any batch of members.
+
+        Raises:
+            InputError: the kind is "full".
+        """
+        if self.kind != "diagonal":
+            raise InputError(f"kind is {self.kind!r}: pass kind='diagonal'")
+        check_columns(x, "the reward", self.inputs)
+        return (2 * self.network(phi, "", x)).exp()
 
 
 def _lower(

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import InputError, ShapeError, check_count
+from ..errors import InputError, ShapeError, check_count, check_number
 from ..families.law import Params
 
 
@@ -16,13 +16,13 @@ class EarlyStopping:
     """The parameters of the lowest score met, per member: pass it to `train` as `observe`.
 
     Members stop on their own: what one keeps does not depend on its neighbours. Training ends once
-    none of them has improved for `patience` calls.
+    none of them has improved for `patience` looks.
 
     Attributes:
         params: kept so far, `(*b, ...)`.
         score: theirs, `(*b,)`; infinite for a member whose score was never finite.
         step: at which each was met, `(*b,)`.
-        ended: whether no member improved for `patience` calls: else training was too short.
+        ended: whether no member gained anything for `patience` looks: else training was too short.
     """
 
     params: dict[str, Tensor]
@@ -36,6 +36,7 @@ class EarlyStopping:
         *,
         every: int = 1,
         patience: int = 10,
+        least: float = 0.0,
     ) -> None:
         """Set up.
 
@@ -43,10 +44,14 @@ class EarlyStopping:
             score: of all members, such as the loss on validation data; low is good.
             every: steps from one look to the next.
             patience: looks without an improvement, after which a member counts as done.
+            least: improvement of the score that counts as one; smaller ones are kept, but give a
+                member no more time.
         """
         check_count("every", every)
         check_count("patience", patience)
+        check_number("least", least, 0.0)
         self._score, self._every, self._patience = score, every, patience
+        self._least = least
         self.params, self.ended = {}, False
 
     def __call__(self, step: int, params: Params) -> bool:
@@ -62,9 +67,13 @@ class EarlyStopping:
             self.params = {name: p.detach().clone() for name, p in params.items()}
             self.score = torch.full_like(found, torch.inf)
             self.step = torch.full_like(found, step, dtype=torch.int64)
+            self._mark, self._since = self.score.clone(), self.step.clone()
         better = found < self.score  # never where it is NaN
         self.score = torch.where(better, found, self.score)
         self.step = torch.where(better, step, self.step)
+        gained = found < self._mark - self._least
+        self._mark = torch.where(gained, found, self._mark)
+        self._since = torch.where(gained, step, self._since)
         for name, p in params.items():
             own = p.shape[: found.ndim]
             if own != found.shape:
@@ -74,7 +83,7 @@ class EarlyStopping:
                 )
             mask = better.reshape(better.shape + (1,) * (p.ndim - better.ndim))
             self.params[name] = torch.where(mask, p.detach(), self.params[name])
-        self.ended = bool((step - self.step >= self._patience * self._every).all())
+        self.ended = bool((step - self._since >= self._patience * self._every).all())
         return self.ended
 
     def best(self) -> dict[str, Tensor]:
