@@ -55,8 +55,8 @@ clean:
 	@$(PIP) -e '.[dynamics,cluster,dev]'
 	@touch $@
 
-# What the benchmarks compare with.
+# What the benchmarks compare with, and the data that they stream.
 .venv/.bench: .venv/.base
 	@echo "installing what the benchmarks compare with into .venv ..."
-	@$(PIP) -e '.[bench]'
+	@$(PIP) -e '.[bench,dynamics]'
 	@touch $@

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import hypergradients, memory, names, plain_loop, ridge, unit
+from benchmarks import hypergradients, memory, names, plain_loop, ridge, streaming, unit
 from benchmarks.measure import Record, process, seconds, to_json
 from benchmarks.plain_loop import Member
 from paper_checks import store
@@ -191,6 +191,7 @@ def test_names_of_the_promised_numbers_are_there() -> None:
         *(f"hypergradient_ridge_{size}_error" for size in (100, 1000, 5000)),
         "hypergradient_memory_1000_vs_10_steps",
         "hypergradient_million_gib",
+        "stream_million_gib",
     }
 
 
@@ -265,6 +266,13 @@ def test_the_memory_benchmark_takes_a_hypergradient() -> None:
     assert peak.parameters == (8 * 4 + 4) + (4 * 4 + 4) + (4 * 2 + 2) + 3
     assert 1 < peak.products <= 4
     assert peak.gib > 0
+
+
+def test_the_streaming_benchmark_reads_it_all(tmp_path: Path) -> None:
+    streaming.synthetic(tmp_path, 3, 50)
+    found = streaming.Streamed(**json.loads(process("-m", "benchmarks.streaming", str(tmp_path))))
+    assert found.rows == 150
+    assert 0 < found.gib < 1
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

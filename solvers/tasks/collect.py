@@ -6,47 +6,24 @@ controllers acted. Noise is added to their actions, which else were a function o
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
-from jaxtyping import Bool, Float
 
 from ..errors import InputError, check_count
 from . import controllers
 from .controllers import Controller
 from .minari_files import QUALITIES, folder, identity
-from .simulators import SIMULATORS, MissingExtraError, extra, simulator
+from .minari_writer import Episode, check_absent, write
+from .simulators import SIMULATORS, MissingExtraError, simulator
 
 if TYPE_CHECKING:
     import gymnasium
 
 NOISE = 0.1  # standard deviation of what is added to each action before it is clipped to [-1, 1]
-
-
-@dataclass(frozen=True)
-class Episode:
-    """One episode of `T` steps.
-
-    Attributes:
-        seed: the environment was reset with.
-        observation: before each step, and after the last, `(T + 1, n)`.
-        action: `(T, a)`, float32, as the environment has them.
-        reward: `(T,)`.
-        terminated: `(T,)`.
-        truncated: `(T,)`; the last step of a collection may be cut off, too.
-    """
-
-    seed: int
-    observation: Float[np.ndarray, "T1 n"]
-    action: Float[np.ndarray, "T a"]
-    reward: Float[np.ndarray, "T"]
-    terminated: Bool[np.ndarray, "T"]
-    truncated: Bool[np.ndarray, "T"]
 
 
 def collect(
@@ -75,46 +52,21 @@ def collect(
     name, top = identity(environment, quality), folder(root)
     check_count("transitions", transitions)
     check_count("seed", seed, 0)
-    goal = top / name
-    if goal.exists():
-        raise InputError(f"{goal} is there already: remove it, or pass another root")
-    extra("h5py")
-    storage = extra("minari.dataset.minari_storage").MinariStorage
-    buffer = extra("minari.data_collector").EpisodeBuffer
-    goal.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        simulator(environment) as env,
-        tempfile.TemporaryDirectory(prefix=".collecting-", dir=goal.parent) as temporary,
-    ):
-        folder_ = Path(temporary) / "dataset"
-        folder_.mkdir()
-        written = storage.new(
-            folder_ / "data", env.observation_space, env.action_space, env_spec=env.spec
+    check_absent(top / name)
+    controller = controllers.read(environment, quality)
+    streams = np.random.SeedSequence([seed, *name.encode()])
+    with simulator(environment) as env:
+        return write(
+            top,
+            name,
+            episodes(env, controller, transitions, streams),
+            observations=env.observation_space,
+            actions=env.action_space,
+            spec=env.spec,
+            algorithm="linear controller found by random search",
+            description=f"{transitions} steps of bimle's linear controller {quality!r}, noise "
+            f"{NOISE} on the actions, seed {seed}",
         )
-        written.update_metadata(
-            {
-                "dataset_id": name,
-                "minari_version": extra("minari").__version__,
-                "algorithm_name": "linear controller found by random search",
-                "description": f"{transitions} steps of bimle's linear controller {quality!r}, "
-                f"noise {NOISE} on the actions, seed {seed}",
-            }
-        )
-        controller = controllers.read(environment, quality)
-        streams = np.random.SeedSequence([seed, *name.encode()])
-        written.update_episodes(
-            buffer(
-                seed=episode.seed,
-                observations=episode.observation,
-                actions=episode.action,
-                rewards=episode.reward,
-                terminations=episode.terminated,
-                truncations=episode.truncated,
-            )
-            for episode in episodes(env, controller, transitions, streams)
-        )
-        folder_.rename(goal)
-    return goal
 
 
 def episodes(

@@ -9,6 +9,7 @@ read.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -122,10 +123,19 @@ def _download(name: str, top: Path, command: str) -> None:
             raise MissingExtraError(
                 f"Minari cannot download {name}: {error}; without a network, run `{command}`"
             ) from error
-        except (OSError, ValueError) as error:
+        except _download_errors() as error:
             raise NoDataError(
                 f"{name} could not be downloaded: {error}; run `{command}` to collect one here"
             ) from error
+
+
+def _download_errors() -> tuple[type[Exception], ...]:
+    """Return what is raised without a network, or where a dataset is not to be had.
+
+    What Minari downloads with may speak through httpx, whose errors are no `OSError`.
+    """
+    httpx = sys.modules.get("httpx")
+    return (OSError, ValueError) if httpx is None else (OSError, ValueError, httpx.HTTPError)
 
 
 @contextmanager
@@ -154,7 +164,12 @@ def pieces(path: Path, rows: int | None = None) -> Iterator[Piece]:
             T + 1 observations for T actions, entries that are not finite, episodes of different
             widths, or steps after the end of an episode.
     """
-    with extra("h5py").File(path, "r") as file:
+    h5py = extra("h5py")
+    try:
+        opened = h5py.File(path, "r")
+    except OSError as error:
+        raise MalformedDataError(f"{path} is no HDF5 file that can be read: {error}") from error
+    with opened as file:
         count = len(file.keys())
         if count == 0:
             raise MalformedDataError(f"{path} holds no episode: collect or download it again")

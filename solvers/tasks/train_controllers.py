@@ -51,9 +51,9 @@ class Settings:
 
 
 SETTINGS = {
-    "halfcheetah": Settings(bonus=0, iterations=60),
-    "hopper": Settings(bonus=1, horizon=1000),
-    "walker2d": Settings(bonus=1, horizon=1000),
+    "halfcheetah": Settings(bonus=0.0, iterations=60),
+    "hopper": Settings(bonus=1.0, horizon=1000, step=0.04, radius=0.05, iterations=80),
+    "walker2d": Settings(bonus=1.0, horizon=1000, directions=16, best=8, radius=0.025),
 }
 SHARES = {"simple": 0.25, "medium": 0.5, "expert": 1.0}
 STEPS, EPISODES = 1000, 20  # of an episode, and of an evaluation
@@ -89,12 +89,12 @@ def returns(env: gymnasium.Env, controller: Controller, seeds: range) -> Float[n
 
 
 def search(env: gymnasium.Env, settings: Settings, seed: int) -> list[tuple[Controller, float]]:
-    """Return the policies on the way, each with its mean return over 5 episodes.
+    """Return the policies on the way, each with its mean return over 5 whole episodes.
 
     Args:
         env: an environment, without a limit of time of its own that is below the horizon.
         settings: of the search.
-        seed: of directions, starts of episodes and evaluations.
+        seed: of directions and starts of episodes.
     """
     assert env.observation_space.shape is not None
     assert env.action_space.shape is not None
