@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -193,10 +193,14 @@ def problem(
         if len(whole) == len(stretched)
         else None
     )
+    train, validation, test = data
     return Problem(
-        *data,
+        train,
+        validation,
+        test,
         torch.stack([c[0].episode for c in chosen]),
-        *(_float(u) for u in (input_units, target_units)),
+        _float(input_units),
+        _float(target_units),
         _float(Units.of(observation, identity=False)),
         standardised,
         rollouts,
@@ -245,7 +249,7 @@ def _stretches(
 
 
 def rollout_errors(
-    problem: Problem, mean: object, horizons: Sequence[int]
+    problem: Problem, mean: Callable[[Tensor], Tensor], horizons: Sequence[int]
 ) -> dict[int, Float[Tensor, "methods splits"]]:
     """Return the error after each horizon, `√(mean_i (ŝ_i - s_i)²/σ_i²)`, median over stretches.
 
@@ -259,12 +263,9 @@ def rollout_errors(
     found: dict[int, Tensor] = {}
     with torch.no_grad():
         for step in range(max(horizons)):
-            first = at[0] if at.ndim > 3 else at
             done = action[..., step, :].expand(*at.shape[:-1], -1)
-            x = problem.input_units.to(torch.cat([at, done], -1))
-            at = problem.step(mean(x), at)
+            at = problem.step(mean(problem.input_units.to(torch.cat([at, done], -1))), at)
             if step + 1 in horizons:
                 error = (at - truth[..., step + 1, :]) / problem.observation_units.scale
                 found[step + 1] = error.square().mean(-1).sqrt().median(-1).values
-            del first
     return found

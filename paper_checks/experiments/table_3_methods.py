@@ -32,12 +32,9 @@ from .table_3_data import Problem
 LawAt = Callable[[Tensor], Gaussian]
 """From inputs `(*b, N, d)` to the law of the target."""
 
-BETAS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Of β-NLL, for the frontier; 0 is NLL, 0.5 the β-NLL of the table."""
 TEMPERATURES = (0.0, 0.5, 1.0)
 """Powers `β` of `λ(x) = Σ(x)^β` that held-out rows choose from; 0 is one λ for all inputs."""
 COVERAGE = 0.9
-NLL_ARM, MSE_ARM = "NLL", "MSE"
 CONSTANT = (
     "PG(I)",
     "PG(marginal scaled)",
@@ -46,6 +43,16 @@ CONSTANT = (
     "PG(residual, online)",
 )
 LEARNED, TEMPERED = "PG(learned U(x))", "PG(learned U(x), λ(x))"
+
+
+def named(betas: Sequence[float]) -> tuple[str, ...]:
+    """Return the names of β-NLL for each β: 0 is NLL, 0.5 the β-NLL of the table."""
+    return tuple({0.0: "NLL", 0.5: "β-NLL"}.get(beta, f"β-NLL, β = {beta:g}") for beta in betas)
+
+
+def powers() -> tuple[str, ...]:
+    """Return the names of the arms of `tempered` with each of the `TEMPERATURES`."""
+    return tuple(LEARNED if power == 0 else f"{LEARNED}, λ = Σ^{power:g}" for power in TEMPERATURES)
 
 
 @dataclass(frozen=True)
@@ -269,7 +276,9 @@ def means(
     with torch.no_grad():
         every = problem.train.mean - found.law(problem.train.x).mean[1:]  # (K, splits, N, n)
     chosen = own[None, ..., None].expand(1, *own.shape, problem.n)
-    return Means(select(found, torch.zeros(len(own), dtype=torch.int64)), every.gather(0, chosen)[0])
+    return Means(
+        select(found, torch.zeros(len(own), dtype=torch.int64)), every.gather(0, chosen)[0]
+    )
 
 
 # --- likelihood and its relatives ---
@@ -292,9 +301,7 @@ def likelihood(
         seed,
     )
     begin = start(model, 1, problem, seed)
-    faithful = train(
-        problem, model, begin, lambda rows, theta: Faithful(), NLL(), training, seed
-    )
+    faithful = train(problem, model, begin, lambda rows, theta: Faithful(), NLL(), training, seed)
     return weighted, faithful
 
 
@@ -306,20 +313,23 @@ def constant_rewards(
 ) -> Float[Tensor, "methods splits n n"]:
     """Return the factors of `U` of the arms `CONSTANT`; online starts from the marginal one."""
     y = problem.train.mean
-    deviation = y - y.mean(-2, keepdim=True)
-    marginal = deviation.mT @ deviation / y.shape[-2]
+    deviation = (y - y.mean(-2, keepdim=True)).double()
+    product = deviation.mT @ deviation / y.shape[-2]
+    marginal = (product + product.mT) / 2  # a batched product may be off by rounding
     second = residuals.square().mean(-2)
     rewards = (
         MahalanobisReward.scalar(torch.ones(len(y), dtype=y.dtype), problem.n),
         optimal_reward(marginal, lam, "isotropic"),
-        optimal_reward(marginal.double(), lam, "full"),
+        optimal_reward(marginal, lam, "full"),
         optimal_reward(torch.diag_embed(second), lam, "diagonal"),
         optimal_reward(marginal, lam, "diagonal"),
     )
     return torch.stack([each.cholesky.to(y) for each in rewards])
 
 
-def constant(problem: Problem, training: Training, residuals: Tensor, lam: float, seed: int) -> Trained:
+def constant(
+    problem: Problem, training: Training, residuals: Tensor, lam: float, seed: int
+) -> Trained:
     """Train on the constant rewards `CONSTANT`, with exact gradients.
 
     The last one is estimated again, from the policy's own residuals on the training rows, each time
@@ -385,11 +395,11 @@ def learn_reward(
         weight_decay=training.reward_decay,
     )
     with torch.no_grad():
-        variances = [
+        at_train, at_validation = (
             cross_fitted.inner_law(model, found.phi, lam, data.x).scale.square()
             for data in (problem.train, problem.validation)
-        ]
-    return LearnedReward(*variances, found)
+        )
+    return LearnedReward(at_train, at_validation, found)
 
 
 def learned_rewards(
