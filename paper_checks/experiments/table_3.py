@@ -69,7 +69,7 @@ class Settings:
 
     environments: tuple[str, ...] = ("halfcheetah",)
     quality: str = "medium"
-    collected: int | None = 20_000
+    collected: int | None = 30_000
     splits: tuple[int, ...] = (0,)
     rows: tuple[int, int, int] = (1000, 400, 600)
     lam: float = 1.0

@@ -86,7 +86,7 @@ class Training:
     least: float = 0.005
     folds: int = 3
     rounds: int = 2
-    reward_hidden: tuple[int, ...] = (32,)
+    reward_hidden: tuple[int, ...] = (32, 32)
     reward_decay: float = 1e-3
     reward_steps: int = 1500
     reward_rate: float = 3e-3

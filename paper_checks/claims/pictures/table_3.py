@@ -1,8 +1,10 @@
 """Claims about table 3: the published order, its scalar, and what the learned reward attains.
 
 Judged on fresh seeds: collected transitions, splits and initial policies are others than those of
-the picture. The order of errors was looked at on one seed before it was made a claim; level and
-number of splits of the learned reward were chosen before its verdict at these settings was seen.
+the picture. The order of errors was looked at on one seed before it was made a claim. That of the
+learned reward compares medians over splits: on another seed t intervals of means were tried first,
+and were far wider than the differences, since one odd episode, on the test side of a split, costs
+some methods nats.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import pandas as pd
 
 from ...experiments import table_3
 from ...experiments.table_3_methods import TEMPERED
-from ...statistics import FAMILY, Interval, bonferroni, mean_interval
+from ...statistics import FAMILY, Interval, bonferroni, median_interval
 from .. import runs
 from ..claim import Claim, Judgement, Verdict, seeds
 
@@ -22,7 +24,13 @@ ORDER = ("MSE", "PG(implicit)", "PG(I)", "PG(marginal scaled)", "NLL", "PG(margi
 LIKELY = ("NLL", "β-NLL", "faithful")
 SPLITS = 20
 # One environment: it decides, and three would take three times as long.
-CORRECTED = replace(table_3.CORRECTED, environments=("halfcheetah",), betas=(0.0, 0.5))
+CORRECTED = replace(
+    table_3.CORRECTED,
+    environments=("halfcheetah",),
+    collected=100_000,  # more episodes: an odd one is not alone
+    betas=(0.0, 0.5),
+    training=replace(table_3.CORRECTED.training, steps=900),
+)
 PUBLISHED_U, PUBLISHED_RMSE = 0.08, 2.3171  # of PG(implicit), half-cheetah medium
 WITHIN = 1.5  # factor between two scalars of networks that were not trained to the end
 
@@ -83,24 +91,26 @@ def implicit(seed: int) -> Judgement:
 def learned(seed: int) -> Judgement:
     """Judge `RMSE no worse than MSE, NLL no worse than the best of NLL, β-NLL and faithful`.
 
-    By paired t intervals, one-sided in effect: an upper end above 0 does not hold.
+    By intervals of the median of paired differences: an upper end above 0 does not hold.
     """
     table = corrected(seed)
     rmse = table.pivot(index="split", columns="arm", values="rmse")
     nll = table.pivot(index="split", columns="arm", values="nll")
     level = bonferroni(FAMILY, 1 + len(LIKELY))
-    error = mean_interval(rmse[TEMPERED] - rmse["MSE"], level)
-    gaps = {arm: mean_interval(nll[TEMPERED] - nll[arm], level) for arm in LIKELY}
-    worst = max(gaps.values(), key=lambda gap: gap.high)
-    holds = error.high <= 0 and worst.high <= 0
+    error = median_interval(rmse[TEMPERED] - rmse["MSE"], level)
+    gaps = {arm: median_interval(nll[TEMPERED] - nll[arm], level) for arm in LIKELY}
+    nearest = max(gaps, key=lambda arm: gaps[arm].high)
+    holds = error.high <= 0 and gaps[nearest].high <= 0
     said = ", ".join(f"{arm} {_ends(gap)}" for arm, gap in gaps.items())
+    means = ", ".join(f"{arm} {nll[arm].mean():.3f}" for arm in (TEMPERED, *LIKELY))
     return Judgement(
         Verdict.reproduced if holds else Verdict.not_reproduced,
-        f"{TEMPERED} on half-cheetah, paired over {len(rmse)} splits, {100 * level:.2f} % t "
-        f"intervals of differences: RMSE to MSE {_ends(error)} (MSE {rmse['MSE'].mean():.3f}); NLL "
-        f"per dimension to {said}. None may reach above 0",
-        float((nll[TEMPERED] - nll[list(LIKELY)].min(axis=1)).mean()),
-        worst,
+        f"{TEMPERED} on half-cheetah, {len(rmse)} splits, {100 * level:.2f} % intervals of the "
+        f"median of paired differences: RMSE to MSE {_ends(error)} (means {rmse[TEMPERED].mean():.3f}"
+        f" and {rmse['MSE'].mean():.3f}); NLL per dimension to {said} (means: {means}). None may "
+        "reach above 0",
+        float((nll[TEMPERED] - nll[nearest]).median()),
+        gaps[nearest],
     )
 
 
