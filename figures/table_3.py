@@ -63,10 +63,7 @@ def draw(table: pd.DataFrame) -> Figure:
             axis.set_xlabel(style.wrap(label, 0.25))
         _frontier(column[2], rows)
         column[0].set_title(name)
-    for axis in (axes[0, 0], axes[1, 0]):
-        labels = [text for _, text in SHOWN.values()]
-        axis.set_yticks([-k for k in range(len(SHOWN))], labels)
-    axes[2, 0].set_ylabel(style.wrap("NLL per dimension [nats]", 0.25))
+    axes[2, 0].set_ylabel("NLL [nats]")
     looks = {arm: text for arm, (_, text) in SHOWN.items()}
     style.legend_below(figure, axes[2, 0], columns=5, names=looks)
     return figure
@@ -113,7 +110,8 @@ def _frontier(axis: Axes, rows: pd.DataFrame) -> None:
         x, y = (float(means[metric][arm]) for metric in ("rmse", "nll"))
         axis.plot(x, y, color=look["color"], marker=look["marker"], linestyle="none", label=arm)
     axis.set_xlabel("RMSE")
-    axis.locator_params(nbins=4)
+    axis.locator_params(axis="x", nbins=3)
+    axis.locator_params(axis="y", nbins=2)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -162,8 +160,8 @@ def caption(table: pd.DataFrame) -> str:
     return (
         "Table 3 of the paper, corrected. Top and middle: test RMSE minus that of MSE, and NLL "
         "per dimension minus that of NLL, on the same split; mean and 95 % bootstrap interval "
-        f"over {splits} splits by episode; left of the line is better. (PG with the identity or "
-        "the marginal Σ, whose NLL is far off, is in the table alone.) Below: means; lines run "
+        f"over {splits} splits by episode, in the order of the legend; left of the line is "
+        "better. (PG with the identity or the marginal Σ, whose NLL is far off, is in the table alone.) Below: means; lines run "
         "along β of β-NLL, from NLL, and along β of λ(x) = Σ(x)^β, from one λ; dotted: the RMSE of "
         "MSE.\n"
         "PG with the learned U(x) and λ(x) against MSE, and against the best of NLL, β-NLL and "

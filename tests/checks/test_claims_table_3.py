@@ -78,7 +78,7 @@ def test_differences_on_the_same_split_decide(
             rows.append(
                 {"split": split, "arm": TEMPERED, "rmse": error + rmse, "nll": likely + nll + noise}
             )
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows).assign(power=1.0)
 
     monkeypatch.setattr(table_3, "run", run)
     assert claims.learned(0).verdict is expected

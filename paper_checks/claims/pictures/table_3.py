@@ -23,14 +23,10 @@ from ..claim import Claim, Judgement, Verdict, seeds
 ORDER = ("MSE", "PG(implicit)", "PG(I)", "PG(marginal scaled)", "NLL", "PG(marginal full)")
 LIKELY = ("NLL", "β-NLL", "faithful")
 SPLITS = 20
-# One environment: it decides, and three would take three times as long.
-CORRECTED = replace(
-    table_3.CORRECTED,
-    environments=("halfcheetah",),
-    collected=100_000,  # more episodes: an odd one is not alone
-    betas=(0.0, 0.5),
-    training=replace(table_3.CORRECTED.training, steps=900),
-)
+# The claim is about every environment. In half-cheetah intervals of some seeds reach above 0 and of
+# others do not; in hopper, with its contacts, error and likelihood exclude each other.
+ENVIRONMENT = "hopper"
+CORRECTED = replace(table_3.CORRECTED, environments=(ENVIRONMENT,), betas=(0.0, 0.5))
 PUBLISHED_U, PUBLISHED_RMSE = 0.08, 2.3171  # of PG(implicit), half-cheetah medium
 WITHIN = 1.5  # factor between two scalars of networks that were not trained to the end
 
@@ -99,16 +95,19 @@ def learned(seed: int) -> Judgement:
     level = bonferroni(FAMILY, 1 + len(LIKELY))
     error = median_interval(rmse[TEMPERED] - rmse["MSE"], level)
     gaps = {arm: median_interval(nll[TEMPERED] - nll[arm], level) for arm in LIKELY}
+    power = table[table.arm == TEMPERED].power.mean()
     nearest = max(gaps, key=lambda arm: gaps[arm].high)
     holds = error.high <= 0 and gaps[nearest].high <= 0
     said = ", ".join(f"{arm} {_ends(gap)}" for arm, gap in gaps.items())
     means = ", ".join(f"{arm} {nll[arm].mean():.3f}" for arm in (TEMPERED, *LIKELY))
     return Judgement(
         Verdict.reproduced if holds else Verdict.not_reproduced,
-        f"{TEMPERED} on half-cheetah, {len(rmse)} splits, {100 * level:.2f} % intervals of the "
-        f"median of paired differences: RMSE to MSE {_ends(error)} (means {rmse[TEMPERED].mean():.3f}"
-        f" and {rmse['MSE'].mean():.3f}); NLL per dimension to {said} (means: {means}). None may "
-        "reach above 0",
+        f"{TEMPERED} on {ENVIRONMENT}, {len(rmse)} splits, {100 * level:.2f} % intervals of the "
+        f"median of paired differences: RMSE to MSE {_ends(error)} (means "
+        f"{rmse[TEMPERED].mean():.3f} and {rmse['MSE'].mean():.3f}); NLL per dimension "
+        f"to {said} (means: {means}). None may reach above 0. "
+        f"Held-out rows that keep the error of MSE choose λ(x) = Σ(x)^β of mean β {power:.2f}: the "
+        "frontier of picture and table bounds both at once",
         float((nll[TEMPERED] - nll[nearest]).median()),
         gaps[nearest],
     )
@@ -141,7 +140,7 @@ def claims() -> tuple[Claim, ...]:
             "PG with U(x) and λ(x) learned on held-out rows: RMSE no worse than MSE, NLL no worse "
             "than the best of NLL, β-NLL and faithful regression",
             "new",
-            Verdict.reproduced,
+            Verdict.not_reproduced,
             learned,
         ),
     )
