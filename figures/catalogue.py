@@ -86,6 +86,8 @@ CATALOGUE = (
     FigureSpec("figure-3", "The implicit solver, as published", 25, PUBLISHED, quick=True),
     FigureSpec("tables-1-2", "Tabular classification, corrected, over 20 splits", 350, quick=True),
     FigureSpec("tables-1-2", "Tabular classification, as published", 25, PUBLISHED),
+    FigureSpec("table-3", "Models for model-based RL, corrected, over 20 splits", 120, quick=True),
+    FigureSpec("table-3", "Models for model-based RL, as published", 20, PUBLISHED, quick=True),
     FigureSpec("full-covariance", "Full covariance, the reward of the theory", 20, quick=True),
     FigureSpec("full-covariance", "Full covariance, as published", 5, PUBLISHED, quick=True),
     FigureSpec(

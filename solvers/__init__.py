@@ -9,13 +9,14 @@ The inner problem, `θ*(φ) = argmax_θ J(θ, φ)`:
 - `data`: outcomes grouped by distinct input; `tasks`: where they come from
 - `rewards`: `mahalanobis`, `between_classes`, `bounded`; `learnable` ones have parameters
 - `training`: `objectives`, `estimators` of their gradients, `inner` solvers (a `Solution` each),
-  `ensemble` (many members in one batched run) and its random `streams`
+  `ensemble` (many members in one batched run), `early_stopping`, and random `streams`
 
 The outer problem, `max_φ F(θ*(φ), φ)`:
 
 - `hypergradients`: `implicit`, `unrolled`, `penalty`; `functional` in the outputs of the policy;
   `differentiable`, the inner solution as a function that can be differentiated
-- `bilevel`: the outer `loop`, `single_loop`; `likelihood`: the paper's problem, its plug-in
+- `bilevel`: the outer `loop`, `single_loop`; `likelihood`: the paper's problem, its plug-in;
+  `cross_fitted`: a reward `U(x)` from residuals of held-out rows
 
 What knows no policy: `numerics` (searches, linear systems, containers of tensors, checkpoints).
 
@@ -69,7 +70,7 @@ from .rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_scal
 from .training.ensemble import train
 from .training.estimators import Analytic, Pathwise, ScoreFunction
 from .training.inner import closed_form, fit
-from .training.objectives import MSE, NLL, PolicyGradient
+from .training.objectives import MSE, NLL, BetaNLL, Faithful, PolicyGradient
 from .training.streams import MemberNoise, generator
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "Analytic",
     "Bernoulli",
     "BernoulliPolicy",
+    "BetaNLL",
     "Bilevel",
     "BoundedReward",
     "Categorical",
@@ -92,6 +94,7 @@ __all__ = [
     "Dataset",
     "Dense",
     "Exact",
+    "Faithful",
     "FreeReward",
     "Gaussian",
     "GaussianPolicy",

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 from ..experiments import FORMER
 from .claim import Claim
-from .pictures import figure_1, figure_2, figure_3, full_covariance, overshoot, tables_1_2
+from .pictures import (
+    figure_1,
+    figure_2,
+    figure_3,
+    full_covariance,
+    overshoot,
+    table_3,
+    tables_1_2,
+)
 from .theory import PROPOSITIONS
 from .theory.proposition import claim
 
@@ -17,7 +25,7 @@ class UnknownClaim(ValueError):
 
 def all_claims() -> tuple[Claim, ...]:
     """Return every claim of the propositions and of the figures."""
-    figures = (figure_1, figure_2, figure_3, tables_1_2, full_covariance, overshoot)
+    figures = (figure_1, figure_2, figure_3, tables_1_2, table_3, full_covariance, overshoot)
     return (*map(claim, PROPOSITIONS), *(item for figure in figures for item in figure.claims()))
 
 

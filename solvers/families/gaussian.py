@@ -146,6 +146,13 @@ class Gaussian:
         """Return `H = ½ log det P + (n/2) log 2πe`."""
         return self.log_det_scale() + 0.5 * self.n * (math.log(2 * math.pi) + 1)
 
+    def entropies(self) -> Float[Tensor, "*c n"]:
+        """Return `½ log P_ii + ½ log 2πe`, the entropy of each dimension alone.
+
+        Their sum is `entropy()` where `P` is diagonal.
+        """
+        return self.standard_deviations().log() + 0.5 * (math.log(2 * math.pi) + 1)
+
     def whiten(self, deviation: Float[Tensor, "*d n"]) -> Float[Tensor, "*d n"]:
         """Return `S⁻¹ deviation`."""
         if not self.full:

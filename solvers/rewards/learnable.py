@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import (
+    InputError,
     ShapeError,
     check_choice,
     check_columns,
@@ -90,16 +91,20 @@ class InputReward:
     Attributes:
         inputs: input dimension `d`.
         n: outcome dimension.
-        network: from inputs to the `n(n+1)/2` entries of the factor, log on the diagonal.
+        network: from inputs to the `n(n+1)/2` entries of the factor, log on the diagonal; to the
+            `n` of a diagonal one for the kind "diagonal".
+        kind: "full" or "diagonal".
     """
 
     inputs: int
     n: int
     network: MLP
+    kind: Literal["full", "diagonal"] = "full"
 
     def __post_init__(self) -> None:
         check_count("inputs", self.inputs)
         check_count("n", self.n)
+        check_choice("kind", self.kind, ("full", "diagonal"))
         check_instance("network", self.network, MLP, "an MLP, such as MLP((64,), 'tanh')")
 
     def start(
@@ -107,7 +112,7 @@ class InputReward:
     ) -> dict[str, Tensor]:
         """Draw the parameters of the network."""
         check_precision("dtype", dtype)
-        outputs = self.n * (self.n + 1) // 2
+        outputs = self.n if self.kind == "diagonal" else self.n * (self.n + 1) // 2
         drawn = self.network.init(generator, self.inputs, outputs)
         return {name: p.to(dtype) for name, p in drawn.items()}
 
@@ -115,7 +120,20 @@ class InputReward:
         """Return one reward per input, `(N, n, n)`."""
         check_columns(x, "the reward", self.inputs)
         raw = self.network(phi, "", x)
+        if self.kind == "diagonal":
+            return MahalanobisReward(torch.diag_embed(raw.exp()))
         return MahalanobisReward(_lower(raw[..., : self.n], raw[..., self.n :]))
+
+    def weights(self, phi: Phi, x: Float[Tensor, "*#b N d"]) -> Float[Tensor, "*b N n"]:
+        """Return the diagonal of `U(x)`, for the kind "diagonal" and any batch of members.
+
+        Raises:
+            InputError: the kind is "full".
+        """
+        if self.kind != "diagonal":
+            raise InputError(f"kind is {self.kind!r}: pass kind='diagonal'")
+        check_columns(x, "the reward", self.inputs)
+        return (2 * self.network(phi, "", x)).exp()
 
 
 def _lower(

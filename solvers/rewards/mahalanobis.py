@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import (
@@ -130,6 +130,56 @@ class MahalanobisReward:
             )
         check_broadcast("the reward", batch, "the outcome", outcome.shape[: len(batch)])
         return len(batch)
+
+
+@dataclass(frozen=True)
+class DiagonalReward:
+    """`r(ŷ, y) = -Σ_i u_i (ŷ_i - y_i)²`: a diagonal `U` without the zeros of its matrix.
+
+    The same as `MahalanobisReward.diagonal(u)`, at a cost of `n` and not of `n²` for each input:
+    for a `U(x)` of many inputs. Exact expectations only; its batch lines up with the end of that of
+    the law, inputs included.
+
+    Attributes:
+        u: weights `u > 0`, `(*b, N, n)`, with 1 for `N` where all inputs share them.
+
+    Source: new.
+    """
+
+    u: Float[Tensor, "*b N n"]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "u", as_positive("u", self.u))
+        if self.u.ndim < 2:
+            raise ShapeError(
+                f"u has shape {tuple(self.u.shape)}: pass (*b, N, n), with N = 1 where all inputs "
+                f"share it, or use MahalanobisReward.diagonal(u)"
+            )
+
+    @property
+    def n(self) -> int:
+        """Outcome dimension."""
+        return self.u.shape[-1]
+
+    def rows(self, index: Int[Tensor, "*i B"]) -> DiagonalReward:
+        """Return the reward at the inputs `index`, for batches."""
+        if self.u.shape[-2] == 1:
+            return self
+        if self.u.ndim != 2:
+            raise ShapeError(f"u has shape {tuple(self.u.shape)}: rows are taken from u (N, n)")
+        return DiagonalReward(self.u[index])
+
+    def on_data(self, law: Any, data: Any) -> Float[Tensor, "*e N"]:
+        """Return `E r = -Σ_i u_i [(m_i - μ_i)² + P_ii + Σ_ii]` per input.
+
+        Raises:
+            ShapeError: another outcome dimension, or batches that do not broadcast.
+        """
+        law.check_moments(data.mean, data.covariance)
+        check_same_n("the outcome", law.mean.shape[-1], "the reward", self.n)
+        check_broadcast("the reward", self.u.shape[:-1], "the outcome", law.mean.shape[:-1])
+        spread = data.covariance.diagonal(dim1=-2, dim2=-1) + law.standard_deviations().square()
+        return -(self.u.to(law.mean) * ((law.mean - data.mean).square() + spread)).sum(-1)
 
 
 def check_pair(generation: Tensor, y: Tensor) -> None:

@@ -59,7 +59,7 @@ def train(
     noise: Noise | None = None,
     max_norm: float | None = None,
     weight_decay: float = 0.0,
-    observe: Callable[[int, Params], None] | None = None,
+    observe: Callable[[int, Params], object] | None = None,
 ) -> dict[str, Tensor]:
     """Run Adam on every member at once, on all data or on batches of them.
 
@@ -81,7 +81,8 @@ def train(
         noise: noise of the members, for sampled estimators.
         max_norm: clip each member's gradient to this norm.
         weight_decay: `ρ` of a penalty `(ρ/2)‖θ‖²` added to every loss.
-        observe: called as `observe(epoch, params)` after each epoch, counted from 1.
+        observe: called as `observe(epoch, params)` after each epoch, counted from 1; training ends
+            where it returns True (see `early_stopping`).
 
     Returns:
         The trained parameters, detached.
@@ -115,9 +116,10 @@ def train(
         here = objective.rows(rows) if isinstance(objective, ByRows) else objective
         return here(policy(theta, batch.x), batch, noise)
 
-    def after(step: int, theta: Params) -> None:
+    def after(step: int, theta: Params) -> object:
         if observe is not None and step % batches_per_epoch == 0:
-            observe(step // batches_per_epoch, theta)
+            return observe(step // batches_per_epoch, theta)
+        return None
 
     return adam(
         params,
@@ -141,7 +143,7 @@ def adam(
     batch_ndim: int,
     max_norm: float | None = None,
     weight_decay: float = 0.0,
-    observe: Callable[[int, Params], None] | None = None,
+    observe: Callable[[int, Params], object] | None = None,
 ) -> dict[str, Tensor]:
     """Minimise `losses(params, step)`, one per member; arguments as for `train`.
 
@@ -168,5 +170,6 @@ def adam(
         optimiser.step()
         if observe is not None:
             with torch.no_grad():
-                observe(step, theta)
+                if observe(step, theta) is True:
+                    break
     return {name: p.detach() for name, p in theta.items()}

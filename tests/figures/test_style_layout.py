@@ -21,6 +21,7 @@ from figures import hypergradient_error as drawing_f
 from figures import outer_paths as drawing_g
 from figures import overshoot as drawing_h
 from figures import pipeline, style
+from figures import table_3 as drawing_e
 from figures import tables_1_2 as drawing_d
 from figures import wrong_covariance as drawing_r
 from figures.venues import Venue
@@ -32,9 +33,11 @@ from paper_checks.experiments import (
     hypergradient_error,
     outer_paths,
     overshoot,
+    table_3,
     tables_1_2,
     wrong_covariance,
 )
+from tests import walks
 
 SMALL = replace(figure_1.CORRECTED, experiments=1, lams=(0.25,))
 
@@ -134,6 +137,20 @@ def implicit_as_published() -> pd.DataFrame:
     return figure_3.run(fast, seed=0)
 
 
+def dynamics() -> pd.DataFrame:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table_3, "transitions", walks.transitions)
+        small = replace(walks.SMALL, environments=("halfcheetah", "hopper", "walker2d"))
+        return table_3.run(small, seed=0)
+
+
+@cache
+def dynamics_as_published() -> pd.DataFrame:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table_3, "transitions", walks.transitions)
+        return table_3.run(walks.SMALL_AS_PUBLISHED, seed=0)
+
+
 DRAWINGS = {
     "A": (drawing_a.draw, evolution),
     "A-grid": (drawing_a.draw_grid, evolution),
@@ -147,6 +164,8 @@ DRAWINGS = {
     "C-as-published": (drawing_c.draw_as_published, covariance_as_published),
     "D": (drawing_d.draw, classification),
     "D-as-published": (drawing_d.draw_as_published, classification_as_published),
+    "E": (drawing_e.draw, dynamics),
+    "E-as-published": (drawing_e.draw_as_published, dynamics_as_published),
     "F": (drawing_f.draw, hypergradients),
     "G": (drawing_g.draw, trajectories),
     "H": (drawing_h.draw, binary),

@@ -20,7 +20,7 @@ from torch import Tensor
 import solvers
 import solvers as so
 from solvers import bilevel, engine
-from solvers.bilevel import likelihood
+from solvers.bilevel import cross_fitted, likelihood
 from solvers.data import Dataset, LabelledData
 from solvers.families.bernoulli import Bernoulli, BernoulliPolicy
 from solvers.families.categorical import Categorical, CategoricalPolicy
@@ -32,7 +32,7 @@ from solvers.numerics import optimisers
 from solvers.rewards.between_classes import ClassReward, FreeReward, OneHotReward, gibbs
 from solvers.rewards.bounded import BoundedReward
 from solvers.rewards.learnable import ConstantReward, InputReward
-from solvers.rewards.mahalanobis import MahalanobisReward, optimal_reward
+from solvers.rewards.mahalanobis import DiagonalReward, MahalanobisReward, optimal_reward
 from solvers.tasks import (
     bits,
     classification,
@@ -45,7 +45,7 @@ from solvers.tasks import (
 )
 from solvers.training import inner
 from solvers.training.estimators import Analytic, Pathwise, ScoreFunction
-from solvers.training.objectives import MSE, NLL, PolicyGradient
+from solvers.training.objectives import MSE, NLL, BetaNLL, Faithful, PolicyGradient
 from solvers.training.streams import MemberNoise, generator
 
 F64 = torch.float64
@@ -136,6 +136,11 @@ EXAMPLES: list[Any] = [
     InputReward(2, 2, MLP((3,), "tanh")),
     NLL(),
     MSE(),
+    BetaNLL(0.3),
+    Faithful(),
+    DiagonalReward(normal(0, 3, 2).exp()),
+    cross_fitted.Learned({"bias0": normal(0, 2)}, normal(1), torch.tensor(3), True),
+    PolicyGradient(REWARD, 0.5, temperature=normal(0, 6).exp()),
     PolicyGradient(REWARD, 0.5, ScoreFunction(3)),
     PolicyGradient(BoundedReward(2), 0.5),
     MLP((3, 4), "tanh"),

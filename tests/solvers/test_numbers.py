@@ -19,11 +19,12 @@ from torch.overrides import TorchFunctionMode
 
 import solvers
 import solvers as so
-from solvers.bilevel import likelihood
+from solvers.bilevel import cross_fitted, likelihood
 from solvers.data import Dataset, LabelledData
 from solvers.errors import InputError, NonFiniteError, as_tensor
 from solvers.families.categorical import Categorical, CategoricalPolicy
 from solvers.families.gaussian import Gaussian, GaussianPolicy
+from solvers.families.networks import MLP
 from solvers.hypergradients.functional import functional
 from solvers.hypergradients.implicit import HypergradientWarning
 from solvers.rewards import bounded
@@ -36,7 +37,7 @@ from solvers.rewards.between_classes import (
     heuristic_scale,
 )
 from solvers.rewards.bounded import BoundedReward, NoGlobalMaximumWarning
-from solvers.rewards.learnable import ConstantReward
+from solvers.rewards.learnable import ConstantReward, InputReward
 from solvers.rewards.mahalanobis import (
     MahalanobisReward,
     isotropic_weight,
@@ -136,6 +137,18 @@ def class_inner(lam: Any, dtype: torch.dtype) -> Tensor:
     return found.value["weight0"]
 
 
+def cross_fitted_loss(lam: Any, dtype: torch.dtype) -> Tensor:
+    model, at = InputReward(2, 2, MLP(), "diagonal"), data(dtype)
+    start = model.start(torch.Generator().manual_seed(0), dtype)
+    return cross_fitted.learn(model, start, lam, at, at, steps=10, learning_rate=0.1).loss
+
+
+def cross_fitted_law(lam: Any, dtype: torch.dtype) -> Tensor:
+    model = InputReward(2, 2, MLP(), "diagonal")
+    start = model.start(torch.Generator().manual_seed(0), dtype)
+    return cross_fitted.inner_law(model, start, lam, data(dtype).x).scale
+
+
 Takes = Callable[[Any, torch.dtype], Tensor]
 TAKES: dict[tuple[str, str], Takes] = {
     ("optimal_reward", "lam"): lambda v, d: optimal_reward(spd(d), v).U,
@@ -167,6 +180,8 @@ TAKES: dict[tuple[str, str], Takes] = {
         so.maximum_likelihood(POLICY, ConstantReward(2), data(d), lam=v).lam
     ),
     ("fit", "lam"): class_inner,
+    ("inner_law", "lam"): cross_fitted_law,
+    ("learn", "lam"): cross_fitted_loss,
     ("closed_form", "lam"): closed_form_inner,
     ("ClassReward.scalar", "u"): lambda v, d: ClassReward.scalar(v, 3).expected(labelled(d).pi),
     ("gibbs", "lam"): lambda v, d: gibbs(ClassReward.scalar(1.0, 3), v, labelled(d).pi).p,
@@ -278,7 +293,12 @@ def test_no_public_scalar_is_left_out() -> None:
     of_classes = {"class problem", "PolicyGradient of classes", "fit"}  # the same functions again
     tried = {key for key in TAKES if key[0] not in of_classes}
     # parts of `functional`, and what holds a number that was read
-    of_tensors = {"covariance_adjoint", "covariance_curvature", "MaximumLikelihood"}
+    of_tensors = {
+        "covariance_adjoint",
+        "covariance_curvature",
+        "MaximumLikelihood",
+        "DiagonalReward",
+    }
     seen = set()
     for info in pkgutil.walk_packages(solvers.__path__, "solvers."):
         if info.ispkg or info.name.startswith("solvers.tasks."):

@@ -1,0 +1,146 @@
+"""Claims about table 3: the published order, its scalar, and what the learned reward attains.
+
+Judged on fresh seeds: collected transitions, splits and initial policies are others than those of
+the picture. The order of errors was looked at on one seed before it was made a claim. That of the
+learned reward compares medians over splits: on another seed t intervals of means were tried first,
+and were far wider than the differences, since one odd episode, on the test side of a split, costs
+some methods nats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import pandas as pd
+
+from ...experiments import table_3
+from ...experiments.table_3_methods import TEMPERED
+from ...statistics import FAMILY, Interval, bonferroni, median_interval
+from .. import runs
+from ..claim import Claim, Judgement, Verdict, seeds
+
+ORDER = ("MSE", "PG(implicit)", "PG(I)", "PG(marginal scaled)", "NLL", "PG(marginal full)")
+LIKELY = ("NLL", "β-NLL", "faithful")
+SPLITS = 20
+# The claim is about every environment. In half-cheetah intervals of some seeds reach above 0 and of
+# others do not; in hopper, with its contacts, error and likelihood exclude each other.
+ENVIRONMENT = "hopper"
+CORRECTED = replace(table_3.CORRECTED, environments=(ENVIRONMENT,), betas=(0.0, 0.5))
+PUBLISHED_U, PUBLISHED_RMSE = 0.08, 2.3171  # of PG(implicit), half-cheetah medium
+WITHIN = 1.5  # factor between two scalars of networks that were not trained to the end
+
+
+@cache
+def as_published(seed: int) -> pd.DataFrame:
+    """Return a fresh run of the published protocol."""
+    (state,) = seeds(seed, "table 3 as published", 1)
+    return runs.once(table_3.run, table_3.AS_PUBLISHED, seed=state)
+
+
+@cache
+def corrected(seed: int) -> pd.DataFrame:
+    """Return a fresh run of the corrected experiment on one environment."""
+    (state,) = seeds(seed, "table 3", 1)
+    settings = replace(CORRECTED, splits=seeds(seed, "splits of table 3", SPLITS))
+    return runs.once(table_3.run, settings, seed=state)
+
+
+def order(seed: int) -> Judgement:
+    """Judge the published order of test errors, MSE first, and that NLL has the best likelihood."""
+    means = as_published(seed).groupby("arm")[["rmse", "nll"]].mean()
+    found = tuple(str(arm) for arm in means.loc[list(ORDER)].rmse.sort_values().index)
+    pairs = [(a, b) for i, a in enumerate(ORDER) for b in ORDER[i + 1 :]]
+    kept = sum(bool(means.rmse[a] < means.rmse[b]) for a, b in pairs)
+    best = str(means.nll[list(ORDER[1:])].idxmin())
+    # PG(I) and PG(implicit) are 4 % apart as published: their order is not asked for.
+    swapped = found.index("PG(I)") < found.index("PG(implicit)")
+    holds = kept + swapped == len(pairs) and best == "NLL"
+    return Judgement(
+        Verdict.reproduced if holds else Verdict.not_reproduced,
+        f"test RMSE: {' < '.join(f'{arm} {means.rmse[arm]:.3f}' for arm in found)}; published: "
+        f"{' < '.join(ORDER)}; {kept} of {len(pairs)} pairs in that order, PG(I) and PG(implicit) "
+        f"may swap; lowest NLL: {best}, published: NLL. Our transitions, which are not the "
+        "published ones",
+        float(kept),
+        published=float(len(pairs)),
+    )
+
+
+def scalar() -> float:
+    """Return `u = 1/(2 RMSE²)`, `λn/(2 Tr S)` at λ = 1, of the published error."""
+    return 1 / (2 * PUBLISHED_RMSE**2)
+
+
+def implicit(seed: int) -> Judgement:
+    """Judge that the published learned scalar is `λn / (2 Tr S)` of the published residuals."""
+    ratio = PUBLISHED_U / scalar()
+    return Judgement(
+        Verdict.reproduced if 1 / WITHIN <= ratio <= WITHIN else Verdict.not_reproduced,
+        f"published u = {PUBLISHED_U}; λn/(2 Tr S) with the published test RMSE {PUBLISHED_RMSE}, "
+        f"λ = 1: {scalar():.4f}; a factor of at most {WITHIN} holds",
+        scalar(),
+        published=PUBLISHED_U,
+    )
+
+
+def learned(seed: int) -> Judgement:
+    """Judge `RMSE no worse than MSE, NLL no worse than the best of NLL, β-NLL and faithful`.
+
+    By intervals of the median of paired differences: an upper end above 0 does not hold.
+    """
+    table = corrected(seed)
+    rmse = table.pivot(index="split", columns="arm", values="rmse")
+    nll = table.pivot(index="split", columns="arm", values="nll")
+    level = bonferroni(FAMILY, 1 + len(LIKELY))
+    error = median_interval(rmse[TEMPERED] - rmse["MSE"], level)
+    gaps = {arm: median_interval(nll[TEMPERED] - nll[arm], level) for arm in LIKELY}
+    power = table[table.arm == TEMPERED].power.mean()
+    nearest = max(gaps, key=lambda arm: gaps[arm].high)
+    holds = error.high <= 0 and gaps[nearest].high <= 0
+    said = ", ".join(f"{arm} {_ends(gap)}" for arm, gap in gaps.items())
+    means = ", ".join(f"{arm} {nll[arm].mean():.3f}" for arm in (TEMPERED, *LIKELY))
+    return Judgement(
+        Verdict.reproduced if holds else Verdict.not_reproduced,
+        f"{TEMPERED} on {ENVIRONMENT}, {len(rmse)} splits, {100 * level:.2f} % intervals of the "
+        f"median of paired differences: RMSE to MSE {_ends(error)} (means "
+        f"{rmse[TEMPERED].mean():.3f} and {rmse['MSE'].mean():.3f}); NLL per dimension "
+        f"to {said} (means: {means}). None may reach above 0. "
+        f"Held-out rows that keep the error of MSE choose λ(x) = Σ(x)^β of mean β {power:.2f}: the "
+        "frontier of picture and table bounds both at once",
+        float((nll[TEMPERED] - nll[nearest]).median()),
+        gaps[nearest],
+    )
+
+
+def _ends(found: Interval) -> str:
+    return f"[{found.low:+.4f}, {found.high:+.4f}]"
+
+
+def claims() -> tuple[Claim, ...]:
+    """Return the claims about table 3."""
+    return (
+        Claim(
+            "table-3.order",
+            "as published, test errors rank MSE first and PG(U* of the marginal Σ) last, and NLL "
+            "has the best likelihood",
+            "table 3",
+            Verdict.reproduced,
+            order,
+        ),
+        Claim(
+            "table-3.scalar",
+            "the scalar that the published implicit solver learns is λn/(2 Tr S), S of residuals",
+            "table 3; the formula is new for S of residuals",
+            Verdict.reproduced,
+            implicit,
+        ),
+        Claim(
+            "table-3.learned",
+            "PG with U(x) and λ(x) learned on held-out rows: RMSE no worse than MSE, NLL no worse "
+            "than the best of NLL, β-NLL and faithful regression",
+            "new",
+            Verdict.not_reproduced,
+            learned,
+        ),
+    )

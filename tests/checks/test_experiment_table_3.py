@@ -1,0 +1,153 @@
+"""Table 3 on a small system: what is trained, on what, and what is measured."""
+
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from figures import table_3 as drawing
+from figures import tables
+from paper_checks.experiments import table_3
+from paper_checks.experiments import table_3_data as data
+from paper_checks.experiments import table_3_methods as methods
+from solvers.errors import InputError
+from solvers.families.gaussian import Gaussian
+from tests import walks
+
+
+@pytest.fixture(autouse=True)
+def small_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_3, "transitions", walks.transitions)
+
+
+def problem(splits: tuple[int, ...] = (0, 1, 2), **changes: Any) -> data.Problem:
+    known: dict[str, Any] = {
+        "rows": (60, 30, 40),
+        "by": "episode",
+        "standardised": True,
+        "horizon": 50,
+        "stretches": 3,
+        "seed": 0,
+    }
+    steps = walks.transitions(None, "halfcheetah", 0)
+    return data.problem(steps, splits, **(known | changes))
+
+
+def test_every_arm_is_measured_on_every_split() -> None:
+    table = table_3.run(walks.SMALL, seed=0)
+    arms = set(table.arm)
+    assert {*methods.named(walks.SMALL.betas), *methods.CONSTANT, *methods.powers()} < arms
+    assert {"copy the state", "least squares", "MSE", "faithful", methods.TEMPERED} < arms
+    assert (table.groupby("arm").split.nunique() == 3).all()
+    assert not table.duplicated(["environment", "arm", "split", "repetition"]).any()
+    rest = table[table.arm != "MSE"]
+    assert rest[[*table_3.METRICS, *table_3.ROLLOUTS]].notna().all(axis=None)
+    assert table[table.arm == "MSE"].nll.isna().all()
+    text = drawing.caption(table)
+    assert "3 splits by episode" in text
+    assert "β-NLL" in tables.markdown(drawing.summary(table))
+    tables.latex(drawing.summary(table))
+
+
+def test_same_seed_same_bits_and_other_seeds_differ() -> None:
+    first, again, other = (table_3.run(walks.SMALL, seed=seed) for seed in (3, 3, 4))
+    pd.testing.assert_frame_equal(first, again)
+    assert (first.rmse != other.rmse).any()
+
+
+def test_as_published_repetitions_share_all_but_the_noise() -> None:
+    table = table_3.run(walks.SMALL_AS_PUBLISHED, seed=0)
+    counts = table.groupby("arm").repetition.nunique()
+    assert counts["MSE"] == counts["NLL"] == 1
+    assert counts["PG(I)"] == counts[table_3.IMPLICIT] == 2
+    assert table[table.arm == "PG(I)"].rmse.nunique() == 2
+    assert (table.u > 0).all()
+    assert "λn/(2 Tr S)" in drawing.caption_as_published(table)
+    tables.latex(drawing.summary_as_published(table))
+
+
+def test_faithful_regression_has_the_mean_of_squared_error() -> None:
+    """With clipping out of the way and no early stop, step by step."""
+    free = replace(walks.FAST, max_norm=1e9, every=20)
+    at = problem()
+    squares = methods.means(at, free, 0).trained
+    _, faithful = methods.likelihood(at, free, (0.0,), 0)
+    torch.testing.assert_close(
+        squares.law(at.test.x).mean, faithful.law(at.test.x).mean, rtol=1e-3, atol=1e-4
+    )
+
+
+def test_episodes_stay_on_one_side_and_in_one_fold() -> None:
+    at = problem()
+    folds = at.folds(3)
+    for own, fold in zip(at.episode, folds, strict=True):
+        pairs = {(int(e), int(k)) for e, k in zip(own, fold, strict=True)}
+        assert len(pairs) == len(own.unique())
+        assert set(fold.tolist()) == {0, 1, 2}
+    with pytest.raises(InputError, match="training episodes"):
+        at.folds(20)
+    with pytest.raises(InputError, match="are asked for"):
+        problem(rows=(600, 300, 400))
+
+
+def test_a_split_is_the_same_in_any_company() -> None:
+    alone, among = problem((1,)), problem((0, 1, 2))
+    torch.testing.assert_close(alone.train.x[0], among.train.x[1])
+    torch.testing.assert_close(alone.test.mean[0], among.test.mean[1])
+
+
+def test_units_come_from_training_rows() -> None:
+    at = problem()
+    torch.testing.assert_close(at.train.mean.mean(-2), torch.zeros(3, 2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(at.train.mean.std(-2), torch.ones(3, 2), atol=1e-4, rtol=0)
+    raw = problem(standardised=False)
+    still = raw.still(raw.train.x)
+    torch.testing.assert_close(still, raw.train.x[..., :2])
+
+
+@pytest.mark.parametrize("standardised", [True, False])
+def test_the_truth_rolls_out_without_an_error(standardised: bool) -> None:
+    at = problem(standardised=standardised)
+    assert at.rollouts is not None
+    truth, count = at.rollouts.observation, iter(range(50))
+
+    def mean(x: Tensor) -> Tensor:
+        step = next(count)
+        change = truth[..., step + 1, :] - standardised * truth[..., step, :]
+        return at.target_units.to(change)
+
+    for error in data.rollout_errors(at, mean, (1, 5, 50)).values():
+        torch.testing.assert_close(error, torch.zeros_like(error), atol=1e-4, rtol=0)
+    assert problem(horizon=80).rollouts is None
+    assert data.rollout_errors(problem(horizon=80), mean, (1,)) == {}
+
+
+def test_metrics_of_a_known_law() -> None:
+    at = problem()
+    exact = methods.metrics(lambda x: Gaussian(at.test.mean, torch.ones(3, 1, 2)), at.test)
+    assert (exact["rmse"] == 0).all()
+    assert (exact["r2"] == 1).all()
+    assert (exact["coverage"] == 1).all()
+    torch.testing.assert_close(exact["nll"], torch.full((3,), 0.9189385), atol=1e-5, rtol=0)
+
+
+def test_the_power_of_the_temperature_is_chosen_under_the_error_of_least_squares() -> None:
+    at = problem((0, 1))
+    y = at.validation.mean
+
+    def off(*by: float) -> methods.LawAt:
+        return lambda x: Gaussian(
+            torch.stack([y + b for b in by]), torch.ones(len(by), 2, y.shape[-2], 2)
+        )
+
+    nll = torch.tensor([[1.0, 1.0], [2.0, 2.0]])
+    squares = methods.Trained(off(0.5), True, torch.zeros(1, 2))
+    for by, want in (((0.6, 0.4), 1), ((0.3, 0.1), 0), ((0.9, 0.8), 1)):
+        group = methods.Trained(off(*by), True, nll)
+        assert methods.choose(group, squares, at).tolist() == [want, want]
+    chosen = methods.select(methods.Trained(off(0.6, 0.4), True, nll), torch.tensor([1, 0]))
+    error = (chosen.law(at.validation.x).mean - y)[0, :, 0, 0]
+    torch.testing.assert_close(error, torch.tensor([0.4, 0.6]), atol=1e-5, rtol=0)
