@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
+from analysis import kept
 from tests import limits
 
 # Select another with --hypothesis-profile. Derandomised: the same code gives the same verdict.
@@ -34,13 +35,6 @@ settings.register_profile(
 )
 settings.load_profile("default")
 
-# Checks the jaxtyping shapes of the solvers. `make figures` installs no beartype: there the gate
-# checks values only.
-if importlib.util.find_spec("beartype"):
-    from jaxtyping import install_import_hook
-
-    install_import_hook("solvers", "beartype.beartype")
-
 # Workers share the cores among themselves; more threads in each would only compete.
 if "PYTEST_XDIST_WORKER" in os.environ:
     import torch
@@ -64,6 +58,19 @@ ORDER = (
 
 # Where the gate's workers tell each other of a failure: xdist lets them finish what they have.
 STOP = Path(os.environ["GATE_STOP"]) if "GATE_STOP" in os.environ else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Share derivations among the workers; check the jaxtyping shapes of the solvers.
+
+    Not the shapes in the gate alone: it compares values, whether beartype is installed or not
+    (`make figures` installs none). All its tests run with checked shapes in `make test`.
+    """
+    kept.keep_in(config.rootpath / ".pytest_cache" / "derivations")
+    if config.option.markexpr != "gate" and importlib.util.find_spec("beartype"):
+        from jaxtyping import install_import_hook
+
+        install_import_hook("solvers", "beartype.beartype")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
