@@ -27,7 +27,7 @@ claims: .venv/.base
 	@$(BIN)/python -m paper_checks $(ARGS)
 
 test: .venv/.all
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist=worksteal $(ARGS)
 
 bench: .venv/.bench
 	@$(BIN)/python -m benchmarks $(ARGS)
