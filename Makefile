@@ -5,12 +5,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ARGS ?=
+FULL ?=
 
 .PHONY: help figures claims test bench check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make figures   verify the formulas, then draw all figures into out/figures (ARGS='figure-1 --seed 1')"
+	@echo "               FULL=1 takes the long protocols of tables-1-2 and table-3"
 	@echo "make claims    judge every claim: proved, reproduced, corrected? (ARGS='--only figure-1')"
 	@echo "make test      run the whole test suite (ARGS='-k gate')"
 	@echo "make bench     measure, print a table and write out/bench.json"
@@ -19,13 +21,13 @@ help:
 	@echo "PYTHON=...     the Python to set up .venv with, 3.11 or newer; now: $(PYTHON)"
 
 figures: .venv/.base
-	@$(BIN)/python -m figures $(ARGS)
+	@$(BIN)/python -m figures $(if $(FULL),--full) $(ARGS)
 
 claims: .venv/.base
 	@$(BIN)/python -m paper_checks $(ARGS)
 
 test: .venv/.all
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist=worksteal $(ARGS)
 
 bench: .venv/.bench
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -13,6 +13,7 @@ from inspect import getdoc, signature
 from types import ModuleType
 from typing import Any, Generic, ParamSpec
 
+from . import kept
 from .calculus.arguments import read_scalar
 from .calculus.symbols import EXPLICIT, check_choice, check_dimension, check_explicit, warn_if_slow
 from .derivation import Derivation, Key
@@ -103,7 +104,9 @@ class Result(Generic[P]):
 
     def _at(self, variant: Any, n: int | None) -> Derivation:
         if (variant, n) not in self.made:
-            self.made[variant, n] = self._build(variant, n)
+            build = partial(self._build, variant, n)
+            listed = n in (self.sizes or (None,)) and variant in (self.variants or (None,))
+            self.made[variant, n] = kept.once(self.key(variant, n), build) if listed else build()
         return self.made[variant, n]
 
     def _build(self, variant: Any, n: int | None) -> Derivation:

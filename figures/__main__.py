@@ -64,6 +64,9 @@ def figures(
     quick: Annotated[
         bool, typer.Option("--quick", help="Smaller experiments, for a first look; marked as such.")
     ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Longer protocols: tables-1-2, table-3.")
+    ] = False,
     venue: Annotated[Venue, typer.Option(help="Where to appear: text width, font sizes.")] = (
         venues.DEFAULT
     ),
@@ -110,9 +113,10 @@ def figures(
             own = pipeline.OwnTable(data, columns, sep, encoding, decimal, missing)
         elif (sep, encoding, decimal) != (",", "utf-8", ".") or na_values:
             raise typer.BadParameter("--sep, --encoding, --decimal, --na-values are about --data")
+        if quick and full:
+            raise typer.BadParameter("pass --quick or --full, not both")
         pictures = [
-            pipeline.Picture(spec, seed, own, verified=not unverified, quick=quick, venue=venue)
-            for spec in specs
+            pipeline.Picture(spec, seed, own, not unverified, quick, venue, full) for spec in specs
         ]
         place = store.Store.open(out)
         for picture in pictures:

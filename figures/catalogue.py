@@ -34,6 +34,8 @@ class FigureSpec:
     variant: str = ""
     quick: bool = False
     """Whether there are smaller settings for a first look, ``QUICK`` or ``QUICK_AS_PUBLISHED``."""
+    full: bool = False
+    """Whether there are settings of a longer protocol, ``FULL``."""
     takes_data: bool = False
     """Whether ``Settings(data=..., targets=...)`` accepts a user's own table; the experiment then
     also offers ``tasks(settings)``, which reads and checks it."""
@@ -84,9 +86,21 @@ CATALOGUE = (
     FigureSpec("figure-2", "Distributions for every λ, as published", 5, f"grid-{PUBLISHED}"),
     FigureSpec("figure-3", "The implicit solver, exact, from several starts", 15, quick=True),
     FigureSpec("figure-3", "The implicit solver, as published", 25, PUBLISHED, quick=True),
-    FigureSpec("tables-1-2", "Tabular classification, corrected, over 20 splits", 350, quick=True),
+    FigureSpec(
+        "tables-1-2",
+        "Tabular classification, corrected, over 10 splits",
+        175,
+        quick=True,
+        full=True,
+    ),
     FigureSpec("tables-1-2", "Tabular classification, as published", 25, PUBLISHED),
-    FigureSpec("table-3", "Models for model-based RL, corrected, over 20 splits", 120, quick=True),
+    FigureSpec(
+        "table-3",
+        "Models for model-based RL, corrected, over 20 splits",
+        120,
+        quick=True,
+        full=True,
+    ),
     FigureSpec("table-3", "Models for model-based RL, as published", 20, PUBLISHED, quick=True),
     FigureSpec("full-covariance", "Full covariance, the reward of the theory", 20, quick=True),
     FigureSpec("full-covariance", "Full covariance, as published", 5, PUBLISHED, quick=True),

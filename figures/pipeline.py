@@ -66,6 +66,12 @@ class Picture:
     verified: bool = True
     quick: bool = False
     venue: Venue = venues.DEFAULT
+    full: bool = False
+
+    @property
+    def extended(self) -> bool:
+        """Whether the experiment is longer than by default: asked for, and on offer."""
+        return self.full and self.spec.full
 
     @property
     def reduced(self) -> bool:
@@ -74,7 +80,7 @@ class Picture:
 
     @property
     def table_name(self) -> str:
-        """Name of the table; one from the user's own data or of smaller experiments has another."""
+        """Name of the table; one from the user's own data or of another size has another."""
         return self._suffixed(self.spec.table)
 
     @property
@@ -84,7 +90,8 @@ class Picture:
         return name if self.venue == venues.DEFAULT else f"{name}-{self.venue}"
 
     def _suffixed(self, name: str) -> str:
-        parts = (name, self.own and self.own.data.stem, self.reduced and "quick")
+        size = (self.reduced and "quick", self.extended and "full")
+        parts = (name, self.own and self.own.data.stem, *size)
         return "-".join(part for part in parts if part)
 
     @property
@@ -101,6 +108,7 @@ def fingerprint(picture: Picture) -> str:
         "own": json.loads(store.canonical(picture.own)) if picture.own else None,
         "verified": picture.verified,
         "quick": picture.reduced,
+        "full": picture.extended,
         "venue": picture.venue,
         "code": store.digest_files(store.ROOT, CODE),
         "versions": store.versions(LIBRARIES),
@@ -192,6 +200,8 @@ def settings(experiment: Any, picture: Picture) -> Any:
     published, own = picture.spec.published, picture.own
     if picture.reduced:
         chosen = experiment.QUICK_AS_PUBLISHED if published else experiment.QUICK
+    elif picture.extended:
+        chosen = experiment.FULL
     elif published:
         chosen = experiment.AS_PUBLISHED
     else:  # nothing is corrected where nothing was published

@@ -160,6 +160,8 @@ def caption(table: pd.DataFrame) -> str:
     followed = table[table.stage == "training"].repetition.nunique()
     trained = table[table.stage == "trained"]
     splits, repetitions = trained.split.nunique(), trained.repetition.nunique()
+    more = len(experiment.FULL.splits)
+    short = f" (make figures FULL=1 takes {more} splits)" if splits < more else ""
     return (
         "Tables 1 and 2 of the paper, corrected. Above: accuracy on all validation rows by epoch, "
         f"mean over {splits} splits ({followed} of {repetitions} initial policies each; band: 95 % "
@@ -170,9 +172,10 @@ def caption(table: pd.DataFrame) -> str:
         f"{not_converged(table, ['name', 'split', 'arm'], ['arm', 'name'])}\n"
         "What moved against the publication: features are standardised on training rows, not on "
         f"all; {splits} splits of {repetitions} repetitions take the place of one split of "
-        f"{experiment.AS_PUBLISHED.repetitions}; arms share split, initial policy and order of the "
-        "rows; accuracy is that on all validation rows, not on their last batch; gradients are "
-        "exact, without the biased shift of rewards; all methods carry the same penalty, in nats. "
+        f"{experiment.AS_PUBLISHED.repetitions}{short}; arms share split, initial policy and order "
+        "of the rows; accuracy is that on all validation rows, not on their last batch; "
+        "gradients are exact, without the biased shift of rewards; all methods carry the same "
+        "penalty, in nats. "
         "New: PG(u*) and PG(diag), the best uI and a diagonal U(x), distil π̂(x) of a penalised "
         "maximum-likelihood fit; PG(learned) has a reward r(ŷ | x) that the bilevel solver learns "
         "from the labels, solved at the best inner maximum known (from 0, or from the loop's own)."

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 from collections.abc import Generator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,14 @@ from hypothesis import Phase, settings
 from tests import limits
 
 # Select another with --hypothesis-profile. Derandomised: the same code gives the same verdict.
+# The examples are the same in every run, so that many find no more than they found once: 50, and
+# `thorough` looks for more.
 # One bug per report, so that the message holds one set of drawn inputs.
 settings.register_profile(
     "default",
     deadline=None,
     derandomize=True,
-    max_examples=100,
+    max_examples=50,
     print_blob=True,
     report_multiple_bugs=False,
 )
@@ -34,12 +37,9 @@ settings.register_profile(
 )
 settings.load_profile("default")
 
-# Checks the jaxtyping shapes of the solvers. `make figures` installs no beartype: there the gate
-# checks values only.
-if importlib.util.find_spec("beartype"):
-    from jaxtyping import install_import_hook
-
-    install_import_hook("solvers", "beartype.beartype")
+# SymPy keeps 1000 results per function, fewer than a derivation takes: with more it takes a fifth
+# less. Read when it is first imported, by torch or by analysis.
+os.environ.setdefault("SYMPY_CACHE_SIZE", "20000")
 
 # Workers share the cores among themselves; more threads in each would only compete.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -64,6 +64,21 @@ ORDER = (
 
 # Where the gate's workers tell each other of a failure: xdist lets them finish what they have.
 STOP = Path(os.environ["GATE_STOP"]) if "GATE_STOP" in os.environ else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Share derivations among the workers; check the jaxtyping shapes of the solvers.
+
+    Not the shapes in the gate alone: it compares values, whether beartype is installed or not
+    (`make figures` installs none). All its tests run with checked shapes in `make test`.
+    """
+    # By name: test files without derivations do not stand on them (see paper_checks.imports).
+    kept = import_module("analysis.kept")
+    kept.keep_in(config.rootpath / ".pytest_cache" / "derivations")
+    if config.option.markexpr != "gate" and importlib.util.find_spec("beartype"):
+        from jaxtyping import install_import_hook
+
+        install_import_hook("solvers", "beartype.beartype")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -43,6 +43,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         Settings=Settings,
         AS_PUBLISHED=Settings(lam=1.0),
         QUICK=Settings(lam=0.5),
+        FULL=Settings(lam=2.0),
     )
 
     def run(settings, *, seed, progress):
@@ -70,7 +71,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     for kind in ("draw", "caption", "summary"):
         setattr(module, f"{kind}_as_published", getattr(module, kind))
     specs = (
-        FigureSpec("T", "A test", 1, quick=True, takes_data=True),
+        FigureSpec("T", "A test", 1, quick=True, full=True, takes_data=True),
         FigureSpec("T", "Another", 100, "as-published"),
     )
     for name in (specs[0].experiment, specs[0].drawing):

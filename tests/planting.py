@@ -6,6 +6,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from analysis import kept as kept_on_disk
 from analysis.calculus.symbols import symbol
 from analysis.catalogue import DERIVATIONS
 
@@ -16,7 +17,8 @@ def derived_anew() -> Generator[None]:
     kept = [(result, dict(result.made)) for result in DERIVATIONS]
     _forget()
     try:
-        yield
+        with kept_on_disk.nothing_kept():
+            yield
     finally:
         _forget()
         for result, made in kept:

@@ -8,6 +8,7 @@ Expressions of general size are evaluated by matrix factorisations in double pre
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import product
@@ -22,6 +23,7 @@ from ..errors import ArgumentError
 from .general_n import is_general
 from .symbols import DIMENSION
 
+_local = threading.local()
 _CONTEXT = sp.Symbol("mpmath")  # printed code reads `mpmath.log(x)`: the context is an argument
 _DEGREE = 4  # of the polynomials in the arguments that the first attempt holds exactly
 
@@ -94,7 +96,7 @@ def _rounded(function: Callable[..., Any], numbers: list[float], count: int) -> 
     """
     import numpy as np
 
-    context, bits = MPContext(), _bits(numbers)
+    context, bits = _context(), _bits(numbers)
     last: list[float] = []
     while True:
         context.prec, bits = bits, 2 * bits
@@ -106,6 +108,13 @@ def _rounded(function: Callable[..., Any], numbers: list[float], count: int) -> 
         if np.array_equal(found, last, equal_nan=True):
             return found
         last = found
+
+
+def _context() -> Any:
+    """This thread's context: making one takes as long as a small formula."""
+    if not hasattr(_local, "context"):
+        _local.context = MPContext()
+    return _local.context
 
 
 def _bits(numbers: list[float]) -> int:

@@ -93,7 +93,7 @@ CORRECTED = Settings(
     training=methods.Training(hidden=(32, 32), steps=600, learning_rate=3e-3),
 )
 # Networks of the published width, trained until early stopping ends it.
-LONG = replace(
+FULL = replace(
     CORRECTED,
     collected=100_000,
     rows=(2500, 1000, 1500),

@@ -3,9 +3,9 @@
 `AS_PUBLISHED` reproduces the paper's runs, faults included: features are standardised on all rows,
 test rows too; there is one split; validation accuracy comes from the last batch alone; rewards are
 shifted by their minimum over the generations (biased); `β* = λC/(2 Tr Σ)` is the optimum of a
-Gaussian problem. `CORRECTED` scales on training rows, takes 20 splits, evaluates all rows, reports
+Gaussian problem. `CORRECTED` scales on training rows, takes 10 splits, evaluates all rows, reports
 likelihood and calibration beside accuracy, uses exact gradients, penalises every method alike, and
-adds the rewards of the categorical theory:
+adds the rewards of the categorical theory (`FULL` is the same over 20 splits):
 
 - PG(u*): the best `U = uI`, and PG(diag): the diagonal `U(x)` that reproduces any probabilities.
   Both are plug-ins: they distil `π̂(x)`, the probabilities of a penalised maximum-likelihood fit
@@ -94,7 +94,9 @@ class Settings:
 AS_PUBLISHED = Settings()
 CORRECTED = Settings(
     arms=(*get_args(PublishedArm), *get_args(ExactArm)),
-    splits=tuple(range(20)),
+    # Enough: at the optimum all that 20 splits tell from NLL by more than 6 % is told by 10, with
+    # the same sign. Repetitions are trained side by side: fewer save nothing.
+    splits=tuple(range(10)),
     repetitions=100,
     paired=True,
     scaler="train",
@@ -106,6 +108,7 @@ CORRECTED = Settings(
     optimum=True,
     processes=True,
 )
+FULL = replace(CORRECTED, splits=tuple(range(20)))
 QUICK = replace(CORRECTED, splits=(0, 1, 2), repetitions=5, updates=200)
 
 

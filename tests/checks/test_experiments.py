@@ -202,13 +202,3 @@ def test_figure_r_leaves_out_what_did_not_converge() -> None:
     assert "Largest distance" not in none
     assert "costs, in nats" not in none
     drawn(drawing_r.draw, table.assign(converged=False))
-
-
-@pytest.mark.gate
-def test_convergence_does_not_depend_on_units_of_the_reward() -> None:
-    settings = wrong_covariance.Settings(lams=(1e-6, 1e6))
-    task = wrong_covariance.tasks(settings)[-1]
-    found = pd.DataFrame(wrong_covariance._run_task(task, settings, 0))
-    assert found.converged.all()
-    assert (found.inner_distance <= settings.tolerance).all()
-    assert (found.measured - found.predicted).abs().max() <= 1e-6

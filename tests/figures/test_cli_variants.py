@@ -73,6 +73,17 @@ def test_what_is_fast_anyway_is_drawn_in_full_by_quick(fake, passed, call, tmp_p
     assert fake.runs == [(Settings(lam=1.0), 0)]
 
 
+def test_full_is_the_longer_protocol_where_there_is_one(fake, passed, call, tmp_path):
+    assert call("--full").exit_code == 0
+    assert fake.runs == [(Settings(lam=2.0), 0), (Settings(lam=1.0), 0)]
+    assert {"T-full.pdf", "T-as-published.pdf"} <= names(tmp_path / "out/figures")
+    call("T")
+    assert fake.runs[2:] == [(Settings(), 0)]
+    both = call("T", "--quick", "--full")
+    assert both.exit_code == 2
+    assert "not both" in both.output
+
+
 def test_venue_changes_width_and_name_but_not_the_table(fake, passed, call, tmp_path):
     pixels = 200  # per inch
     folder = tmp_path / "out/figures"
@@ -94,6 +105,7 @@ def test_fingerprint_knows_venue_and_quick(fake):
     pictures = [
         pipeline.Picture(spec),
         pipeline.Picture(spec, quick=True),
+        pipeline.Picture(spec, full=True),
         *(pipeline.Picture(spec, venue=v) for v in venues.Venue if v != venues.DEFAULT),
     ]
     assert len({pipeline.fingerprint(picture) for picture in pictures}) == len(pictures)

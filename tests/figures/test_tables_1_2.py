@@ -148,6 +148,9 @@ def test_summary_is_computed_from_the_table() -> None:
 def test_caption_follows_the_numbers() -> None:
     caption = drawing.caption(made())
     assert "mean over 6 splits (3 of 3 initial policies each" in caption
+    assert (
+        "6 splits of 3 repetitions take the place of one split of 5 (make figures FULL=1" in caption
+    )
     for arm in ARMS[1:]:
         ends = []
         for name in ("iris", "digits"):

@@ -59,7 +59,10 @@ def test_differentiable(structure: Structure, problem: Problem) -> None:
 @pytest.mark.gate
 @given(problem=problems(3))
 def test_gradcheck(problem: Problem) -> None:
-    """θ* of a quadratic with a random SPD Hessian, first and second derivatives."""
+    """θ* of a quadratic with a random SPD Hessian, first and second derivatives.
+
+    The second ones along random directions, in which no wrong entry vanishes.
+    """
     t = problem.tensors()
     A = (t["U"] / t["U"].norm() + t["Sigma"] / t["Sigma"].norm()).requires_grad_()
     b = t["mu"].clone().requires_grad_()
@@ -73,7 +76,7 @@ def test_gradcheck(problem: Problem) -> None:
         return differentiable.inner_solution(J, torch.zeros_like(b), (A, b))
 
     assert torch.autograd.gradcheck(solve, (A, b))
-    assert torch.autograd.gradgradcheck(solve, (A, b))
+    assert torch.autograd.gradgradcheck(solve, (A, b), fast_mode=True)
 
 
 def halved(right: Any) -> Any:
