@@ -12,14 +12,12 @@ from hypothesis import Phase, settings
 from tests import limits
 
 # Select another with --hypothesis-profile. Derandomised: the same code gives the same verdict.
-# The examples are the same in every run, so that many find no more than they found once: 50, and
-# `thorough` looks for more.
 # One bug per report, so that the message holds one set of drawn inputs.
 settings.register_profile(
     "default",
     deadline=None,
     derandomize=True,
-    max_examples=50,
+    max_examples=100,
     print_blob=True,
     report_multiple_bugs=False,
 )
