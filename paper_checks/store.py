@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -349,6 +349,8 @@ class Store:
         _write_csv(path.with_suffix(".csv"), table, record)
         _write_parquet(path, table, record)
         shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # others may have cells there
+            folder.parent.rmdir()
         return table
 
     def save_figure(
