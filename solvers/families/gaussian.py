@@ -311,9 +311,20 @@ def _rewards(
     """
     e = deviation.movedim(-4, -1)
     if hasattr(reward, "of"):
+        _check_members(reward, deviation.ndim - 4)
         return reward.of(e)
     y = data.y.transpose(-3, -2).unsqueeze(-4)
     return reward_of_pairs(reward, y + e, y)
+
+
+def _check_members(reward: Any, batch_ndim: int) -> None:
+    """Raise unless the reward is one per member: a batch of inputs would be read as generations."""
+    if isinstance(reward, Quadratic) and reward.U.ndim - 2 > batch_ndim:
+        raise ShapeError(
+            f"U has shape {tuple(reward.U.shape)} for {batch_ndim} batch dimensions of the policy: "
+            f"sampled estimators take one U per member, (*b, n, n); for one per input pass "
+            f"estimator=Analytic()"
+        )
 
 
 def _scores(

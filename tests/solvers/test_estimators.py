@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from solvers.data import Dataset
-from solvers.errors import InputError
+from solvers.errors import InputError, ShapeError
 from solvers.families.baselines import BASELINES, advantage
 from solvers.families.gaussian import Gaussian, GaussianPolicy, Structure
 from solvers.rewards.bounded import BoundedReward
@@ -170,3 +170,15 @@ def test_a_constant_scale_counts_for_every_input(structure: Structure) -> None:
     for once, often in zip(*slopes, strict=True):
         assert bool((once != 0).any())
         torch.testing.assert_close(once, often)
+
+
+@pytest.mark.parametrize("estimator", [ScoreFunction(5), Pathwise(5)], ids=["score", "pathwise"])
+def test_a_reward_per_input_is_not_taken_for_one_per_generation(estimator):
+    """As many inputs as generations: the shapes alone would let one pass for the other."""
+    N = 5
+    law = Gaussian.diagonal(torch.zeros(N, 2), torch.ones(N, 2))
+    data = Dataset.of(torch.zeros(N, 1), torch.ones(N, 1, 2))
+    reward = MahalanobisReward.diagonal(1 + torch.rand(N, 2, generator=streams.generator(0, "u")))
+    with pytest.raises(ShapeError, match="Analytic"):
+        estimator(law, data, reward, streams.MemberNoise([streams.generator(0, "noise")]))
+    assert Analytic()(law, data, reward).shape == (N,)
