@@ -246,7 +246,8 @@ def caption_as_published(table: pd.DataFrame) -> str:
         "in the sampled gradients alone; squares: published. The data are not theirs, so that "
         f"orders and not values compare. Test RMSE, ours: {order}; published: "
         f"{' < '.join(RANKS)}. Lowest NLL, ours: {lowest}; published: NLL. PG(implicit): the "
-        f"scalar that this package learns is u = {float(table.u.iloc[0]):.3f}; published 0.08, and "
+        f"scalar that this package learns is u = {float(table.u.iloc[0]):.3f}; published "
+        f"{experiment.PUBLISHED_U}, and "
         "by theory, λn/(2 Tr S) with S of the published error, "
-        f"{1 / (2 * 2.3171**2):.3f}."
+        f"{experiment.published_scalar():.3f}."
     )

@@ -44,10 +44,12 @@ from solvers.engine import one_thread_per_job
 from solvers.families.gaussian import GaussianPolicy
 from solvers.families.law import Params
 from solvers.rewards.learnable import ConstantReward, Phi
+from solvers.rewards.mahalanobis import isotropic_weight
 from solvers.training import streams
 from solvers.training.objectives import NLL
 
 from . import Progress, published_implicit
+from .affine import affine, coefficients
 from .convergence import solved
 
 N, INPUTS = 2, 2
@@ -130,15 +132,14 @@ def task(settings: Settings, seed: int, *key: str | int) -> Task:
         return Dataset.of(x, x.unsqueeze(-2) + SHIFT + SIGMA * noise)
 
     train, validation = draw(settings.samples), draw(1)
-    design = torch.cat([train.x, torch.ones(len(train.x), 1, dtype=torch.float64)], 1)
-    fitted = design @ torch.linalg.lstsq(design, train.mean, driver="gels").solution
+    fitted = affine(train.x) @ coefficients(train.x, train.mean)
     residual = likelihood.second_moment(fitted, train)
     marginal = torch.cov(train.y.flatten(0, 1).T)
     return Task(
         train,
         validation,
         settings.lam / 2 / residual.diagonal(),
-        float(settings.lam * N / (2 * marginal.trace())),
+        float(isotropic_weight(marginal.trace(), N, settings.lam)),
     )
 
 
@@ -263,13 +264,7 @@ def _solve(settings: Settings, u: float, repetition: int, seed: int) -> list[dic
         counted,
         {name: leaf.detach() for name, leaf in theta.items()},
         REWARD.start(u * torch.eye(N, dtype=torch.float64)),
-        optimiser=lambda tensors: torch.optim.LBFGS(
-            tensors,
-            max_iter=2,
-            tolerance_grad=0,
-            tolerance_change=0,
-            line_search_fn="strong_wolfe",
-        ),
+        optimiser=bilevel.lbfgs,
         steps=settings.steps,
         inner=bilevel.Exact(),
         tolerance=settings.tolerance,

@@ -18,6 +18,8 @@ from solvers.numerics.trees import Leaves, Tree, flat
 from solvers.rewards.learnable import ConstantReward
 from solvers.training import streams
 
+from .affine import coefficients
+
 F64, N = torch.float64, 2
 GAUSSIAN = "Gaussian policy"
 
@@ -170,9 +172,7 @@ def gaussian(rows: int, lam: float, seed: int) -> Case:
     weight = torch.tensor(lam, dtype=F64)
     problem = likelihood.problem(policy, reward, weight, data)
     U = torch.tensor([[1.0, 0.3], [0.3, 0.5]], dtype=F64)
-    design = torch.cat([x, torch.ones_like(x)], 1)
-    # The default driver gets uninitialised pivots from torch 2.13: its last bits do not repeat.
-    line = torch.linalg.lstsq(design, data.mean, driver="gels").solution
+    line = coefficients(x, data.mean)
     S = torch.linalg.cholesky(weight / 2 * torch.linalg.inv(U))
     raw = torch.stack([S[0, 0].log(), S[1, 0], S[1, 1].log()])
     theta = {"mean.weight0": line[:1], "mean.bias0": line[1], "scale.raw": raw}

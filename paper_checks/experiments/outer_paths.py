@@ -30,6 +30,7 @@ from solvers.training import streams
 from solvers.training.objectives import NLL
 
 from . import Progress
+from .affine import affine, coefficients
 from .convergence import solved
 
 F64, N = torch.float64, 2
@@ -113,8 +114,7 @@ def task(settings: Settings, seed: int) -> Task:
     noise = torch.randn(settings.rows, N, generator=generator, dtype=F64)
     slopes, factor = (torch.tensor(matrix, dtype=F64) for matrix in (SLOPES, NOISE))
     data = Dataset.of(x, (x @ slopes + noise @ factor.T).unsqueeze(-2))
-    design = torch.cat([x, torch.ones(len(x), 1, dtype=F64)], 1)
-    mean = design @ torch.linalg.lstsq(design, data.mean, driver="gels").solution
+    mean = affine(x) @ coefficients(x, data.mean)
     Sigma = likelihood.second_moment(mean, data)
     best = Gaussian(mean, torch.linalg.cholesky(Sigma)[None])
     marginal = likelihood.second_moment(data.mean.mean(0).expand_as(mean), data)
@@ -212,22 +212,12 @@ def _run_arm(
     def adam(tensors: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(tensors, lr=settings.learning_rate)
 
-    def lbfgs(tensors: list[Tensor]) -> torch.optim.Optimizer:
-        # two iterations: with one, torch's L-BFGS may stand still for ever
-        return torch.optim.LBFGS(
-            tensors,
-            max_iter=2,
-            tolerance_grad=0,
-            tolerance_change=0,
-            line_search_fn="strong_wolfe",
-        )
-
     quasi_newton = arm == "implicit, L-BFGS"
     found = bilevel.solve(
         problem,
         theta,
         phi,
-        optimiser=lbfgs if quasi_newton else adam,
+        optimiser=bilevel.lbfgs if quasi_newton else adam,
         steps=settings.quasi_newton if quasi_newton else settings.steps,
         inner=INNER,
         tolerance=settings.tolerance if quasi_newton else 0.0,

@@ -12,7 +12,7 @@ weight `λ(x)` learned on rows that the mean was not trained on.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,7 @@ HORIZONS = (1, 5, 20, 50)
 ROLLOUTS = tuple(f"rollout_{horizon}" for horizon in HORIZONS)
 PUBLISHED = Path(__file__).parents[1] / "published" / "table_3.csv"
 IMPLICIT = "PG(implicit)"
+PUBLISHED_U = 0.08  # of PG(implicit) on half-cheetah medium, as the published solver learned it
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,13 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
     return run_arms(one, settings, seed, settings.environments, settings.splits, chunk, progress)
 
 
+def published_scalar() -> float:
+    """Return `u = 1/(2 RMSE²)`, `λn/(2 Tr S)` at λ = 1, of the published error of PG(implicit)."""
+    published = pd.read_csv(PUBLISHED, comment="#")
+    medium = published[published.quality == "medium"].set_index("arm")
+    return 1 / (2 * float(medium.rmse[IMPLICIT]) ** 2)
+
+
 def transitions(settings: Settings, environment: str, seed: int) -> dynamics.Transitions:
     """Return the transitions of one task, collected or read."""
     if settings.collected is None:
@@ -207,10 +215,17 @@ def _table(
         name: rolled.get(horizon, torch.full_like(found["rmse"], torch.nan))
         for name, horizon in zip(ROLLOUTS, HORIZONS, strict=True)
     }
-    index = pd.MultiIndex.from_product([arms, data.splits], names=["arm", "split"])
-    columns = {name: values.double().reshape(-1).numpy() for name, values in found.items()}
-    table = pd.DataFrame(columns, index).reset_index()
+    table = _rows(found, arms, "split", data.splits)
     return table.assign(repetition=0, ended=ended).astype({"ended": "boolean"})
+
+
+def _rows(
+    found: Mapping[str, torch.Tensor], arms: Sequence[str], name: str, members: Sequence[int]
+) -> pd.DataFrame:
+    """Return a row per arm and member from metrics of shape `(arms, members)`."""
+    index = pd.MultiIndex.from_product([arms, members], names=["arm", name])
+    columns = {metric: values.double().reshape(-1).numpy() for metric, values in found.items()}
+    return pd.DataFrame(columns, index).reset_index()
 
 
 # --- as published ---
@@ -277,10 +292,7 @@ def _repeated(
     data: Problem, arms: Sequence[str], law: methods.LawAt, repetitions: int = 1
 ) -> pd.DataFrame:
     """Return the metrics of members `(arms, repetitions)`."""
-    found = methods.metrics(law, data.test)
-    index = pd.MultiIndex.from_product([arms, range(repetitions)], names=["arm", "repetition"])
-    columns = {name: values.double().reshape(-1).numpy() for name, values in found.items()}
-    return pd.DataFrame(columns, index).reset_index()
+    return _rows(methods.metrics(law, data.test), arms, "repetition", range(repetitions))
 
 
 def implicit_scalar(

@@ -27,6 +27,7 @@ from solvers.training.early_stopping import EarlyStopping
 from solvers.training.ensemble import adam
 from solvers.training.objectives import MSE, NLL, BetaNLL, Faithful, Objective, PolicyGradient
 
+from .affine import affine, coefficients
 from .table_3_data import Problem
 
 LawAt = Callable[[Tensor], Gaussian]
@@ -201,9 +202,10 @@ def copied(problem: Problem) -> LawAt:
 
 def least_squares(problem: Problem) -> LawAt:
     """Return the linear least-squares fit with the variances of its residuals."""
-    x, y = affine(problem.train.x).double(), problem.train.mean.double()
-    weight = torch.linalg.lstsq(x, y).solution
-    spread = (y - x @ weight).square().sum(-2, keepdim=True) / (x.shape[-2] - x.shape[-1])
+    x, y = problem.train.x.double(), problem.train.mean.double()
+    weight = coefficients(x, y, collinear=True)
+    free = x.shape[-2] - weight.shape[-2]
+    spread = (y - affine(x) @ weight).square().sum(-2, keepdim=True) / free
     scale = spread.sqrt().to(problem.train.x)
     weight = weight.to(problem.train.x)
 
@@ -212,11 +214,6 @@ def least_squares(problem: Problem) -> LawAt:
         return Gaussian(mean, scale.expand_as(mean))
 
     return law
-
-
-def affine(x: Float[Tensor, "*b N d"]) -> Float[Tensor, "*b N d1"]:
-    """Return the inputs with a column of ones."""
-    return torch.cat([x, torch.ones_like(x[..., :1])], -1)
 
 
 # --- squared error, and what is left of it on rows it was not trained on ---

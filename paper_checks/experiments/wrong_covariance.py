@@ -33,6 +33,7 @@ from solvers.training import inner, streams
 from solvers.training.objectives import NLL, PolicyGradient
 
 from . import Progress
+from .affine import affine, coefficients
 
 Reward = Literal["residual Σ", "marginal Σ", "scalar of residual Σ"]
 REWARDS: tuple[Reward, ...] = ("residual Σ", "marginal Σ", "scalar of residual Σ")
@@ -110,8 +111,7 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
 def least_squares(data: Dataset) -> Gaussian:
     """Return the maximum-likelihood fit of a linear mean and one covariance: the law at each x."""
     y = data.mean
-    design = torch.cat([data.x, torch.ones_like(data.x[:, :1])], dim=-1)
-    fitted = design @ torch.linalg.lstsq(design, y, driver="gelsd").solution
+    fitted = affine(data.x) @ coefficients(data.x, y, collinear=True)
     residual = y - fitted
     Sigma = residual.T @ residual / len(y)
     return Gaussian(fitted, torch.linalg.cholesky(Sigma).unsqueeze(0))

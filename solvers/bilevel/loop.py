@@ -46,6 +46,21 @@ Observe = Callable[[int, Tree, Tree], None]
 """`observe(step, θ, φ)`, called at every outer step with detached trees."""
 
 
+def lbfgs(tensors: list[Tensor]) -> torch.optim.Optimizer:
+    """Return L-BFGS with a line search, two iterations a step: an `Outer` for smooth problems.
+
+    With one iteration torch's may stand still for ever. Its own tolerances are absolute, and off:
+    when to stop is for the loop to say.
+    """
+    return torch.optim.LBFGS(
+        tensors,
+        max_iter=2,
+        tolerance_grad=0.0,
+        tolerance_change=0.0,
+        line_search_fn="strong_wolfe",
+    )
+
+
 @dataclass(frozen=True)
 class Bilevel:
     """A bilevel problem: `max_φ F(θ*(φ), φ)`, `θ*(φ) = argmax_θ J(θ, φ)`.

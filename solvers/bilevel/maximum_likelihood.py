@@ -23,7 +23,7 @@ from ..rewards.between_classes import OneHotReward
 from ..rewards.learnable import ConstantReward, Phi, RewardModel
 from ..training.streams import generator
 from . import likelihood
-from .loop import AdamSteps, Bilevel, Exact, Inexact, Outer, Result
+from .loop import AdamSteps, Bilevel, Exact, Inexact, Outer, Result, lbfgs
 from .loop import solve as climb
 
 
@@ -174,7 +174,7 @@ def solve(
         problem.levels,
         cast(Tree, dict(theta)),
         cast(Tree, dict(phi)),
-        optimiser=_lbfgs if optimiser is None else optimiser,
+        optimiser=lbfgs if optimiser is None else optimiser,
         steps=steps,
         inner=inner,
         hypergradient=hypergradient,
@@ -182,15 +182,3 @@ def solve(
         checkpoint=checkpoint,
     )
     return Found(problem, result)
-
-
-def _lbfgs(tensors: list[Tensor]) -> torch.optim.Optimizer:
-    # Two iterations a step: with one, torch's L-BFGS may stand still for ever. Its own tolerances
-    # are absolute; when to stop is for the loop to say.
-    return torch.optim.LBFGS(
-        tensors,
-        max_iter=2,
-        tolerance_grad=0.0,
-        tolerance_change=0.0,
-        line_search_fn="strong_wolfe",
-    )

@@ -1,5 +1,6 @@
 """Sweeps: the same results wherever cells are computed, and nothing computed twice."""
 
+import sys
 import threading
 
 import joblib
@@ -90,6 +91,6 @@ def test_no_cells_start_nothing(monkeypatch):
 
 
 def test_without_ray_the_error_says_how_to_install_it(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match="pip install"):
         engine.sweep(train, CELLS, engine=Ray())
