@@ -20,8 +20,10 @@ from .errors import (
     StructureError,
     UnknownResultError,
 )
-from .explain import explain
+from .explain import explain, listing
+from .public import show_only_public
 from .result import Entry, Result
+from .show import show
 
 __all__ = [
     "ArgumentError",
@@ -48,5 +50,9 @@ __all__ = [
     "explain",
     "gaussian",
     "hypergradients",
+    "listing",
     "rules",
+    "show",
 ]
+
+show_only_public(__name__)

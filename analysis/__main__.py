@@ -1,49 +1,64 @@
-"""``python -m analysis``: a prompt with the packages at hand; with a name, its explanation."""
+"""``python -m analysis``: a prompt with the mathematics at hand; list, show and explain besides."""
 
 from __future__ import annotations
 
-import code
-import sys
-from importlib.util import find_spec
-from typing import Any
+from typing import Annotated
 
-import analysis
-from analysis import UnknownResultError, explain
-from analysis.calculus.symbols import symbol
+import typer
 
-BANNER = """\
-Results by address: gaussian.outer.hypergradient("full", n=2); catalogue() lists them all.
-Packages: bounded, categorical, dynamics, estimators, gaussian, hypergradients, rules.
-explain("mean-field cost") shows a formula and where it is written; symbol("lam") is λ.
-A derivation has .derived, .stated, .steps, .assumptions, .at(...), .verify() and .latex().\
-"""
+from .errors import StructureError, UnknownResultError
+from .explain import explain, listing
+from .show import Shown, read_size, show
+
+BAD_USAGE = 2
+app = typer.Typer(add_completion=False)
+Name = Annotated[
+    list[str], typer.Argument(help="An address, a part of one, or words of a formula.")
+]
 
 
-def names() -> dict[str, Any]:
-    """What the prompt knows: everything public of `analysis`, and `symbol`."""
-    return {name: getattr(analysis, name) for name in analysis.__all__} | {"symbol": symbol}
+@app.callback(invoke_without_command=True)
+def prompt(context: typer.Context) -> None:
+    """Explore the derivations: alone it opens a prompt that has them all."""
+    if context.invoked_subcommand is None:
+        from .repl import start  # IPython takes half a second
+
+        start()
 
 
-def main(words: list[str]) -> int:
-    """Explain the words, or open a prompt; 2 if there is no such result."""
-    if words:
-        try:
-            sys.stdout.write(f"{explain(' '.join(words))}\n")
-        except UnknownResultError as error:
-            sys.stderr.write(f"{error}\n")
-            return 2
-        return 0
-    if find_spec("IPython") is not None:
-        from IPython import start_ipython
-        from traitlets.config import Config
+@app.command("list")
+def list_command(words: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    """Print the results: all, or those with the words in name or formula."""
+    typer.echo(repr(listing(" ".join(words or []))))
 
-        config = Config()
-        config.TerminalInteractiveShell.banner1 = BANNER + "\n"
-        start_ipython(argv=[], user_ns=names(), config=config)
-    else:
-        code.interact(banner=BANNER, local=names(), exitmsg="")
-    return 0
+
+@app.command("show")
+def show_command(
+    name: Name,
+    n: Annotated[
+        str | None, typer.Option(help="A size; any: for any n; none: the smallest.")
+    ] = None,
+    latex: Annotated[bool, typer.Option("--latex", help="The formula alone, as LaTeX.")] = False,
+) -> None:
+    """Derive a result, and print every step to it."""
+    found = show(" ".join(name), read_size(n))
+    typer.echo(found.latex() if latex and isinstance(found, Shown) else repr(found))
+
+
+@app.command("explain")
+def explain_command(name: Name) -> None:
+    """Print a result, and the lines where it is derived and stated."""
+    typer.echo(repr(explain(" ".join(name))))
+
+
+def main() -> None:
+    """Run the command line; what is not found is said in one line."""
+    try:
+        app(prog_name="python -m analysis")
+    except (StructureError, UnknownResultError) as error:
+        typer.secho(str(error), fg=typer.colors.RED, err=True)
+        raise SystemExit(BAD_USAGE) from error
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

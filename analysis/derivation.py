@@ -214,8 +214,7 @@ class Derivation:
     def _repr_latex_(self) -> str:
         verdict = "verified" if self.failure is None else "FAILED, print it to see where"
         words = (self.name, *(f"assuming {text}" for text in self.assumptions))
-        # \_ stands outside \text, where every LaTeX and every MathJax takes it
-        lines = [r"\_".join(rf"\text{{{part}}}" for part in line.split("_")) for line in words]
+        lines = [printing.words_in_latex(line) for line in words]
         lines += [rf"\displaystyle {self.latex()}", rf"\text{{status: {verdict}}}"]
         return r"$\begin{array}{l} " + r" \\ ".join(lines) + r" \end{array}$"
 

@@ -80,13 +80,14 @@ class Explanation:
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Several results that a name may mean."""
+    """Results that a name may mean, or all of them."""
 
     asked: str
     entries: tuple[Entry, ...]
 
     def __repr__(self) -> str:
-        lines = [f"{len(self.entries)} results match {self.asked!r}:"]
+        found = f"match {self.asked!r}" if self.asked else "in all"
+        lines = [f"{len(self.entries)} results {found}:"]
         lines += [f"  {title(e)}: {statement(e)}" for e in self.entries]
         return "\n".join(lines)
 
@@ -112,9 +113,18 @@ def explain(name: str) -> Explanation | Matches:
     return explanation(found)
 
 
+def listing(words: str = "") -> Matches:
+    """List the results, each structure once: all, or those with the words in name or formula.
+
+    Raises:
+        UnknownResultError: if nothing matches.
+    """
+    return Matches(words, find(words) if words else smallest())
+
+
 def explanation(entries: tuple[Entry, ...]) -> Explanation:
     """Explain the one result that all the entries belong to."""
-    result = _RESULTS[entries[0].key.address]
+    result = result_of(entries[0])
     where = source.place(f"analysis.{result.address}")
     if where is None:
         raise UnknownResultError(f"{result.address} is not at the top level of its module")
@@ -175,7 +185,12 @@ def title(entry: Entry) -> str:
 
 def statement(entry: Entry) -> str:
     """What is stated of the entry, without building it."""
-    return _RESULTS[entry.key.address].statement(entry.key.variant)
+    return result_of(entry).statement(entry.key.variant)
+
+
+def result_of(entry: Entry) -> Result[...]:
+    """The result that the entry is a derivation of."""
+    return _RESULTS[entry.key.address]
 
 
 def table(places: dict[str, tuple[Place, ...]]) -> list[str]:

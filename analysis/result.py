@@ -70,14 +70,44 @@ class Result(Generic[P]):
         self._signature = signature(function)
         self._varied = next((name for name in self._signature.parameters if name != "n"), None)
         self.made: dict[tuple[Any, int | None], Derivation] = {}
+        self.__doc__ = "\n".join([getdoc(function) or "", *self._values()])
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Derivation:
         given = self._signature.bind(*args, **kwargs).arguments
-        variant = self._read_variant(given[self._varied]) if self._varied else None
-        return self._at(variant, self._read_size(given["n"]) if "n" in given else None)
+        return self.of(given[self._varied] if self._varied else None, given.get("n"))
 
     def __reduce__(self) -> str:
         return self.name  # pickled by address, as functions are
+
+    def __repr__(self) -> str:
+        return f"<result {self.address}({', '.join(self._signature.parameters)})>"
+
+    def of(self, variant: Any, n: int | None) -> Derivation:
+        """The derivation for this variant, None where there are none, and this size.
+
+        Raises:
+            StructureError: if there is no such variant or size.
+        """
+        if "n" not in self._signature.parameters:
+            if n is not None:
+                raise StructureError(f"{self.address} has no sizes; leave n = {n!r} out")
+            return self._at(self._read_variant(variant) if self._varied else None, None)
+        size = self._read_size(n)
+        return self._at(self._read_variant(variant) if self._varied else None, size)
+
+    def _values(self) -> Iterator[str]:
+        """Lines for the docstring: the values that the arguments may have, and a call."""
+        call = [] if self._varied is None else [repr(self.variants[0])]
+        if self._varied is not None or "n" in self._signature.parameters:
+            yield "Values:"
+        if self._varied is not None:
+            more = ", ..." if isinstance(self.variants[0], int) else ""
+            yield f"    {self._varied}: {', '.join(map(repr, self.variants))}{more}."
+        if "n" in self._signature.parameters:
+            sizes = [str(n) for n in self.sizes if n] + ([] if self._only else ["..."])
+            yield f"    n: {', '.join(sizes)}{'; None for any n' if None in self.sizes else ''}."
+            call.append(f"n={next(n for n in self.sizes if n)}")
+        yield f"Example: {self.address}({', '.join(call)})"
 
     def entries(self) -> Iterator[Entry]:
         """The derivations that the catalogue holds, by structure and size."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sympy.printing.latex import LatexPrinter
@@ -75,3 +76,16 @@ def latex_of_text(text: str) -> str:
     for plain, tex in _TEX.items():
         text = text.replace(plain, tex)
     return text
+
+
+def words_in_latex(line: str) -> str:
+    r"""A line of words within a formula, with what \text does not take everywhere beside it.
+
+    `_` needs a backslash that MathJax prints inside \text, KaTeX refuses `≠` there, and braces
+    have to match.
+    """
+    parts = re.split("([_≠{}])", line)
+    return "".join(_BESIDE_TEXT.get(part, rf"\text{{{part}}}") for part in parts if part)
+
+
+_BESIDE_TEXT = {"_": r"\_", "≠": r"\neq ", "{": r"\{", "}": r"\}"}

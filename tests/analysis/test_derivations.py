@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import Any
@@ -93,6 +94,9 @@ def test_rendering(entry):
     assert derivation.latex() in shown
     assert "status: verified" in shown
     assert " = " in derivation.latex()
+    assert not re.search(
+        r"\\text\{[^}]*[_≠%#&$^{]", shown
+    )  # not taken there by all of LaTeX and KaTeX
 
 
 @pytest.mark.parametrize("entry", GENERAL, ids=[entry.name for entry in GENERAL])

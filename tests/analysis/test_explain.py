@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
-from analysis import Key, UnknownResultError, catalogue, explain, gaussian
-from analysis.__main__ import BANNER, main, names
+from analysis import Key, UnknownResultError, catalogue, explain, gaussian, listing
 from analysis.catalogue import DERIVATIONS
-from analysis.explain import Explanation, Matches, find, plain, stated_places, title
+from analysis.explain import Explanation, Matches, find, plain, smallest, stated_places, title
 from analysis.source import ROOT, Place, place, read, uses
 
 UNSTATED = {"gaussian.outer.bilevel_solution"}  # its stated side is Σ itself
@@ -132,28 +128,9 @@ def test_names_of_imports_and_definitions_are_resolved():
     assert place("nothing") is None
 
 
-def test_the_prompt_knows_the_packages():
-    assert {"gaussian", "rules", "catalogue", "explain", "symbol"} <= set(names())
-    assert len(BANNER.splitlines()) == 4
-
-
-def test_with_a_name_it_explains(capsys):
-    assert main(["mean_field.cost"]) == 0
-    assert "gaussian.mean_field.cost[n=1]" in capsys.readouterr().out
-    assert main(["xyzzy"]) == 2
-    assert "no result is called 'xyzzy'" in capsys.readouterr().err
-
-
-def test_the_prompt_opens_and_evaluates():
-    done = subprocess.run(
-        [sys.executable, "-m", "analysis"],
-        input="print(symbol('lam'), explain('mean_field.cost').result.address)\n",
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-        timeout=120,
-    )
-    shown = done.stdout + done.stderr
-    assert "lambda gaussian.mean_field.cost" in shown
-    assert BANNER.splitlines()[0] in shown
+def test_a_list_holds_all_or_those_with_the_words():
+    assert len(listing().entries) == len(smallest())
+    assert repr(listing()).startswith(f"{len(smallest())} results in all:")
+    assert repr(listing("mean_field")) == repr(explain("mean_field"))
+    with pytest.raises(UnknownResultError, match="xyzzy"):
+        listing("xyzzy")
