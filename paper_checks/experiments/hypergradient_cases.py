@@ -13,7 +13,7 @@ from analysis.gaussian import outer
 from solvers.bilevel import likelihood
 from solvers.data import Dataset
 from solvers.families.gaussian import GaussianPolicy
-from solvers.hypergradients.implicit import Hypergradient, Objective, first_derivatives
+from solvers.hypergradients.implicit import Hypergradient, Level, first_derivatives
 from solvers.numerics.trees import Leaves, Tree, flat
 from solvers.rewards.learnable import ConstantReward
 from solvers.training import streams
@@ -43,8 +43,8 @@ class Case:
     """
 
     name: str
-    J: Objective
-    F: Objective
+    J: Level
+    F: Level
     theta: Tree
     cold: Tree
     phi: Tree

@@ -27,7 +27,7 @@ from ..errors import (
 from ..families.categorical import CategoricalPolicy
 from ..families.gaussian import GaussianPolicy
 from ..families.law import Data, Params, Policy
-from ..hypergradients.implicit import Objective
+from ..hypergradients.implicit import Level
 from ..numerics.modes import recording
 from ..rewards.learnable import InputReward, Phi, RewardModel
 from ..rewards.mahalanobis import MahalanobisReward, optimal_reward
@@ -130,7 +130,7 @@ class _Levels:
     def sampled(self, theta: Params, phi: Phi, generator: torch.Generator) -> Tensor:
         return self._expected(theta, phi, self.estimator, MemberNoise([generator]))
 
-    def batch(self, generator: torch.Generator) -> tuple[Objective, Objective]:
+    def batch(self, generator: torch.Generator) -> tuple[Level, Level]:
         data, outer = (
             part.rows(draw_rows(len(part.x), self.batch_size, generator))
             for part in (self.data, self.outer)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, check_count, check_number
-from ..hypergradients.implicit import Hypergradient, HypergradientWarning, Objective, implicit
+from ..hypergradients.implicit import Hypergradient, HypergradientWarning, Level, implicit
 from ..hypergradients.methods import HypergradientMethod
 from ..numerics import minimise
 from ..numerics.checkpoint import (
@@ -73,9 +73,9 @@ class Bilevel:
             sampled estimate, for `AdamSteps`.
     """
 
-    J: Objective
-    F: Objective
-    batch: Callable[[torch.Generator], tuple[Objective, Objective]] | None = None
+    J: Level
+    F: Level
+    batch: Callable[[torch.Generator], tuple[Level, Level]] | None = None
     sampled: Callable[[Tree, Tree, torch.Generator], Tensor] | None = None
 
 

@@ -29,6 +29,7 @@ from ..errors import (
     check_precision,
     check_same_n,
 )
+from ..numerics.triangular import lower_triangular
 from .baselines import Baseline, advantage
 from .law import NormalNoise, Params, Quadratic, reward_of_pairs
 from .networks import MLP, init_members
@@ -487,6 +488,5 @@ class GaussianPolicy:
         if self.structure == "diagonal":
             return positive(raw)
         rows, columns = torch.tril_indices(self.n, self.n).unbind()
-        lower = raw.new_zeros(*raw.shape[:-1], self.n, self.n)
-        lower[..., rows, columns] = raw
-        return lower.tril(-1) + torch.diag_embed(positive(lower.diagonal(dim1=-2, dim2=-1)))
+        diagonal = rows == columns
+        return lower_triangular(positive(raw[..., diagonal]), raw[..., ~diagonal])

@@ -24,7 +24,7 @@ from ..numerics import minimise
 from ..numerics.norms import digits
 from ..numerics.trees import Leaves, Tree, check_alike, flat
 from ..numerics.values import check_depends, finite_number, number
-from .implicit import Objective
+from .implicit import Level
 
 
 class InnerSolutionError(RuntimeError):
@@ -32,7 +32,7 @@ class InnerSolutionError(RuntimeError):
 
 
 def inner_solution(
-    J: Objective,
+    J: Level,
     theta0: Tree,
     phi: Tree,
     *,
@@ -101,7 +101,7 @@ class _Problem:
         max_iterations: evaluations.
     """
 
-    J: Objective
+    J: Level
     start: Leaves
     outer: Leaves
     methods: Sequence[minimise.Method] | None

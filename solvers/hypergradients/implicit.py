@@ -30,7 +30,7 @@ from ..numerics.norms import digits, norm, share
 from ..numerics.trees import Leaves, Tree, check_alike, flat
 from ..numerics.values import check_depends, finite_number
 
-Objective = Callable[[Tree, Tree], Tensor]
+Level = Callable[[Tree, Tree], Tensor]
 """`J(θ, φ)` or `F(θ, φ)`: a number, to be maximised in `θ` or `φ`."""
 
 Method = Literal["auto", "dense", "cg", "neumann", "nystrom", "nystrom-cg"]
@@ -74,8 +74,8 @@ class Hypergradient:
 
 @recording
 def implicit(
-    J: Objective,
-    F: Objective,
+    J: Level,
+    F: Level,
     theta: Tree,
     phi: Tree,
     *,
@@ -211,7 +211,7 @@ def implicit(
 
 
 def first_derivatives(
-    J: Objective, F: Objective, inner: Leaves, outer: Leaves
+    J: Level, F: Level, inner: Leaves, outer: Leaves
 ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
     """Return `∂_θJ` with its graph, `∂_θF`, both flat, and `∂_φF`.
 

@@ -14,11 +14,11 @@ import torch
 
 from ..numerics.optimisers import Optimiser
 from ..numerics.trees import Tree
-from .implicit import Hypergradient, Objective, implicit
+from .implicit import Hypergradient, Level, implicit
 from .penalty import penalty
 from .unrolled import unrolled
 
-HypergradientMethod = Callable[[Objective, Objective, Tree, Tree], Hypergradient]
+HypergradientMethod = Callable[[Level, Level, Tree, Tree], Hypergradient]
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Implicit:
     distance: float | None = None
     strict: bool = False
 
-    def __call__(self, J: Objective, F: Objective, theta: Tree, phi: Tree) -> Hypergradient:
+    def __call__(self, J: Level, F: Level, theta: Tree, phi: Tree) -> Hypergradient:
         """Return the hypergradient at an inner solution `theta`."""
         options: dict[str, Any] = {"tolerance": self.tolerance}
         if self.solver is not None:
@@ -156,7 +156,7 @@ class Unrolled:
     last: int | None = None
     strict: bool = False
 
-    def __call__(self, J: Objective, F: Objective, theta: Tree, phi: Tree) -> Hypergradient:
+    def __call__(self, J: Level, F: Level, theta: Tree, phi: Tree) -> Hypergradient:
         """Return the hypergradient of the point that the steps reach."""
         return unrolled(
             J, F, theta, phi,
@@ -176,6 +176,6 @@ class Penalty:
     weight: float
     strict: bool = False
 
-    def __call__(self, J: Objective, F: Objective, theta: Tree, phi: Tree) -> Hypergradient:
+    def __call__(self, J: Level, F: Level, theta: Tree, phi: Tree) -> Hypergradient:
         """Return the hypergradient at an inner solution `theta`."""
         return penalty(J, F, theta, phi, weight=self.weight, strict=self.strict)

@@ -20,7 +20,7 @@ from ..numerics import minimise
 from ..numerics.modes import recording
 from ..numerics.norms import norm, share
 from ..numerics.trees import Leaves, Tree, check_alike, flat
-from .implicit import Hypergradient, HypergradientError, Objective, first_derivatives, judged
+from .implicit import Hypergradient, HypergradientError, Level, first_derivatives, judged
 
 # How far to solve for θ_σ, relative to the force ∂_θF/σ that moves it from θ*.
 CLOSE, ENOUGH = 1e-3, 1e-10
@@ -28,8 +28,8 @@ CLOSE, ENOUGH = 1e-3, 1e-10
 
 @recording
 def penalty(
-    J: Objective,
-    F: Objective,
+    J: Level,
+    F: Level,
     theta: Tree,
     phi: Tree,
     *,
@@ -119,7 +119,7 @@ def difference(moved: Tensor, still: Tensor, weight: float) -> Tensor:
 
 
 def _derivatives(
-    J: Objective, F: Objective, inner: Leaves, outer: Leaves
+    J: Level, F: Level, inner: Leaves, outer: Leaves
 ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
     """Return `∂_θJ`, `∂_θF` and `(∂_φJ, ∂_φF)`, all flat and checked."""
     slope, pull, direct = first_derivatives(J, F, inner, outer)
@@ -129,8 +129,8 @@ def _derivatives(
 
 
 def _tracked(
-    J: Objective,
-    F: Objective,
+    J: Level,
+    F: Level,
     inner: Leaves,
     outer: Leaves,
     weight: float,

@@ -19,15 +19,15 @@ from ..numerics.norms import digits, norm, share
 from ..numerics.optimisers import SGD, Adam, Moments, Optimiser, Vector
 from ..numerics.trees import Leaves, Tree, check_alike, flat
 from ..numerics.values import check_depends, number
-from .implicit import Hypergradient, HypergradientError, Objective, first_derivatives, judged
+from .implicit import Hypergradient, HypergradientError, Level, first_derivatives, judged
 
 __all__ = ["SGD", "Adam", "Optimiser", "one_step", "unrolled"]
 
 
 @recording
 def unrolled(
-    J: Objective,
-    F: Objective,
+    J: Level,
+    F: Level,
     theta: Tree,
     phi: Tree,
     *,
@@ -123,8 +123,8 @@ def unrolled(
 
 
 def one_step(
-    J: Objective,
-    F: Objective,
+    J: Level,
+    F: Level,
     theta: Tree,
     phi: Tree,
     *,
@@ -154,7 +154,7 @@ def one_step(
 
 
 def _slope(
-    J: Objective, inner: Leaves, point: Vector, outer: Leaves, step: int, *, graph: bool
+    J: Level, inner: Leaves, point: Vector, outer: Leaves, step: int, *, graph: bool
 ) -> Vector:
     """Return `∂_θJ` at a flat point, checked."""
     if not bool(torch.isfinite(point).all()):

@@ -26,6 +26,7 @@ from ..errors import (
     check_spd,
 )
 from ..families.networks import MLP
+from ..numerics.triangular import lower_triangular
 from .mahalanobis import MahalanobisReward
 
 Phi = Mapping[str, Tensor]
@@ -81,7 +82,7 @@ class ConstantReward:
         if self.kind != "full":
             half = (phi["log_u"] / 2).exp()
             return MahalanobisReward(torch.diag_embed(half.expand(self.n)))
-        return MahalanobisReward(_lower(phi["log_diagonal"], phi["lower"]))
+        return MahalanobisReward(lower_triangular(phi["log_diagonal"].exp(), phi["lower"]))
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class InputReward:
         raw = self.network(phi, "", x)
         if self.kind == "diagonal":
             return MahalanobisReward(torch.diag_embed(raw.exp()))
-        return MahalanobisReward(_lower(raw[..., : self.n], raw[..., self.n :]))
+        return MahalanobisReward(lower_triangular(raw[..., : self.n].exp(), raw[..., self.n :]))
 
     def weights(self, phi: Phi, x: Float[Tensor, "*#b N d"]) -> Float[Tensor, "*b N n"]:
         """Return the diagonal of `U(x)`, for the kind "diagonal" and any batch of members.
@@ -134,14 +135,3 @@ class InputReward:
             raise InputError(f"kind is {self.kind!r}: pass kind='diagonal'")
         check_columns(x, "the reward", self.inputs)
         return (2 * self.network(phi, "", x)).exp()
-
-
-def _lower(
-    log_diagonal: Float[Tensor, "*b n"], below: Float[Tensor, "*b k"]
-) -> Float[Tensor, "*b n n"]:
-    """Return the lower triangular factor with these entries."""
-    n = log_diagonal.shape[-1]
-    rows, columns = torch.tril_indices(n, n, -1).unbind()
-    C = torch.diag_embed(log_diagonal.exp())
-    C[..., rows, columns] = below
-    return C
