@@ -25,6 +25,7 @@ from .console import (
     stop,
 )
 from .explain import explain_command
+from .report.command import report_command
 
 # What imports torch and SymPy is imported where it is used: after `main` has set the threads.
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ VERDICTS = "claims.json"
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command("conform")(conform_command)
 app.command("explain")(explain_command)
+app.command("report")(report_command)
 
 Report = Callable[["Result"], None]
 
