@@ -200,6 +200,13 @@ def test_sliders_are_the_free_symbols(form):
     assert all(s.low <= s.start <= s.high for s in form.sliders)
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """Leave out most results: a page of its own takes seconds."""
+    monkeypatch.setattr(content, "smallest", lambda: smallest()[:3])
+
+
+@pytest.mark.usefixtures("few")
 def test_the_command_writes_it_whole(tmp_path):
     done = CliRunner().invoke(app, ["report", "--out", str(tmp_path)])
     assert done.exit_code == 0
@@ -217,6 +224,7 @@ def test_damaged_verdicts_are_refused_before_any_work(tmp_path):
     assert not (tmp_path / command.PAGE).exists()
 
 
+@pytest.mark.usefixtures("few")
 def test_a_page_that_is_too_large_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "LARGEST", 1000)
     done = CliRunner().invoke(app, ["report", "--out", str(tmp_path)])
