@@ -11,6 +11,7 @@ from typing import Any
 import sympy as sp
 
 from . import general_n
+from .expanding import Reader, expanded
 from .ldl import from_coordinates, to_coordinates
 from .matrices import lowest_terms
 from .symbols import QUANTITIES
@@ -31,11 +32,15 @@ def normal(expression: Any) -> Any:
     expression = sp.sympify(expression, strict=True)
     if expression.has(sp.log) and _with_expanded_logs(expression) == 0:
         return sp.S.Zero
-    expression = _split_logs(to_coordinates(expression))
-    expanded = sp.expand(_expand_denominators(expression))
-    if not any(power.base.is_Add and power.exp.is_negative for power in expanded.atoms(sp.Pow)):
-        return expanded  # a Laurent polynomial in coordinates, logs and exponentials
-    return _cancelled(expanded)
+    expression = _expand_denominators(_split_logs(to_coordinates(expression)))
+    reader = Reader()
+    polynomial = reader.polynomial(expression)
+    if not reader.numerator(polynomial):
+        return sp.S.Zero
+    expression = reader.expression(polynomial)
+    if not any(power.base.is_Add and power.exp.is_negative for power in expression.atoms(sp.Pow)):
+        return expression  # a Laurent polynomial in coordinates, logs and exponentials
+    return _cancelled(expression)
 
 
 def is_clearly_nonzero(expression: Any) -> bool:
@@ -79,16 +84,16 @@ def _value_in_domain(x: Any, small: Any) -> Any:
 
 def _with_expanded_logs(expression: Any) -> Any:
     logs = expression.atoms(sp.log)
-    same = {log: sp.log(sp.expand(log.args[0], log=False)) for log in logs}
-    return sp.expand(expression.xreplace(same), log=False)
+    same = {log: sp.log(expanded(log.args[0])) for log in logs}
+    return expanded(expression.xreplace(same))
 
 
-def _cancelled(expanded: Any) -> Any:
+def _cancelled(total: Any) -> Any:
     """A sum of products of logs and exponentials with every coefficient in lowest terms."""
-    names = {node: sp.Dummy() for node in expanded.atoms(sp.log, sp.exp)}
+    names = {node: sp.Dummy() for node in total.atoms(sp.log, sp.exp)}
     back = {name: node for node, name in names.items()}
     coefficients: dict[Any, Any] = {}
-    for term in sp.Add.make_args(expanded.xreplace(names)):
+    for term in sp.Add.make_args(total.xreplace(names)):
         coefficient, rest = term.as_independent(*back, as_Add=False)
         coefficients[rest] = coefficients.get(rest, 0) + coefficient
     return sum(
@@ -146,12 +151,12 @@ def _factors(argument: Any) -> list[tuple[Any, Any]]:
 
 def _factors_of_sum(base: Any) -> list[tuple[Any, Any]]:
     """Content, monomials and one primitive polynomial, for numerator and denominator of a sum."""
-    expanded = sp.expand(_expand_denominators(base))
-    numerator, denominator = expanded, sp.S.One
-    if not expanded.is_polynomial():
-        numerator, denominator = sp.fraction(sp.together(expanded))
+    total = expanded(_expand_denominators(base))
+    numerator, denominator = total, sp.S.One
+    if not total.is_polynomial():
+        numerator, denominator = sp.fraction(sp.together(total))
     found: list[tuple[Any, Any]] = []
-    for sign, part in ((1, sp.expand(numerator)), (-1, sp.expand(denominator))):
+    for sign, part in ((1, expanded(numerator)), (-1, expanded(denominator))):
         generators = sorted(part.free_symbols, key=str)
         if not generators:
             found.append((part, sp.Integer(sign)))
