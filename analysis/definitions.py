@@ -11,7 +11,9 @@ from typing import Any
 import sympy as sp
 
 from .calculus import general_n
+from .calculus.expanding import expanded
 from .calculus.matrices import cancel_outside_logs, inverse, logdet, lowest_terms, quadratic
+from .calculus.slopes import derivative
 from .calculus.symbols import DIMENSION, symbol
 from .errors import MomentError
 
@@ -35,8 +37,8 @@ def expectation(f: Any, v: Any, mean: Any, covariance: Any) -> Any:
     """
     if not isinstance(v, sp.MatrixBase):
         return _general_expectation(f, v, mean, covariance)
-    first = [sp.diff(f, entry) for entry in v]
-    second = sp.ImmutableMatrix(v.rows, v.rows, lambda i, j: sp.diff(first[i], v[j]))
+    first = [derivative(f, entry) for entry in v]
+    second = sp.ImmutableMatrix(v.rows, v.rows, lambda i, j: derivative(first[i], v[j]))
     if any(entry.has(*v) for entry in second):
         raise MomentError("the expression is not quadratic: it needs more than two moments")
     spread = sum(second[i] * covariance[i] for i in range(len(second)))
@@ -65,15 +67,15 @@ def normal_expectation(f: Any, *noise: Any) -> Any:
 def normal_covariance(f: Any, g: Any, *noise: Any) -> Any:
     """Cov(f, g) = E fg - E f E g for polynomials of independent standard normals."""
     product = normal_expectation(f * g, *noise)
-    return sp.expand(product - normal_expectation(f, *noise) * normal_expectation(g, *noise))
+    return expanded(product - normal_expectation(f, *noise) * normal_expectation(g, *noise))
 
 
 def score(m: Any, L: Any, noise: Any, shift: Any, spread: Any) -> Any:
     """d/dt log N(ŷ; m + t shift, SSᵀ), S = L + t spread, at t = 0 and ŷ = m + Lε: a polynomial."""
     t = sp.Dummy("t")
     S = L + t * spread
-    value = log_density(m + L * noise, m + t * shift, (S * S.T).applyfunc(sp.expand).as_immutable())
-    return sp.expand(lowest_terms(sp.diff(value, t).subs(t, 0)))
+    value = log_density(m + L * noise, m + t * shift, (S * S.T).applyfunc(expanded).as_immutable())
+    return expanded(lowest_terms(derivative(value, t).subs(t, 0)))
 
 
 def expected_reward(m: Any, P: Any, mu: Any, Sigma: Any, U: Any) -> Any:

@@ -21,7 +21,9 @@ _LARGEST = 1000  # exponent that is read: products of them stay far below 64 bit
 
 
 def expanded(expression: Any) -> Any:
-    """A scalar as a sum of products of powers, like terms collected."""
+    """A scalar, or every entry of a matrix, as a sum of products of powers, like terms collected."""
+    if isinstance(expression, sp.MatrixBase):
+        return expression.applyfunc(expanded)
     reader = Reader()
     return reader.expression(reader.polynomial(expression))
 

@@ -13,7 +13,9 @@ import sympy as sp
 
 from ..errors import FormError, RuleError
 from . import general_n
+from .expanding import expanded
 from .general_n import LogDet
+from .slopes import derivative
 
 
 def inverse(X: Any) -> Any:
@@ -101,7 +103,7 @@ def outer(u: Any, v: Any) -> Any:
 
 def quadratic(A: Any, v: Any) -> Any:
     """vᵀ A v, written Tr(A v vᵀ) for general n."""
-    return sp.expand((v.T * A * v)[0, 0]) if isinstance(v, sp.MatrixBase) else sp.Trace(A * v * v.T)
+    return expanded((v.T * A * v)[0, 0]) if isinstance(v, sp.MatrixBase) else sp.Trace(A * v * v.T)
 
 
 def gradient(f: Any, X: Any) -> Any:
@@ -117,7 +119,7 @@ def gradient(f: Any, X: Any) -> Any:
         return sp.ImmutableMatrix(
             X.rows,
             X.cols,
-            lambda i, j: sp.diff(f, X[i, j]) * (1 if is_vector or i == j else half),
+            lambda i, j: derivative(f, X[i, j]) * (1 if is_vector or i == j else half),
         )
     dX = sp.MatrixSymbol(f"d{X.name}", *X.shape)
     return _coefficient(differential(f, X, dX), dX, X)
@@ -130,7 +132,7 @@ def second_differential(f: Any, *pairs: tuple[Any, Any]) -> Any:
         return differential(differential(f, X, H), X, H)
     t = sp.Dummy("t")
     moved = f.xreplace(dict(zip_entries(*((X, X + t * H) for X, H in pairs))))
-    return sp.diff(moved, t, 2).subs(t, 0)
+    return derivative(derivative(moved, t), t).subs(t, 0)
 
 
 def zip_entries(*pairs: tuple[Any, Any]) -> list[tuple[Any, Any]]:

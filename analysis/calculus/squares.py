@@ -8,6 +8,7 @@ from typing import Any
 import sympy as sp
 
 from .conditions import Condition, positive, zero
+from .expanding import expanded
 from .matrices import inverse
 
 
@@ -40,7 +41,7 @@ def negative_by_squares(
 def trace_squares(C: Any, D: Any, H: Any) -> list[tuple[Any, Any]]:
     """Tr(X⁻¹HX⁻¹H) as weighted squares, for X = C D Cᵀ and H symmetric of the same structure."""
     inner = inverse(C)
-    W = (inner * H * inner.T).applyfunc(sp.expand)
+    W = (inner * H * inner.T).applyfunc(expanded)
     squares: dict[Any, Any] = {}
     for i in range(W.rows):
         for j in range(i, W.rows):

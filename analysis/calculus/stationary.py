@@ -12,7 +12,9 @@ from typing import Any
 import sympy as sp
 
 from ..errors import FormError
+from .expanding import expanded
 from .matrices import inverse, lowest_terms, product
+from .slopes import derivative
 
 
 def solve_linear(equations: Sequence[Any], unknowns: Sequence[Any]) -> list[Any]:
@@ -21,8 +23,8 @@ def solve_linear(equations: Sequence[Any], unknowns: Sequence[Any]) -> list[Any]
     Raises:
         FormError: if an equation is not linear.
     """
-    A = sp.Matrix([[sp.diff(equation, x) for x in unknowns] for equation in equations])
-    A = A.applyfunc(sp.expand)
+    A = sp.Matrix([[derivative(equation, x) for x in unknowns] for equation in equations])
+    A = A.applyfunc(expanded)
     if A.has(*unknowns):
         raise FormError(f"the equations are not linear in {list(unknowns)}")
     b = sp.Matrix([equation.subs(dict.fromkeys(unknowns, 0)) for equation in equations])
@@ -42,9 +44,9 @@ def solve_ldl(f: Any, C: Any, D: Any) -> dict[Any, Any]:
             continue
         column = [C[i, j] for i in range(j + 1, C.rows) if C[i, j].is_Symbol]
         if column:
-            equations = [sp.expand(sp.diff(f, x) / pivot) for x in column]
+            equations = [expanded(derivative(f, x) / pivot) for x in column]
             solution.update(zip(column, solve_linear(equations, column), strict=True))
-        slope = sp.expand(sp.expand(pivot * sp.diff(f, pivot)).xreplace(solution))
+        slope = expanded(expanded(pivot * derivative(f, pivot)).xreplace(solution))
         solution[pivot] = solve_linear([slope], [pivot])[0]
     return solution
 

@@ -8,6 +8,7 @@ import sympy as sp
 
 from .. import definitions
 from ..calculus.conditions import positive, zero
+from ..calculus.expanding import expanded
 from ..calculus.stationary import solve_linear
 from ..calculus.symbols import symbols
 from ..derivation import Derivation, Step
@@ -24,8 +25,8 @@ _B = sp.Symbol("b", real=True)
 
 def best_baseline(r: Any, g: Any, *noise: Any) -> tuple[Any, Any]:
     """The b minimising Var[(r - b) g], and ∂²Var/∂b²; ∂Var/∂b = 2 Cov[(r - b) g, -g]."""
-    slope = 2 * definitions.normal_covariance(sp.expand((r - _B) * g), -g, *noise)
-    return sp.expand(solve_linear([slope], [_B])[0]), sp.diff(slope, _B)
+    slope = 2 * definitions.normal_covariance(expanded((r - _B) * g), -g, *noise)
+    return expanded(solve_linear([slope], [_B])[0]), sp.diff(slope, _B)
 
 
 @result(SIZES, ("mean", "scale"), only=_MOMENTS, statements=_STATEMENTS)
@@ -48,7 +49,7 @@ def matrix(parameter: Literal["mean", "scale"], n: int) -> Derivation:
     m, mu, L, U, Sigma = symbols("m mu L U Sigma", n)
     noise = sp.ImmutableMatrix(sp.symbols(f"epsilon_1:{n + 1}", real=True))
     one, nothing = sp.ImmutableMatrix.eye(n), sp.ImmutableMatrix.zeros(n, n)
-    r = sp.expand(definitions.mean_reward(m + L * noise, mu, Sigma, U))
+    r = expanded(definitions.mean_reward(m + L * noise, mu, Sigma, U))
     if parameter == "mean":
         moves = {(j, 0): (L[:, j], nothing) for j in range(n)}
         claim, expected = stated.mean_baseline(m, mu, L, U, Sigma), noise

@@ -16,9 +16,11 @@ from .. import definitions
 from ..assumptions import MOMENTS, SYMMETRIC
 from ..calculus.adjoint import adjoint
 from ..calculus.conditions import Condition, zero
+from ..calculus.expanding import expanded
 from ..calculus.ldl import from_coordinates, ldl_factors
 from ..calculus.matrices import gradient, lowest_terms, replace, zip_entries
 from ..calculus.normal_form import normal
+from ..calculus.slopes import derivative
 from ..calculus.stationary import solve_linear
 from ..calculus.structures import Shape, free_entries, shape
 from ..calculus.symbols import STRUCTURES, Structure, symbol, symbols
@@ -252,22 +254,22 @@ def _explicit_covariance(within: Shape, n: int) -> Any:
     else:
         X, D = H, P
     concave = curvature + pull
-    turned, turned_pull = (sp.expand(replace(f, H, X)) for f in (concave, pull))
-    solution = solve_linear([sp.diff(turned, x) for x in along], along)
+    turned, turned_pull = (expanded(replace(f, H, X)) for f in (concave, pull))
+    solution = solve_linear([derivative(turned, x) for x in along], along)
     solution = dict(zip(along, solution, strict=True))
-    best = X.xreplace(solution).applyfunc(sp.expand)
+    best = X.xreplace(solution).applyfunc(expanded)
     A = lowest_terms(from_coordinates(best).xreplace(back))
     A, P = within.in_argument(A, n), within.in_argument(P, n)
-    stationary = sp.Matrix([sp.diff(turned, x).xreplace(solution) for x in along])
-    G = within.assemble([sp.diff(turned_pull, x) for x in along], n)
+    stationary = sp.Matrix([derivative(turned, x).xreplace(solution) for x in along])
+    G = within.assemble([derivative(turned_pull, x) for x in along], n)
     gap = H.xreplace(solution) - 2 / lam * D * G * D
     steps = (
         Step("½ d²J(H) + dF(H), P = CDCᵀ where it is full", concave),
         Step("its maximiser", A),
     )
     conditions = (
-        zero("d²J(A, H) + dF(H) = 0 for every H", outputs.expanded(stationary)),
-        zero("X = (2/λ) D (Cᵀ ∂_PF C) D", outputs.expanded(gap)),
+        zero("d²J(A, H) + dF(H) = 0 for every H", expanded(stationary)),
+        zero("X = (2/λ) D (Cᵀ ∂_PF C) D", expanded(gap)),
     )
     return P, A, steps, conditions
 
@@ -304,7 +306,7 @@ def _cross(within: Shape, n: int) -> tuple[Any, Any]:
     P, H = within.policy(n), within.restrict(symbol("H", n))
     J = definitions.objective(m, P, mu, Sigma, U, symbol("lam"))
     slope = outputs.first(J, m, h) + outputs.first(J, free_entries(P), free_entries(H))
-    return slope, gradient(slope, U).applyfunc(sp.expand)
+    return slope, gradient(slope, U).applyfunc(expanded)
 
 
 def _at_inner_covariance(

@@ -6,6 +6,8 @@ from typing import Any
 
 import sympy as sp
 
+from ..calculus.expanding import expanded
+from ..calculus.slopes import derivative
 from ..calculus.stationary import solve_linear
 from ..calculus.structures import Shape
 from ..calculus.symbols import symbol
@@ -16,14 +18,9 @@ def argument(shape: Shape, n: int | None) -> dict[str, Any]:
     return {shape.argument: symbol(shape.argument, n)}
 
 
-def expanded(X: Any) -> Any:
-    """X with every entry expanded."""
-    return X.applyfunc(sp.expand)
-
-
 def first(f: Any, at: Any, along: Any) -> Any:
     """The first differential of f."""
-    return sum(sp.diff(f, x) * d for x, d in zip(at, along, strict=True))
+    return sum(derivative(f, x) * d for x, d in zip(at, along, strict=True))
 
 
 def second(f: Any, at: Any, along: Any) -> Any:
@@ -33,5 +30,5 @@ def second(f: Any, at: Any, along: Any) -> Any:
 
 def maximiser(concave: Any, h: Any) -> tuple[list[Any], Any]:
     """The equations for the maximiser of a quadratic in h, and the maximiser."""
-    equations = [sp.expand(sp.diff(concave, x)) for x in h]
+    equations = [expanded(derivative(concave, x)) for x in h]
     return equations, sp.ImmutableMatrix(solve_linear(equations, list(h)))

@@ -9,6 +9,7 @@ import sympy as sp
 from .. import definitions
 from ..assumptions import MOMENTS, SYMMETRIC
 from ..calculus.conditions import Condition, zero
+from ..calculus.expanding import expanded
 from ..calculus.matrices import (
     diagonal_part,
     differential,
@@ -19,6 +20,7 @@ from ..calculus.matrices import (
     slope,
 )
 from ..calculus.normal_form import normal
+from ..calculus.slopes import derivative
 from ..calculus.stationary import solve_linear
 from ..calculus.structures import shape
 from ..calculus.symbols import Structure, symbol, symbols
@@ -87,7 +89,7 @@ def _in_entries(
     best = inner.solution(structure, n).derived
     centre = dict(zip(m, mu, strict=True))
     at = centre | {s[i]: sp.sqrt(best[i, i]) for i in range(count)}
-    slopes = [sp.expand(x * sp.diff(J, x)) for x in s]
+    slopes = [expanded(x * derivative(J, x)) for x in s]
     H = sp.Matrix(count, count, lambda i, j: s[j] * sp.diff(slopes[i], s[j])).xreplace(at)
     rates = [lowest_terms(1 + eta * H[i, i]) for i in range(count)]
     partial = dict.fromkeys(U, sp.S.Zero)
