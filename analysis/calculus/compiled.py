@@ -8,6 +8,7 @@ Expressions of general size are evaluated by matrix factorisations in double pre
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -73,19 +74,66 @@ def _explicit(arguments: tuple[Any, ...], expression: Any) -> Callable[..., Any]
     places = [_free_places(shape) for shape in arguments]
     is_matrix = isinstance(expression, sp.MatrixBase)
     cells, shape = (list(expression), expression.shape) if is_matrix else ([expression], ())
-    function = sp.lambdify(
-        [_CONTEXT, *_entries(arguments, places)],
-        cells,
-        modules="mpmath",
-        printer=MpmathPrinter({"fully_qualified_modules": True, "inline": True}),
-        cse=True,
-    )
+    function = _program(_entries(arguments, places), cells)
 
     def call(*values: Any) -> Any:
         numbers = [float(entry) for entry in _entries(values, places)]
         return np.reshape(_rounded(function, numbers, len(cells)), shape)
 
     return call
+
+
+def _program(symbols: list[Any], cells: list[Any]) -> Callable[..., list[Any]]:
+    """A function of an mpmath context and of numbers in it, to the values of the cells.
+
+    Every subexpression is evaluated once. (`lambdify` with cse takes ten times as long to build.)
+    """
+    places: dict[Any, int] = {symbol: i for i, symbol in enumerate(symbols)}
+    steps: list[tuple[Callable[..., Any], list[int]]] = []
+
+    def place(node: Any) -> int:
+        if node not in places:
+            operation, parts = _operation(node)
+            steps.append((operation, [place(part) for part in parts]))
+            places[node] = len(symbols) + len(steps) - 1
+        return places[node]
+
+    results = [place(cell) for cell in cells]
+
+    def function(context: Any, *numbers: Any) -> list[Any]:
+        values = list(numbers)
+        for operation, parts in steps:
+            values.append(operation(context, *[values[part] for part in parts]))
+        return [values[result] for result in results]
+
+    return function
+
+
+def _operation(node: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """How a node is computed in an mpmath context, and from which others."""
+    if node.is_Add:
+        return (lambda _, *terms: sum(terms)), node.args
+    if node.is_Mul:
+        return (lambda _, *factors: math.prod(factors)), node.args
+    if node.is_Rational:
+        p, q = int(node.p), int(node.q)
+        return (lambda context: context.mpf(p) / q), ()
+    if node.is_Pow and node.exp.is_Integer:
+        exponent = int(node.exp)
+        return (lambda _, base: base**exponent), (node.base,)
+    if node.is_Pow:
+        return (lambda _, base, exponent: base**exponent), node.args
+    if isinstance(node, (sp.exp, sp.log)) and len(node.args) == 1:
+        name = type(node).__name__
+        return (lambda context, x: getattr(context, name)(x)), node.args
+    return _printed(node)
+
+
+def _printed(node: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """A constant, a rarer function: as SymPy prints it for mpmath, of its symbols."""
+    symbols = tuple(sorted(node.free_symbols, key=str))
+    printer = MpmathPrinter({"fully_qualified_modules": True, "inline": True})
+    return sp.lambdify([_CONTEXT, *symbols], node, modules="mpmath", printer=printer), symbols
 
 
 def _rounded(function: Callable[..., Any], numbers: list[float], count: int) -> list[float]:
