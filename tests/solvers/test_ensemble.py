@@ -1,6 +1,8 @@
 """Batched training: a member of a batch is the same member trained alone."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -45,7 +47,12 @@ def noise(members: list[tuple[int, int]], batch: tuple[int, ...]) -> streams.Mem
     return streams.MemberNoise([streams.generator(0, "noise", *k) for k in members], batch)
 
 
-DATA = Dataset.of(normal(0, *BATCH, N, INPUTS), normal(1, *BATCH, N, S, n))
+# Made where a test asks for them: what is wrong with the solvers fails a test, not its collection.
+@cache
+def all_data() -> Dataset:
+    return Dataset.of(normal(0, *BATCH, N, INPUTS), normal(1, *BATCH, N, S, n))
+
+
 LAM = 0.1 + normal(2, *BATCH).square()
 FACTOR = normal(3, *BATCH, n, n).tril(-1) + torch.diag_embed(0.5 + normal(4, *BATCH, n).square())
 
@@ -54,14 +61,14 @@ def sampled(baseline: Baseline) -> PolicyGradient:
     return PolicyGradient(MahalanobisReward(FACTOR), LAM, ScoreFunction(3, baseline))
 
 
-OBJECTIVES: dict[str, Objective] = {
-    "NLL": NLL(),
-    "MSE": MSE(),
-    "analytic": PolicyGradient(MahalanobisReward(FACTOR), LAM, Analytic()),
-    "none": sampled("none"),
-    "minimum": sampled("minimum"),
-    "mean": sampled("mean"),
-    "leave-one-out": sampled("leave-one-out"),
+OBJECTIVES: dict[str, Callable[[], Objective]] = {
+    "NLL": NLL,
+    "MSE": MSE,
+    "analytic": lambda: PolicyGradient(MahalanobisReward(FACTOR), LAM, Analytic()),
+    "none": partial(sampled, "none"),
+    "minimum": partial(sampled, "minimum"),
+    "mean": partial(sampled, "mean"),
+    "leave-one-out": partial(sampled, "leave-one-out"),
 }
 
 
@@ -74,7 +81,7 @@ def of_member(objective: Objective, index: tuple[int | slice, ...]) -> Objective
 
 
 def data_of(index: tuple[int | slice, ...]) -> Dataset:
-    return Dataset.of(DATA.x[index], DATA.y[index])
+    return Dataset.of(all_data().x[index], all_data().y[index])
 
 
 def trajectory(
@@ -111,8 +118,8 @@ def trajectory(
 @pytest.mark.parametrize("structure", ["isotropic", "diagonal", "full"])
 def test_a_member_of_a_batch_is_the_member_alone(name: str, structure: Structure) -> None:
     """Step by step, every parameter, with the clipping of each member active."""
-    policy, objective = policy_of(structure), OBJECTIVES[name]
-    together = trajectory(policy, objective, DATA, MEMBERS, BATCH)
+    policy, objective = policy_of(structure), OBJECTIVES[name]()
+    together = trajectory(policy, objective, all_data(), MEMBERS, BATCH)
     for member in MEMBERS:
         alone = trajectory(policy, of_member(objective, member), data_of(member), [member], ())
         for epoch, (batched, single) in enumerate(zip(together, alone, strict=True), 1):
@@ -126,8 +133,8 @@ def test_a_member_of_a_batch_is_the_member_alone(name: str, structure: Structure
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_other_members_do_not_matter(name: str) -> None:
-    policy, objective = policy_of(), OBJECTIVES[name]
-    all_six = trajectory(policy, objective, DATA, MEMBERS, BATCH)[-1]
+    policy, objective = policy_of(), OBJECTIVES[name]()
+    all_six = trajectory(policy, objective, all_data(), MEMBERS, BATCH)[-1]
     columns = (slice(None), slice(0, 2))
     members = [(i, j) for i, j in MEMBERS if j < 2]
     four = trajectory(policy, of_member(objective, columns), data_of(columns), members, (2, 2))
@@ -136,14 +143,16 @@ def test_other_members_do_not_matter(name: str) -> None:
 
 
 def test_same_seed_same_bits() -> None:
-    policy, objective = policy_of(), OBJECTIVES["leave-one-out"]
-    first, second = (trajectory(policy, objective, DATA, MEMBERS, BATCH)[-1] for _ in range(2))
+    policy, objective = policy_of(), OBJECTIVES["leave-one-out"]()
+    first, second = (
+        trajectory(policy, objective, all_data(), MEMBERS, BATCH)[-1] for _ in range(2)
+    )
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 def test_global_random_state_is_untouched() -> None:
     before = torch.random.get_rng_state()
-    trajectory(policy_of(), OBJECTIVES["none"], DATA, MEMBERS, BATCH)
+    trajectory(policy_of(), OBJECTIVES["none"](), all_data(), MEMBERS, BATCH)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -151,7 +160,7 @@ def test_starting_point_is_left_unchanged() -> None:
     policy = policy_of()
     params = initial(policy, MEMBERS, BATCH)
     before = {key: p.detach().clone() for key, p in params.items()}
-    trained = train(policy, params, NLL(), DATA, epochs=3, learning_rate=0.1, batch_ndim=2)
+    trained = train(policy, params, NLL(), all_data(), epochs=3, learning_rate=0.1, batch_ndim=2)
     assert all(torch.equal(params[key], before[key]) for key in params)
     assert all(p.grad is None for p in params.values())
     assert not any(p.requires_grad for p in trained.values())
@@ -161,10 +170,10 @@ def test_starting_point_is_left_unchanged() -> None:
 def test_no_epochs_return_the_start() -> None:
     policy = policy_of()
     params = initial(policy, MEMBERS, BATCH)
-    trained = train(policy, params, NLL(), DATA, epochs=0, learning_rate=0.1, batch_ndim=2)
+    trained = train(policy, params, NLL(), all_data(), epochs=0, learning_rate=0.1, batch_ndim=2)
     assert all(torch.equal(trained[key], params[key]) for key in params)
     with pytest.raises(InputError, match="epochs is -1"):
-        train(policy, params, NLL(), DATA, epochs=-1, learning_rate=0.1, batch_ndim=2)
+        train(policy, params, NLL(), all_data(), epochs=-1, learning_rate=0.1, batch_ndim=2)
 
 
 def test_clipping_is_that_of_torch_for_every_member() -> None:
@@ -185,9 +194,10 @@ def test_clipping_is_that_of_torch_for_every_member() -> None:
 
 def test_clipping_matters_in_the_property_test() -> None:
     policy = policy_of()
-    for objective in OBJECTIVES.values():
-        clipped = trajectory(policy, objective, DATA, MEMBERS, BATCH)
-        free = trajectory(policy, objective, DATA, MEMBERS, BATCH, max_norm=None)
+    for make in OBJECTIVES.values():
+        objective = make()
+        clipped = trajectory(policy, objective, all_data(), MEMBERS, BATCH)
+        free = trajectory(policy, objective, all_data(), MEMBERS, BATCH, max_norm=None)
         difference = [(clipped[-1][k] - free[-1][k]).abs().flatten(2).amax(-1) for k in free[-1]]
         assert bool((torch.stack(difference).amax(0) > 1e-6).all())
 
@@ -196,29 +206,41 @@ def test_losses_match_their_definition() -> None:
     """MSE, NLL and the exact objective are means over rows of what the data say."""
     policy = policy_of()
     params = initial(policy, MEMBERS, BATCH)
-    law = policy(params, DATA.x)
-    error = DATA.y - law.mean.unsqueeze(-2)
-    torch.testing.assert_close(objectives.MSE()(law, DATA), error.square().sum(-1).mean((-2, -1)))
+    law = policy(params, all_data().x)
+    error = all_data().y - law.mean.unsqueeze(-2)
+    torch.testing.assert_close(
+        objectives.MSE()(law, all_data()), error.square().sum(-1).mean((-2, -1))
+    )
     rows = torch.distributions.MultivariateNormal(
         law.mean.unsqueeze(-2), scale_tril=law.scale.unsqueeze(-3)
     )
-    torch.testing.assert_close(objectives.NLL()(law, DATA), -rows.log_prob(DATA.y).mean((-2, -1)))
+    torch.testing.assert_close(
+        objectives.NLL()(law, all_data()), -rows.log_prob(all_data().y).mean((-2, -1))
+    )
     U = FACTOR @ FACTOR.mT
     quadratic = torch.einsum("abNSi,abij,abNSj->abNS", error, U, error).mean((-2, -1))
     spread = torch.einsum("abNij,abji->abN", law.covariance(), U).mean(-1)
     want = quadratic + spread - LAM * law.entropy().mean(-1)
-    torch.testing.assert_close(OBJECTIVES["analytic"](law, DATA), want)
+    torch.testing.assert_close(OBJECTIVES["analytic"]()(law, all_data()), want)
 
 
 ROWS, C = 7, 3
-LABELLED = LabelledData.soft(normal(0, ROWS, INPUTS), normal(1, ROWS, C).softmax(-1))
 CLASSIFIER = CategoricalPolicy(INPUTS, C, MLP((6,), "tanh"))
-CLASS_REWARD = ClassReward(normal(5, *BATCH, ROWS, C, C))
+
+
+@cache
+def labelled() -> LabelledData:
+    return LabelledData.soft(normal(0, ROWS, INPUTS), normal(1, ROWS, C).softmax(-1))
+
+
+@cache
+def class_reward() -> ClassReward:
+    return ClassReward(normal(5, *BATCH, ROWS, C, C))
 
 
 def per_row(by: Estimator, index: tuple[int, ...]) -> Objective:
     """Each member's reward of each input: the batch has to be cut out of it."""
-    return PolicyGradient(ClassReward(CLASS_REWARD.table[index]), LAM[index], by)
+    return PolicyGradient(ClassReward(class_reward().table[index]), LAM[index], by)
 
 
 def classify(
@@ -237,7 +259,7 @@ def classify(
     start = CLASSIFIER.init([streams.generator(0, "init", *k) for k in members], batch, F64)
     settings: dict[str, Any] = {"epochs": 4, "batch_size": 3, "learning_rate": 0.05, **options}
     trained = train(
-        CLASSIFIER, start, objective, LABELLED,
+        CLASSIFIER, start, objective, labelled(),
         batch_ndim=len(batch), shuffle=orders, observe=observe, **settings,
     )  # fmt: skip
     assert all(torch.equal(steps[-1][name], p) for name, p in trained.items())
@@ -283,9 +305,9 @@ def test_classifiers_are_trained_as_torch_would() -> None:
         for epoch in found:
             order = orders.permutation(ROWS)
             for rows in (order[:3], order[3:6], order[6:]):
-                hidden = torch.tanh(LABELLED.x[rows] @ theta[0] + theta[1])
+                hidden = torch.tanh(labelled().x[rows] @ theta[0] + theta[1])
                 logits = hidden @ theta[2] + theta[3]
-                loss = torch.nn.functional.cross_entropy(logits, LABELLED.pi[rows])
+                loss = torch.nn.functional.cross_entropy(logits, labelled().pi[rows])
                 optimiser.zero_grad()
                 (loss + rho / 2 * sum(p.square().sum() for p in theta)).backward()
                 optimiser.step()

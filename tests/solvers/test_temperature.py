@@ -1,5 +1,6 @@
 """β-NLL, faithful regression and a temperature per input: one family, by its gradients."""
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -24,7 +25,9 @@ def normal(seed: int, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
-DATA = Dataset.of(normal(0, 6, 3), normal(1, 6, 4, 2))
+@cache
+def data_set() -> Dataset:
+    return Dataset.of(normal(0, 6, 3), normal(1, 6, 4, 2))
 
 
 def params(*batch: int) -> dict[str, Tensor]:
@@ -38,7 +41,7 @@ def slopes(objective: Any, part: str, theta: dict[str, Tensor] | None = None) ->
     leaves = [p for name, p in theta.items() if name.startswith(part)]
     return list(
         torch.autograd.grad(
-            objective(POLICY(theta, DATA.x), DATA).sum(), leaves, materialize_grads=True
+            objective(POLICY(theta, data_set().x), data_set()).sum(), leaves, materialize_grads=True
         )
     )
 
@@ -51,7 +54,7 @@ def agree(one: list[Tensor], other: list[Tensor]) -> None:
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
 def test_the_mean_moves_as_under_a_temperature(beta: float) -> None:
     """`λ(x) = λ P^β` and `U = ½ λ(x) P⁻¹`: the mean has λ times the gradient of β-NLL."""
-    variance = POLICY(params(), DATA.x).scale.detach().square()
+    variance = POLICY(params(), data_set().x).scale.detach().square()
     tau = variance**beta
     tempered = PolicyGradient(DiagonalReward(LAM * tau / (2 * variance)), LAM, temperature=tau)
     agree(slopes(tempered, "mean"), [LAM * g for g in slopes(BetaNLL(beta), "mean")])
@@ -70,10 +73,10 @@ def test_the_ends_of_the_family() -> None:
 
 def test_members_have_a_beta_each() -> None:
     theta = params(2)
-    both = BetaNLL(torch.tensor([0.0, 0.5]))(POLICY(theta, DATA.x), DATA)
+    both = BetaNLL(torch.tensor([0.0, 0.5]))(POLICY(theta, data_set().x), data_set())
     for k, beta in enumerate((0.0, 0.5)):
         one = {name: p[k] for name, p in theta.items()}
-        torch.testing.assert_close(both[k], BetaNLL(beta)(POLICY(one, DATA.x), DATA))
+        torch.testing.assert_close(both[k], BetaNLL(beta)(POLICY(one, data_set().x), data_set()))
 
 
 @pytest.mark.parametrize("beta", [-0.1, 1.5, torch.tensor([0.5, 2.0])])
@@ -85,22 +88,24 @@ def test_a_beta_outside_the_family_is_refused(beta: Any) -> None:
 @pytest.mark.parametrize("objective", [BetaNLL(), Faithful()])
 def test_a_full_covariance_is_refused(objective: Any) -> None:
     full = GaussianPolicy(3, 2)
-    law = full(full.zeros(), DATA.x)
+    law = full(full.zeros(), data_set().x)
     with pytest.raises(InputError, match="structure='diagonal'"):
-        objective(law, DATA)
+        objective(law, data_set())
 
 
 def test_one_temperature_for_all_is_an_entropy_weight() -> None:
-    reward, law = MahalanobisReward.scalar(1.5, 2), POLICY(params(), DATA.x)
-    want = PolicyGradient(reward, 2 * LAM)(law, DATA)
+    reward, law = MahalanobisReward.scalar(1.5, 2), POLICY(params(), data_set().x)
+    want = PolicyGradient(reward, 2 * LAM)(law, data_set())
     for tau in (torch.full((6,), 2.0), torch.full((6, 1), 2.0), torch.full((6, 2), 2.0)):
-        torch.testing.assert_close(PolicyGradient(reward, LAM, temperature=tau)(law, DATA), want)
+        torch.testing.assert_close(
+            PolicyGradient(reward, LAM, temperature=tau)(law, data_set()), want
+        )
     of_x = PolicyGradient(reward, LAM, temperature=lambda x: 2 * torch.ones_like(x[:, 0]))
-    torch.testing.assert_close(of_x(law, DATA), want)
+    torch.testing.assert_close(of_x(law, data_set()), want)
 
 
 def test_entropies_add_up() -> None:
-    law = POLICY(params(), DATA.x)
+    law = POLICY(params(), data_set().x)
     torch.testing.assert_close(law.entropies().sum(-1), law.entropy())
 
 
@@ -108,7 +113,7 @@ def test_rows_of_a_temperature_belong_to_rows_of_the_data() -> None:
     tau = normal(3, 6).exp()
     rows, theta = torch.tensor([4, 1]), params()
     reward = MahalanobisReward.scalar(1.0, 2)
-    part = DATA.rows(rows)
+    part = data_set().rows(rows)
     found = PolicyGradient(reward, LAM, temperature=tau).rows(rows)(POLICY(theta, part.x), part)
     want = PolicyGradient(reward, LAM, temperature=tau[rows])(POLICY(theta, part.x), part)
     torch.testing.assert_close(found, want)
@@ -150,13 +155,13 @@ REWARD = MahalanobisReward.scalar(1.0, 2)
 )
 def test_a_wrong_temperature_is_refused(tau: Tensor, error: type, said: str) -> None:
     with pytest.raises(error, match=said):
-        PolicyGradient(REWARD, LAM, temperature=tau)(POLICY(params(), DATA.x), DATA)
+        PolicyGradient(REWARD, LAM, temperature=tau)(POLICY(params(), data_set().x), data_set())
 
 
 def test_a_temperature_for_each_dimension_asks_for_an_entropy_of_each() -> None:
     full, bits = GaussianPolicy(3, 2), BernoulliPolicy(3, 2)
-    votes = Dataset.of(DATA.x, (DATA.y > 0).double())
-    for policy, data in ((full, DATA), (bits, votes)):
+    votes = Dataset.of(data_set().x, (data_set().y > 0).double())
+    for policy, data in ((full, data_set()), (bits, votes)):
         law = policy(policy.zeros(), data.x)
         with pytest.raises(InputError, match="no sum over them"):
             PolicyGradient(REWARD, LAM, temperature=torch.ones(6, 2))(law, data)
@@ -170,11 +175,11 @@ def test_a_temperature_for_each_dimension_asks_for_an_entropy_of_each() -> None:
 def test_a_diagonal_reward_is_the_matrix_without_its_zeros() -> None:
     u = normal(4, 6, 2).exp()
     for law in (
-        POLICY(params(), DATA.x),
+        POLICY(params(), data_set().x),
         Gaussian.cholesky(normal(5, 6, 2), torch.eye(2).double()),
     ):
-        want = MahalanobisReward.diagonal(u).on_data(law, DATA)
-        torch.testing.assert_close(DiagonalReward(u).on_data(law, DATA), want)
+        want = MahalanobisReward.diagonal(u).on_data(law, data_set())
+        torch.testing.assert_close(DiagonalReward(u).on_data(law, data_set()), want)
     rows = torch.tensor([3, 0])
     assert torch.equal(DiagonalReward(u).rows(rows).u, u[rows])
     shared = DiagonalReward(u[:1])
@@ -188,4 +193,4 @@ def test_diagonal_rewards_are_checked() -> None:
     with pytest.raises(ShapeError, match="rows are taken"):
         DiagonalReward(torch.ones(2, 6, 2)).rows(torch.tensor([0]))
     with pytest.raises(ShapeError, match="n = 3"):
-        DiagonalReward(torch.ones(1, 3)).on_data(POLICY(params(), DATA.x), DATA)
+        DiagonalReward(torch.ones(1, 3)).on_data(POLICY(params(), data_set().x), data_set())
