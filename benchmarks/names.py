@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import hypergradients, networks, plain_loop, streaming
+from benchmarks import hypergradients, networks, plain_loop, streaming, table_3_loop
 from benchmarks.measure import Record, process, seconds
 from paper_checks import gate
 from paper_checks.experiments import figure_1, figure_2, full_covariance, tables_1_2
@@ -151,4 +151,5 @@ ALL: dict[str, Callable[[], Record]] = (
     | hypergradients.ALL
     | networks.ALL
     | streaming.ALL
+    | table_3_loop.ALL
 )

@@ -12,13 +12,24 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import hypergradients, memory, names, plain_loop, ridge, streaming, unit
+from benchmarks import (
+    hypergradients,
+    memory,
+    names,
+    plain_loop,
+    ridge,
+    streaming,
+    table_3_loop,
+    unit,
+)
 from benchmarks.measure import Record, process, seconds, to_json
 from benchmarks.plain_loop import Member
 from paper_checks import store
 from paper_checks.experiments import figure_1, figure_2, full_covariance, tables_1_2
 from solvers.data import Dataset
+from solvers.families.gaussian import GaussianPolicy
 from solvers.families.law import Params
+from solvers.families.networks import MLP
 from solvers.tasks import linear
 from solvers.tasks.linear import LinearTask
 from solvers.training import streams
@@ -305,3 +316,38 @@ def test_an_unknown_name(tmp_path: Path) -> None:
     assert "nonsense" in done.stderr
     assert "train_B_seconds" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_the_loop_of_table_3_has_our_losses() -> None:
+    """At one policy: likelihood and error are the same numbers, the reward's slope on average."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(1, 30, k, generator=generator) for k in (4, 3))
+    data = Dataset.pairs(x, y)
+    policy = GaussianPolicy(4, 3, "diagonal", mean=MLP((64, 64)), scale="shared")
+    params = policy.init([streams.generator(0)], (1,), torch.float32)
+    plain, losses = table_3_loop.network(4, 3), table_3_loop.losses(data, 0.08)
+    linears = [module for module in plain if isinstance(module, nn.Linear)]
+    with torch.no_grad():
+        for layer, module in enumerate(linears):
+            module.weight.copy_(params[f"mean.weight{layer}"][0].T)
+            module.bias.copy_(params[f"mean.bias{layer}"][0])
+    ours = policy(params, data.x)
+    law = table_3_loop.law_at(plain, x[0])
+    torch.testing.assert_close(law.scale, ours.scale[0].detach())
+    for arm, objective in (("MSE", MSE()), ("NLL", NLL())):
+        got = losses[arm](law, y[0])
+        torch.testing.assert_close(got, objective(ours, data)[0].detach())
+    mean = law.mean.mean(0).detach().requires_grad_()
+    for arm, U in (
+        ("PG(implicit)", 0.08 * torch.eye(3)),
+        ("PG(marginal full)", torch.linalg.inv(torch.cov(y[0].T, correction=0)) / 2),
+    ):
+        # the slope of E r in the mean is 2U(ȳ - m), of every row's mean the same one here
+        want = 2 * U @ (mean - y[0].mean(0))  # of the loss, which is minimised
+        law = torch.distributions.Normal(mean.expand(30, 3), torch.ones(3))
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            draws = [torch.autograd.grad(losses[arm](law, y[0]), mean)[0] for _ in range(300)]
+        slopes = torch.stack(draws)
+        z = (slopes.mean(0) - want).abs() / slopes.std(0) * math.sqrt(len(slopes))
+        assert bool((z < 5).all()), (arm, z)
