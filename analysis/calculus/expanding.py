@@ -21,7 +21,7 @@ _LARGEST = 1000  # exponent that is read: products of them stay far below 64 bit
 
 
 def expanded(expression: Any) -> Any:
-    """A scalar, or every entry of a matrix, as a sum of products of powers, like terms collected."""
+    """A scalar, or every entry of a matrix, as a sum of products of powers."""
     if isinstance(expression, sp.MatrixBase):
         return expression.applyfunc(expanded)
     reader = Reader()
@@ -96,13 +96,13 @@ class Reader:
         if base.is_Symbol:
             return {k * self._place(base): 1}
         total = self.expression(p)
-        if not (total.is_Add or total.is_Integer and total > 0):
+        if not (total.is_Add or (total.is_Integer and total > 0)):
             return self._of_other(expression)
         self._values.setdefault(total, p)
         return {k * self._place(total): 1}
 
     def _of_other(self, expression: Any) -> Polynomial:
-        """A symbol, a logarithm, an exponential: split by SymPy; what stays whole is a generator."""
+        """A logarithm, an exponential: split by SymPy; what stays whole is a generator."""
         split = expression if expression.is_Atom else sp.expand(expression)
         if split.is_Add or split.is_Mul or split.is_Rational:
             return self.polynomial(split)
