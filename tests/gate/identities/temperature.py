@@ -180,7 +180,7 @@ def power_slope(problem: Problem, power: float) -> None:
         reward = DiagonalReward(lam * tau / (2 * variances))
         return -PolicyGradient(reward, lam, temperature=tau)(law(theta), known)
 
-    outer: dict[str, Callable[[dict[str, Tensor], Tensor], Tensor]] = {
+    outer: dict[temperature.Level, Callable[[dict[str, Tensor], Tensor], Tensor]] = {
         "likelihood": lambda theta, phi: -NLL()(law(theta), known),
         "error": lambda theta, phi: (law(theta).mean - known.mean).square().mean(),
     }
