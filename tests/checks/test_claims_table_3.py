@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from paper_checks.claims.claim import Verdict
 from paper_checks.claims.pictures import table_3 as claims
 from paper_checks.experiments import table_3
 from paper_checks.experiments.table_3_methods import TEMPERED
+from tests import walks
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +57,23 @@ def test_another_scalar_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     assert claims.implicit(0).verdict is Verdict.not_reproduced
 
 
+def test_the_bilevel_solver_comes_to_the_scalar_of_held_out_residuals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = replace(claims.BILEVEL, rows=(60, 30, 40), stretches=3)
+    monkeypatch.setattr(claims, "BILEVEL", small)
+    monkeypatch.setattr(table_3, "transitions", walks.transitions)
+    assert claims.bilevel(0).verdict is Verdict.reproduced
+    # one of the training rows, say, would be another scalar
+    found = claims.table_3_bilevel.scalar
+    monkeypatch.setattr(
+        claims.table_3_bilevel,
+        "scalar",
+        lambda *of, **how: replace(found(*of, **how), u=1.05 * found(*of, **how).predicted),
+    )
+    assert claims.bilevel(0).verdict is Verdict.not_reproduced
+
+
 @pytest.mark.parametrize(
     ("rmse", "nll", "expected"),
     [
@@ -86,4 +105,4 @@ def test_differences_on_the_same_split_decide(
 
 def test_every_claim_has_a_name_of_its_own() -> None:
     names = [claim.name for claim in claims.claims()]
-    assert names == ["table-3.order", "table-3.scalar", "table-3.learned"]
+    assert names == ["table-3.order", "table-3.scalar", "table-3.bilevel", "table-3.learned"]
