@@ -88,12 +88,12 @@ class Settings:
 
 AS_PUBLISHED = Settings(published=True)
 QUICK_AS_PUBLISHED = replace(AS_PUBLISHED, rows=(200, 80, 120), updates=100, collected=4_000)
-# Few rows and a large step, so that early stopping ends the training of (nearly) every arm.
+# Few rows, small networks and a large step, so that early stopping ends the training.
 CORRECTED = Settings(
     environments=dynamics.ENVIRONMENTS,
     splits=tuple(range(20)),
-    rows=(400, 300, 600),
-    training=methods.Training(hidden=(32, 32), steps=4000, learning_rate=1e-2, batch=50),
+    rows=(300, 300, 600),
+    training=methods.Training(hidden=(16, 16), steps=3000, learning_rate=1e-2, batch=50),
 )
 # More rows and networks of the published width.
 FULL = replace(

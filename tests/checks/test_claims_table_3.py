@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,9 +10,8 @@ import pytest
 
 from paper_checks.claims.claim import Verdict
 from paper_checks.claims.pictures import table_3 as claims
-from paper_checks.experiments import table_3
+from paper_checks.experiments import table_3, table_3_bilevel
 from paper_checks.experiments.table_3_methods import TEMPERED
-from tests import walks
 
 
 @pytest.fixture(autouse=True)
@@ -57,21 +55,16 @@ def test_another_scalar_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     assert claims.implicit(0).verdict is Verdict.not_reproduced
 
 
-def test_the_bilevel_solver_comes_to_the_scalar_of_held_out_residuals(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("u", "expected"), [(0.303, Verdict.reproduced), (0.31, Verdict.not_reproduced)]
+)
+def test_the_scalar_of_held_out_residuals_decides(
+    monkeypatch: pytest.MonkeyPatch, u: float, expected: Verdict
 ) -> None:
-    small = replace(claims.BILEVEL, rows=(60, 30, 40), stretches=3)
-    monkeypatch.setattr(claims, "BILEVEL", small)
-    monkeypatch.setattr(table_3, "transitions", walks.transitions)
-    assert claims.bilevel(0).verdict is Verdict.reproduced
-    # one of the training rows, say, would be another scalar
-    found = claims.table_3_bilevel.scalar
-    monkeypatch.setattr(
-        claims.table_3_bilevel,
-        "scalar",
-        lambda *of, **how: replace(found(*of, **how), u=1.05 * found(*of, **how).predicted),
-    )
-    assert claims.bilevel(0).verdict is Verdict.not_reproduced
+    found = table_3_bilevel.Scalar(u, 0.3, 0.1, 1e-3, 0, 6, 2000)
+    monkeypatch.setattr(table_3, "load", lambda *of: None)
+    monkeypatch.setattr(table_3_bilevel, "scalar", lambda data, **how: found)
+    assert claims.bilevel(0).verdict is expected
 
 
 @pytest.mark.parametrize(
