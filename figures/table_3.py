@@ -163,7 +163,7 @@ def caption(table: pd.DataFrame) -> str:
         said.append(
             f"{name}: RMSE {error.relative:+.1%} {_ends(error)}, NLL {_signed(gap)} against {best}"
         )
-    ended = table.dropna(subset="ended").groupby(["environment", "arm"]).ended.first()
+    ended = table.dropna(subset="ended").ended
     return (
         "Table 3 of the paper, corrected. Top and middle: test RMSE minus that of MSE, and NLL "
         "per dimension minus that of NLL, on the same split; mean and 95 % bootstrap interval "
@@ -185,9 +185,9 @@ def caption(table: pd.DataFrame) -> str:
         f"next observations; {splits} paired splits by episode with an initial policy each take "
         "the place of one split of single transitions and one initial policy; mean and scale have "
         "networks of their own; gradients are exact; the parameters kept are those of the lowest "
-        "validation NLL (MSE: squared error). Early stopping ended the training of all members in "
-        f"{int(ended.sum())} of {len(ended)} arms; in the rest some were still gaining at the last "
-        "step. Transitions were collected with this project's own controllers."
+        f"validation NLL (MSE: squared error). Of {len(ended)} trainings {int(ended.sum())} "
+        f"({ended.mean():.0%}) had stopped gaining before the last step. Transitions were "
+        "collected with this project's own controllers."
     )
 
 

@@ -125,7 +125,7 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
         A row per environment, arm, split and repetition, with the columns of `METRICS`, in units of
         the target and NLL per dimension in nats; of `ROLLOUTS`, median over stretches, in
         deviations of an observation (as published, of episodes that training has seen); `ended`,
-        whether early stopping ended the training of the arm's group, and that of its reward; and
+        whether early stopping would have ended its training, and ended that of its reward; and
         `power`, the β of `λ(x) = Σ(x)^β`, where there is one.
 
     Raises:
@@ -205,8 +205,8 @@ def _rewards(settings: Settings, data: Problem, seed: int) -> list[pd.DataFrame]
     chosen = methods.choose(tempered, squares.trained, data)
     best, outer = methods.select(tempered, chosen), learned.found.ended
     powers = [
-        _table(data, methods.powers(), tempered.law, tempered.ended and outer),
-        _table(data, (methods.TEMPERED,), best.law, best.ended and outer),
+        _table(data, methods.powers(), tempered.law, tempered.ended & outer),
+        _table(data, (methods.TEMPERED,), best.law, best.ended & outer),
     ]
     power = dict(zip(methods.powers(), methods.TEMPERATURES, strict=True))
     powers[0]["power"] = powers[0].arm.map(power)
@@ -225,11 +225,12 @@ PARTS = {"squared error and policy gradient": _rewards, "likelihood": _likelihoo
 
 
 def _table(
-    data: Problem, arms: Sequence[str], law: methods.LawAt, ended: bool | None = None
+    data: Problem, arms: Sequence[str], law: methods.LawAt, ended: torch.Tensor | None = None
 ) -> pd.DataFrame:
     """Return the metrics of members `(arms, splits)`; laws without training have no arms."""
     table = _rows(_measured(data, law), arms, "split", data.splits)
-    return table.assign(repetition=0, ended=ended).astype({"ended": "boolean"})
+    done = None if ended is None else ended.reshape(-1).numpy()
+    return table.assign(repetition=0, ended=done).astype({"ended": "boolean"})
 
 
 def _measured(data: Problem, law: methods.LawAt) -> dict[str, torch.Tensor]:

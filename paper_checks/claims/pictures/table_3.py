@@ -28,8 +28,8 @@ ORDER = ("MSE", "PG(implicit)", "PG(I)", "PG(marginal scaled)", "NLL", "PG(margi
 LIKELY = ("NLL", "β-NLL", "faithful")
 SPLITS = 20
 # The claim is about every environment; one where it fails decides it. Hopper was taken once its
-# frontier was seen: with its contacts, error and likelihood exclude each other. On half-cheetah it
-# did not hold either, on three seeds tried before, at other settings and intervals.
+# frontier was seen on 1000 rows. On 300, where rivals overfit, the picture's likelihood is better
+# than theirs by far, and its error that of MSE: an interval around 0, which is not below it.
 ENVIRONMENT = "hopper"
 CORRECTED = replace(table_3.CORRECTED, environments=(ENVIRONMENT,), betas=(0.0, 0.5))
 WITHIN = 1.5  # factor between two scalars of networks that were not trained to the end
@@ -130,8 +130,7 @@ def learned(seed: int) -> Judgement:
         f"median of paired differences: RMSE to MSE {_ends(error)} (means "
         f"{rmse[TEMPERED].mean():.3f} and {rmse['MSE'].mean():.3f}); NLL per dimension "
         f"to {said} (means: {means}). None may reach above 0. "
-        f"Held-out rows that keep the error of MSE choose λ(x) = Σ(x)^β of mean β {power:.2f}: the "
-        "frontier of picture and table bounds both at once",
+        f"Held-out rows that keep the error of MSE choose λ(x) = Σ(x)^β of mean β {power:.2f}",
         float((nll[TEMPERED] - nll[nearest]).median()),
         gaps[nearest],
     )
