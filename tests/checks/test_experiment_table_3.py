@@ -146,11 +146,13 @@ def test_the_power_of_the_temperature_is_chosen_under_the_error_of_least_squares
         )
 
     nll = torch.tensor([[1.0, 1.0], [2.0, 2.0]])
-    squares = methods.Trained(off(0.5), True, torch.zeros(1, 2))
+    done = torch.tensor([[True, False], [False, True]])
+    squares = methods.Trained(off(0.5), done[:1], torch.zeros(1, 2))
     for by, want in (((0.6, 0.4), 1), ((0.3, 0.1), 0), ((0.9, 0.8), 1)):
-        group = methods.Trained(off(*by), True, nll)
+        group = methods.Trained(off(*by), done, nll)
         assert methods.choose(group, squares, at).tolist() == [want, want]
-    chosen = methods.select(methods.Trained(off(0.6, 0.4), True, nll), torch.tensor([1, 0]))
+    chosen = methods.select(methods.Trained(off(0.6, 0.4), done, nll), torch.tensor([1, 0]))
+    assert chosen.ended.tolist() == [[False, False]]
     error = (chosen.law(at.validation.x).mean - y)[0, :, 0, 0]
     torch.testing.assert_close(error, torch.tensor([0.4, 0.6]), atol=1e-5, rtol=0)
 
