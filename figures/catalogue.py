@@ -97,7 +97,7 @@ CATALOGUE = (
     FigureSpec(
         "table-3",
         "Models for model-based RL, corrected, over 20 splits",
-        120,
+        140,
         quick=True,
         full=True,
     ),

@@ -30,6 +30,9 @@ def normal(expression: Any) -> Any:
     if general_n.is_general(expression):
         return general_n.normal(expression)
     expression = sp.sympify(expression, strict=True)
+    if any(power.exp.free_symbols for power in _powers_of_symbols(expression)):
+        named, powers = _name_powers(expression)
+        return normal(named).xreplace(powers)
     if expression.has(sp.log) and _with_expanded_logs(expression) == 0:
         return sp.S.Zero
     expression = _expand_denominators(_split_logs(to_coordinates(expression)))
@@ -80,6 +83,24 @@ def _value_in_domain(x: Any, small: Any) -> Any:
     quantity = QUANTITIES.get(x.name)
     is_probability = quantity is not None and quantity.domain == "probability"
     return 2 + small if x.is_positive and not is_probability else small
+
+
+def _powers_of_symbols(expression: Any) -> list[Any]:
+    return [power for power in expression.atoms(sp.Pow) if power.base.is_Symbol]
+
+
+def _name_powers(expression: Any) -> tuple[Any, dict[Any, Any]]:
+    """A name for every power x^β of a symbol, with x^(kβ - 1) = (x^β)^k/x, and what each is."""
+    expression = sp.expand_power_exp(expression)
+    named: dict[Any, Any] = {}
+    powers: dict[Any, Any] = {}
+    for power in _powers_of_symbols(expression):
+        k, exponent = power.exp.as_coeff_Mul()
+        if exponent.free_symbols:
+            name = sp.Dummy(f"{power.base}^{exponent}", positive=power.base.is_positive)
+            name = powers.setdefault(power.base**exponent, name)
+            named[power] = name**k
+    return expression.xreplace(named), {name: power for power, name in powers.items()}
 
 
 def _with_expanded_logs(expression: Any) -> Any:

@@ -35,6 +35,9 @@ DIMENSION = sp.Symbol("n", positive=True, integer=True)
 EXPLICIT = 3  # results are written out in entries up to this n
 _PRINTED = {  # one to one, together with the names of all other quantities
     "lam": "lambda",
+    "lam_a": "lambda_a",
+    "lam_b": "lambda_b",
+    "power": "beta_0",
     "generations": "M",
     "steps": "K",
     "earlier": "K_0",
@@ -78,6 +81,13 @@ QUANTITIES = {
         Quantity("mu_b", "vector", "mean of the data at the second input"),
         Quantity("Sigma_a", "spd", "covariance of the data at the first input"),
         Quantity("Sigma_b", "spd", "covariance of the data at the second input"),
+        Quantity("U_a", "spd", "weight matrix of the reward at the first input"),
+        Quantity("U_b", "spd", "weight matrix of the reward at the second input"),
+        Quantity("lam_a", "positive", "entropy weight at the first input"),
+        Quantity("lam_b", "positive", "entropy weight at the second input"),
+        Quantity("P_a", "spd", "covariance of the policy at the first input"),
+        Quantity("P_b", "spd", "covariance of the policy at the second input"),
+        Quantity("power", "positive", "power β_0 of the variance in the entropy weight"),
         Quantity("e_a", "vector", "mean error at the first input"),
         Quantity("e_b", "vector", "mean error at the second input"),
         Quantity("a", "vector", "feature of the restricted mean at the first input"),

@@ -177,3 +177,26 @@ def two_maxima(lam: Any) -> Any:
     return sp.ImmutableMatrix.diag(
         lam * (sp.Rational(1, 4) + shift), lam * (sp.Rational(1, 4) - shift)
     )
+
+
+def weighted_mean(w: Any, a: Any, b: Any, mu_a: Any, mu_b: Any, W_a: Any, W_b: Any) -> Any:
+    """θ = E aᵀWμ / E aᵀWa: weighted least squares of the mean m(x) = θ a(x), weights W(x)."""
+    fit = mix(w, trace(W_a * outer(mu_a, a)), trace(W_b * outer(mu_b, b)))
+    return fit / mix(w, quadratic(W_a, a), quadratic(W_b, b))
+
+
+def beta_weights(P: Any, power: Any) -> Any:
+    """diag(P_ii^(β-1)): the weights of β-NLL; P⁻¹ at β = 0, I at β = 1."""
+    return sp.ImmutableMatrix.diag(*(v ** (power - 1) for v in P.diagonal()))
+
+
+def power_slope(of: str, w: Any, mu_a: Any, mu_b: Any, P_a: Any, P_b: Any, power: Any) -> Any:
+    """s (P_a^-β - P_b^-β) log(P_a/P_b), and 2s (P_b^(1-β) - P_a^(1-β)) log(P_a/P_b) of the error.
+
+    s = (w(1-w)(μ_a-μ_b) q_a q_b)²/(wq_a + (1-w)q_b)³, q = P^(β-1).
+    """
+    (gap,), (v,), (z,) = mu_a - mu_b, P_a, P_b
+    q_a, q_b = v ** (power - 1), z ** (power - 1)
+    size = (w * (1 - w) * gap * q_a * q_b) ** 2 / mix(w, q_a, q_b) ** 3
+    change = v**-power - z**-power if of == "likelihood" else 2 * (1 / q_b - 1 / q_a)
+    return size * change * (sp.log(v) - sp.log(z))

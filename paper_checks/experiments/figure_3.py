@@ -26,7 +26,7 @@ network the layer norms stand is not recorded; here they follow the affine maps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal
@@ -40,7 +40,6 @@ from torch import Tensor
 from solvers import bilevel
 from solvers.bilevel import likelihood
 from solvers.data import Dataset
-from solvers.engine import one_thread_per_job
 from solvers.families.gaussian import GaussianPolicy
 from solvers.families.law import Params
 from solvers.rewards.learnable import ConstantReward, Phi
@@ -51,6 +50,7 @@ from solvers.training.objectives import NLL
 from . import Progress, published_implicit
 from .affine import affine, coefficients
 from .convergence import solved
+from .parallel import run_arms
 
 N, INPUTS = 2, 2
 SHIFT, SIGMA = 6.0, 1.25
@@ -165,7 +165,7 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
         problems were solved; it is missing as published, where the length is fixed.
     """
     runs = {"corrected": _corrected, "as published": _published}
-    tables = [pd.DataFrame(runs[arm](settings, seed, progress)) for arm in settings.arms]
+    tables = [runs[arm](settings, seed, progress) for arm in settings.arms]
     whole = pd.concat([t.assign(arm=arm) for arm, t in zip(settings.arms, tables, strict=True)])
     whole = whole.assign(true=settings.lam / (2 * SIGMA**2)).reset_index(drop=True)
     return whole.astype({"converged": "boolean"})
@@ -214,19 +214,20 @@ def arrivals(table: pd.DataFrame) -> pd.DataFrame:
 # --- corrected ---
 
 
-def _corrected(settings: Settings, seed: int, progress: Progress | None) -> list[dict[str, object]]:
+def _corrected(settings: Settings, seed: int, progress: Progress | None) -> pd.DataFrame:
     jobs = [(u, k) for u in settings.starts for k in range(settings.repetitions)]
-    rows: list[dict[str, object]] = []
-    with one_thread_per_job() as pool:
-        runs = pool.map(lambda job: _solve(settings, job[0], job[1], seed), jobs)
-        for done, found in enumerate(runs):
-            rows += found
-            if progress is not None:
-                progress("corrected", done + 1, len(jobs))
-    return rows
+    return run_arms(_solve, settings, seed, ("corrected",), jobs, 1, progress)
 
 
-def _solve(settings: Settings, u: float, repetition: int, seed: int) -> list[dict[str, object]]:
+def _solve(
+    settings: Settings, seed: int, arm: Arm, jobs: Sequence[tuple[float, int]]
+) -> pd.DataFrame:
+    """Run this package's outer loop, each job from its `U = u I`."""
+    rows = [row for u, repetition in jobs for row in _path(settings, seed, u, repetition)]
+    return pd.DataFrame(rows)
+
+
+def _path(settings: Settings, seed: int, u: float, repetition: int) -> list[dict[str, object]]:
     """Run this package's outer loop from `U = u I`."""
     known = task(settings, seed, repetition)
     problem = likelihood.problem(POLICY, REWARD, settings.lam, known.train)
@@ -276,7 +277,7 @@ def _solve(settings: Settings, u: float, repetition: int, seed: int) -> list[dic
 # --- as published ---
 
 
-def _published(settings: Settings, seed: int, progress: Progress | None) -> list[dict[str, object]]:
+def _published(settings: Settings, seed: int, progress: Progress | None) -> pd.DataFrame:
     """Run all repetitions at once, as members of one batch."""
     known = task(settings, seed)
     train, validation = (
@@ -318,4 +319,4 @@ def _published(settings: Settings, seed: int, progress: Progress | None) -> list
             )  # fmt: skip
         if progress is not None:
             progress("as published", step + 1, settings.epochs + 1)
-    return rows
+    return pd.DataFrame(rows)

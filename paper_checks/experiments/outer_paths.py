@@ -8,6 +8,7 @@ covariance of the data: the reward there gives maximum likelihood.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
@@ -21,7 +22,6 @@ from solvers import bilevel
 from solvers.bilevel import likelihood
 from solvers.bilevel.single_loop import single_loop
 from solvers.data import Dataset
-from solvers.engine import one_thread_per_job
 from solvers.families.gaussian import Gaussian, GaussianPolicy
 from solvers.families.law import Params
 from solvers.numerics.trees import Leaves
@@ -32,6 +32,7 @@ from solvers.training.objectives import NLL
 from . import Progress
 from .affine import affine, coefficients
 from .convergence import solved
+from .parallel import run_arms
 
 F64, N = torch.float64, 2
 INPUTS = 2
@@ -139,19 +140,15 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
         with all inner problems solved; it is missing for the single loop, of so many steps.
     """
     known = task(settings, seed)
-    jobs = [(arm, start) for arm in get_args(Arm) for start in range(len(settings.starts))]
     rows = [
         row for estimate in get_args(Estimate) for row in _plug_in(settings, known, estimate, seed)
     ]
     rows += [{"arm": "target", **_place(known, known.Sigma), "excess": 0.0}]
     rows += _flow(settings, known)
-    with one_thread_per_job() as pool:
-        runs = pool.map(lambda job: _run_arm(settings, known, job[0], job[1], seed), jobs)
-        for done, ((arm, _), found) in enumerate(zip(jobs, runs, strict=True)):
-            rows += found
-            if progress is not None:
-                progress(arm, done + 1, len(jobs))
-    return pd.DataFrame(rows).astype({"converged": "boolean"})
+    starts = range(len(settings.starts))
+    paths = run_arms(_run_arm, settings, seed, get_args(Arm), starts, 1, progress)
+    head = pd.DataFrame(rows).astype({"converged": "boolean"})
+    return pd.concat([head, paths], ignore_index=True)
 
 
 def _place(known: Task, P: Tensor) -> dict[str, object]:
@@ -169,7 +166,14 @@ def _start(entries: tuple[float, float, float]) -> Tensor:
     return torch.tensor([[first, mixed], [mixed, second]], dtype=F64)
 
 
-def _run_arm(
+def _run_arm(settings: Settings, seed: int, arm: Arm, starts: Sequence[int]) -> pd.DataFrame:
+    """Run one algorithm from some of the starts."""
+    known = task(settings, seed)
+    rows = [row for start in starts for row in _path(settings, known, arm, start, seed)]
+    return pd.DataFrame(rows).astype({"converged": "boolean"})
+
+
+def _path(
     settings: Settings, known: Task, arm: Arm, start: int, seed: int
 ) -> list[dict[str, object]]:
     """Run one algorithm from one start."""

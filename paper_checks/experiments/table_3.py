@@ -88,12 +88,14 @@ class Settings:
 
 AS_PUBLISHED = Settings(published=True)
 QUICK_AS_PUBLISHED = replace(AS_PUBLISHED, rows=(200, 80, 120), updates=100, collected=4_000)
+# Few rows, small networks and a large step, so that early stopping ends the training.
 CORRECTED = Settings(
     environments=dynamics.ENVIRONMENTS,
     splits=tuple(range(20)),
-    training=methods.Training(hidden=(32, 32), steps=600, learning_rate=3e-3),
+    rows=(300, 300, 600),
+    training=methods.Training(hidden=(16, 16), steps=3000, learning_rate=1e-2, batch=50),
 )
-# Networks of the published width, trained until early stopping ends it.
+# More rows and networks of the published width.
 FULL = replace(
     CORRECTED,
     collected=100_000,
@@ -122,16 +124,21 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
     Returns:
         A row per environment, arm, split and repetition, with the columns of `METRICS`, in units of
         the target and NLL per dimension in nats; of `ROLLOUTS`, median over stretches, in
-        deviations of an observation; `ended`, whether early stopping ended the training of the
-        arm's group; and `power`, the β of `λ(x) = Σ(x)^β`, where there is one.
+        deviations of an observation (as published, of episodes that training has seen); `ended`,
+        whether early stopping would have ended its training, and ended that of its reward; and
+        `power`, the β of `λ(x) = Σ(x)^β`, where there is one.
 
     Raises:
         MissingExtraError: to collect, gymnasium and MuJoCo are needed.
         NoDataError: no dataset to read.
     """
-    one = _as_published if settings.published else _corrected
+    # Splits train side by side, up to where the last of them is done: a cell holds them all.
     chunk = len(settings.splits)
-    return run_arms(one, settings, seed, settings.environments, settings.splits, chunk, progress)
+    if settings.published:
+        arms = settings.environments
+        return run_arms(_as_published, settings, seed, arms, settings.splits, chunk, progress)
+    arms = [f"{name}, {part}" for name in settings.environments for part in PARTS]
+    return run_arms(_corrected, settings, seed, arms, settings.splits, chunk, progress)
 
 
 def published_scalar() -> float:
@@ -152,13 +159,14 @@ def transitions(settings: Settings, environment: str, seed: int) -> dynamics.Tra
         return dynamics.load(environment, settings.quality, root=root)
 
 
-def _load(
+def load(
     settings: Settings,
     seed: int,
     environment: str,
     splits: Sequence[int],
     by: Literal["episode", "transition"],
 ) -> Problem:
+    """Return splits of one task, collected or read."""
     return problem(
         transitions(settings, environment, seed),
         splits,
@@ -171,52 +179,68 @@ def _load(
     )
 
 
-def _corrected(
-    settings: Settings, seed: int, environment: str, splits: Sequence[int]
-) -> pd.DataFrame:
-    data = _load(settings, seed, environment, splits, "episode")
-    how, lam = settings.training, settings.lam
-    tables = [
-        _table(data, ("copy the state",), methods.copied(data)),
-        _table(data, ("least squares",), methods.least_squares(data)),
-    ]
-    squares = methods.means(data, how, seed)
-    likely, faithful = methods.likelihood(data, how, settings.betas, seed)
-    constant = methods.constant(data, how, squares.residuals, lam, seed)
-    learned = methods.learned_rewards(data, how, squares, lam, seed)
-    tempered = methods.tempered(data, how, learned, methods.TEMPERATURES, lam, seed)
-    chosen = methods.choose(tempered, squares.trained, data)
-    groups = (
-        (("MSE",), squares.trained),
-        (methods.named(settings.betas), likely),
-        (("faithful",), faithful),
-        (methods.CONSTANT, constant),
-        (methods.powers(), tempered),
-        ((methods.TEMPERED,), methods.select(tempered, chosen)),
-    )
-    tables += [_table(data, names, found.law, found.ended) for names, found in groups]
-    table = pd.concat(tables, ignore_index=True)
-    power = dict(zip(methods.powers(), methods.TEMPERATURES, strict=True))
-    table["power"] = table.arm.map(power).astype(float)
-    table.loc[table.arm == methods.TEMPERED, "power"] = [
-        methods.TEMPERATURES[int(k)] for k in chosen
-    ]
+def _corrected(settings: Settings, seed: int, arm: str, splits: Sequence[int]) -> pd.DataFrame:
+    environment, part = arm.split(", ")
+    data = load(settings, seed, environment, splits, "episode")
+    groups = PARTS[part](settings, data, seed)
+    table = pd.concat(groups, ignore_index=True)
     table.loc[table.arm == "MSE", ["nll", "coverage"]] = float("nan")  # it trains no scale
     return table.assign(environment=environment)
 
 
+def _likelihoods(settings: Settings, data: Problem, seed: int) -> list[pd.DataFrame]:
+    likely, faithful = methods.likelihood(data, settings.training, settings.betas, seed)
+    return [
+        _table(data, methods.named(settings.betas), likely.law, likely.ended),
+        _table(data, ("faithful",), faithful.law, faithful.ended),
+    ]
+
+
+def _rewards(settings: Settings, data: Problem, seed: int) -> list[pd.DataFrame]:
+    how, lam = settings.training, settings.lam
+    squares = methods.means(data, how, seed)
+    constant = methods.constant(data, how, squares.residuals, lam, seed)
+    learned = methods.learned_rewards(data, how, squares, lam, seed)
+    tempered = methods.tempered(data, how, learned, methods.TEMPERATURES, lam, seed)
+    chosen = methods.choose(tempered, squares.trained, data)
+    best, outer = methods.select(tempered, chosen), learned.found.ended
+    powers = [
+        _table(data, methods.powers(), tempered.law, tempered.ended & outer),
+        _table(data, (methods.TEMPERED,), best.law, best.ended & outer),
+    ]
+    power = dict(zip(methods.powers(), methods.TEMPERATURES, strict=True))
+    powers[0]["power"] = powers[0].arm.map(power)
+    powers[1]["power"] = [methods.TEMPERATURES[int(k)] for k in chosen]
+    return [
+        _table(data, ("copy the state",), methods.copied(data)),
+        _table(data, ("least squares",), methods.least_squares(data)),
+        _table(data, ("MSE",), squares.trained.law, squares.trained.ended),
+        _table(data, methods.CONSTANT, constant.law, constant.ended),
+        *powers,
+    ]
+
+
+PARTS = {"squared error and policy gradient": _rewards, "likelihood": _likelihoods}
+"""What is trained apart from the rest, and kept as soon as it is done."""
+
+
 def _table(
-    data: Problem, arms: Sequence[str], law: methods.LawAt, ended: bool | None = None
+    data: Problem, arms: Sequence[str], law: methods.LawAt, ended: torch.Tensor | None = None
 ) -> pd.DataFrame:
     """Return the metrics of members `(arms, splits)`; laws without training have no arms."""
+    table = _rows(_measured(data, law), arms, "split", data.splits)
+    done = None if ended is None else ended.reshape(-1).numpy()
+    return table.assign(repetition=0, ended=done).astype({"ended": "boolean"})
+
+
+def _measured(data: Problem, law: methods.LawAt) -> dict[str, torch.Tensor]:
+    """Return the metrics and the rollout errors, which are missing without stretches."""
     found = methods.metrics(law, data.test)
     rolled = rollout_errors(data, lambda x: law(x).mean, HORIZONS)
-    found |= {
+    return found | {
         name: rolled.get(horizon, torch.full_like(found["rmse"], torch.nan))
         for name, horizon in zip(ROLLOUTS, HORIZONS, strict=True)
     }
-    table = _rows(found, arms, "split", data.splits)
-    return table.assign(repetition=0, ended=ended).astype({"ended": "boolean"})
 
 
 def _rows(
@@ -235,7 +259,7 @@ def _as_published(
     settings: Settings, seed: int, environment: str, splits: Sequence[int]
 ) -> pd.DataFrame:
     (split,) = splits
-    data = _load(settings, seed, environment, (split,), "transition")
+    data = load(settings, seed, environment, (split,), "transition")
     model = GaussianPolicy(data.inputs, data.n, "diagonal", mean=MLP((64, 64)), scale="shared")
     one = model.init([streams.generator(seed, "init")])
     y = data.train.mean[0]
@@ -292,7 +316,7 @@ def _repeated(
     data: Problem, arms: Sequence[str], law: methods.LawAt, repetitions: int = 1
 ) -> pd.DataFrame:
     """Return the metrics of members `(arms, repetitions)`."""
-    return _rows(methods.metrics(law, data.test), arms, "repetition", range(repetitions))
+    return _rows(_measured(data, law), arms, "repetition", range(repetitions))
 
 
 def implicit_scalar(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from solvers.bilevel import cross_fitted
@@ -99,12 +99,12 @@ class Trained:
 
     Attributes:
         law: `(methods, splits, N, ...)` at inputs.
-        ended: whether early stopping ended the training, and not the number of steps.
+        ended: whether a member gained nothing any more, before the number of steps was reached.
         validation: score on the validation rows per dimension, `(methods, splits)`.
     """
 
     law: LawAt
-    ended: bool
+    ended: Bool[Tensor, "methods splits"]
     validation: Float[Tensor, "methods splits"]
 
     def error(self, data: Dataset) -> Float[Tensor, "methods splits"]:
@@ -170,7 +170,7 @@ def train(
         observe=stop,
     )
     best = stop.best()
-    return Trained(lambda x: model(best, x), stop.ended, stop.score)
+    return Trained(lambda x: model(best, x), stop.done, stop.score)
 
 
 def rows_of(data: Dataset, rows: Int[Tensor, "B"]) -> Dataset:
@@ -473,7 +473,7 @@ def select(group: Trained, chosen: Int[Tensor, "splits"]) -> Trained:
         scale = found.scale.expand_as(found.mean)
         return Gaussian(found.mean[chosen, place][None], scale[chosen, place][None])
 
-    return Trained(law, group.ended, group.validation[chosen, place][None])
+    return Trained(law, group.ended[chosen, place][None], group.validation[chosen, place][None])
 
 
 # --- metrics ---

@@ -22,12 +22,14 @@ class EarlyStopping:
         params: kept so far, `(*b, ...)`.
         score: theirs, `(*b,)`; infinite for a member whose score was never finite.
         step: at which each was met, `(*b,)`.
-        ended: whether no member gained anything for `patience` looks: else training was too short.
+        done: of each member, whether it gained nothing for `patience` looks, `(*b,)`.
+        ended: whether all are done: else training was too short.
     """
 
     params: dict[str, Tensor]
     score: Float[Tensor, "*b"]
     step: Tensor
+    done: Tensor
     ended: bool
 
     def __init__(
@@ -83,7 +85,8 @@ class EarlyStopping:
                 )
             mask = better.reshape(better.shape + (1,) * (p.ndim - better.ndim))
             self.params[name] = torch.where(mask, p.detach(), self.params[name])
-        self.ended = bool((step - self._since >= self._patience * self._every).all())
+        self.done = step - self._since >= self._patience * self._every
+        self.ended = bool(self.done.all())
         return self.ended
 
     def best(self) -> dict[str, Tensor]:

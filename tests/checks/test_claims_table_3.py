@@ -10,7 +10,7 @@ import pytest
 
 from paper_checks.claims.claim import Verdict
 from paper_checks.claims.pictures import table_3 as claims
-from paper_checks.experiments import table_3
+from paper_checks.experiments import table_3, table_3_bilevel
 from paper_checks.experiments.table_3_methods import TEMPERED
 
 
@@ -56,6 +56,18 @@ def test_another_scalar_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("u", "expected"), [(0.303, Verdict.reproduced), (0.31, Verdict.not_reproduced)]
+)
+def test_the_scalar_of_held_out_residuals_decides(
+    monkeypatch: pytest.MonkeyPatch, u: float, expected: Verdict
+) -> None:
+    found = table_3_bilevel.Scalar(u, 0.3, 0.1, 1e-3, 0, 6, 2000)
+    monkeypatch.setattr(table_3, "load", lambda *of: None)
+    monkeypatch.setattr(table_3_bilevel, "scalar", lambda data, **how: found)
+    assert claims.bilevel(0).verdict is expected
+
+
+@pytest.mark.parametrize(
     ("rmse", "nll", "expected"),
     [
         (-0.01, -0.05, Verdict.reproduced),
@@ -86,4 +98,4 @@ def test_differences_on_the_same_split_decide(
 
 def test_every_claim_has_a_name_of_its_own() -> None:
     names = [claim.name for claim in claims.claims()]
-    assert names == ["table-3.order", "table-3.scalar", "table-3.learned"]
+    assert names == ["table-3.order", "table-3.scalar", "table-3.bilevel", "table-3.learned"]

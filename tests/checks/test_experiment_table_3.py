@@ -1,6 +1,7 @@
 """Table 3 on a small system: what is trained, on what, and what is measured."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from figures import table_3 as drawing
 from figures import tables
-from paper_checks.experiments import table_3
+from paper_checks import store
+from paper_checks.experiments import table_3, table_3_bilevel
 from paper_checks.experiments import table_3_data as data
 from paper_checks.experiments import table_3_methods as methods
 from solvers.errors import InputError
@@ -144,10 +146,45 @@ def test_the_power_of_the_temperature_is_chosen_under_the_error_of_least_squares
         )
 
     nll = torch.tensor([[1.0, 1.0], [2.0, 2.0]])
-    squares = methods.Trained(off(0.5), True, torch.zeros(1, 2))
+    done = torch.tensor([[True, False], [False, True]])
+    squares = methods.Trained(off(0.5), done[:1], torch.zeros(1, 2))
     for by, want in (((0.6, 0.4), 1), ((0.3, 0.1), 0), ((0.9, 0.8), 1)):
-        group = methods.Trained(off(*by), True, nll)
+        group = methods.Trained(off(*by), done, nll)
         assert methods.choose(group, squares, at).tolist() == [want, want]
-    chosen = methods.select(methods.Trained(off(0.6, 0.4), True, nll), torch.tensor([1, 0]))
+    chosen = methods.select(methods.Trained(off(0.6, 0.4), done, nll), torch.tensor([1, 0]))
+    assert chosen.ended.tolist() == [[False, False]]
     error = (chosen.law(at.validation.x).mean - y)[0, :, 0, 0]
     torch.testing.assert_close(error, torch.tensor([0.4, 0.6]), atol=1e-5, rtol=0)
+
+
+def test_the_bilevel_solver_finds_the_scalar_of_held_out_residuals() -> None:
+    """Through a network of two units, solved exactly; weight decay would let the mean follow u."""
+    known = problem((0,), rows=(200, 100, 100))
+    found = table_3_bilevel.scalar(known, lam=1.0, seed=0, units=2, weight_decay=1e-4, steps=4)
+    assert found.inner == found.solves
+    assert found.slope < 1e-5
+    assert found.u == pytest.approx(found.predicted, rel=5e-3)
+    assert found.start < 0.9 * found.predicted
+
+
+def test_what_trains_apart_is_kept_apart_and_the_table_is_the_same(tmp_path: Path) -> None:
+    want = table_3.run(walks.SMALL, seed=0)
+    place = store.Store.open(tmp_path)
+
+    def interrupted() -> pd.DataFrame:
+        table_3.run(walks.SMALL, seed=0)
+        raise KeyboardInterrupt
+
+    keywords: dict[str, Any] = {"seed": 0, "provenance": {}}
+    with pytest.raises(KeyboardInterrupt):
+        place.load_or_run("table-3", walks.SMALL, interrupted, **keywords)
+    assert len(list(place.results.glob(".cells/*/*.parquet"))) == len(table_3.PARTS)
+    found = place.load_or_run(
+        "table-3", walks.SMALL, lambda: table_3.run(walks.SMALL, seed=0), **keywords
+    )
+    pd.testing.assert_frame_equal(found, want, check_exact=True)
+
+
+def test_the_published_protocol_is_rolled_out_too() -> None:
+    table = table_3.run(walks.SMALL_AS_PUBLISHED, seed=0)
+    assert table[list(table_3.ROLLOUTS)].notna().all(axis=None)

@@ -99,7 +99,9 @@ def test_every_member_keeps_its_own_best() -> None:
     assert stop.step.tolist() == [3, 6]
     assert stop.score.tolist() == [0.0, 0.0]
     assert stop.ended
-    assert not followed(torch.tensor([2.0, 9.0]), patience=2).ended
+    other = followed(torch.tensor([2.0, 9.0]), patience=2)
+    assert not other.ended
+    assert other.done.tolist() == [True, False]
 
 
 def test_looks_are_taken_every_so_often() -> None:

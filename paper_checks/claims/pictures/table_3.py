@@ -9,12 +9,15 @@ some methods nats.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from functools import cache
 
 import pandas as pd
 
-from ...experiments import table_3
+from solvers.hypergradients.implicit import HypergradientWarning
+
+from ...experiments import table_3, table_3_bilevel
 from ...experiments.table_3 import PUBLISHED_U, published_scalar
 from ...experiments.table_3_methods import TEMPERED
 from ...statistics import FAMILY, Interval, bonferroni, median_interval
@@ -25,11 +28,13 @@ ORDER = ("MSE", "PG(implicit)", "PG(I)", "PG(marginal scaled)", "NLL", "PG(margi
 LIKELY = ("NLL", "β-NLL", "faithful")
 SPLITS = 20
 # The claim is about every environment; one where it fails decides it. Hopper was taken once its
-# frontier was seen: with its contacts, error and likelihood exclude each other. On half-cheetah it
-# did not hold either, on three seeds tried before, at other settings and intervals.
+# frontier was seen on 1000 rows. On 300, where rivals overfit, the picture's likelihood is better
+# than theirs by far, and its error that of MSE: an interval around 0, which is not below it.
 ENVIRONMENT = "hopper"
 CORRECTED = replace(table_3.CORRECTED, environments=(ENVIRONMENT,), betas=(0.0, 0.5))
 WITHIN = 1.5  # factor between two scalars of networks that were not trained to the end
+SCALARS = 1.02  # the same for one network; by inner solves that end before they are exact
+BILEVEL = replace(table_3.CORRECTED, splits=(0,), collected=8_000, rows=(300, 200, 300))
 
 
 @cache
@@ -81,6 +86,28 @@ def implicit(seed: int) -> Judgement:
     )
 
 
+def bilevel(seed: int) -> Judgement:
+    """Judge that the implicit solver, with a network inside, ends at `λn/(2 Tr S)`."""
+    (state,) = seeds(seed, "table 3 by the bilevel solver", 1)
+    data = table_3.load(BILEVEL, state, ENVIRONMENT, BILEVEL.splits, "episode")
+    with warnings.catch_warnings():
+        # that it is not solved to stationarity is said below, by the numbers
+        warnings.simplefilter("ignore", HypergradientWarning)
+        found = table_3_bilevel.scalar(data, lam=BILEVEL.lam, seed=state)
+    ratio = found.u / found.predicted
+    holds = 1 / SCALARS <= ratio <= SCALARS
+    return Judgement(
+        Verdict.reproduced if holds else Verdict.not_reproduced,
+        f"{ENVIRONMENT}, one split: from u = {found.start:.3f} the implicit solver, its outer "
+        f"problem on held-out rows, goes to {found.u:.4f}; λn/(2 Tr S), S of its residuals there: "
+        f"{found.predicted:.4f}; a factor of at most {SCALARS} holds. Its last hypergradient is "
+        f"{found.slope:.1e} of the largest; {found.inner} of {found.solves} inner solves were as "
+        f"accurate as asked, in {found.evaluations} evaluations",
+        found.u,
+        published=found.predicted,
+    )
+
+
 def learned(seed: int) -> Judgement:
     """Judge `RMSE no worse than MSE, NLL no worse than the best of NLL, β-NLL and faithful`.
 
@@ -103,8 +130,7 @@ def learned(seed: int) -> Judgement:
         f"median of paired differences: RMSE to MSE {_ends(error)} (means "
         f"{rmse[TEMPERED].mean():.3f} and {rmse['MSE'].mean():.3f}); NLL per dimension "
         f"to {said} (means: {means}). None may reach above 0. "
-        f"Held-out rows that keep the error of MSE choose λ(x) = Σ(x)^β of mean β {power:.2f}: the "
-        "frontier of picture and table bounds both at once",
+        f"Held-out rows that keep the error of MSE choose λ(x) = Σ(x)^β of mean β {power:.2f}",
         float((nll[TEMPERED] - nll[nearest]).median()),
         gaps[nearest],
     )
@@ -131,6 +157,14 @@ def claims() -> tuple[Claim, ...]:
             "table 3; the formula is new for S of residuals",
             Verdict.reproduced,
             implicit,
+        ),
+        Claim(
+            "table-3.bilevel",
+            "by implicit differentiation through a network, held-out rows outside, the learned "
+            "scalar is λn/(2 Tr S), S of held-out residuals",
+            "new",
+            Verdict.reproduced,
+            bilevel,
         ),
         Claim(
             "table-3.learned",

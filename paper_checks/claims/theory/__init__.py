@@ -8,6 +8,7 @@ from . import (
     gaussian_inner,
     gaussian_misspecification,
     gaussian_outer,
+    gaussian_temperature,
     hypergradients,
 )
 
@@ -15,6 +16,7 @@ PROPOSITIONS = (
     *gaussian_inner.PROPOSITIONS,
     *gaussian_outer.PROPOSITIONS,
     *gaussian_misspecification.PROPOSITIONS,
+    *gaussian_temperature.PROPOSITIONS,
     *estimators.PROPOSITIONS,
     *bounded.PROPOSITIONS,
     *hypergradients.PROPOSITIONS,

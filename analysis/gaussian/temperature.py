@@ -1,0 +1,331 @@
+"""An entropy weight λ(x) that depends on the input: likelihood, β-NLL and squared error in one.
+
+J = E_x [E r_{U(x)} + λ(x) H], where x takes two values and both means share one parameter,
+m(x) = θ a(x). `U(x)` alone shapes the mean, `U(x)/λ(x)` the covariance. With λ(x) = P(x)^β and the
+reward whose covariance is P(x), the mean is that of β-NLL (Seitzer et al., arXiv 2203.09168):
+weights P^(β-1), those of likelihood at β = 0 and of squared error at β = 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import sympy as sp
+
+from .. import definitions
+from ..assumptions import MOMENTS, SPD
+from ..calculus.conditions import Condition, positive, zero
+from ..calculus.ldl import ldl_factors
+from ..calculus.matrices import (
+    gradient,
+    identity,
+    inverse,
+    lowest_terms,
+    replace,
+    slope,
+    solve_inverse_equation,
+)
+from ..calculus.normal_form import normal
+from ..calculus.stationary import ldl_product, solve_ldl
+from ..calculus.symbols import symbol, symbols
+from ..derivation import Derivation, Step
+from ..result import ANY, SIZES, result
+from . import stated
+from .inner import solution
+from .misspecification import TWO
+
+SHARED = "m(x) = θ a(x), one θ for all inputs"
+STOPPED = "⌊·⌋ has no gradient; P diagonal and given"
+Level = Literal["likelihood", "error"]
+_SLOPES = {
+    "likelihood": "dF/dβ = s (P_a^-β - P_b^-β) log(P_a/P_b) < 0 for β > 0",
+    "error": "d E e²/dβ = 2s (P_b^(1-β) - P_a^(1-β)) log(P_a/P_b) < 0 for β < 1",
+}
+theta = sp.Symbol("theta", real=True)
+_held = sp.Symbol("theta_held", real=True)
+
+
+@result(ANY)
+def covariance(n: int | None) -> Derivation:
+    """P*(x) = (λ(x)/2) U(x)⁻¹, whatever the mean.
+
+    Args:
+        n: dimension, or None for general size.
+    Returns:
+        Derivation in U_a, lam_a; shape (n, n), at the first input. Condition: at the second alike.
+    Source: new.
+    """
+    U_a, U_b, P_a, P_b = symbols("U_a U_b P_a P_b", n)
+    lam_a, lam_b = symbols("lam_a lam_b")
+    J = _objective(n)
+    if n is None:
+        best = solve_inverse_equation(gradient(J, P_a), P_a)
+    else:
+        C, D = ldl_factors("P_a", n)
+        factored = sp.expand(replace(J, P_a, C * D * C.T))
+        best = ldl_product(C, D, solve_ldl(factored, C, D))
+    second = replace(gradient(J, P_b), P_b, stated.inner_solution("full", U_b, lam_b))
+    return Derivation(
+        symbol="P*(x)",
+        arguments={"U_a": U_a, "lam_a": lam_a},
+        stated=stated.inner_solution("full", U_a, lam_a),
+        derived=best,
+        assumptions=(SPD, MOMENTS, TWO, SHARED, "P full"),
+        steps=(Step("J, averaged over x", J), Step("solve ∂J/∂P(x) = 0", best)),
+        conditions=(zero("∂J/∂P = 0 at (λ/2) U⁻¹ of the second input", second),),
+    )
+
+
+@result(ANY)
+def mean(n: int | None) -> Derivation:
+    """θ* = E aᵀU(x)μ(x) / E aᵀU(x)a: least squares weighted by U(x), whatever λ(x).
+
+    Args:
+        n: dimension, or None for general size.
+    Returns:
+        Scalar derivation in w, mu_a, mu_b, a, b, U_a, U_b.
+    Source: new.
+    """
+    w, mu_a, mu_b, a, b, U_a, U_b = symbols("w mu_a mu_b a b U_a U_b", n)
+    J = _objective(n)
+    rate = slope(normal(J), theta) if n is None else sp.expand(sp.diff(J, theta))
+    return Derivation(
+        symbol="θ*",
+        arguments={"w": w, "mu_a": mu_a, "mu_b": mu_b, "a": a, "b": b, "U_a": U_a, "U_b": U_b},
+        stated=stated.weighted_mean(w, a, b, mu_a, mu_b, U_a, U_b),
+        derived=_root(rate),
+        assumptions=(SPD, MOMENTS, TWO, SHARED),
+        steps=(Step("J, averaged over x", J), Step("its slope in θ", rate)),
+    )
+
+
+@result(ANY)
+def optimal_reward(n: int | None) -> Derivation:
+    """U*(x) = ½ λ(x) Σ(x)⁻¹ where the mean is attained: λ(x) is free, the likelihood the same.
+
+    Args:
+        n: dimension, or None for general size.
+    Returns:
+        Derivation in Sigma_a, lam_a; shape (n, n), at the first input. Condition: at the second
+        alike.
+    Source: new.
+    """
+    w, mu_a, mu_b, Sigma_a, Sigma_b, U_a, U_b = symbols("w mu_a mu_b Sigma_a Sigma_b U_a U_b", n)
+    lam_a, lam_b = symbols("lam_a lam_b")
+    F = w * definitions.log_likelihood(mu_a, _at_inner(U_a, lam_a, n), mu_a, Sigma_a)
+    F += (1 - w) * definitions.log_likelihood(mu_b, _at_inner(U_b, lam_b, n), mu_b, Sigma_b)
+    G = gradient(F, U_a)
+    if n is None:
+        best = solve_inverse_equation(G, U_a)
+    else:  # ∂F/∂U = w (½ U⁻¹ - Σ/λ): what is left of U⁻¹ is the solution's inverse
+        best = inverse(lowest_terms(inverse(U_a) - 2 * G / w))
+    second = replace(gradient(F, U_b), U_b, stated.optimal_reward("full", Sigma_b, lam_b))
+    return Derivation(
+        symbol="U*(x)",
+        arguments={"Sigma_a": Sigma_a, "lam_a": lam_a},
+        stated=stated.optimal_reward("full", Sigma_a, lam_a),
+        derived=best,
+        assumptions=("Σ(x) symmetric positive definite, λ(x) > 0", MOMENTS, TWO, "m(x) = μ(x)"),
+        steps=(Step("F, averaged over x", F), Step("solve ∂F/∂U(x) = 0", best)),
+        conditions=(zero("∂F/∂U = 0 at ½ λ Σ⁻¹ of the second input", second),),
+    )
+
+
+@result(SIZES)
+def beta_nll(n: int) -> Derivation:
+    """θ of β-NLL, E Σ_i ⌊P_ii^β⌋ (-log N(y_i; m_i, P_ii)): least squares with weights P_ii^(β-1).
+
+    Args:
+        n: dimension.
+    Returns:
+        Scalar derivation in w, mu_a, mu_b, a, b, P_a, P_b (their diagonals), power (β). Conditions:
+        it is the mean of J with λ(x) = λ P^β and U = ½ λ(x) P⁻¹, that of likelihood at β = 0, of
+        squared error at β = 1; the variances are stationary at Σ_ii + e_i² for every β.
+    Source: new; the loss is Seitzer et al., arXiv 2203.09168.
+    """
+    w, mu_a, mu_b, a, b, P_a, P_b = symbols("w mu_a mu_b a b P_a P_b", n)
+    power, lam = symbols("power lam")
+    rate = _rate(_beta_loss, n)
+    J = sp.diff(_objective(n), theta)
+    for U, P in (("U_a", P_a), ("U_b", P_b)):
+        J = replace(J, symbol(U, n), lam / 2 * stated.beta_weights(P, power))
+    arguments = {"w": w, "mu_a": mu_a, "mu_b": mu_b, "a": a, "b": b, "P_a": P_a, "P_b": P_b}
+    return Derivation(
+        symbol="θ",
+        arguments=arguments | {"power": power},
+        stated=stated.weighted_mean(
+            w, a, b, mu_a, mu_b, *(stated.beta_weights(P, power) for P in (P_a, P_b))
+        ),
+        derived=_root(rate),
+        assumptions=(MOMENTS, TWO, SHARED, STOPPED),
+        steps=(Step("the loss", _averaged(_beta_loss, n)), Step("its slope in θ", rate)),
+        conditions=(
+            zero("-1/λ that of J with λ(x) = λ P^β, U = ½ λ(x) P⁻¹", rate + J / lam),
+            zero("that of likelihood at β = 0", rate.subs(power, 0) - _rate(_likelihood_loss, n)),
+            zero("half that of error at β = 1", rate.subs(power, 1) - _rate(_squared_error, n) / 2),
+            _variances(_beta_loss, n),
+        ),
+        source="new; the loss is Seitzer et al., arXiv 2203.09168",
+    )
+
+
+@result(SIZES)
+def faithful(n: int) -> Derivation:
+    """θ of faithful regression, E [½‖y - m‖² - log N(y; ⌊m⌋, P)]: that of β = 1, whatever P.
+
+    Args:
+        n: dimension.
+    Returns:
+        Scalar derivation in w, mu_a, mu_b, a, b. Conditions: it is that of β-NLL at β = 1; the
+        variances are stationary at Σ_ii + e_i².
+    Source: new; the loss is Stirn et al., 2023.
+    """
+    w, mu_a, mu_b, a, b = symbols("w mu_a mu_b a b", n)
+    rate, unit = _rate(_faithful_loss, n), sp.ImmutableMatrix.eye(n)
+    return Derivation(
+        symbol="θ",
+        arguments={"w": w, "mu_a": mu_a, "mu_b": mu_b, "a": a, "b": b},
+        stated=stated.weighted_mean(w, a, b, mu_a, mu_b, unit, unit),
+        derived=_root(rate),
+        assumptions=(MOMENTS, TWO, SHARED, STOPPED),
+        steps=(Step("the loss", _averaged(_faithful_loss, n)), Step("its slope in θ", rate)),
+        conditions=(
+            zero("that of β-NLL at β = 1", rate - _rate(_beta_loss, n).subs(symbol("power"), 1)),
+            _variances(_faithful_loss, n),
+        ),
+        source="new; the loss is Stirn et al., 2023",
+    )
+
+
+@result((), ("likelihood", "error"), n=1, statements=_SLOPES)
+def power_slope(of: Level) -> Derivation:
+    """dF/dβ < 0 and d E e²/dβ < 0 for 0 < β < 1: β chooses between likelihood and mean error.
+
+    One mean for both inputs, so that data means μ_a ≠ μ_b are not attained. λ(x) = λ P(x)^β and
+    U = ½ λ(x) P(x)⁻¹ leave the covariances P(x) as they are, and move the mean: the slope is the
+    implicit one, -(∂²_{βθ}J/∂²_{θθ}J) ∂_θ. s = (w(1-w)(μ_a-μ_b) q_a q_b)²/(E q)³, q = P^(β-1).
+
+    Args:
+        of: "likelihood", F, or "error", the squared error of the mean.
+    Returns:
+        Scalar derivation in w, mu_a, mu_b, P_a, P_b, power. Conditions: the covariances do not
+        move; the sign where P_a ≠ P_b, by (1 - e^(-ct))/t, which is 0 at c = 0 and grows with c.
+    Source: new.
+    """
+    w, mu_a, mu_b, P_a, P_b = symbols("w mu_a mu_b P_a P_b", 1)
+    power, lam, (v_a, v_b) = symbol("power"), symbol("lam"), sp.symbols("v_a v_b", positive=True)
+    one = {symbol("a")[0]: sp.S.One, symbol("b")[0]: sp.S.One}
+    # The variances v of the reward stay where J is differentiated in those of the policy.
+    rewarded = {symbol("lam_a"): lam * v_a**power, symbol("lam_b"): lam * v_b**power}
+    rewarded |= {symbol("U_a")[0]: lam / 2 * v_a ** (power - 1)}
+    rewarded |= {symbol("U_b")[0]: lam / 2 * v_b ** (power - 1)}
+    J = _objective(1).xreplace(rewarded | one)
+    at_solution = {v_a: P_a[0], v_b: P_b[0]}
+    outer = -_averaged(_likelihood_loss, 1)
+    if of == "error":
+        outer = w * (mu_a[0] - theta) ** 2 + (1 - w) * (mu_b[0] - theta) ** 2
+    rate = sp.expand(sp.diff(J, theta) / lam)
+    pull = -sp.diff(rate, power) / sp.diff(rate, theta) * sp.diff(outer.xreplace(one), theta)
+    centre = _root(rate).xreplace(at_solution)
+    moved = sp.Matrix([sp.diff(J, P, power) for P in (P_a[0], P_b[0])]).xreplace(at_solution)
+    t, c = sp.Symbol("t", real=True, nonzero=True), sp.Symbol("c", positive=True)
+    ratio = (1 - sp.exp(-c * t)) / t
+    return Derivation(
+        symbol="dF/dβ" if of == "likelihood" else "d E e²/dβ",
+        arguments={"w": w, "mu_a": mu_a, "mu_b": mu_b, "P_a": P_a, "P_b": P_b, "power": power},
+        stated=stated.power_slope(of, w, mu_a, mu_b, P_a, P_b, power),
+        derived=pull.xreplace(at_solution).xreplace({theta: centre}),
+        assumptions=(MOMENTS, TWO, "m(x) = θ", "λ(x) = λ P(x)^β, U = ½ λ(x) P(x)⁻¹"),
+        steps=(
+            Step("(1/λ) ∂J/∂θ", rate),
+            Step("θ*", centre),
+            Step("-(∂²_{βθ}J/∂²_{θθ}J) ∂_θ", pull),
+        ),
+        conditions=(
+            zero("∂²J/∂β∂P = 0 at P(x)", moved),
+            zero("(1 - e^(-ct))/t = 0 at c = 0", ratio.subs(c, 0)),
+            positive("its slope in c is positive", sp.diff(ratio, c)),
+        ),
+    )
+
+
+def _objective(n: int | None) -> Any:
+    """J, averaged over x."""
+    w, U_a, U_b, P_a, P_b = symbols("w U_a U_b P_a P_b", n)
+    mu_a, mu_b, a, b, Sigma_a, Sigma_b = symbols("mu_a mu_b a b Sigma_a Sigma_b", n)
+    lam_a, lam_b = symbols("lam_a lam_b")
+    J = w * definitions.objective(theta * a, P_a, mu_a, Sigma_a, U_a, lam_a)
+    return J + (1 - w) * definitions.objective(theta * b, P_b, mu_b, Sigma_b, U_b, lam_b)
+
+
+# --- losses with stopped gradients: of (m, P), (μ, Σ), and of m and P again, held ---
+
+Loss = Callable[[Any, Any, Any, Any, Any, Any], Any]
+
+
+def _likelihood_loss(m: Any, P: Any, mu: Any, Sigma: Any, m_held: Any, P_held: Any) -> Any:
+    """-E_y Σ_i log N(y_i; m_i, P_ii)."""
+    return sum(_by_dimension(m, P, mu, Sigma))
+
+
+def _beta_loss(m: Any, P: Any, mu: Any, Sigma: Any, m_held: Any, P_held: Any) -> Any:
+    """-E_y Σ_i ⌊P_ii^β⌋ log N(y_i; m_i, P_ii)."""
+    losses = _by_dimension(m, P, mu, Sigma)
+    power = symbol("power")
+    return sum(v**power * x for v, x in zip(P_held.diagonal(), losses, strict=True))
+
+
+def _squared_error(m: Any, P: Any, mu: Any, Sigma: Any, m_held: Any, P_held: Any) -> Any:
+    """E_y ‖y - m‖²."""
+    return -definitions.mean_reward(m, mu, Sigma, identity(P))
+
+
+def _faithful_loss(m: Any, P: Any, mu: Any, Sigma: Any, m_held: Any, P_held: Any) -> Any:
+    """E_y [½‖y - m‖² - log N(y; ⌊m⌋, P)]."""
+    squared = _squared_error(m, P, mu, Sigma, m_held, P_held)
+    return squared / 2 + sum(_by_dimension(m_held, P, mu, Sigma))
+
+
+def _by_dimension(m: Any, P: Any, mu: Any, Sigma: Any) -> list[Any]:
+    def at(X: Any, i: int) -> Any:
+        return sp.ImmutableMatrix([X[i] if X.cols == 1 else X[i, i]])
+
+    return [
+        -definitions.log_likelihood(*(at(X, i) for X in (m, P, mu, Sigma))) for i in range(m.rows)
+    ]
+
+
+def _averaged(loss: Loss, n: int) -> Any:
+    """E_x of a loss at m(x) = θ a(x)."""
+    w, mu_a, mu_b, a, b = symbols("w mu_a mu_b a b", n)
+    Sigma_a, Sigma_b, P_a, P_b = symbols("Sigma_a Sigma_b P_a P_b", n)
+    first = loss(theta * a, P_a, mu_a, Sigma_a, _held * a, P_a)
+    return w * first + (1 - w) * loss(theta * b, P_b, mu_b, Sigma_b, _held * b, P_b)
+
+
+def _rate(loss: Loss, n: int) -> Any:
+    """The slope of a loss in θ, held copies aside."""
+    return sp.expand(sp.diff(_averaged(loss, n), theta).xreplace({_held: theta}))
+
+
+def _root(rate: Any) -> Any:
+    """Where a function linear in θ is 0."""
+    return -rate.subs(theta, 0) / slope(rate, theta)
+
+
+def _variances(loss: Loss, n: int) -> Condition:
+    """The slope in P_ii, held copies aside, is 0 at Σ_ii + e_i²."""
+    m, P, mu, Sigma = symbols("m P mu Sigma", n)
+    held = P.applyfunc(lambda x: sp.Symbol(f"{x}_held", positive=True))
+    value = loss(m, P, mu, Sigma, m, held)
+    spread = {P[i, i]: Sigma[i, i] + (m[i] - mu[i]) ** 2 for i in range(n)}
+    slopes = [sp.diff(value, v).xreplace(dict(zip(held, P, strict=True))) for v in P.diagonal()]
+    return zero("∂/∂P_ii = 0 at Σ_ii + e_i²", sp.Matrix(slopes).xreplace(spread))
+
+
+def _at_inner(U: Any, lam: Any, n: int | None) -> Any:
+    """P* of a reward."""
+    found = solution("full", n)
+    P = replace(found.derived, found.arguments["U"], U)
+    return P.xreplace({found.arguments["lam"]: lam})

@@ -1,0 +1,102 @@
+"""The gate bites, continued: faults in β-NLL, faithful regression and the temperature."""
+
+import warnings
+from functools import partial
+from typing import Any
+
+import pytest
+
+from analysis import definitions
+from paper_checks.conformance.strategies import make_problem
+from solvers.hypergradients.implicit import HypergradientWarning
+from solvers.rewards.mahalanobis import DiagonalReward
+from solvers.training import objectives
+from solvers.training.objectives import BetaNLL, PolicyGradient
+from tests.gate.identities import temperature as identities
+from tests.planting import derived_anew
+
+PLANE, SCALAR = make_problem(2, 7), make_problem(1, 7)
+solution = partial(identities.inner_solution, PLANE)
+family = partial(identities.family, PLANE, 0.4)
+slope = partial(identities.power_slope, SCALAR, 0.4)
+
+
+def followed(right: Any) -> Any:
+    """β-NLL whose weights have a gradient."""
+
+    def faulty(self: BetaNLL, law: Any, data: Any, noise: Any = None) -> Any:
+        losses = objectives._by_dimension("", law, law.mean, data)
+        return (law.scale ** (2 * self.beta) * losses).sum(-1).mean(-1)
+
+    return faulty
+
+
+FAULTS: dict[str, tuple[Any, str, Any, partial[None]]] = {
+    **{
+        f"one temperature for all, {identity.func.__name__}": (
+            PolicyGradient,
+            "_entropy",
+            lambda _: lambda self, law, data: law.entropy(),
+            identity,
+        )
+        for identity in (solution, family, slope)
+    },
+    "P^(β/2) for P^β": (
+        BetaNLL,
+        "__call__",
+        lambda right: lambda self, *of: right(BetaNLL(self.beta / 2), *of),
+        family,
+    ),
+    "weights of β-NLL with a gradient": (BetaNLL, "__call__", followed, family),
+    "the variance moves the mean of faithful regression": (
+        objectives,
+        "_by_dimension",
+        lambda right: lambda name, law, mean, data: right(name, law, law.mean, data),
+        family,
+    ),
+    "a reward of one weight": (
+        DiagonalReward,
+        "on_data",
+        lambda right: (
+            lambda self, *of: right(DiagonalReward(0 * self.u + self.u.mean(-1, keepdim=True)), *of)
+        ),
+        family,
+    ),
+    "a reward that does not move": (
+        DiagonalReward,
+        "on_data",
+        lambda right: lambda self, *of: right(DiagonalReward(self.u.detach()), *of),
+        slope,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, attribute, plant, notices = FAULTS[name]
+    notices()
+    monkeypatch.setattr(owner, attribute, plant(vars(owner)[attribute]))
+    with warnings.catch_warnings():
+        # a fault that announces itself is noticed too, but the identity must not need that
+        warnings.simplefilter("ignore", HypergradientWarning)
+        with pytest.raises(AssertionError, match="fails"):
+            notices()
+
+
+WRONG: dict[str, tuple[Any, partial[None]]] = {
+    "entropy": (lambda right: lambda P: 2 * right(P), solution),
+    "log_density": (lambda right: lambda y, m, P: right(y, m, P * P), family),
+    "mean_reward": (lambda right: lambda y, mu, *of: right(y, 2 * mu, *of), family),
+    "reward": (lambda right: lambda y_hat, y, U: right(y_hat, 2 * y, U), slope),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_derivation_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant, notices = WRONG[name]
+    notices()
+    with derived_anew():
+        monkeypatch.setattr(definitions, name, plant(getattr(definitions, name)))
+        with pytest.raises(AssertionError, match="fails"):
+            notices()
+        monkeypatch.undo()
