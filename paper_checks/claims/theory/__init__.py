@@ -9,6 +9,7 @@ from . import (
     gaussian_misspecification,
     gaussian_outer,
     hypergradients,
+    reference,
 )
 
 PROPOSITIONS = (
@@ -17,6 +18,7 @@ PROPOSITIONS = (
     *gaussian_misspecification.PROPOSITIONS,
     *estimators.PROPOSITIONS,
     *bounded.PROPOSITIONS,
+    *reference.PROPOSITIONS,
     *hypergradients.PROPOSITIONS,
     *categorical.PROPOSITIONS,
     *bernoulli.PROPOSITIONS,
