@@ -70,8 +70,8 @@ def hypergradient(n: int | None) -> Derivation:
     Args:
         n: dimension, or None for general size.
     Returns:
-        Derivation in S, Sigma, a, lam; shape (n, n), symmetric gradient. Condition, for general
-        n: F is strictly concave in the precision, whose slope is λ/2 times this.
+        Derivation in S, Sigma, a, lam; shape (n, n), symmetric gradient. Conditions: how S⁻¹
+        moves with U; and, for general n, F is strictly concave in the precision.
     Source: new.
     """
     S, Sigma, a, H = symbols("S Sigma a H", n)
@@ -91,8 +91,16 @@ def hypergradient(n: int | None) -> Derivation:
             Step("2H(∂F/∂H)H without Σ", first),
             Step("2∂F/∂H with Σ", second),
         ),
-        conditions=_concavity() if n is None else (),
+        conditions=(_rate(n), *(_concavity() if n is None else ())),
     )
+
+
+def _rate(n: int | None) -> Condition:
+    """How the precision moves with U."""
+    U, X = symbols("U H", n)
+    S = inner.precision(n).derived
+    moved = replace(S, U, U + X) - S
+    return zero("d(S⁻¹) = (2/λ) dU", moved - 2 / symbol("lam") * X)
 
 
 def _concavity() -> tuple[Condition, ...]:
