@@ -68,10 +68,10 @@ class Settings:
     dimensions: tuple[int, ...] = (1, 2, 3)
     variances: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
     beyond: float = 1.15
-    outcomes: int = 8
+    outcomes: int = 32
     generations: int = 128
     steps: int = 500
-    learning_rate: float = 0.02
+    learning_rate: float = 0.01
 
     def __post_init__(self) -> None:
         if self.beyond <= 1:

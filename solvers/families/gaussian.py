@@ -179,7 +179,7 @@ class Gaussian:
         return -0.5 * distance - self.log_det_scale() - 0.5 * self.n * math.log(2 * math.pi)
 
     def cross_entropy(
-        self, mu: Float[Tensor, "*d n"], Sigma: Float[Tensor, "*d n n"]
+        self, mu: Float[Tensor, "*#d n"], Sigma: Float[Tensor, "*#d n n"]
     ) -> Float[Tensor, "*e"]:
         """Return `-E log N(y; m, P)` for any `y` with mean `mu` and covariance `Sigma`.
 
