@@ -34,9 +34,8 @@ def draw(table: pd.DataFrame) -> Figure:
         _lines(axes[1, 0], learned, "cost", look, label)
         _lines(axes[1, 0], entropic, "cost", {**look, "linestyle": ":"}, None, HOLLOW)
     axes[0, 0].plot([], [], color="0.4", linestyle=":", label="$U = (\\lambda/2)\\Sigma^{-1}$")
-    distance = style.wrap("distance of the reference $|m_0 - \\mu|/\\sigma$", 0.45)
     for axis in (axes[0, 0], axes[0, 1], axes[1, 0]):
-        axis.set_xlabel(distance)
+        axis.set_xlabel("distance $|m_0-\\mu|/\\sigma$")
     axes[0, 0].set(ylabel="learned variance $/\\Sigma$", ylim=(0, None))
     axes[0, 1].axhline(0, color="0.4", linewidth=0.6, zorder=0)
     axes[0, 1].set_ylabel("learned reward $U\\Sigma/\\lambda$")
@@ -98,7 +97,7 @@ def compared_groups(table: pd.DataFrame) -> pd.DataFrame:
     table = table[table.arm == GROUP]
     derived, found = (table[table.kind == kind] for kind in ("predicted", "measured"))
     limits = derived[np.isinf(derived.variance)].set_index("n").lam.rename("largest")
-    found = found[["n", "lam", "scale", "variance", "growth"]].join(limits, on="n")
+    found = found[["n", "lam", "scale", "variance", "implied", "growth"]].join(limits, on="n")
     stationary = derived[np.isfinite(derived.variance)][["n", "lam", "variance"]]
     return found.merge(stationary, how="left", on=["n", "lam"], suffixes=("", ", derived"))
 
@@ -120,7 +119,7 @@ def caption(table: pd.DataFrame) -> str:
     quantities = ("variance", "error", "weight", "cost")
     apart = max((rows[f"{q}, learned"] - rows[f"{q}, derived"]).abs().max() for q in quantities)
     ends, beyond = groups[groups.lam < groups.largest], groups[groups.lam >= groups.largest]
-    off = (ends.variance / ends["variance, derived"] - 1).abs().max()
+    off = (ends.implied / ends.lam - 1).abs().max()
     return (
         "Reference policy. Lines: derived; markers: trained. With λ KL(p ‖ p₀) in place of the "
         "entropy the mean stops short of the data, so the best reward takes back variance (top "
@@ -131,8 +130,8 @@ def caption(table: pd.DataFrame) -> str:
         f"{apart:.1g}{'' if apart <= AGREES else ', MORE than derived'}.{failed} "
         f"(λ/2)Σ⁻¹ loses up to {_excess(learned, entropic):.2g} nats against the best reward. "
         "Bottom right: rewards divided by the deviation of their group, as commonly published with "
-        f"GRPO, and entropy: variances of {len(ends)} runs within {100 * off:.2g} % of those "
-        f"derived for large groups, for rewards of scales u from {groups.scale.min():g} to "
+        f"GRPO, and entropy: {len(ends)} runs end where large groups would with a λ within "
+        f"{100 * off:.2g} % of theirs, for rewards of scales u from {groups.scale.min():g} to "
         f"{groups.scale.max():g}; dotted: λ = √(2/n), beyond which all {len(beyond)} runs (arrows) "
         f"grow, by a factor of at least {beyond.growth.min():.2g} over a quarter of their steps."
     )

@@ -102,8 +102,9 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
         One row per arm, kind ("predicted", "measured") and problem. Arms "learned" and "entropy's
         reward": `ratio`, `distance`, and the policy's `variance`, `error` of the mean, `weight` u/λ
         of the reward, `cost` in nats beside maximum likelihood, `converged`. Arm "group": `n`,
-        `lam`, `scale` u, and the `variance`, infinite where none is stationary; what a measured one
-        grows by over the last half, `growth`, tells that.
+        `lam`, `scale` u, and the `variance`, infinite where none is stationary. Measured ones have
+        `implied`, the λ whose derived variance this is, and `growth`, by what factor it is larger
+        in the last quarter of the steps than in the one before.
     """
     parts = [_predicted(settings), *_weights(settings)]
     total = len(settings.ratios) + len(settings.dimensions)
@@ -265,6 +266,7 @@ def _groups(settings: Settings, n: int, seed: int) -> pd.DataFrame:
         "growth": (halves[1].mean(0) - halves[0].mean(0)).exp(),
     }
     columns = {name: value.flatten().numpy() for name, value in found.items()}
+    columns["implied"] = np.array([group_weight(n, float(s)) for s in columns["variance"]])
     return pd.DataFrame({"arm": GROUP, "kind": "measured", "n": n, **columns})
 
 

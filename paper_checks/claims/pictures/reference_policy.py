@@ -14,7 +14,9 @@ from ..claim import Claim, Judgement, Verdict
 SETTINGS = reference_policy.Settings()  # those of the figure: one table serves both
 AGREES = 1e-3  # where U tends to 0 the loop stops a little above it
 LOSES = 1e-6  # nats that count as a loss
-LARGE_GROUPS = 0.25  # relative: predictions are for large groups, runs have 128 generations
+# Predictions are for large groups: of M = 128 rewards with the kurtosis of χ²₁, 15, the deviation
+# is short by (3/8) 14/128 = 4 %, relative to which this is an upper bound.
+LARGE_GROUPS = 0.06
 
 
 def _table(seed: int) -> pd.DataFrame:
@@ -78,15 +80,16 @@ def division(seed: int) -> Judgement:
         derived[[*keys, "variance"]], on=keys, suffixes=("", "_derived")
     )
     beyond = found[found.lam >= found.largest]
-    off = float((below.variance / below.variance_derived - 1).abs().max())
+    off = float((below.implied / below.lam - 1).abs().max())
     own = below[below.variance_derived == 1].groupby("n").lam.first()
     holds = off <= LARGE_GROUPS and beyond.growth.min() > 2
     weights = ", ".join(f"{lam:.3f}" for lam in own)
     return Judgement(
         Verdict.reproduced if holds else Verdict.not_reproduced,
         f"{len(below)} policies trained with rewards of scales {', '.join(map(str, SCALES))}: "
-        f"variances within {100 * off:.2g} % of those derived for large groups (at most "
-        f"{100 * LARGE_GROUPS:g} %); the data's own at λ = {weights} only. Beyond √(2/n) all "
+        f"the λ of which large groups have these variances is within {100 * off:.2g} % of the one "
+        f"trained with (at most {100 * LARGE_GROUPS:g} %); the data's own is derived at "
+        f"λ = {weights} only. Beyond √(2/n) all "
         f"{len(beyond)} grow, by {beyond.growth.min():.2g} or more over a quarter of their steps.",
         off,
     )
