@@ -58,7 +58,12 @@ def _lines(
     derived, found = (rows[rows.kind == kind] for kind in ("predicted", "measured"))
     color = look["color"]
     axis.plot(derived.distance, derived[column], color=color, linestyle=look["linestyle"])
-    marks = {"color": color, "marker": look["marker"], "linestyle": "none", **(marker or {})}
+    marks: dict[str, Any] = {
+        "color": color,
+        "marker": look["marker"],
+        "linestyle": "none",
+        **(marker or {}),
+    }
     axis.plot(found.distance, found[column], **marks, label=label)
 
 
@@ -73,7 +78,7 @@ def _groups(axis: Axes, table: pd.DataFrame) -> None:
         limit = float(derived[np.isinf(derived.variance)].lam.iloc[0])
         axis.axvline(limit, color=look["color"], linestyle=":", linewidth=0.8)
         ends = found.lam < limit
-        marks = {"color": look["color"], "linestyle": "none"}
+        marks: dict[str, Any] = {"color": look["color"], "linestyle": "none"}
         axis.plot(found.lam[ends], found.variance[ends], marker=look["marker"], **marks,
                   label=f"$n = {n:g}$")  # fmt: skip
         axis.plot(found.lam[~ends], np.full((~ends).sum(), top), marker="^", **HOLLOW, **marks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,15 +42,19 @@ def test_the_price_of_the_entropy_s_reward() -> None:
     """0.153 nats per dimension where the reference has the moments of the data."""
     for n in (1, 2, 3):
         assert reference.outer.cost_at_reference(n).at() / n == pytest.approx(0.1534, abs=5e-5)
-    values = {"Sigma": SIGMA, "P0": SIGMA, "a": np.zeros(2)}
+    values: dict[str, Any] = {"Sigma": SIGMA, "P0": SIGMA, "a": np.zeros(2)}
     assert reference.outer.cost_of_entropy_reward(2).at(**values) == pytest.approx(1 - np.log(2))
-    far = {"Sigma": SIGMA, "P0": 1e6 * SIGMA, "a": np.zeros(2)}  # a flat reference is entropy
+    far: dict[str, Any] = {
+        "Sigma": SIGMA,
+        "P0": 1e6 * SIGMA,
+        "a": np.zeros(2),
+    }  # a flat reference is entropy
     assert reference.outer.cost_of_entropy_reward(2).at(**far) == pytest.approx(0, abs=1e-5)
 
 
 def test_the_optimal_reward_is_positive_iff_a_small_one_helps() -> None:
     for d, sign in ((0.2, -1), (0.9, 1)):  # Σ - P₀ = 0.5, beside d²
-        values = {"Sigma": 1.0, "P0": 0.5}
+        values: dict[str, Any] = {"Sigma": 1.0, "P0": 0.5}
         U = reference.outer.optimal_reward(1).at(**values, a=d / 0.5, lam=1.0)
         slope = reference.outer.slope_at_reference(1).at(**values, m0=d, mu=0.0, lam=1.0)
         assert np.sign(U) == np.sign(slope) == sign
@@ -59,7 +64,7 @@ def test_grpo_s_entropy_weights() -> None:
     """λ_n = E[2/√(2n + 4χ²_n)] = .998, .656, .517, by quadrature of what is derived."""
     x, w = np.polynomial.hermite_e.hermegauss(200)
     w = w / w.sum()
-    found = [sum(wi * _weight(1, [xi]) for xi, wi in zip(x, w, strict=True))]
+    found: list[Any] = [sum(wi * _weight(1, [xi]) for xi, wi in zip(x, w, strict=True))]
     rho = np.sqrt(np.linspace(0, 80, 20001)[1:] - 0.002)  # midpoints of χ²
     for n, density in ((2, np.exp(-(rho**2) / 2) / 2), (3, rho * np.exp(-(rho**2) / 2) / 2.5066)):
         found.append(0.004 * np.sum(density / np.sqrt(n / 2 + rho**2)))
@@ -72,12 +77,20 @@ def test_grpo_s_entropy_weights() -> None:
 
 def _weight(n: int, y: list[float]) -> float:
     at = float if n == 1 else np.asarray
-    values = {"m": at(0.0) if n == 1 else np.zeros(n), "y": at(y[0]) if n == 1 else np.array(y)}
+    values: dict[str, Any] = {
+        "m": at(0.0) if n == 1 else np.zeros(n),
+        "y": at(y[0]) if n == 1 else np.array(y),
+    }
     return reference.group_deviation.entropy_weight(n).at(**values, s=1.0)
 
 
 def test_what_embeddings_see() -> None:
-    values = {"y_hat": [1.0, 1.0], "y": [2.0, 0.5], "mu": [0.5, 1.5], "U": np.eye(2)}
+    values: dict[str, Any] = {
+        "y_hat": [1.0, 1.0],
+        "y": [2.0, 0.5],
+        "mu": [0.5, 1.5],
+        "U": np.eye(2),
+    }
     found = reference.embeddings.ranking(2).at(**values)
     assert found == pytest.approx(-(0.25 + 0.25) + (2.25 + 1.0))
     assert reference.embeddings.variance().at(sigma=2.0) == pytest.approx(4 / 3**0.5)
