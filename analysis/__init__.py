@@ -5,7 +5,17 @@
 -0.35
 """
 
-from . import bernoulli, bounded, categorical, dynamics, estimators, gaussian, hypergradients, rules
+from . import (
+    bernoulli,
+    bounded,
+    categorical,
+    dynamics,
+    estimators,
+    gaussian,
+    hypergradients,
+    reference,
+    rules,
+)
 from .calculus.conditions import Condition
 from .catalogue import catalogue
 from .derivation import Derivation, Key, Step
@@ -51,6 +61,7 @@ __all__ = [
     "gaussian",
     "hypergradients",
     "listing",
+    "reference",
     "rules",
     "show",
 ]

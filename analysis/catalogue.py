@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from . import bernoulli, bounded, categorical, dynamics, estimators, gaussian, hypergradients, rules
+from . import (
+    bernoulli,
+    bounded,
+    categorical,
+    dynamics,
+    estimators,
+    gaussian,
+    hypergradients,
+    reference,
+    rules,
+)
 from .result import Entry, results_in
 
 DERIVATIONS = (
@@ -10,6 +20,7 @@ DERIVATIONS = (
     *results_in(rules),
     *dynamics.DERIVATIONS,
     *bounded.DERIVATIONS,
+    *reference.DERIVATIONS,
     *estimators.DERIVATIONS,
     *hypergradients.DERIVATIONS,
     *categorical.DERIVATIONS,

@@ -7,9 +7,11 @@ The inner problem, `θ*(φ) = argmax_θ J(θ, φ)`:
 - `families`: `law`, the protocol; the laws that policies return, one file each; `networks`, their
   bodies; `module`: any torch module as a policy
 - `data`: outcomes grouped by distinct input; `tasks`: where they come from
-- `rewards`: `mahalanobis`, `between_classes`, `bounded`; `learnable` ones have parameters
+- `rewards`: `mahalanobis`, `between_classes`, `bounded`; `learnable` ones have parameters;
+  `with_reference`: what changes with a `reference` policy in place of the entropy
 - `training`: `objectives`, `estimators` of their gradients, `inner` solvers (a `Solution` each),
-  `ensemble` (many members in one batched run), `early_stopping`, and random `streams`
+  `reference` policies, `ensemble` (many members in one batched run), `early_stopping`, and random
+  `streams`
 
 The outer problem, `max_φ F(θ*(φ), φ)`:
 
@@ -71,6 +73,7 @@ from .training.ensemble import train
 from .training.estimators import Analytic, Pathwise, ScoreFunction
 from .training.inner import closed_form, fit
 from .training.objectives import MSE, NLL, BetaNLL, Faithful, PolicyGradient
+from .training.reference import Reference
 from .training.streams import MemberNoise, generator
 
 __all__ = [
@@ -116,6 +119,7 @@ __all__ = [
     "Pathwise",
     "Penalty",
     "PolicyGradient",
+    "Reference",
     "Result",
     "ScoreFunction",
     "ShapeError",

@@ -2,14 +2,15 @@
 
 A word is a product of letters X or X⁻¹ (X symmetric), v or vᵀ (v a vector), L or Lᵀ and their
 inverses (L triangular). The normal form uses only the ring axioms, X X⁻¹ = I, Tr(AB) = Tr(BA),
-Tr(A) = Tr(Aᵀ), log det(AB) = log det A + log det B and log det(cA) = n log c + log det A: two
-expressions with one normal form are equal for every n. The diagonal part diag(W) of a word is a
-letter, too: diagonal letters commute, diag(AW) = A diag(W) and Tr(AW) = Tr(A diag(W)) for a
-diagonal A.
+Tr(A) = Tr(Aᵀ), vᵀAw = Tr(wvᵀA) inside a word, log det(AB) = log det A + log det B and
+log det(cA) = n log c + log det A: two expressions with one normal form are equal for every n. The
+diagonal part diag(W) of a word is a letter, too: diagonal letters commute, diag(AW) = A diag(W) and
+Tr(AW) = Tr(A diag(W)) for a diagonal A.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import sympy as sp
@@ -68,7 +69,8 @@ def is_general(expression: Any) -> bool:
 def normal(expression: Any) -> Any:
     """The normal form, rebuilt as a SymPy expression; 0 or ZeroMatrix when it proves equality."""
     if isinstance(expression, sp.MatrixExpr):
-        terms = [(word, _coefficient(value)) for word, value in words_of(expression).items()]
+        terms = [_without_numbers(word, value) for word, value in words_of(expression).items()]
+        terms = [(word, _coefficient(value)) for word, value in terms]
         return matrix_from(collect(terms), expression.shape)
     replacements: dict[Any, Any] = {}
     for node in expression.atoms(sp.Trace, LogDet):
@@ -85,6 +87,16 @@ def normal(expression: Any) -> Any:
 def _coefficient(value: Any) -> Any:
     """A coefficient of a word with the traces and log dets in it in normal form."""
     return normal(value) if value.has(sp.Trace, LogDet) else value
+
+
+def _without_numbers(word: Word, value: Any) -> tuple[Word, Any]:
+    """A word without the numbers vᵀWw in it, and its coefficient times their traces Tr(wvᵀW)."""
+    at = [i for i, (name, _, _) in enumerate(word) if _is_vector(name)]
+    for i, j in pairwise(at):
+        if word[i][2] and not word[j][2]:
+            number = sp.Trace(_product((*word[j : j + 1], *word[i:j]), 1, None))
+            return _without_numbers(_reduce(word[:i] + word[j + 1 :]), value * number)
+    return word, value
 
 
 def words_of(X: Any) -> Words:
@@ -250,7 +262,12 @@ def _inverse(terms: Words) -> Words:
 
 
 def _trace(X: Any) -> Any:
-    terms = collect([(cyclic(_seen(word)), value) for word, value in words_of(X).items()])
+    items: list[tuple[Word, Any]] = []
+    for word, value in words_of(X).items():
+        columns = [i for i, (name, _, flag) in enumerate(word) if _is_vector(name) and not flag]
+        start = columns[0] if columns else 0  # Tr(w vᵀW w₂ v₂ᵀ) = vᵀWw₂ Tr(w v₂ᵀ)
+        items.append(_without_numbers(word[start:] + word[:start], value))
+    terms = collect([(cyclic(_seen(word)), _coefficient(value)) for word, value in items])
     return sum(
         (value * (sp.Trace(_product(word, 1, None)) if word else DIMENSION))
         for word, value in terms.items()

@@ -34,6 +34,7 @@ from ..rewards.mahalanobis import MahalanobisReward, optimal_reward
 from ..training import inner
 from ..training.estimators import Analytic, Estimator
 from ..training.objectives import MSE, NLL, PolicyGradient
+from ..training.reference import ReferenceLaw
 from ..training.streams import MemberNoise
 from .loop import Bilevel
 
@@ -51,6 +52,7 @@ def problem(
     held_out: Data | None = None,
     estimator: Estimator | None = None,
     batch_size: int | None = None,
+    reference: ReferenceLaw | None = None,
 ) -> Bilevel:
     """Return `max_φ E log p_{θ*(φ)}(y | x)`, `θ*(φ) = argmax_θ E r_φ + λH`, for any family.
 
@@ -69,13 +71,15 @@ def problem(
         estimator: of the inner gradient, for `bilevel.AdamSteps`; the objectives themselves and
             the hypergradient are always exact.
         batch_size: inputs per batch, for `single_loop`; drawn without replacement.
+        reference: `p₀`, with which `-λ KL(p ‖ p₀)` stands in place of `λH`; of a family that knows
+            it exactly.
 
     Raises:
         InputError: `lam` is not positive, a sampled estimator with an input-dependent Mahalanobis
             reward, or no weight decay for a categorical policy.
         ShapeError: data with batch dimensions.
 
-    Source: paper; the weight decay is new.
+    Source: paper; weight decay and reference are new.
     """
     lam = as_number("lam", lam, data.x)
     check_number("weight_decay", weight_decay, 0.0)
@@ -96,7 +100,7 @@ def problem(
             "leave estimator out"
         )
     by = Analytic() if estimator is None else estimator
-    levels = _Levels(policy, reward, lam, data, outer, weight_decay, by, batch_size or 0)
+    levels = _Levels(policy, reward, lam, data, outer, weight_decay, by, batch_size or 0, reference)
     return Bilevel(
         levels.J,
         levels.F,
@@ -117,6 +121,7 @@ class _Levels:
     weight_decay: float
     estimator: Estimator
     batch_size: int
+    reference: ReferenceLaw | None
 
     def J(self, theta: Params, phi: Phi) -> Tensor:
         return self._expected(theta, phi, Analytic(), None)
@@ -141,7 +146,8 @@ class _Levels:
     def _expected(
         self, theta: Params, phi: Phi, by: Estimator, noise: MemberNoise | None
     ) -> Tensor:
-        objective = PolicyGradient(self.reward(phi, self.data.x), self.lam, by)
+        reward = self.reward(phi, self.data.x)
+        objective = PolicyGradient(reward, self.lam, by, reference=self.reference)
         J = -objective(self.policy(theta, self.data.x), self.data, noise)
         return J - self.lam * inner.decay(theta, self.weight_decay) if self.weight_decay else J
 

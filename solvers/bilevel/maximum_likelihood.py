@@ -21,6 +21,7 @@ from ..hypergradients.methods import HypergradientMethod
 from ..numerics.trees import Tree
 from ..rewards.between_classes import OneHotReward
 from ..rewards.learnable import ConstantReward, Phi, RewardModel
+from ..training.reference import ReferenceLaw
 from ..training.streams import generator
 from . import likelihood
 from .loop import AdamSteps, Bilevel, Exact, Inexact, Outer, Result, lbfgs
@@ -132,14 +133,21 @@ def maximum_likelihood(
     lam: Number | Tensor,
     held_out: Data | None = None,
     weight_decay: float = 0.0,
+    reference: ReferenceLaw | None = None,
 ) -> MaximumLikelihood:
     """Return `max_φ E log p_{θ*(φ)}(y | x)`, `θ*(φ) = argmax_θ E r_φ + λH`, ready for `solve`.
 
-    Arguments and errors are those of `likelihood.problem`, which also has sampled inner gradients
-    and batches.
+    With a reference `p₀`, `-λ KL(p ‖ p₀)` stands in place of `λH`. Arguments and errors are those
+    of `likelihood.problem`, which also has sampled inner gradients and batches.
     """
     levels = likelihood.problem(
-        policy, reward, lam, data, held_out=held_out, weight_decay=weight_decay
+        policy,
+        reward,
+        lam,
+        data,
+        held_out=held_out,
+        weight_decay=weight_decay,
+        reference=reference,
     )
     return MaximumLikelihood(policy, reward, data, as_number("lam", lam, data.x), levels)
 

@@ -20,10 +20,11 @@ from ..errors import (
     as_positive,
     check_columns,
     check_count,
+    check_finite,
     check_instance,
     check_same_n,
 )
-from .law import Params, Sampled, UniformNoise
+from .law import Params, Sampled, UniformNoise, check_family
 from .networks import MLP, NetworkPolicy
 
 
@@ -75,6 +76,20 @@ class Bernoulli(Sampled):
         """Return `-E_y log p(y) = Σ_i [log(1 + e^{z_i}) - μ_i z_i]`, `μ` the mean of the bits."""
         self.check_data(data)
         return (torch.nn.functional.softplus(self.logits) - data.mean * self.logits).sum(-1)
+
+    def kl(self, reference: Bernoulli) -> Float[Tensor, "*b"]:
+        """Return `KL(p ‖ p₀) = Σ_i [log(1 + e^{z₀_i}) - m_i z₀_i] - H(p)`.
+
+        Raises:
+            InputError: a reference of another family.
+            ShapeError: another number of bits.
+            NonFiniteError: a reference with an infinite logit, which excludes a bit.
+        """
+        check_family(self, reference)
+        check_same_n("the reference", reference.n, "the policy", self.n)
+        check_finite("the reference's logits", reference.logits)
+        z = reference.logits
+        return (torch.nn.functional.softplus(z) - self.mean * z).sum(-1) - self.entropy()
 
     def draw(self, M: int, noise: UniformNoise) -> Float[Tensor, "*b M N n"]:
         """Return `M` generations of 0 and 1 per input."""

@@ -26,7 +26,7 @@ from ..errors import (
     check_same_classes,
 )
 from .baselines import Baseline, check_group
-from .law import Params, UniformNoise, reward_of_pairs
+from .law import Params, UniformNoise, check_family, reward_of_pairs
 from .networks import MLP, NetworkPolicy
 
 # Below these logarithms a probability is 0 in any precision: 0 · log 0 = 0 is 0 times a number.
@@ -91,6 +91,29 @@ class Categorical:
         self.check_classes("pi", pi)
         floor = torch.where(pi == 0, LOG_FLOOR, -torch.inf)
         return -(pi * self.log_p.clamp(min=floor)).sum(-1)
+
+    def kl(self, reference: Categorical) -> Float[Tensor, "*b N"]:
+        """Return `KL(p ‖ p₀) = Σ_c p(c) log(p(c)/p₀(c))`.
+
+        Raises:
+            InputError: a reference of another family, or one that excludes a class the law has.
+            ShapeError: another number of classes, or batches that do not broadcast.
+        """
+        check_family(self, reference)
+        check_same_classes("the policy", self.classes, "the reference", reference.classes)
+        check_broadcast(
+            "the policy", self.logits.shape[:-1], "the reference", reference.logits.shape[:-1]
+        )
+        zeros = reference.log_p == -torch.inf
+        if bool(zeros.any()) and bool((excluded := zeros & (self.p > 0)).any()):
+            *at, c = excluded.nonzero()[0].tolist()
+            p = self.p.expand(excluded.shape)[(*at, c)].item()
+            raise InputError(
+                f"the reference gives class {c} probability 0, the policy {p:.6g}: KL(p ‖ p₀) is "
+                f"infinite; pass a reference with positive probabilities, or a policy whose logit "
+                f"is -inf there"
+            )
+        return reference.cross_entropy(self.p) - self.entropy()
 
     def check_data(self, data: Any) -> None:
         """Raise `ShapeError` unless the data have these classes."""

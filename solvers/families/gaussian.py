@@ -31,7 +31,7 @@ from ..errors import (
 )
 from ..numerics.triangular import lower_triangular
 from .baselines import Baseline, advantage
-from .law import NormalNoise, Params, Quadratic, reward_of_pairs
+from .law import NormalNoise, Params, Quadratic, check_family, reward_of_pairs
 from .networks import MLP, init_members
 
 Structure = Literal["isotropic", "diagonal", "full"]
@@ -138,6 +138,12 @@ class Gaussian:
         """Return `P`."""
         return self.scale @ self.scale.mT if self.full else torch.diag_embed(self.scale.square())
 
+    def precision(self) -> Float[Tensor, "*c n n"]:
+        """Return `P⁻¹`."""
+        if self.full:
+            return torch.cholesky_inverse(self.scale)
+        return torch.diag_embed(self.scale.square().reciprocal())
+
     def log_det_scale(self) -> Float[Tensor, "*c"]:
         """Return `log det S = ½ log det P`."""
         diagonal = self.scale.diagonal(dim1=-2, dim2=-1) if self.full else self.scale
@@ -173,7 +179,7 @@ class Gaussian:
         return -0.5 * distance - self.log_det_scale() - 0.5 * self.n * math.log(2 * math.pi)
 
     def cross_entropy(
-        self, mu: Float[Tensor, "*d n"], Sigma: Float[Tensor, "*d n n"]
+        self, mu: Float[Tensor, "*#d n"], Sigma: Float[Tensor, "*#d n n"]
     ) -> Float[Tensor, "*e"]:
         """Return `-E log N(y; m, P)` for any `y` with mean `mu` and covariance `Sigma`.
 
@@ -192,6 +198,17 @@ class Gaussian:
             spread = Sigma.diagonal(dim1=-2, dim2=-1) * precise * precise
             terms = ((mu - self.mean) * precise).square() + spread
         return 0.5 * terms.sum(-1) + self.log_det_scale() + 0.5 * self.n * math.log(2 * math.pi)
+
+    def kl(self, reference: Gaussian) -> Float[Tensor, "*e"]:
+        """Return `KL(N(m, P) ‖ N(m₀, P₀)) = E_p[log p - log p₀]`.
+
+        Raises:
+            InputError: a reference that is not Gaussian.
+            ShapeError: another outcome dimension, or batches that do not broadcast.
+        """
+        check_family(self, reference)
+        check_same_n("the reference", reference.n, "the policy", self.n)
+        return reference.cross_entropy(self.mean, self.covariance()) - self.entropy()
 
     def check_data(self, data: Any) -> None:
         """Raise `ShapeError` unless the outcomes have the dimension of this law."""

@@ -97,6 +97,19 @@ class Moments(Protocol):
 
 
 @runtime_checkable
+class Divergence(Protocol):
+    """What a reference policy in place of the entropy asks of a law; else it is sampled."""
+
+    def kl(self, reference: Any) -> Float[Tensor, "*b N"] | None:
+        """Return `KL(p ‖ p₀)`, exact; None where only samples can tell.
+
+        Raises:
+            InputError: a law of another family, or one that excludes what this one generates.
+        """
+        ...
+
+
+@runtime_checkable
 class Quadratic(Protocol):
     """A reward of which the baselines of least variance are known: `-(ŷ - y)ᵀ U (ŷ - y)`."""
 
@@ -189,6 +202,15 @@ def reward_of_pairs(reward: Any, y_hat: Tensor, y: Tensor) -> Tensor:
             f"pair, {tuple(wanted)}"
         )
     return found
+
+
+def check_family(law: Any, reference: Any) -> None:
+    """Raise `InputError` unless the reference is a law of the same family."""
+    if type(reference) is not type(law):
+        raise InputError(
+            f"the reference returned {type(reference).__name__}, the policy {type(law).__name__}: "
+            f"pass a reference of the policy's family"
+        )
 
 
 def check_noise(noise: Noise | None) -> Noise:

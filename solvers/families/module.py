@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, kl_divergence
 from torch.func import functional_call
 
 from ..errors import InputError, ShapeError
-from .law import NormalNoise, Params, Sampled, UniformNoise
+from .law import NormalNoise, Params, Sampled, UniformNoise, check_family
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,18 @@ class Wrapped(Sampled):
     def nll(self, data: Any) -> Float[Tensor, "N"]:
         """Return `-E_y log p(y)`, averaged over the `S` outcomes at each input."""
         return -self.log_prob(data.y.movedim(-2, 0)).mean(0)
+
+    def kl(self, reference: Wrapped) -> Float[Tensor, "N"] | None:
+        """Return `KL(p ‖ p₀)`, summed over outcome dimensions; None where torch knows no formula.
+
+        Raises:
+            InputError: a reference that is no module's law.
+        """
+        check_family(self, reference)
+        try:
+            return _summed(kl_divergence(self.distribution, reference.distribution))
+        except NotImplementedError:
+            return None
 
     def log_prob(self, y: Float[Tensor, "M N n"]) -> Float[Tensor, "M N"]:
         """Return `log p(y)`, summed over outcome dimensions."""

@@ -9,6 +9,8 @@ is strictly concave, and the adjoint `(a, A)` solves `d²J(a, A; ·) + dF = 0` i
 
     a = (2U)⁻¹ ∂_mF,    A = (2/λ) P (∂_PF) P,    dF/dφ = ∂_φ dJ(a, A).
 
+With `-λ KL(p ‖ p₀)` in place of `λH`, `p₀ = N(m₀, P₀)`, only `a = (2U + λP₀⁻¹)⁻¹ ∂_mF` is another.
+
 The inner problem is the one over all functions of the inputs. Where the policy attains its
 solution this is the hypergradient of the parameters; where its class is too small, or training
 stopped early, it is not, and `stationarity` says how far the policy is from the solution.
@@ -40,6 +42,7 @@ from ..numerics.modes import recording
 from ..numerics.norms import digits
 from ..numerics.trees import Leaves, Tree
 from ..rewards.mahalanobis import MahalanobisReward
+from ..training.reference import ReferenceLaw
 from .implicit import Hypergradient, doubts, judged
 
 RewardOf = Callable[[Tree], MahalanobisReward]
@@ -56,6 +59,7 @@ def functional(
     data: Dataset,
     outer_data: Dataset | None = None,
     *,
+    reference: ReferenceLaw | None = None,
     distance: float | None = None,
     strict: bool = False,
 ) -> Hypergradient:
@@ -70,6 +74,7 @@ def functional(
         data: inner data, without batch dimensions. Rows that share an input share the outputs.
         outer_data: held-out outcomes at inputs of `data`, by default `data` itself. At inputs it
             lacks the adjoint is 0.
+        reference: Gaussian `p₀`, with which `-λ KL(p ‖ p₀)` stands in place of `λH`.
         distance: how far from the inner solution the outputs may be, estimated as stationarity
             over curvature, relative to `1 +` their root mean square.
         strict: raise where the default is to warn.
@@ -111,14 +116,19 @@ def functional(
     points = _Inputs.of(data, held_out)
     outputs = _Outputs.of(policy, params, points.x)
     at_data = outputs.law(points.inner)
-    J = reward.expected(at_data, data.mean, data.covariance) + weight * at_data.entropy()
+    base = None if reference is None else reference(data.x)
+    kept = at_data.entropy() if base is None else -at_data.kl(base)
+    J = reward.expected(at_data, data.mean, data.covariance) + weight * kept
     free = [outputs.mean, outputs.spread]
     slopes = torch.autograd.grad(J.mean(), free, create_graph=True, materialize_grads=True)
     F = -outputs.law(points.outer).cross_entropy(held_out.mean, held_out.covariance).mean()
     pulls = torch.autograd.grad(F, free, materialize_grads=True)
     share = points.shares()
     spread = outputs.spread.detach()
-    U = points.average(reward.U.detach().expand(len(data.x), policy.n, policy.n))
+    bend = reward.U.detach()
+    if base is not None:
+        bend = bend + weight / 2 * base.precision()
+    U = points.average(bend.expand(len(data.x), policy.n, policy.n))
     a = mean_adjoint(U, _per_input(pulls[0], share))
     A = covariance_adjoint(spread, _per_input(pulls[1], share), weight, policy)
     linear = (slopes[0] * a).sum() + (slopes[1] * A).sum()

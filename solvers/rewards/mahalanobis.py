@@ -1,6 +1,7 @@
 """Mahalanobis rewards `r_U(ŷ, y) = -(ŷ - y)ᵀ U (ŷ - y)`, and the optimal ones.
 
-Every formula for an optimal reward that training uses stands here, once.
+Every formula for an optimal reward that training uses stands here, once; those with a reference
+policy in `with_reference`.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from ..families.categorical import FORBIDDEN
 from ..families.gaussian import Gaussian
 from ..families.law import Data, Law, Noise
 from .estimators import Analytic, Estimator
+from .reference import LogDensity, ReferenceLaw, known_divergence
 
 
 @runtime_checkable
@@ -172,17 +173,26 @@ class PolicyGradient:
             returns one. In `(*b, N, n)` the entropy of each outcome dimension has its own weight
             (Gaussian laws without a full covariance). Then `P* = (λ(x)/2) U(x)⁻¹`, while the mean
             solves least squares weighted by `U(x)`: only `U/λ` shapes the variance.
+        reference: `p₀`, a function from inputs to laws such as `Reference(policy, params)`: with it
+            `-KL(p ‖ p₀)` stands in place of `H(p)`. Families that do not know it exactly sample
+            `E_p log p₀` by the estimator.
 
-    Source: paper; the temperature is new.
+    Source: paper; temperature and reference are new.
     """
 
     reward: Any
     lam: Number | Float[Tensor, "*b"]
     estimator: Estimator = Analytic()
     temperature: Tensor | Temperature | None = None
+    reference: ReferenceLaw | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lam", as_positive("lam", self.lam))
+        if self.reference is not None and not callable(self.reference):
+            raise InputError(
+                f"reference is a {type(self.reference).__name__}: pass a function from inputs to "
+                f"laws, such as Reference(policy, params)"
+            )
 
     def __call__(self, law: Law, data: Data, noise: Noise | None = None) -> Float[Tensor, "*b"]:
         """Return the losses: of the sampled estimators, only the gradient has a meaning.
@@ -195,16 +205,19 @@ class PolicyGradient:
         """
         law.check_data(data)
         surrogate = self.estimator(law, data, self.reward, noise).mean(-1)
-        entropy = self._entropy(law, data).mean(-1)
+        entropy = self._entropy(law, data, noise).mean(-1)
         loss = -(surrogate + torch.as_tensor(self.lam).to(entropy) * entropy)
         if getattr(self.reward, "may_forbid", False) and bool((loss == torch.inf).any()):
             raise InputError(FORBIDDEN)
         return loss
 
-    def _entropy(self, law: Law, data: Data) -> Float[Tensor, "*b N"]:
-        """Return `τ(x) H(p(. | x))`, summed over dimensions where each has its own weight."""
+    def _entropy(self, law: Law, data: Data, noise: Noise | None) -> Float[Tensor, "*b N"]:
+        """Return `τ(x) H(p(. | x))`, or `-τ(x) KL(p ‖ p₀)`.
+
+        Entropies are summed over dimensions where each has its own weight.
+        """
         if self.temperature is None:
-            return law.entropy()
+            return self._relative_entropy(law, data, noise)
         tau = self.temperature if isinstance(self.temperature, Tensor) else self.temperature(data.x)
         check_positive("temperature", tau)
         tau = (tau.unsqueeze(-1) if tau.ndim == 1 else tau).to(data.x)
@@ -215,15 +228,25 @@ class PolicyGradient:
                 f"(*b, N, 1), or (*b, N, n) with one for each outcome dimension"
             )
         if tau.shape[-1] == 1:
-            return tau[..., 0] * law.entropy()
-        if not isinstance(law, Gaussian) or law.full:
+            return tau[..., 0] * self._relative_entropy(law, data, noise)
+        if not isinstance(law, Gaussian) or law.full or self.reference is not None:
             raise InputError(
                 f"temperature has shape {tuple(tau.shape)}, one for each outcome dimension, and "
                 f"the entropy of this law is no sum over them: pass (N,), or a Gaussian policy "
-                f"with structure='diagonal'"
+                f"with structure='diagonal' and no reference"
             )
         check_same_n("temperature", tau.shape[-1], "the policy", law.n)
         return (tau * law.entropies()).sum(-1)
+
+    def _relative_entropy(self, law: Law, data: Data, noise: Noise | None) -> Tensor:
+        """Return `H(p)`, or `-KL(p ‖ p₀)`: exact, or `H + E log p₀` with the second sampled."""
+        if self.reference is None:
+            return law.entropy()
+        reference = self.reference(data.x)
+        divergence = known_divergence(law, reference)
+        if divergence is not None:
+            return -divergence
+        return law.entropy() + self.estimator(law, data, LogDensity(reference), noise)
 
     def rows(self, index: Int[Tensor, "*i B"]) -> PolicyGradient:
         """Return the objective at some inputs of the data, for batches."""

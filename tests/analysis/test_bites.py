@@ -225,7 +225,8 @@ def test_the_stated_sides_are_independent():
         assert {name for name in imported(path) if not name.endswith("stated")} <= {
             "analysis.calculus.matrices"
         }, path
-    for name in ("definitions", "categorical/definitions", "bounded/definitions"):
+    rooms = ("", "categorical/", "bounded/", "reference/")
+    for name in (f"{prefix}definitions" for prefix in rooms):
         assert not {found for found in imported(room / f"{name}.py") if "stated" in found}
     for name in ("matrices", "general_n", "structures", "stationary"):
         assert not {found for found in imported(room / f"calculus/{name}.py") if "stated" in found}

@@ -308,6 +308,7 @@ RULES: dict[Any, Any] = {
     sp.Add: lambda *of: sum(of),
     sp.Mul: lambda *of: np.prod(of),
     sp.MatMul: lambda *of: reduce(np.matmul, [np.eye(3) * x if np.ndim(x) == 0 else x for x in of]),
+    sp.Pow: lambda x, power: x**power,
     sp.MatPow: lambda X, power: np.linalg.matrix_power(X, int(power)),
     sp.Inverse: lambda X, _: np.linalg.inv(X),
     sp.Transpose: np.transpose,

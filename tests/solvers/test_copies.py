@@ -46,6 +46,7 @@ from solvers.tasks import (
 from solvers.training import inner
 from solvers.training.estimators import Analytic, Pathwise, ScoreFunction
 from solvers.training.objectives import MSE, NLL, BetaNLL, Faithful, PolicyGradient
+from solvers.training.reference import LogDensity, Reference
 from solvers.training.streams import MemberNoise, generator
 
 F64 = torch.float64
@@ -143,6 +144,8 @@ EXAMPLES: list[Any] = [
     PolicyGradient(REWARD, 0.5, temperature=normal(0, 6).exp()),
     PolicyGradient(REWARD, 0.5, ScoreFunction(3)),
     PolicyGradient(BoundedReward(2), 0.5),
+    Reference(POLICY, START),
+    LogDensity(Gaussian(normal(0, 4, 2), normal(1, 4, 2).exp())),
     MLP((3, 4), "tanh"),
     GaussianPolicy(2, 2, "diagonal", MLP((3,)), "shared", "softplus"),
     POLICY,

@@ -27,7 +27,7 @@ from solvers.families.gaussian import Gaussian, GaussianPolicy
 from solvers.families.networks import MLP
 from solvers.hypergradients.functional import functional
 from solvers.hypergradients.implicit import HypergradientWarning
-from solvers.rewards import bounded
+from solvers.rewards import bounded, with_reference
 from solvers.rewards.between_classes import (
     ClassReward,
     FreeReward,
@@ -82,6 +82,10 @@ def law(dtype: torch.dtype) -> Gaussian:
 
 def start(policy: Any, dtype: torch.dtype) -> dict[str, Tensor]:
     return policy.init([torch.Generator().manual_seed(0)], dtype=dtype)
+
+
+def reference(dtype: torch.dtype) -> Gaussian:
+    return Gaussian(torch.zeros(2, dtype=dtype), 2 * torch.ones(2, dtype=dtype))
 
 
 def class_law(dtype: torch.dtype) -> Categorical:
@@ -171,6 +175,14 @@ TAKES: dict[tuple[str, str], Takes] = {
     ),
     ("inner_solution", "lam"): lambda v, d: bounded_solution(v, 1.0, 20, d),
     ("inner_solution", "variance"): lambda v, d: bounded_solution(0.01, v, 20, d),
+    ("optimal_reward with a reference", "lam"): lambda v, d: (
+        with_reference.optimal_reward(spd(d) / 9, v, law(d).mean[0], reference(d)).U
+    ),
+    ("inner_solution with a reference", "lam"): lambda v, d: (
+        with_reference.inner_solution(
+            MahalanobisReward.full(spd(d)), v, law(d).mean[0], reference(d)
+        ).mean
+    ),
     ("problem", "lam"): levels,
     ("plug_in", "lam"): lambda v, d: (
         likelihood.plug_in(POLICY, start(POLICY, d), v, data(d), estimate="marginal").reward.U
@@ -290,8 +302,14 @@ def public(module: Any) -> Iterator[tuple[str, inspect.Signature]]:
 
 def test_no_public_scalar_is_left_out() -> None:
     """Every `lam`, `omega`, `variance`, `trace` and scalar `u` of the solvers is tried above."""
-    of_classes = {"class problem", "PolicyGradient of classes", "fit"}  # the same functions again
-    tried = {key for key in TAKES if key[0] not in of_classes}
+    again = {  # the same functions, or others of the same name
+        "class problem",
+        "PolicyGradient of classes",
+        "fit",
+        "optimal_reward with a reference",
+        "inner_solution with a reference",
+    }
+    tried = {key for key in TAKES if key[0] not in again}
     # parts of `functional`, and what holds a number that was read
     of_tensors = {
         "covariance_adjoint",

@@ -10,6 +10,7 @@ from . import (
     gaussian_outer,
     gaussian_temperature,
     hypergradients,
+    reference,
 )
 
 PROPOSITIONS = (
@@ -19,6 +20,7 @@ PROPOSITIONS = (
     *gaussian_temperature.PROPOSITIONS,
     *estimators.PROPOSITIONS,
     *bounded.PROPOSITIONS,
+    *reference.PROPOSITIONS,
     *hypergradients.PROPOSITIONS,
     *categorical.PROPOSITIONS,
     *bernoulli.PROPOSITIONS,

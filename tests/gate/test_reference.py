@@ -1,0 +1,144 @@
+"""The gate, continued: a reference policy in place of the entropy, and faults planted in it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from analysis import definitions
+from paper_checks.conformance.strategies import Problem, make_problem, one_in, problems
+from solvers.families.bernoulli import Bernoulli
+from solvers.families.categorical import Categorical
+from solvers.families.gaussian import Gaussian
+from solvers.hypergradients import functional
+from solvers.hypergradients.implicit import HypergradientWarning
+from solvers.rewards import with_reference
+from solvers.training.objectives import PolicyGradient
+from tests.gate.identities import reference as identities
+from tests.planting import derived_anew
+
+
+@pytest.mark.gate
+@one_in(4)
+@given(problem=problems(4))
+def test_objective(problem: Problem) -> None:
+    identities.objective(problem)
+
+
+@pytest.mark.gate
+@one_in(4)
+@given(problem=problems(4))
+def test_inner_solution(problem: Problem) -> None:
+    identities.inner_solution(problem)
+
+
+@pytest.mark.gate
+@one_in(10)
+@given(problem=problems(4))
+def test_hypergradient(problem: Problem) -> None:
+    identities.hypergradient(problem)
+
+
+@pytest.mark.gate
+@one_in(4)
+@given(problem=problems(4))
+def test_optimal_reward(problem: Problem) -> None:
+    identities.optimal_reward(problem)
+
+
+@pytest.mark.gate
+@one_in(4)
+@given(problem=problems(4))
+def test_divergences(problem: Problem) -> None:
+    identities.divergences(problem)
+
+
+PLANE = make_problem(2, 7)
+Plant = Callable[[Any], Any]
+
+
+def negated(right: Any) -> Any:
+    return lambda *of: -right(*of)
+
+
+def doubled(right: Any) -> Any:
+    return lambda *of: 2 * right(*of)
+
+
+def without_mean(right: Any) -> Any:
+    """KL of the covariances alone."""
+    return lambda self, p0: right(Gaussian(0 * self.mean + p0.mean, self.scale), p0)
+
+
+def turned(right: Any) -> Any:
+    """`KL(p₀ ‖ p)`."""
+    return lambda self, p0: right(p0, self)
+
+
+def flat(right: Any) -> Any:
+    """The Hessian of the entropy's problem."""
+    return lambda self: 1e-9 * right(self)
+
+
+def entropy_alone(right: Any) -> Any:
+    return lambda self, law, data, noise: law.entropy()
+
+
+NOTICES: dict[str, tuple[Any, str, Plant, Callable[[Problem], None]]] = {
+    "KL negated": (Gaussian, "kl", negated, identities.objective),
+    "KL doubled, by the solution": (Gaussian, "kl", doubled, identities.inner_solution),
+    "KL without the mean": (Gaussian, "kl", without_mean, identities.divergences),
+    "KL turned round": (Gaussian, "kl", turned, identities.objective),
+    "KL of classes turned round": (Categorical, "kl", turned, identities.divergences),
+    "KL of bits turned round": (Bernoulli, "kl", turned, identities.divergences),
+    "entropy for KL": (
+        PolicyGradient, "_relative_entropy", entropy_alone, identities.inner_solution,
+    ),
+    "entropy for KL, by the hypergradient": (
+        PolicyGradient, "_relative_entropy", entropy_alone, identities.hypergradient,
+    ),
+    "pushed away": (with_reference, "_pull", negated, identities.inner_solution),
+    "pulled twice": (with_reference, "_pull", doubled, identities.optimal_reward),
+    "no pull": (with_reference, "_pull", lambda right: lambda *of: 0 * right(*of),
+                identities.optimal_reward),
+    "reference narrower": (Gaussian, "precision", doubled, identities.optimal_reward),
+    "reference without a bend": (Gaussian, "precision", flat, identities.inner_solution),
+    "adjoint of the mean": (functional, "mean_adjoint", doubled, identities.hypergradient),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOTICES)
+def test_a_planted_fault_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, attribute, plant, notices = NOTICES[name]
+    notices(PLANE)
+    monkeypatch.setattr(owner, attribute, plant(vars(owner)[attribute]))
+    with warnings.catch_warnings():
+        # a fault that announces itself is noticed too, but the identity must not need that
+        warnings.simplefilter("ignore", HypergradientWarning)
+        with pytest.raises(AssertionError, match="fails"):
+            notices(PLANE)
+
+
+def test_a_functional_hypergradient_without_the_reference_s_bend_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right, plain = functional.mean_adjoint, PLANE.tensors()["U"]
+    monkeypatch.setattr(functional, "mean_adjoint", lambda U, pull: right(plain[None], pull))
+    with pytest.raises(AssertionError, match="functional fails"):
+        identities.hypergradient(PLANE)
+
+
+@pytest.mark.parametrize("notices", [identities.objective, identities.inner_solution])
+def test_a_wrong_derivation_is_noticed(
+    notices: Callable[[Problem], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = definitions.log_likelihood
+    with derived_anew():
+        monkeypatch.setattr(definitions, "log_likelihood", lambda *of: 2 * right(*of))
+        with pytest.raises(AssertionError, match="fails"):
+            notices(make_problem(1, 7))
+        monkeypatch.undo()
