@@ -47,6 +47,14 @@ class _GeneralPrinter(NumPyPrinter):
         return f"diagonal_part({self._print(expr.args[0])})"
 
 
+class _ExplicitPrinter(MpmathPrinter):
+    """mpmath code, with the digamma function that SymPy's printer lacks."""
+
+    def _print_polygamma(self, expr: Any) -> str:
+        order, at = map(self._print, expr.args)
+        return f"mpmath.psi({order}, {at})"
+
+
 @cache
 def compiled(arguments: tuple[Any, ...], expression: Any) -> Callable[..., Any]:
     """A function of floats and arrays, one for each argument, to a float or an array.
@@ -77,7 +85,7 @@ def _explicit(arguments: tuple[Any, ...], expression: Any) -> Callable[..., Any]
         [_CONTEXT, *_entries(arguments, places)],
         cells,
         modules="mpmath",
-        printer=MpmathPrinter({"fully_qualified_modules": True, "inline": True}),
+        printer=_ExplicitPrinter({"fully_qualified_modules": True, "inline": True}),
         cse=True,
     )
 
