@@ -9,12 +9,14 @@ from . import (
     gaussian_misspecification,
     gaussian_outer,
     hypergradients,
+    samples,
 )
 
 PROPOSITIONS = (
     *gaussian_inner.PROPOSITIONS,
     *gaussian_outer.PROPOSITIONS,
     *gaussian_misspecification.PROPOSITIONS,
+    *samples.PROPOSITIONS,
     *estimators.PROPOSITIONS,
     *bounded.PROPOSITIONS,
     *hypergradients.PROPOSITIONS,
