@@ -11,9 +11,11 @@ from .pictures import (
     figure_2,
     figure_3,
     full_covariance,
+    how_much_data,
     overshoot,
     table_3,
     tables_1_2,
+    wrong_covariance,
 )
 from .theory import PROPOSITIONS
 from .theory.proposition import claim
@@ -25,7 +27,17 @@ class UnknownClaim(ValueError):
 
 def all_claims() -> tuple[Claim, ...]:
     """Return every claim of the propositions and of the figures."""
-    figures = (figure_1, figure_2, figure_3, tables_1_2, table_3, full_covariance, overshoot)
+    figures = (
+        figure_1,
+        figure_2,
+        figure_3,
+        tables_1_2,
+        table_3,
+        full_covariance,
+        how_much_data,
+        wrong_covariance,
+        overshoot,
+    )
     return (*map(claim, PROPOSITIONS), *(item for figure in figures for item in figure.claims()))
 
 
