@@ -385,8 +385,9 @@ PROPOSITIONS = (
         "new",
         (
             Check(choice.effective_freedom, effective_freedom, EXACT),
-            *(Check(choice.total, total, SAMPLED, which) for which in ("diagonal", "full")),
             Check(choice.total, total, SEARCH, "isotropic"),
+            Check(choice.total, total, SAMPLED, "diagonal"),
+            Check(choice.total, total, SAMPLED, "full"),
             Check(choice.crossing, crossing, EXACT),
         ),
         solver="solvers.rewards.mahalanobis:optimal_reward",
