@@ -15,6 +15,7 @@ from . import (
     hypergradients,
     reference,
     rules,
+    samples,
 )
 from .calculus.conditions import Condition
 from .catalogue import catalogue
@@ -63,6 +64,7 @@ __all__ = [
     "listing",
     "reference",
     "rules",
+    "samples",
     "show",
 ]
 

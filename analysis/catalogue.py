@@ -12,6 +12,7 @@ from . import (
     hypergradients,
     reference,
     rules,
+    samples,
 )
 from .result import Entry, results_in
 
@@ -19,6 +20,7 @@ DERIVATIONS = (
     *gaussian.DERIVATIONS,
     *results_in(rules),
     *dynamics.DERIVATIONS,
+    *samples.DERIVATIONS,
     *bounded.DERIVATIONS,
     *reference.DERIVATIONS,
     *estimators.DERIVATIONS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -69,6 +69,7 @@ class Derivation:
         steps: how it was derived.
         conditions: second-order conditions, positivity, uniqueness; checked by `verify`.
         source: the item of the paper, or "new".
+        above: numbers, or expressions in other arguments, that arguments must exceed.
         size: the one n that `at` takes, where the expressions are for any n; else None.
         key: its address, given by `result`.
         statement: the identity in one line, given by `result`.
@@ -82,6 +83,7 @@ class Derivation:
     steps: tuple[Step, ...] = ()
     conditions: tuple[Condition, ...] = ()
     source: str = "new"
+    above: Mapping[str, Any] = field(default_factory=dict[str, Any])
     size: int | None = None
     key: Key = Key("", "derivation")
     statement: str = ""
@@ -184,14 +186,15 @@ class Derivation:
             ArgumentNameError: if a name is missing or unknown, or a value is no real number.
             ArgumentError: if a value is of the wrong shape, not finite, or outside its domain: not
                 symmetric, not SPD, not lower triangular with a positive diagonal, not positive, no
-                probability, no integer >= 1 (a dimension) or >= 2 (the size of a group); or if the
-                result is not finite.
+                probability, no integer >= 1 (a dimension) or >= 2 (the size of a group), not above
+                what it must exceed; or if the result is not finite.
         """
         import numpy as np
 
         if side not in ("stated", "derived"):
             raise ArgumentNameError(f"side must be 'stated' or 'derived', not {side!r}")
         numbers = read_arguments(self.name, self.arguments, values, self.size)
+        self._check_above(values)
         expression = self.stated if side == "stated" else self.derived
         if isinstance(expression, sp.MatrixBase):
             expression = expression.as_immutable()
@@ -206,6 +209,17 @@ class Derivation:
         if result.size == 1:
             return float(result.reshape(()))
         return result.ravel() if result.shape[-1] == 1 else result
+
+    def _check_above(self, values: Mapping[str, Any]) -> None:
+        """Raise ArgumentError if an argument is not above its bound at these values."""
+        for name, bound in self.above.items():
+            others = {x: values[other] for other, x in self.arguments.items() if x.is_Symbol}
+            least = sp.sympify(bound, strict=True).subs(others)
+            if not float(values[name]) > float(least):
+                raise ArgumentError(
+                    f"{self.name}: {name} = {values[name]} must be above {least}: what it is the "
+                    "expectation of has none there; pass more"
+                )
 
     def latex(self) -> str:
         """LaTeX of the result: symbol = stated expression."""

@@ -107,6 +107,7 @@ CATALOGUE = (
     FigureSpec(
         "wrong-covariance", "Its cost on real data or on yours, in nats", 5, takes_data=True
     ),
+    FigureSpec("how-much-data", "What rewards learned from N rows lose", 10, quick=True),
     FigureSpec("hypergradient-error", "Hypergradients: error against cost", 20, quick=True),
     FigureSpec("outer-paths", "Learned rewards on the cone of SPD matrices", 30, quick=True),
     FigureSpec("reference-policy", "KL to a reference, and GRPO's division", 40, quick=True),

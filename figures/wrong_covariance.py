@@ -72,8 +72,16 @@ def caption(table: pd.DataFrame) -> str:
         f"convergence on real data{'' if failed else ' (every run converged)'}, λ in "
         f"{sorted(set(table.lam))}. Excess NLL over the maximum-likelihood fit against the "
         "prediction ½[log det(SΣ̄⁻¹) + Tr(S⁻¹Σ̄) - n] for the reward U = (λ/2)S⁻¹."
-        f"{failed}{_findings(arrived(table))}"
+        f"{failed}{_findings(arrived(table))}{_advice(table)}"
     )
+
+
+def _advice(table: pd.DataFrame) -> str:
+    """Say which structure of the reward to learn from each table."""
+    each = table.drop_duplicates(["table", "targets"])
+    several = each[each.n > 1] if (each.n > 1).any() else each
+    said = "; ".join(f"{row.table} {row.targets}: {row.advice}" for row in several.itertuples())
+    return f" Which structure of U to learn, by the loss expected on new rows: {said}."
 
 
 def _findings(table: pd.DataFrame) -> str:
@@ -93,8 +101,8 @@ def _findings(table: pd.DataFrame) -> str:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Return predicted and measured cost for every table, reward and λ."""
-    columns = ["table", "targets", "n", "reward", "lam", "predicted"]
+    """Return predicted and measured cost for every table, reward and λ, and what to learn."""
+    columns = ["table", "targets", "n", "learn", "reward", "lam", "predicted"]
     measured = table.measured.where(table.converged)
     found = {"measured": measured, "distance": (measured - table.predicted).abs()}
     return table[columns].assign(**found, converged=table.converged)

@@ -48,6 +48,14 @@ class _GeneralPrinter(NumPyPrinter):
         return f"diagonal_part({self._print(expr.args[0])})"
 
 
+class _ExplicitPrinter(MpmathPrinter):
+    """mpmath code, with the digamma function that SymPy's printer lacks."""
+
+    def _print_polygamma(self, expr: Any) -> str:
+        order, at = map(self._print, expr.args)
+        return f"mpmath.psi({order}, {at})"
+
+
 @cache
 def compiled(arguments: tuple[Any, ...], expression: Any) -> Callable[..., Any]:
     """A function of floats and arrays, one for each argument, to a float or an array.
@@ -132,7 +140,7 @@ def _operation(node: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
 def _printed(node: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """A constant, a rarer function: as SymPy prints it for mpmath, of its symbols."""
     symbols = tuple(sorted(node.free_symbols, key=str))
-    printer = MpmathPrinter({"fully_qualified_modules": True, "inline": True})
+    printer = _ExplicitPrinter({"fully_qualified_modules": True, "inline": True})
     return sp.lambdify([_CONTEXT, *symbols], node, modules="mpmath", printer=printer), symbols
 
 

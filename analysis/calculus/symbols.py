@@ -45,6 +45,11 @@ _PRINTED = {  # one to one, together with the names of all other quantities
     "weight": "varsigma",
     "offset": "k_0",
     "baseline": "b_0",
+    "freedom": "nu_S",
+    "rows": "N",
+    "features": "d_x",
+    "held": "K_h",
+    "kurtosis": "kappa_4",
 }
 
 
@@ -102,6 +107,14 @@ QUANTITIES = {
         Quantity("baseline", "real", "constant b_0 that is subtracted from rewards"),
         Quantity("generations", "group", "number M of generations per data point"),
         Quantity("maximum", "positive", "expected maximum of M chi-squared variables"),
+        Quantity("freedom", "positive", "degrees of freedom ν of the covariance of a sample"),
+        Quantity("rows", "count", "number N of rows of a sample"),
+        Quantity("features", "count", "number d of coefficients of a linear mean, per outcome"),
+        Quantity("held", "count", "number K of rows held out for the outer level"),
+        Quantity("leverage", "positive", "leverage of a new row in the fit of a linear mean"),
+        Quantity("ratio", "positive", "covariance of errors on new rows over that of residuals"),
+        Quantity("gap", "positive", "nats by which a larger covariance structure fits better"),
+        Quantity("kurtosis", "positive", "fourth moment of standardised residuals"),
         Quantity("W", "spd", "weight matrix of the bounded reward"),
         Quantity("omega", "positive", "width of the bounded reward, W = I/omega"),
         Quantity("beta", "positive", "standard deviation of isotropic data"),

@@ -11,10 +11,12 @@ from .pictures import (
     figure_2,
     figure_3,
     full_covariance,
+    how_much_data,
     overshoot,
     reference_policy,
     table_3,
     tables_1_2,
+    wrong_covariance,
 )
 from .theory import PROPOSITIONS
 from .theory.proposition import claim
@@ -34,6 +36,8 @@ def all_claims() -> tuple[Claim, ...]:
         table_3,
         full_covariance,
         reference_policy,
+        how_much_data,
+        wrong_covariance,
         overshoot,
     )
     return (*map(claim, PROPOSITIONS), *(item for figure in figures for item in figure.claims()))

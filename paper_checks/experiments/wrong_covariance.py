@@ -10,6 +10,8 @@ the reward built from
 
 `Σ̄` comes from a least-squares fit, which the trained policy never sees. The prediction is the
 SymPy derivation of the cost; the measurement is the likelihood of the trained policy.
+
+Which structure of the reward to learn from so many rows is another question: see `advice`.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from solvers.training import inner, streams
 from solvers.training.objectives import NLL, PolicyGradient
 
 from . import Progress
+from .advice import advise
 from .affine import affine, coefficients
 
 Reward = Literal["residual Σ", "marginal Σ", "scalar of residual Σ"]
@@ -95,7 +98,8 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
 
     Returns:
         One row per table, reward and λ: `predicted` and `measured` excess NLL over the
-        maximum-likelihood fit in nats per row, and the convergence of the inner solver.
+        maximum-likelihood fit in nats per row, the convergence of the inner solver, and `advice`:
+        which structure of the reward to `learn` from such a table.
     """
     loaded = tasks(settings)
     rows: list[dict[str, object]] = []
@@ -131,6 +135,7 @@ def _run_task(task: RegressionTask, settings: Settings, seed: int) -> list[dict[
     start = policy.init([streams.generator(seed, "init", task.name)], dtype=torch.float64)
     # Explicit derivations reach n = 3; beyond, the matrix expression for general n.
     cost = gaussian.misspecification.cost_of_covariance(n if n <= 3 else None)
+    advised = advise(data.x, data.mean)
     rows: list[dict[str, object]] = []
     for reward in REWARDS:
         S = covariances[reward]
@@ -156,6 +161,8 @@ def _run_task(task: RegressionTask, settings: Settings, seed: int) -> list[dict[
                     "converged": solution.converged,
                     "inner_distance": solution.distance,
                     "iterations": solution.iterations,
+                    "advice": str(advised),
+                    "learn": advised.name,
                 }
             )
     return rows

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from analysis import Derivation, bounded, catalogue, estimators, gaussian
+from analysis import Derivation, bounded, catalogue, estimators, gaussian, samples
 from analysis.calculus.symbols import QUANTITIES, symbol
 from analysis.errors import ArgumentError, ArgumentNameError, DerivationError, StructureError
 
@@ -53,6 +53,9 @@ def values_for(derivation, rng: np.random.Generator, size: int = 4) -> dict[str,
         else:
             root = rng.normal(size=(n, n))
             values[name] = root + root.T
+    for name, bound in derivation.above.items():
+        others = {x: values[other] for other, x in derivation.arguments.items() if x.is_Symbol}
+        values[name] += float(sp.sympify(bound).subs(others))
     return values
 
 
@@ -258,6 +261,20 @@ def test_a_factor_of_a_scalar_policy_is_one_positive_number():
         derivation.at(**values, L=-0.5)
     with pytest.raises(ArgumentError, match=r"L has shape \(2, 2\)"):
         derivation.at(**values, L=np.eye(2))
+
+
+def test_too_few_degrees_of_freedom_are_named():
+    """A formula that goes on below its bound would give a number that means nothing."""
+    excess = samples.excess.expected("full", 3)
+    assert excess.at(freedom=8) == pytest.approx(1.0616, abs=1e-4)
+    for value in (4, 3.5, 1):
+        with pytest.raises(ArgumentError, match=rf"freedom = {value} must be above 4"):
+            excess.at(freedom=value)
+    with pytest.raises(ArgumentError, match="rows = 9 must be above 9"):
+        samples.linear.in_sample(3).at(features=5, rows=9)
+    assert samples.linear.in_sample(3).at(features=5, rows=10) > 0
+    for n, N, want in ((1, 8, 0.2584), (2, 10, 0.5464), (3, 12, 0.8511)):
+        assert samples.excess.plug_in(n).at(rows=N) == pytest.approx(want, abs=1e-4)
 
 
 def test_bad_counts_are_named():

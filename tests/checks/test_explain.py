@@ -122,12 +122,14 @@ def test_its_solver_is_there(item):
 
 def test_experiments_and_figures_are_found():
     _, found = explain("rays.loss")
-    assert [at.path for at in found["experiment"]] == [
-        "paper_checks/experiments/full_covariance.py"
-    ]
+    assert {at.path for at in found["experiment"]} == {
+        "paper_checks/experiments/full_covariance.py",
+        "paper_checks/experiments/how_much_data.py",
+    }
     assert {(at.path, at.name) for at in found["figure"]} == {
         ("figures/full_covariance.py", "draw"),
         ("figures/full_covariance.py", "draw_as_published"),
+        ("figures/how_much_data.py", "draw"),
     }
 
 

@@ -17,6 +17,7 @@ from figures import figure_1 as drawing_b
 from figures import figure_2 as drawing_a
 from figures import figure_3 as drawing_3
 from figures import full_covariance as drawing_c
+from figures import how_much_data as drawing_n
 from figures import hypergradient_error as drawing_f
 from figures import outer_paths as drawing_g
 from figures import overshoot as drawing_h
@@ -31,6 +32,7 @@ from paper_checks.experiments import (
     figure_2,
     figure_3,
     full_covariance,
+    how_much_data,
     hypergradient_error,
     outer_paths,
     overshoot,
@@ -105,6 +107,11 @@ def hypergradients() -> pd.DataFrame:
 
 
 @cache
+def samples() -> pd.DataFrame:
+    return how_much_data.run(replace(how_much_data.QUICK, repetitions=50), seed=0)
+
+
+@cache
 def trajectories() -> pd.DataFrame:
     return outer_paths.run(replace(outer_paths.QUICK, rows=50, steps=30, loops=200), seed=0)
 
@@ -176,6 +183,7 @@ DRAWINGS = {
     "E-as-published": (drawing_e.draw_as_published, dynamics_as_published),
     "F": (drawing_f.draw, hypergradients),
     "G": (drawing_g.draw, trajectories),
+    "N": (drawing_n.draw, samples),
     "H": (drawing_h.draw, binary),
     "P": (drawing_p.draw, beside_a_reference),
     "R": (drawing_r.draw, real),

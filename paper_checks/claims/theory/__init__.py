@@ -11,6 +11,7 @@ from . import (
     gaussian_temperature,
     hypergradients,
     reference,
+    samples,
 )
 
 PROPOSITIONS = (
@@ -18,6 +19,7 @@ PROPOSITIONS = (
     *gaussian_outer.PROPOSITIONS,
     *gaussian_misspecification.PROPOSITIONS,
     *gaussian_temperature.PROPOSITIONS,
+    *samples.PROPOSITIONS,
     *estimators.PROPOSITIONS,
     *bounded.PROPOSITIONS,
     *reference.PROPOSITIONS,

@@ -16,14 +16,16 @@ from analysis.result import Entry, Result
 
 from ...conformance.class_problems import ClassProblem, make_class_problem
 from ...conformance.strategies import Problem, make_problem
+from ...conformance.tolerances import Z_MAX
 from ..claim import Claim, Judgement, Verdict, seeds
 
-Witness = Callable[[Derivation, Any], float]  # its relative error at a random problem
+Witness = Callable[[Derivation, Any], float]  # its error at a random problem, relative or in SE
 
 # Largest relative errors, by what limits the witness; problems have condition numbers to 1e3.
 EXACT = 1e-7  # closed forms and Newton's method: 1e-10 times the condition number
 SEARCH = 1e-6  # a search that stopped at a slope of 1e-8 to 1e-6
 DIFFERENCES = 1e-5  # central differences with relative step 1e-4
+SAMPLED = Z_MAX  # Monte Carlo: in standard errors of the mean, not relative
 
 PROBLEMS = {1: 2, 2: 2}  # random problems by size, else one: searches grow with the size
 GENERAL_SIZE = 4  # the size at which formulas for any n are evaluated: beyond the explicit ones
@@ -37,7 +39,7 @@ class Check:
     Attributes:
         result: of `analysis`.
         witness: at a `ClassProblem` for categorical results, at a `Problem` for others.
-        tolerance: of the witness.
+        tolerance: of the witness; `SAMPLED` where it draws samples.
         variant: which of the result's variants, such as "full"; None for all.
     """
 
@@ -91,10 +93,11 @@ def verdict(covered: Sequence[tuple[Check, Entry]], seed: int) -> Judgement:
     worst, tolerance, where = max(errors, key=lambda found: found[0] / found[1])
     holds = worst <= tolerance
     said = "agree" if holds else "DISAGREE"
+    unit = "standard errors" if tolerance == SAMPLED else "relative error"
     return Judgement(
         Verdict.proved if holds else Verdict.failed,
         f"{len(derivations)} derivations proved (residual 0); numbers {said} on {len(errors)} "
-        f"random problems: relative error {worst:.0e}, at most {tolerance:.0e} allowed, in {where}",
+        f"random problems: {unit} {worst:.0e}, at most {tolerance:.0e} allowed, in {where}",
         ours=worst,
     )
 

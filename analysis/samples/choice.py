@@ -1,0 +1,142 @@
+"""Which structure to learn at which N: the cost of the structure plus what its estimate loses."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import sympy as sp
+
+from .. import definitions as problem
+from ..calculus.conditions import zero
+from ..calculus.matrices import replace
+from ..calculus.normal_form import tidy
+from ..calculus.stationary import solve_linear
+from ..calculus.symbols import STRUCTURES, Structure, symbol, symbols
+from ..derivation import Derivation, Step
+from ..gaussian import outer, rays
+from ..result import SIZES, result
+from . import stated
+from .excess import LEARNED, expected_cost, second_order
+from .wishart import GAUSSIAN
+
+Pair = Literal["isotropic, diagonal", "diagonal, full", "isotropic, full"]
+PAIRS: tuple[Pair, ...] = ("isotropic, diagonal", "diagonal, full", "isotropic, full")
+ONLY = "the entries of Σ are written out"
+MATCHED = "isotropic: Tr S as a multiple of χ² with its mean and variance (exact for Σ ∝ I)"
+
+
+@result(SIZES, only=ONLY)
+def effective_freedom(n: int) -> Derivation:
+    """f = ν (Tr Σ)²/Tr Σ²: the χ²_f whose multiple has mean and variance of ν Tr S.
+
+    Args:
+        n: dimension.
+    Returns:
+        Scalar derivation in Sigma, freedom.
+    Raises:
+        StructureError: unless n = 1, 2, 3.
+    Source: Satterthwaite (1946).
+    """
+    Sigma, nu = symbols("Sigma freedom", n)
+    e = sp.ImmutableMatrix(sp.symbols(f"e_1:{n + 1}", real=True))
+    L = sp.ImmutableMatrix(
+        n, n, lambda i, j: sp.Symbol(f"l_{i + 1}{j + 1}", real=True) if i >= j else 0
+    )
+    square = sp.expand(((L * e).T * (L * e))[0, 0])
+    mean = problem.normal_expectation(square, *e)
+    variance = problem.normal_covariance(square, square, *e)
+    # c χ²_f has mean cf and variance 2c²f: f = 2 mean²/variance; ν rows have ν times both
+    trace, squares = Sigma.trace(), (Sigma * Sigma).trace()
+    product = L * L.T
+    return Derivation(
+        symbol="f",
+        arguments={"Sigma": Sigma, "freedom": nu},
+        stated=stated.effective_freedom(Sigma, nu),
+        derived=2 * (nu * trace) ** 2 / (nu * 2 * squares),
+        assumptions=(GAUSSIAN,),
+        steps=(Step("E‖Le‖²", mean), Step("Var‖Le‖²", variance)),
+        conditions=(
+            zero("E‖e‖² = Tr Σ", mean - product.trace()),
+            zero("Var‖e‖² = 2 Tr Σ²", variance - 2 * (product * product).trace()),
+        ),
+    )
+
+
+def _structural(structure: Structure, n: int) -> Any:
+    """F(U*) of a full policy less that of the structure, both with the right Σ."""
+    if structure == "isotropic":
+        loss = rays.loss(n)
+        return replace(loss.derived, loss.arguments["M"], sp.ImmutableMatrix.eye(n))
+    best, other = outer.objective("full", n), outer.objective(structure, n)
+    U = best.arguments["U"]
+    top = replace(best.derived, U, outer.optimal_reward("full", n).derived)
+    here = replace(other.derived, U, outer.optimal_reward(structure, n).derived)
+    return tidy(top - here)
+
+
+@result(SIZES, STRUCTURES, only=ONLY)
+def total(structure: Structure, n: int) -> Derivation:
+    """The cost of a structure with the right Σ plus its expected excess at ν degrees of freedom.
+
+    Args:
+        structure: of policy and reward.
+        n: dimension.
+    Returns:
+        Scalar derivation in Sigma, freedom (ν > n + 1; diagonal 2): the nats lost on average
+        against U* of a full policy. The least of the three says what to learn.
+    Raises:
+        StructureError: for an unknown structure, or unless n = 1, 2, 3.
+    Source: new.
+    """
+    Sigma, nu = symbols("Sigma freedom", n)
+    cost = _structural(structure, n)
+    degrees = effective_freedom(n).derived / n if structure == "isotropic" else nu
+    excess = expected_cost(structure, n, nu).xreplace({nu: degrees})
+    return Derivation(
+        symbol="E[F(U*) - F(Û)]",
+        arguments={"Sigma": Sigma, "freedom": nu},
+        stated=stated.total(structure, Sigma, n, nu),
+        derived=cost + excess,
+        assumptions=(GAUSSIAN, LEARNED, *((MATCHED,) if structure == "isotropic" else ())),
+        steps=(Step("the structure", cost), Step("its estimate", excess)),
+        above={"freedom": n + 1 if structure == "full" else 2},
+    )
+
+
+@result((2, 3), PAIRS, only="with n = 1 all structures are one; else " + ONLY)
+def crossing(pair: Pair, n: int) -> Derivation:
+    """ν at which two structures lose the same, to order 1/ν: above it learn the larger one.
+
+    Args:
+        pair: the smaller structure and the larger one.
+        n: dimension, 2 or 3.
+    Returns:
+        Scalar derivation in gap, the nats by which the larger structure fits better (as `total`
+        has them), and Sigma, where the smaller is isotropic.
+    Raises:
+        ArgumentError: for another pair.
+        StructureError: unless n = 2, 3.
+    Source: new.
+    """
+    Sigma, gap, nu = symbols("Sigma gap freedom", n)
+    less, more = (_of_gaussian(structure, n) for structure in pair.split(", "))
+    derived = solve_linear([gap * nu + less - more], [nu])[0]
+    seen = {} if pair == "diagonal, full" else {"Sigma": Sigma}
+    return Derivation(
+        symbol="ν×",
+        arguments={"gap": gap, **seen},
+        stated=stated.crossing(pair, gap, Sigma, n),
+        derived=derived,
+        assumptions=(GAUSSIAN, "excesses to order 1/ν"),
+        steps=(Step("ν times the excess of the smaller", less), Step("of the larger", more)),
+    )
+
+
+def _of_gaussian(structure: Any, n: int) -> Any:
+    """ν times the excess, (κ-n)/4 with the κ of Gaussian data."""
+    Sigma, kappa = symbol("Sigma", n), symbol("kurtosis")
+    squares, trace = (Sigma * Sigma).trace(), Sigma.trace()
+    isotropic = n * (trace**2 + 2 * squares) / trace**2
+    moments = {"full": n * (n + 2), "diagonal": 3 * n, "isotropic": isotropic}
+    found = sp.expand(second_order(structure, n).derived * symbol("freedom"))
+    return found.xreplace({kappa: sp.sympify(moments[structure])})
