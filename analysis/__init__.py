@@ -5,7 +5,17 @@
 -0.35
 """
 
-from . import bernoulli, bounded, categorical, dynamics, estimators, gaussian, hypergradients, rules
+from . import (
+    bernoulli,
+    bounded,
+    categorical,
+    dynamics,
+    estimators,
+    gaussian,
+    hypergradients,
+    rules,
+    sequences,
+)
 from .calculus.conditions import Condition
 from .catalogue import catalogue
 from .derivation import Derivation, Key, Step
@@ -52,6 +62,7 @@ __all__ = [
     "hypergradients",
     "listing",
     "rules",
+    "sequences",
     "show",
 ]
 

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from . import bernoulli, bounded, categorical, dynamics, estimators, gaussian, hypergradients, rules
+from . import (
+    bernoulli,
+    bounded,
+    categorical,
+    dynamics,
+    estimators,
+    gaussian,
+    hypergradients,
+    rules,
+    sequences,
+)
 from .result import Entry, results_in
 
 DERIVATIONS = (
@@ -13,6 +23,7 @@ DERIVATIONS = (
     *estimators.DERIVATIONS,
     *hypergradients.DERIVATIONS,
     *categorical.DERIVATIONS,
+    *sequences.DERIVATIONS,
     *bernoulli.DERIVATIONS,
 )
 

@@ -9,6 +9,7 @@ from . import (
     gaussian_misspecification,
     gaussian_outer,
     hypergradients,
+    sequences,
 )
 
 PROPOSITIONS = (
@@ -19,6 +20,7 @@ PROPOSITIONS = (
     *bounded.PROPOSITIONS,
     *hypergradients.PROPOSITIONS,
     *categorical.PROPOSITIONS,
+    *sequences.PROPOSITIONS,
     *bernoulli.PROPOSITIONS,
 )
 
