@@ -7,7 +7,8 @@ The inner problem, `θ*(φ) = argmax_θ J(θ, φ)`:
 - `families`: `law`, the protocol; the laws that policies return, one file each; `networks`, their
   bodies; `module`: any torch module as a policy
 - `data`: outcomes grouped by distinct input; `tasks`: where they come from
-- `rewards`: `mahalanobis`, `between_classes`, `bounded`; `learnable` ones have parameters
+- `rewards`: `mahalanobis`, `between_classes`, `bounded`, `windows` of sequences; `learnable` ones
+  have parameters
 - `training`: `objectives`, `estimators` of their gradients, `inner` solvers (a `Solution` each),
   `ensemble` (many members in one batched run), `early_stopping`, and random `streams`
 
@@ -50,6 +51,7 @@ from .families.categorical import Categorical, CategoricalPolicy
 from .families.gaussian import Gaussian, GaussianPolicy
 from .families.module import policy
 from .families.networks import MLP
+from .families.sequences import RecurrentPolicy, causal_policy
 from .hypergradients.implicit import Hypergradient, HypergradientError, HypergradientWarning
 from .hypergradients.methods import CG, Dense, Implicit, Neumann, Nystrom, Penalty, Unrolled
 from .metrics import accuracy, calibration_error
@@ -67,6 +69,7 @@ from .rewards.between_classes import (
 from .rewards.bounded import BoundedReward
 from .rewards.learnable import ConstantReward, InputReward
 from .rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_scale
+from .rewards.windows import WindowMatch, WindowReward
 from .training.ensemble import train
 from .training.estimators import Analytic, Pathwise, ScoreFunction
 from .training.inner import closed_form, fit
@@ -116,13 +119,17 @@ __all__ = [
     "Pathwise",
     "Penalty",
     "PolicyGradient",
+    "RecurrentPolicy",
     "Result",
     "ScoreFunction",
     "ShapeError",
     "Solution",
     "Unrolled",
+    "WindowMatch",
+    "WindowReward",
     "accuracy",
     "calibration_error",
+    "causal_policy",
     "closed_form",
     "exact_diagonal",
     "exact_scale",

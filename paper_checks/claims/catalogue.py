@@ -12,6 +12,7 @@ from .pictures import (
     figure_3,
     full_covariance,
     overshoot,
+    sequences,
     table_3,
     tables_1_2,
 )
@@ -25,7 +26,16 @@ class UnknownClaim(ValueError):
 
 def all_claims() -> tuple[Claim, ...]:
     """Return every claim of the propositions and of the figures."""
-    figures = (figure_1, figure_2, figure_3, tables_1_2, table_3, full_covariance, overshoot)
+    figures = (
+        figure_1,
+        figure_2,
+        figure_3,
+        tables_1_2,
+        table_3,
+        full_covariance,
+        sequences,
+        overshoot,
+    )
     return (*map(claim, PROPOSITIONS), *(item for figure in figures for item in figure.claims()))
 
 

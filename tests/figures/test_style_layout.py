@@ -21,6 +21,7 @@ from figures import hypergradient_error as drawing_f
 from figures import outer_paths as drawing_g
 from figures import overshoot as drawing_h
 from figures import pipeline, style
+from figures import sequences as drawing_s
 from figures import table_3 as drawing_e
 from figures import tables_1_2 as drawing_d
 from figures import wrong_covariance as drawing_r
@@ -33,6 +34,7 @@ from paper_checks.experiments import (
     hypergradient_error,
     outer_paths,
     overshoot,
+    sequences,
     table_3,
     tables_1_2,
     wrong_covariance,
@@ -113,6 +115,11 @@ def binary() -> pd.DataFrame:
 
 
 @cache
+def words() -> pd.DataFrame:
+    return sequences.run(replace(sequences.QUICK, T=5, steps=20, compared_steps=20), seed=0)
+
+
+@cache
 def classification() -> pd.DataFrame:
     """Run the fastest table only, and call it by the names of all."""
     fast = replace(tables_1_2.QUICK, names=("iris",), splits=(0, 1), repetitions=2, updates=100)
@@ -169,6 +176,7 @@ DRAWINGS = {
     "F": (drawing_f.draw, hypergradients),
     "G": (drawing_g.draw, trajectories),
     "H": (drawing_h.draw, binary),
+    "sequences": (drawing_s.draw, words),
     "R": (drawing_r.draw, real),
 }
 

@@ -136,7 +136,7 @@ def draws(problem: ClassProblem) -> None:
 
 
 def optimal_reward(problem: ClassProblem) -> None:
-    """The best reward of windows: its cost, and the hypergradient there and elsewhere, as derived."""
+    """The best reward of windows: its cost, and its hypergradient there and elsewhere."""
     data, q = data_of(problem)
     T, lam = length(problem), problem.lam
     for name, k in WINDOWS.items():
