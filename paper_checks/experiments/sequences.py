@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from solvers.data import Dataset
 from solvers.errors import InputError
-from solvers.families.sequences import RecurrentPolicy, sequences
+from solvers.families.sequences import Following, RecurrentPolicy, sequences
 from solvers.rewards import windows
 from solvers.tasks import text
 from solvers.training import inner
@@ -147,7 +148,7 @@ def orders(settings: Settings, seed: int) -> pd.DataFrame:
         learning_rate=settings.learning_rate,
         batch_ndim=1,
     )
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for i, (law, k) in enumerate(taught):
         member = {name: p[i] for name, p in trained.items()}
         nll = -_by_position(policy(member, given[law].x).following, given[law])
@@ -179,9 +180,8 @@ def orders(settings: Settings, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _by_position(following: object, given: Dataset) -> Float[Tensor, "T"]:
+def _by_position(following: Following, given: Dataset) -> Float[Tensor, "T"]:
     """Return `E_y log p(y_t | y_{<t})` for every position."""
-    assert callable(following)
     y = given.y[0].long().unsqueeze(1)  # (S, 1, T)
     with torch.no_grad():
         logs = following(y[..., :-1]).log_softmax(-1)

@@ -10,6 +10,7 @@ import ast
 import codecs
 import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from jaxtyping import Int
@@ -29,10 +30,10 @@ def zen() -> str:
         InputError: this Python does not come with the source of its standard library.
     """
     spec = importlib.util.find_spec("this")
-    source = spec.loader.get_source("this") if spec and hasattr(spec.loader, "get_source") else None
-    if source is None:
+    path = Path(spec.origin) if spec is not None and spec.origin else None
+    if path is None or not path.is_file():
         raise InputError("the source of the module `this` is missing: pass a text of your own")
-    for node in ast.parse(source).body:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
             return codecs.decode(str(node.value.value), "rot13")
     raise InputError("the module `this` holds no text: pass a text of your own")

@@ -1,6 +1,7 @@
 """Sequences: what is derived agrees with classes, with chains of steps, and wrong rewards fail."""
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,8 +73,12 @@ def test_a_wrong_reward_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_wrong_objective_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     on_prefixes, objective = definitions.on_prefixes, definitions.objective
+
+    def doubled(chosen: Any, pi: Any, u: Any, lam: Any, T: int) -> Any:
+        return on_prefixes(chosen, pi, u, 2 * lam, T)
+
     with derived_anew():
-        monkeypatch.setattr(definitions, "on_prefixes", lambda *args: on_prefixes(*args[:3], 2, 2))
+        monkeypatch.setattr(definitions, "on_prefixes", doubled)
         monkeypatch.setattr(definitions, "objective", lambda p, r, lam: objective(p, r, 2 * lam))
         for build in (outer.prefix_weights, inner.soft_value):
             with pytest.raises(DerivationError):
