@@ -194,7 +194,7 @@ def _conditional_entropies(given: Dataset, k: int) -> Float[Tensor, "T"]:
     for t in range(given.n):
         start = max(t - k, 0)
         found.append(_entropy(y[:, start : t + 1]) - _entropy(y[:, start:t]))
-    return torch.tensor(found)
+    return torch.tensor(found, dtype=torch.float64)
 
 
 def _entropy(y: Float[Tensor, "S t"]) -> float:

@@ -77,14 +77,14 @@ class Autoregressive(Sampled):
         if bool(wrong.any()):
             raise InputError(f"y holds {y[wrong][0].item():.6g}: symbols are 0 .. {self.V - 1}")
 
-    def log_prob(self, y: Float[Tensor, "*b M N T"]) -> Float[Tensor, "*b M N"]:
+    def log_prob(self, y: Float[Tensor, "*#b M N T"]) -> Float[Tensor, "*c M N"]:
         """Return `log p(y) = Σ_t log p(y_t | y_{<t})`."""
         symbols = y.long()
         logs = self.following(symbols[..., :-1]).log_softmax(-1)
         symbols = symbols.expand(logs.shape[:-1])
         return logs.gather(-1, symbols.unsqueeze(-1))[..., 0].sum(-1)
 
-    def nll(self, data: Any) -> Float[Tensor, "*b N"]:
+    def nll(self, data: Any) -> Float[Tensor, "*c N"]:
         """Return `-E_y log p(y)` over the sequences at each input."""
         self.check_data(data)
         return -self.log_prob(data.y.movedim(-2, -3)).mean(-2)
@@ -309,7 +309,7 @@ def counts(data: Any, V: int, k: int) -> Float[Tensor, "*b N places W"]:
     numbers = windows(data.y, V, k).movedim(-2, -1)  # (*b, N, places, S)
     shape = (*numbers.shape[:-1], V ** (k + 1))
     one = torch.full_like(numbers, 1 / numbers.shape[-1], dtype=data.y.dtype)
-    return torch.zeros(shape, dtype=data.y.dtype).scatter_add(-1, numbers, one)
+    return data.y.new_zeros(shape).scatter_add(-1, numbers, one)
 
 
 def windows(y: Tensor, V: int, k: int) -> Int[Tensor, "*b places"]:
@@ -322,5 +322,5 @@ def windows(y: Tensor, V: int, k: int) -> Int[Tensor, "*b places"]:
     check_count("k", k, 0)
     if k >= T:
         raise InputError(f"k is {k}, the sequences have T = {T} symbols: pass k < T")
-    weights = V ** torch.arange(k, -1, -1)
+    weights = V ** torch.arange(k, -1, -1, device=y.device)
     return (y.long().unfold(-1, k + 1, 1) * weights).sum(-1)

@@ -182,7 +182,7 @@ def _following(
     found: list[Tensor] = []
     for position in range(t + 1):
         size = min(position, k)
-        weights = V ** torch.arange(size - 1, -1, -1)
+        weights = V ** torch.arange(size - 1, -1, -1, device=y.device)
         state = (y[..., position - size : position] * weights).sum(-1).flatten(-2)
         table = logs[position]
         batch = torch.broadcast_shapes(table.shape[:-2], state.shape[:-1])
