@@ -16,6 +16,7 @@ from . import (
     reference,
     rules,
     samples,
+    sequences,
 )
 from .calculus.conditions import Condition
 from .catalogue import catalogue
@@ -65,6 +66,7 @@ __all__ = [
     "reference",
     "rules",
     "samples",
+    "sequences",
     "show",
 ]
 

@@ -13,6 +13,7 @@ from . import (
     reference,
     rules,
     samples,
+    sequences,
 )
 from .result import Entry, results_in
 
@@ -26,6 +27,7 @@ DERIVATIONS = (
     *estimators.DERIVATIONS,
     *hypergradients.DERIVATIONS,
     *categorical.DERIVATIONS,
+    *sequences.DERIVATIONS,
     *bernoulli.DERIVATIONS,
 )
 

@@ -9,6 +9,8 @@ The inner problem, `θ*(φ) = argmax_θ J(θ, φ)`:
 - `data`: outcomes grouped by distinct input; `tasks`: where they come from
 - `rewards`: `mahalanobis`, `between_classes`, `bounded`; `learnable` ones have parameters;
   `with_reference`: what changes with a `reference` policy in place of the entropy
+- `rewards`: `mahalanobis`, `between_classes`, `bounded`, `windows` of sequences; `learnable` ones
+  have parameters
 - `training`: `objectives`, `estimators` of their gradients, `inner` solvers (a `Solution` each),
   `reference` policies, `ensemble` (many members in one batched run), `early_stopping`, and random
   `streams`
@@ -52,6 +54,7 @@ from .families.categorical import Categorical, CategoricalPolicy
 from .families.gaussian import Gaussian, GaussianPolicy
 from .families.module import policy
 from .families.networks import MLP
+from .families.sequences import RecurrentPolicy, causal_policy
 from .hypergradients.implicit import Hypergradient, HypergradientError, HypergradientWarning
 from .hypergradients.methods import CG, Dense, Implicit, Neumann, Nystrom, Penalty, Unrolled
 from .metrics import accuracy, calibration_error
@@ -69,6 +72,7 @@ from .rewards.between_classes import (
 from .rewards.bounded import BoundedReward
 from .rewards.learnable import ConstantReward, InputReward
 from .rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_scale
+from .rewards.windows import WindowMatch, WindowReward
 from .training.ensemble import train
 from .training.estimators import Analytic, Pathwise, ScoreFunction
 from .training.inner import closed_form, fit
@@ -119,14 +123,18 @@ __all__ = [
     "Pathwise",
     "Penalty",
     "PolicyGradient",
+    "RecurrentPolicy",
     "Reference",
     "Result",
     "ScoreFunction",
     "ShapeError",
     "Solution",
     "Unrolled",
+    "WindowMatch",
+    "WindowReward",
     "accuracy",
     "calibration_error",
+    "causal_policy",
     "closed_form",
     "exact_diagonal",
     "exact_scale",

@@ -44,6 +44,12 @@ def normal(expression: Any) -> Any:
     if not any(power.base.is_Add and power.exp.is_negative for power in expression.atoms(sp.Pow)):
         return expression  # a Laurent polynomial in coordinates, logs and exponentials
     return _cancelled(expression)
+    expression, exponentials = _named_exponentials(to_coordinates(expression))
+    expanded = sp.expand(_expand_denominators(_split_logs(expression)))
+    if any(power.base.is_Add and power.exp.is_negative for power in expanded.atoms(sp.Pow)):
+        expanded = _cancelled(expanded)
+    # else a Laurent polynomial in coordinates, logs and exponentials
+    return expanded.xreplace(exponentials)
 
 
 def is_clearly_nonzero(expression: Any) -> bool:
@@ -101,6 +107,25 @@ def _name_powers(expression: Any) -> tuple[Any, dict[Any, Any]]:
             name = powers.setdefault(power.base**exponent, name)
             named[power] = name**k
     return expression.xreplace(named), {name: power for power, name in powers.items()}
+
+
+def _named_exponentials(expression: Any) -> tuple[Any, dict[Any, Any]]:
+    """Every e^{Σ k·a} as Π x_a^k in positive symbols x_a, and what these stand for.
+    They are free: what is 0 for all their values is 0 for these.
+    """
+    names: dict[Any, Any] = {}
+
+    def named(node: Any) -> Any:
+        factors: list[Any] = []
+        for term in sp.Add.make_args(sp.expand(node.args[0])):
+            power, base = term.as_coeff_Mul()
+            if not power.is_Integer:
+                power, base = sp.S.One, term
+            factors.append(names.setdefault(base, sp.Dummy(positive=True)) ** power)
+        return sp.Mul(*factors)
+
+    found = {node: named(node) for node in expression.atoms(sp.exp)}
+    return expression.xreplace(found), {x: sp.exp(base) for base, x in names.items()}
 
 
 def _with_expanded_logs(expression: Any) -> Any:

@@ -14,6 +14,7 @@ from .pictures import (
     how_much_data,
     overshoot,
     reference_policy,
+    sequences,
     table_3,
     tables_1_2,
     wrong_covariance,
@@ -38,6 +39,7 @@ def all_claims() -> tuple[Claim, ...]:
         reference_policy,
         how_much_data,
         wrong_covariance,
+        sequences,
         overshoot,
     )
     return (*map(claim, PROPOSITIONS), *(item for figure in figures for item in figure.claims()))

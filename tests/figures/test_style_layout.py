@@ -23,6 +23,7 @@ from figures import outer_paths as drawing_g
 from figures import overshoot as drawing_h
 from figures import pipeline, style
 from figures import reference_policy as drawing_p
+from figures import sequences as drawing_s
 from figures import table_3 as drawing_e
 from figures import tables_1_2 as drawing_d
 from figures import wrong_covariance as drawing_r
@@ -37,6 +38,7 @@ from paper_checks.experiments import (
     outer_paths,
     overshoot,
     reference_policy,
+    sequences,
     table_3,
     tables_1_2,
     wrong_covariance,
@@ -127,6 +129,10 @@ def beside_a_reference() -> pd.DataFrame:
     return reference_policy.run(fast, seed=0)
 
 
+def words() -> pd.DataFrame:
+    return sequences.run(replace(sequences.QUICK, T=5, steps=20, compared_steps=20), seed=0)
+
+
 @cache
 def classification() -> pd.DataFrame:
     """Run the fastest table only, and call it by the names of all."""
@@ -186,6 +192,7 @@ DRAWINGS = {
     "N": (drawing_n.draw, samples),
     "H": (drawing_h.draw, binary),
     "P": (drawing_p.draw, beside_a_reference),
+    "sequences": (drawing_s.draw, words),
     "R": (drawing_r.draw, real),
 }
 

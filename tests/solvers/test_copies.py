@@ -8,6 +8,7 @@ import pkgutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from solvers.families.networks import MLP
 from solvers.hypergradients import methods
 from solvers.hypergradients.implicit import implicit
 from solvers.numerics import optimisers
+from solvers.rewards import windows
 from solvers.rewards.between_classes import ClassReward, FreeReward, OneHotReward, gibbs
 from solvers.rewards.bounded import BoundedReward
 from solvers.rewards.learnable import ConstantReward, InputReward
@@ -80,6 +82,11 @@ STEPS = dynamics.Transitions(
     torch.arange(6) == 5,
     torch.arange(6) % 2 == 1,
 )
+
+
+class Next(torch.nn.Module):
+    def forward(self, before: Tensor, x: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(before, 4)[..., :3].to(x)
 
 
 def solved() -> bilevel.Result:
@@ -163,6 +170,11 @@ EXAMPLES: list[Any] = [
     methods.Penalty(10.0),
     Bernoulli(normal(0, 4, 2)),
     BernoulliPolicy(2, 3),
+    so.RecurrentPolicy(2, 3, 4),
+    so.causal_policy(Next(), 2, V=3, T=4),
+    so.WindowMatch(0.5, V=3, k=1),
+    so.WindowReward(normal(0, 3, 9), V=3),
+    windows.inner_solution(so.WindowReward(normal(0, 3, 9), V=3), 0.5),
     so.policy(torch.nn.Linear(2, 1)),
     so.maximum_likelihood(POLICY, ConstantReward(2), DATA, lam=0.5),
     linear.draw([generator(0)], samples=2),
@@ -191,6 +203,8 @@ def same(a: Any, b: Any) -> bool:
         return len(a) == len(b) and all(map(same, a, b))
     if inspect.ismethod(a):
         return a.__func__ is b.__func__ and same(a.__self__, b.__self__)
+    if isinstance(a, partial):
+        return same(a.func, b.func) and same(a.args, b.args)
     if isinstance(a, np.ndarray):
         return a.dtype == b.dtype and bool((a == b).all())
     if isinstance(a, torch.nn.Module):

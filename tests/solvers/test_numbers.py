@@ -27,7 +27,7 @@ from solvers.families.gaussian import Gaussian, GaussianPolicy
 from solvers.families.networks import MLP
 from solvers.hypergradients.functional import functional
 from solvers.hypergradients.implicit import HypergradientWarning
-from solvers.rewards import bounded, with_reference
+from solvers.rewards import bounded, windows, with_reference
 from solvers.rewards.between_classes import (
     ClassReward,
     FreeReward,
@@ -44,6 +44,7 @@ from solvers.rewards.mahalanobis import (
     optimal_reward,
     optimal_scale,
 )
+from solvers.rewards.windows import WindowMatch, WindowReward
 from solvers.training import ensemble, inner
 from solvers.training.objectives import NLL, PolicyGradient
 
@@ -154,6 +155,13 @@ def cross_fitted_law(lam: Any, dtype: torch.dtype) -> Tensor:
 
 
 Takes = Callable[[Any, torch.dtype], Tensor]
+
+
+def words(dtype: torch.dtype) -> Dataset:
+    y = torch.tensor([[[0, 1], [1, 0], [1, 1]]], dtype=dtype)
+    return Dataset.of(torch.ones(1, 1, dtype=dtype), y)
+
+
 TAKES: dict[tuple[str, str], Takes] = {
     ("optimal_reward", "lam"): lambda v, d: optimal_reward(spd(d), v).U,
     ("optimal_scale", "lam"): lambda v, d: optimal_scale(spd(d), spd(d), v),
@@ -183,6 +191,11 @@ TAKES: dict[tuple[str, str], Takes] = {
             MahalanobisReward.full(spd(d)), v, law(d).mean[0], reference(d)
         ).mean
     ),
+    ("soft_values", "lam"): lambda v, d: windows.soft_values(
+        WindowReward(normal(0, 3, 2).to(d), 2), v
+    )[0],
+    ("WindowMatch", "u"): lambda v, d: WindowMatch(v, 2).against(words(d)).table,
+    ("optimal_windows", "lam"): lambda v, d: windows.optimal_windows(words(d), v, 2, 0).table,
     ("problem", "lam"): levels,
     ("plug_in", "lam"): lambda v, d: (
         likelihood.plug_in(POLICY, start(POLICY, d), v, data(d), estimate="marginal").reward.U

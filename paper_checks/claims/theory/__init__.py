@@ -12,6 +12,7 @@ from . import (
     hypergradients,
     reference,
     samples,
+    sequences,
 )
 
 PROPOSITIONS = (
@@ -25,6 +26,7 @@ PROPOSITIONS = (
     *reference.PROPOSITIONS,
     *hypergradients.PROPOSITIONS,
     *categorical.PROPOSITIONS,
+    *sequences.PROPOSITIONS,
     *bernoulli.PROPOSITIONS,
 )
 

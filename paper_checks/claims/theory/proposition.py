@@ -105,13 +105,15 @@ def verdict(covered: Sequence[tuple[Check, Entry]], seed: int) -> Judgement:
 def problems(key: Key, seed: int) -> list[Any]:
     """Return the random problems at which a derivation is evaluated.
 
-    They are a `ClassProblem` for categorical results, whose size is the number of classes, and a
-    `Problem` for others.
+    They are a `ClassProblem` for categorical results, whose size is the number of classes, and for
+    those on sequences, of which each is a class; a `Problem` for others.
     """
-    categorical = key.family.startswith("categorical.")
+    sequences = key.family.startswith("sequences.")
+    categorical = sequences or key.family.startswith("categorical.")
     n = GENERAL_SIZE if key.n == "any" else key.n or (CLASSES if categorical else 1)
     make = _class_problem if categorical else _problem
-    return [make(n, state) for state in seeds(seed, "propositions", PROBLEMS.get(n, 1))]
+    size = 2**n if sequences else n
+    return [make(size, state) for state in seeds(seed, "propositions", PROBLEMS.get(n, 1))]
 
 
 @cache

@@ -1,0 +1,326 @@
+"""Sequences of `T` symbols `0 .. V-1`: laws that choose them one after another, and their policies.
+
+`p(y | x) = Π_t p(y_t | y_{<t}, x)`. A sequence is an outcome of dimension `n = T`. Drawing and
+`log p` of given sequences take any length; entropies and exact expectations are sums over all
+`V^T` sequences, up to `ENUMERABLE` of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.func import functional_call
+
+from ..errors import InputError, ShapeError, check_columns, check_count, check_instance
+from .law import Params, Sampled, UniformNoise
+from .networks import init_members
+
+ENUMERABLE = 10_000  # sequences
+Following = Callable[[Int[Tensor, "*b M N t"]], Float[Tensor, "*b M N t1 V"]]
+"""From symbols to the logits of the symbol after each of them, and of the first one."""
+
+
+def sequences(V: int, T: int) -> Int[Tensor, "Y T"]:
+    """Return all sequences, in the order of numbers in base `V`.
+
+    Raises:
+        InputError: there are more than `ENUMERABLE`.
+    """
+    check_count("V", V, 2)
+    check_count("T", T, 0)
+    if V**T > ENUMERABLE:
+        raise InputError(
+            f"V = {V} symbols at T = {T} positions make {V**T} sequences: entropies and exact "
+            f"expectations enumerate up to {ENUMERABLE}; pass shorter windows or fewer symbols"
+        )
+    weights = V ** torch.arange(T - 1, -1, -1)
+    return torch.arange(V**T)[:, None] // weights % V
+
+
+@dataclass(frozen=True, eq=False)
+class Autoregressive(Sampled):
+    """`p(y) = Π_t p(y_t | y_{<t})` at every input.
+
+    Attributes:
+        following: logits of the symbols that follow; position `t` may only see those before it.
+        V: number of symbols.
+        T: length of the sequences.
+        N: number of inputs.
+    """
+
+    following: Following
+    V: int
+    T: int
+    N: int = 1
+
+    @property
+    def n(self) -> int:
+        """Outcome dimension: `T`."""
+        return self.T
+
+    def check_data(self, data: Any) -> None:
+        """Raise unless the outcomes are sequences of `T` symbols `0 .. V-1`."""
+        super().check_data(data)
+        y = data.y
+        if y.shape[-1] != self.T:
+            raise ShapeError(
+                f"the data have sequences of {y.shape[-1]} symbols, the policy T = {self.T}: pass "
+                f"outcomes (*b, N, S, T)"
+            )
+        wrong = (y < 0) | (y >= self.V) | (y != y.round())
+        if bool(wrong.any()):
+            raise InputError(f"y holds {y[wrong][0].item():.6g}: symbols are 0 .. {self.V - 1}")
+
+    def log_prob(self, y: Float[Tensor, "*#b M N T"]) -> Float[Tensor, "*c M N"]:
+        """Return `log p(y) = Σ_t log p(y_t | y_{<t})`."""
+        symbols = y.long()
+        logs = self.following(symbols[..., :-1]).log_softmax(-1)
+        symbols = symbols.expand(logs.shape[:-1])
+        return logs.gather(-1, symbols.unsqueeze(-1))[..., 0].sum(-1)
+
+    def nll(self, data: Any) -> Float[Tensor, "*c N"]:
+        """Return `-E_y log p(y)` over the sequences at each input."""
+        self.check_data(data)
+        return -self.log_prob(data.y.movedim(-2, -3)).mean(-2)
+
+    def draw(self, M: int, noise: UniformNoise) -> Float[Tensor, "*b M N T"]:
+        """Return `M` sequences per input, symbol by symbol."""
+        check_count("M", M)
+        with torch.no_grad():
+            y = torch.empty(M, self.N, 0, dtype=torch.int64)
+            dtype = self.following(y).dtype
+            uniform = noise.uniform((M, self.N, self.T), dtype)
+            y = y.expand(*uniform.shape[:-1], 0)
+            for t in range(self.T):
+                cdf = self.following(y)[..., -1, :].softmax(-1).cumsum(-1)
+                edges = cdf[..., :-1] / cdf[..., -1:]  # 1 behind all symbols that are possible
+                chosen = (edges <= uniform[..., t, None]).sum(-1, keepdim=True)
+                y = torch.cat([y, chosen], -1)
+        return y.to(dtype)
+
+    @cached_property
+    def log_p(self) -> Float[Tensor, "*b N Y"]:
+        """`log p(y)` of all sequences, in the order of `sequences`; with gradients in any mode.
+
+        Raises:
+            InputError: there are too many of them.
+        """
+        check_count("T", self.T)
+        sequences(self.V, self.T)
+        before = sequences(self.V, self.T - 1)
+        with torch.enable_grad():  # what is kept must serve those who differentiate later
+            logs = self.following(before.unsqueeze(1).expand(-1, self.N, -1)).log_softmax(-1)
+            seen = before[:, None, :, None].expand(*logs.shape[:-2], self.T - 1, 1)
+            of_prefix = logs[..., :-1, :].gather(-1, seen)[..., 0].sum(-1, keepdim=True)
+            found = of_prefix + logs[..., -1, :]  # (*b, V^(T-1), N, V)
+            return found.movedim(-2, -3).flatten(-2)
+
+    def entropy(self) -> Float[Tensor, "*b N"]:
+        """Return `H = -Σ_y p(y) log p(y)` over all sequences."""
+        return torch.special.entr(self.log_p.exp()).sum(-1)
+
+    def expected(self, rewards: Float[Tensor, "*#b Y"]) -> Float[Tensor, "*b N"]:
+        """Return `Σ_y p(y) r(y)` for the rewards of all sequences, the same at every input."""
+        return (self.log_p.exp() * rewards.unsqueeze(-2)).sum(-1)
+
+
+@dataclass(frozen=True)
+class RecurrentPolicy:
+    """`p_θ(y | x)` of a gated recurrent unit that starts from `tanh(xA + a)`; members stacked.
+
+    Attributes:
+        inputs: input dimension `d`.
+        V: number of symbols.
+        T: length of the sequences.
+        width: of the state.
+
+    Source: Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014.
+    """
+
+    inputs: int
+    V: int
+    T: int
+    width: int = 16
+
+    def __post_init__(self) -> None:
+        check_count("inputs", self.inputs)
+        check_count("V", self.V, 2)
+        check_count("T", self.T)
+        check_count("width", self.width)
+
+    def init(
+        self,
+        generators: Sequence[torch.Generator],
+        batch: tuple[int, ...] = (),
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> dict[str, Tensor]:
+        """Draw `U(-1/√width, 1/√width)` for every member, PyTorch's default for recurrent units."""
+        return init_members(self._init, generators, batch, dtype)
+
+    def _init(self, generator: torch.Generator) -> dict[str, Tensor]:
+        w = self.width
+        shapes = {
+            "start": (self.inputs, w),
+            "start_bias": (w,),
+            "symbols": (self.V, 3 * w),
+            "state": (w, 3 * w),
+            "state_bias": (3 * w,),
+            "out": (w, self.V),
+            "out_bias": (self.V,),
+        }
+        return {
+            name: (2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1) / w**0.5
+            for name, shape in shapes.items()
+        }
+
+    def __call__(self, params: Params, x: Float[Tensor, "*#b N d"]) -> Autoregressive:
+        """Return the law at each input."""
+        check_columns(x, "the policy", self.inputs)
+        return Autoregressive(partial(self.logits, params, x), self.V, self.T, x.shape[-2])
+
+    def logits(
+        self, params: Params, x: Float[Tensor, "*#b N d"], y: Int[Tensor, "*#b M N t"]
+    ) -> Float[Tensor, "*b M N t1 V"]:
+        """Return the logits of every symbol from those before it."""
+        *_, M, N, t = y.shape
+
+        def bias(name: str) -> Tensor:
+            return params[name].unsqueeze(-2)
+
+        h = (x @ params["start"] + bias("start_bias")).tanh()  # (*b, N, width)
+        h = h.unsqueeze(-3).expand(*h.shape[:-2], M, N, self.width).flatten(-3, -2)
+        symbols = torch.nn.functional.one_hot(y.flatten(-3, -2), self.V).to(h)
+        states = [h]
+        for k in range(t):
+            from_symbol = (symbols[..., k, :] @ params["symbols"]).chunk(3, -1)
+            from_state = (h @ params["state"] + bias("state_bias")).chunk(3, -1)
+            reset, update = (
+                (a + b).sigmoid() for a, b in zip(from_symbol[:2], from_state[:2], strict=True)
+            )
+            proposed = (from_symbol[2] + reset * from_state[2]).tanh()
+            h = proposed + update * (h - proposed)
+            states.append(h)
+        logits = torch.stack([h @ params["out"] + bias("out_bias") for h in states], -2)
+        return logits.unflatten(-3, (M, N))
+
+
+@dataclass(frozen=True, eq=False)
+class CausalPolicy:
+    """`p_θ(y | x)` of a module of your own; build it with `causal_policy`.
+
+    Attributes:
+        module: never changed.
+        V: number of symbols.
+        T: length of the sequences.
+    """
+
+    module: torch.nn.Module
+    V: int
+    T: int
+
+    def start(self) -> dict[str, Tensor]:
+        """Return a copy of the module's parameters to start from."""
+        return {
+            name: p.detach().clone().requires_grad_(p.requires_grad)
+            for name, p in self.module.named_parameters()
+        }
+
+    def __call__(self, params: Params, x: Float[Tensor, "N d"]) -> Autoregressive:
+        """Return the law at each input."""
+        return Autoregressive(partial(self.logits, params, x), self.V, self.T, len(x))
+
+    def logits(
+        self, params: Params, x: Float[Tensor, "N d"], y: Int[Tensor, "M N t"]
+    ) -> Float[Tensor, "M N t1 V"]:
+        """Return the logits of every symbol from those before it.
+
+        Raises:
+            ShapeError: the module returns another shape.
+        """
+        M, N, t = y.shape
+        before = torch.nn.functional.pad(y.reshape(M * N, t), (1, 0), value=self.V)
+        rows = x.expand(M, N, x.shape[-1]).reshape(M * N, -1)
+        found = functional_call(self.module, dict(params), (before, rows))
+        if found.shape != (M * N, t + 1, self.V):
+            raise ShapeError(
+                f"the module returned shape {tuple(found.shape)} for symbols "
+                f"{tuple(before.shape)}: return logits {(M * N, t + 1, self.V)}, of the symbol "
+                f"after each of them"
+            )
+        return found.reshape(M, N, t + 1, self.V)
+
+    def load(self, params: Mapping[str, Tensor]) -> torch.nn.Module:
+        """Write trained parameters into the module, and return it."""
+        with torch.no_grad():
+            for name, p in self.module.named_parameters():
+                p.copy_(params[name])
+        return self.module
+
+
+def causal_policy(module: torch.nn.Module, inputs: int, V: int, T: int) -> CausalPolicy:
+    """Return the policy over sequences of a module that predicts the next symbol.
+
+    Args:
+        module: `module(before, x)` takes symbols `(B, t)`, integers of which the first is `V`, the
+            start, and inputs `(B, d)`; it returns logits `(B, t, V)` of the symbol after each of
+            them: a recurrent network, or a transformer with a causal mask, without dropout.
+        inputs: input dimension `d`.
+        V: number of symbols.
+        T: length of the sequences.
+
+    Raises:
+        InputError: logits change with the symbols that follow, or from call to call.
+    """
+    check_instance("module", module, torch.nn.Module, "a torch.nn.Module")
+    check_count("inputs", inputs)
+    check_count("V", V, 2)
+    check_count("T", T)
+    found = CausalPolicy(module, V, T)
+    params = {name: p.detach() for name, p in module.named_parameters()}
+    dtype = next((p.dtype for p in params.values()), torch.get_default_dtype())
+    words = torch.zeros(2, T - 1, dtype=torch.int64)
+    words[1, -1:] = V - 1  # nothing before the last position may see it
+    with torch.no_grad():
+        logits = found.logits(params, torch.ones(1, inputs, dtype=dtype), words.unsqueeze(1))
+    one, other = logits[:, 0, :-1]
+    if not torch.allclose(one, other):
+        raise InputError(
+            f"the module's logits differ by {(one - other).abs().max().item():.3g} with a symbol "
+            f"that comes after: mask what follows, and call module.eval() if it has dropout"
+        )
+    return found
+
+
+def counts(data: Any, V: int, k: int) -> Float[Tensor, "*b N places W"]:
+    """Return how often each window of `k + 1` symbols stands at each place, as a share.
+
+    Args:
+        data: sequences `y`, `(*b, N, S, T)`.
+        V: number of symbols.
+        k: how many symbols a window has before its last one, `0 <= k < T`.
+    """
+    numbers = windows(data.y, V, k).movedim(-2, -1)  # (*b, N, places, S)
+    shape = (*numbers.shape[:-1], V ** (k + 1))
+    one = torch.full_like(numbers, 1 / numbers.shape[-1], dtype=data.y.dtype)
+    return data.y.new_zeros(shape).scatter_add(-1, numbers, one)
+
+
+def windows(y: Tensor, V: int, k: int) -> Int[Tensor, "*b places"]:
+    """Return the number, in base `V`, of the window of `k + 1` symbols at each place of `y`.
+
+    Raises:
+        InputError: no window of this size fits.
+    """
+    T = y.shape[-1]
+    check_count("k", k, 0)
+    if k >= T:
+        raise InputError(f"k is {k}, the sequences have T = {T} symbols: pass k < T")
+    weights = V ** torch.arange(k, -1, -1, device=y.device)
+    return (y.long().unfold(-1, k + 1, 1) * weights).sum(-1)

@@ -1,0 +1,239 @@
+"""Rewards of sequences that add over windows of `k + 1` symbols, and their inner solutions.
+
+`r(ŷ) = Σ_t g_t(ŷ_t … ŷ_{t+k})`: additive over positions for `k = 0`, any reward for `k = T - 1`.
+The inner solution is a Markov law of order `k`, found by soft value iteration. `WindowMatch` is the
+reward that compares: Hamming for `k = 0`, exact match for `k = T - 1`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..errors import InputError, Number, ShapeError, as_positive, check_count, check_dtype
+from ..families.sequences import Autoregressive, counts, sequences, windows
+
+
+@dataclass(frozen=True)
+class WindowReward:
+    """`r(ŷ) = Σ_t g_t(ŷ_t … ŷ_{t+k})`.
+
+    Attributes:
+        table: `g_t(w)`, `(*b, T - k, V^(k+1))`; windows in the order of numbers in base `V`.
+        V: number of symbols.
+
+    Raises:
+        ShapeError: a table of another shape.
+    """
+
+    table: Float[Tensor, "*b places W"]
+    V: int
+
+    def __post_init__(self) -> None:
+        check_dtype("table", self.table)
+        check_count("V", self.V, 2)
+        if self.table.ndim < 2 or self.V ** (self.k + 1) != self.table.shape[-1] or self.k < 0:
+            raise ShapeError(
+                f"table has shape {tuple(self.table.shape)} for V = {self.V}: pass (*b, T - k, "
+                f"V^(k+1)), a number for each window of k + 1 symbols at each place"
+            )
+
+    @property
+    def k(self) -> int:
+        """How many symbols of a window stand before its last one."""
+        size, k = self.table.shape[-1], -1
+        while size > 1:
+            size, k = size // self.V, k + 1
+        return k
+
+    @property
+    def T(self) -> int:
+        """Length of the sequences."""
+        return self.table.shape[-2] + self.k
+
+    def of(self, y_hat: Float[Tensor, "*b M N T"]) -> Float[Tensor, "*b M N"]:
+        """Return `r(ŷ)` of generations."""
+        self._check(y_hat.shape[-1])
+        numbers = windows(y_hat, self.V, self.k)
+        table = self.table.to(y_hat).unsqueeze(-3).unsqueeze(-3)  # (*b, 1, 1, places, W)
+        shape = torch.broadcast_shapes(numbers.shape, table.shape[:-1])
+        chosen = numbers.expand(shape).unsqueeze(-1)
+        return table.expand(*shape, table.shape[-1]).gather(-1, chosen)[..., 0].sum(-1)
+
+    def __call__(self, y_hat: Tensor, y: Tensor) -> Tensor:
+        """Return `r(ŷ)`, whatever the outcomes."""
+        shape = torch.broadcast_shapes(y_hat.shape, y.shape)[:-1]
+        return self.of(y_hat).expand(shape)
+
+    def of_all(self) -> Float[Tensor, "*b Y"]:
+        """Return `r(ŷ)` of all sequences."""
+        numbers = windows(sequences(self.V, self.T), self.V, self.k)  # (V^T, places)
+        return self.table.gather(-1, numbers.mT.expand(*self.table.shape[:-1], -1)).sum(-2)
+
+    def on_data(self, law: Autoregressive, data: Any) -> Float[Tensor, "*b N"]:
+        """Return `E_ŷ r(ŷ)` at each input, exact."""
+        self._check(law.T)
+        return law.expected(self.of_all().to(law.log_p))
+
+    def _check(self, T: int) -> None:
+        if self.T != T:
+            raise ShapeError(f"the reward has T = {self.T} positions, the sequences {T}")
+
+
+@dataclass(frozen=True)
+class WindowMatch:
+    """`r(ŷ, y) = u Σ_t 1[ŷ_t … ŷ_{t+k} = y_t … y_{t+k}]`.
+
+    Attributes:
+        u: reward of a window that agrees, `u > 0`, a number.
+        V: number of symbols.
+        k: how many symbols a window has before its last one: 0 is Hamming, `T - 1` exact match.
+    """
+
+    u: Number | Float[Tensor, ""]
+    V: int
+    k: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "u", as_positive("u", self.u))
+        check_count("V", self.V, 2)
+        check_count("k", self.k, 0)
+
+    def __call__(self, y_hat: Tensor, y: Tensor) -> Tensor:
+        """Return `r(ŷ, y)` for broadcastable sequences."""
+        same = windows(y_hat, self.V, self.k) == windows(y, self.V, self.k)
+        return torch.as_tensor(self.u).to(y_hat) * same.sum(-1)
+
+    def against(self, data: Any) -> WindowReward:
+        """Return `r̄(ŷ) = E_y r(ŷ, y) = u Σ_t q_t(ŷ_t … ŷ_{t+k})`, at the one input of the data.
+
+        Raises:
+            ShapeError: the data have several inputs.
+        """
+        share = counts(data, self.V, self.k)
+        if share.shape[-3] != 1:
+            raise ShapeError(
+                f"the data have {share.shape[-3]} inputs: pass those of one, y (1, S, T)"
+            )
+        return WindowReward(torch.as_tensor(self.u).to(share) * share[..., 0, :, :], self.V)
+
+    def on_data(self, law: Autoregressive, data: Any) -> Float[Tensor, "*b N"]:
+        """Return `E_y E_ŷ r(ŷ, y)` at each input, exact."""
+        share = counts(data, self.V, self.k)  # (*b, N, places, W)
+        r = WindowReward(torch.as_tensor(self.u).to(share) * share, self.V).of_all()
+        return (law.log_p.exp() * r).sum(-1)
+
+
+def soft_values(
+    reward: WindowReward, lam: Number | Float[Tensor, "*#b"]
+) -> list[Float[Tensor, "*b _ V"]]:
+    """Return `log p*(v | s)` for every position, by soft value iteration, last position first.
+
+    `V_t(s) = λ log Σ_v exp((g(s v) + V_{t+1}(s v))/λ)`, of the last `k` symbols `s`; a time linear
+    in `T`, whatever the number of sequences.
+
+    Returns:
+        For position `t`, `(*b, V^min(t, k), V)`: the states in the order of numbers in base `V`.
+
+    Source: new (analysis.sequences.inner.soft_value_iteration).
+    """
+    V, k = reward.V, reward.k
+    weights = reward.table / as_positive("lam", lam, reward.table)[..., None, None]
+    batch = weights.shape[:-2]
+    value = weights.new_zeros(*batch, V**k)
+    found: list[Tensor] = []
+    for t in reversed(range(reward.T)):
+        # After symbol v the state s v forgets its first symbol, if it has k + 1 of them.
+        q = value
+        if t >= k:
+            q = (weights[..., t - k, :].unflatten(-1, (V, V**k)) + value.unsqueeze(-2)).flatten(-2)
+        q = q.unflatten(-1, (-1, V))
+        value = q.logsumexp(-1)
+        found.insert(0, q - value.unsqueeze(-1))
+    return found
+
+
+def inner_solution(reward: WindowReward, lam: Number | Float[Tensor, "*#b"]) -> Autoregressive:
+    """Return `p*(ŷ) ∝ exp(r(ŷ)/λ)`, the inner solution of a free policy over sequences.
+
+    Args:
+        reward: of windows; `WindowMatch(...).against(data)` for one that compares.
+        lam: entropy weight `λ > 0`.
+
+    Source: new (analysis.sequences.inner).
+    """
+    return markov(soft_values(reward, lam), reward.k)
+
+
+def markov(logs: list[Float[Tensor, "*b _ V"]], k: int) -> Autoregressive:
+    """Return the law of order `k` with these `log p(v | s)`, as `soft_values` returns them."""
+    return Autoregressive(partial(_following, logs, k), logs[0].shape[-1], len(logs))
+
+
+def _following(
+    logs: list[Tensor], k: int, y: Int[Tensor, "*#b M N t"]
+) -> Float[Tensor, "*b M N t1 V"]:
+    V, (*_, M, N, t) = logs[0].shape[-1], y.shape
+    found: list[Tensor] = []
+    for position in range(t + 1):
+        size = min(position, k)
+        weights = V ** torch.arange(size - 1, -1, -1, device=y.device)
+        state = (y[..., position - size : position] * weights).sum(-1).flatten(-2)
+        table = logs[position]
+        batch = torch.broadcast_shapes(table.shape[:-2], state.shape[:-1])
+        index = state.expand(*batch, M * N).unsqueeze(-1).expand(*batch, M * N, V)
+        found.append(table.expand(*batch, *table.shape[-2:]).gather(-2, index))
+    return torch.stack(found, -2).unflatten(-3, (M, N))
+
+
+def optimal_windows(data: Any, lam: Number | Float[Tensor, ""], V: int, k: int) -> WindowReward:
+    """Return the likeliest reward of windows: `g_t = λ log q(last symbol | those before it)`.
+
+    Its inner solution is the Markov law of order `k` that has the data's windows; the first window
+    has `λ log q`. For `k = 0` that is the product of the marginals.
+
+    Args:
+        data: sequences at one input, `y` `(1, S, T)`.
+        lam: entropy weight `λ > 0`.
+        V: number of symbols.
+        k: how many symbols a window has before its last one.
+
+    Raises:
+        InputError: a window that the data never show: its best reward is -inf. Learn the reward
+            instead, with as many steps as you like.
+
+    Source: new (analysis.sequences.outer.cost).
+    """
+    share = counts(data, V, k)[..., 0, :, :]
+    if bool((share == 0).any()):
+        t, w = (int(i) for i in (share == 0).nonzero()[0][-2:])
+        raise InputError(
+            f"the data never show window {w} at position {t}: its best reward is -inf; pass a "
+            f"smaller k or more data, or learn the reward, as paper_checks.experiments.sequences"
+        )
+    before = share.unflatten(-1, (-1, V)).sum(-1, keepdim=True)
+    before = torch.cat([torch.ones_like(before[..., :1, :, :]), before[..., 1:, :, :]], -3)
+    conditional = (share.unflatten(-1, (-1, V)) / before).flatten(-2)
+    return WindowReward(as_positive("lam", lam, share) * conditional.log(), V)
+
+
+def cost(data: Any, V: int, k: int) -> Float[Tensor, "*b N"]:
+    """Return the likelihood that the best reward of windows loses, per sequence in nats.
+
+    `Σ_t H(windows at t) - Σ_t H(their overlaps) - H(q)`; for `k = 0` the total correlation.
+
+    Source: new (analysis.sequences.outer.cost).
+    """
+    share = counts(data, V, k)
+    overlaps = share.unflatten(-1, (-1, V)).sum(-1)[..., 1:, :]
+    T = data.y.shape[-1]
+    numbers = windows(data.y, V, T - 1)[..., 0]  # of whole sequences, (*b, N, S)
+    frequency = (numbers.unsqueeze(-1) == numbers.unsqueeze(-2)).to(share).mean(-1)
+    entropy = -frequency.log().mean(-1)
+    entr = torch.special.entr
+    return entr(share).sum((-2, -1)) - entr(overlaps).sum((-2, -1)) - entropy
