@@ -149,7 +149,7 @@ def precision() -> Derivation:
     Source: new.
     """
     arguments = _arguments("u lam v_0 t")
-    (u, lam, v_0, t), s = arguments.values(), symbol("s")
+    (_, lam, v_0, t), s = arguments.values(), symbol("s")
     w = sp.Symbol("w", positive=True)
     rate = sp.expand(_rate_of_change("PG", s**-2).subs(s, 1 / sp.sqrt(w)))
     alpha, beta = _linear(rate, w)
