@@ -108,6 +108,7 @@ CATALOGUE = (
         "wrong-covariance", "Its cost on real data or on yours, in nats", 5, takes_data=True
     ),
     FigureSpec("hypergradient-error", "Hypergradients: error against cost", 20, quick=True),
+    FigureSpec("who-is-faster", "Policy gradient or NLL, from every start", 20, quick=True),
     FigureSpec("outer-paths", "Learned rewards on the cone of SPD matrices", 30, quick=True),
     FigureSpec("overshoot", "Two classes: probabilities learned, by reward", 10),
 )

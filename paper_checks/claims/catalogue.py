@@ -14,6 +14,7 @@ from .pictures import (
     overshoot,
     table_3,
     tables_1_2,
+    who_is_faster,
 )
 from .theory import PROPOSITIONS
 from .theory.proposition import claim
@@ -25,7 +26,16 @@ class UnknownClaim(ValueError):
 
 def all_claims() -> tuple[Claim, ...]:
     """Return every claim of the propositions and of the figures."""
-    figures = (figure_1, figure_2, figure_3, tables_1_2, table_3, full_covariance, overshoot)
+    figures = (
+        figure_1,
+        figure_2,
+        figure_3,
+        tables_1_2,
+        table_3,
+        full_covariance,
+        who_is_faster,
+        overshoot,
+    )
     return (*map(claim, PROPOSITIONS), *(item for figure in figures for item in figure.claims()))
 
 

@@ -23,6 +23,7 @@ from figures import overshoot as drawing_h
 from figures import pipeline, style
 from figures import table_3 as drawing_e
 from figures import tables_1_2 as drawing_d
+from figures import who_is_faster as drawing_who
 from figures import wrong_covariance as drawing_r
 from figures.venues import Venue
 from paper_checks.experiments import (
@@ -35,6 +36,7 @@ from paper_checks.experiments import (
     overshoot,
     table_3,
     tables_1_2,
+    who_is_faster,
     wrong_covariance,
 )
 from tests import walks
@@ -108,6 +110,11 @@ def trajectories() -> pd.DataFrame:
 
 
 @cache
+def races() -> pd.DataFrame:
+    return who_is_faster.run(replace(who_is_faster.QUICK, small=0.02, steps=200), seed=0)
+
+
+@cache
 def binary() -> pd.DataFrame:
     return overshoot.run(overshoot.Settings(repetitions=2, generations=10, steps=100), seed=0)
 
@@ -168,6 +175,7 @@ DRAWINGS = {
     "E-as-published": (drawing_e.draw_as_published, dynamics_as_published),
     "F": (drawing_f.draw, hypergradients),
     "G": (drawing_g.draw, trajectories),
+    "who-is-faster": (drawing_who.draw, races),
     "H": (drawing_h.draw, binary),
     "R": (drawing_r.draw, real),
 }

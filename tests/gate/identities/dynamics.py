@@ -22,8 +22,8 @@ from tests.gate.identities.common import data_with_moments
 F64 = torch.float64
 POLICY = GaussianPolicy(1, 1, "diagonal")
 HORIZON, STEPS = 0.5, 60
-HALVED = 0.1  # how far the error of half the step may be from half the error, relative to that
-LEAST = 1e-4  # or to this, where it happens to vanish
+HALVED = 0.1  # how far the error of half the step may be from half the error, relative to that, or
+# to the step where it happens to vanish
 NEAR = 1e-6  # of an optimum, in δ and in log s
 FEW = 8  # steps that show whether it attracts
 LINEAR = 1e-3  # relative: what is left of curvature there
@@ -104,7 +104,7 @@ def follows(problem: Problem) -> None:
         errors["t of NLL"].append(HORIZON - at(inner_flow.clock(), end))
     for name, (whole, half) in errors.items():
         identity = f"{name} follows the flow: half the step, half the error"
-        agree(identity, half, whole / 2, rtol=HALVED, scale=LEAST, inputs=problem)
+        agree(identity, half, whole / 2, rtol=HALVED, scale=HORIZON / STEPS, inputs=problem)
 
 
 def large_steps(problem: Problem) -> None:
