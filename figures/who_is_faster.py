@@ -18,10 +18,10 @@ from . import style
 LOOKS = {"PG": "PG(U*), analytic", "NLL": "NLL"}
 NAMES = {"PG": "PG, $U = U^\\star$", "NLL": "NLL"}
 PANELS = {
-    (0, 1): ("small steps", "mean", "mean, small steps"),
-    (0, 2): ("small steps", "likelihood", "likelihood, small steps"),
-    (1, 1): ("large steps", "mean", "mean, large steps"),
-    (1, 2): ("Adam", "mean", "mean, Adam"),
+    (0, 1): ("small steps", "mean", "small steps: mean"),
+    (0, 2): ("small steps", "likelihood", "small steps: NLL"),
+    (1, 1): ("large steps", "mean", "large steps: mean"),
+    (1, 2): ("Adam", "mean", "Adam: mean"),
 }
 BOUNDARIES: dict[str, dict[str, Any]] = {
     "flow": {"color": "black", "linewidth": 1.2},
@@ -69,10 +69,10 @@ def _plane(axis: Axes, table: pd.DataFrame) -> None:
         axis.plot(seen.delta, seen.v, look["marker"], color=look["color"], markersize=2.2)
     starts = table[table.kind == "flow"].drop_duplicates(["delta_0", "v_0"])
     axis.plot(starts.delta_0, starts.v_0, "k*", markersize=5, zorder=5, clip_on=False)
-    axis.set(xscale="log", yscale="log", xlim=(3, FLOOR), xlabel="mean error $|\\delta|$")
+    axis.set(xscale="log", yscale="log", xlim=(3, FLOOR), xlabel="error $|\\delta|$")
     axis.set_ylabel("variance $v$")
-    axis.set_title(style.wrap("paths from four starts", 1 / 3))
-    axis.xaxis.set_major_locator(LogLocator(numticks=4))
+    axis.set_title(style.wrap("paths, four starts", 1 / 3))
+    axis.xaxis.set_major_locator(LogLocator(numticks=3))
     _quiet(axis)
 
 
@@ -88,8 +88,8 @@ def _errors(axis: Axes, table: pd.DataFrame) -> None:
                 axis.plot(
                     path.time, path.delta, look["marker"], color=look["color"], markersize=2.2
                 )
-    axis.set(yscale="log", ylim=(FLOOR, 3), xlabel="time", ylabel="mean error $|\\delta|$")
-    axis.set_title(style.wrap("mean error by time, two starts", 1 / 3))
+    axis.set(yscale="log", ylim=(FLOOR, 3), xlabel="time", ylabel="error $|\\delta|$")
+    axis.set_title(style.wrap("error, two starts", 1 / 3))
     _quiet(axis)
 
 
@@ -100,7 +100,7 @@ def _winners(axis: Axes, rows: pd.DataFrame) -> None:
         axis.plot(own.delta_0, own.v_0, look["marker"], color=look["color"], markersize=2.8)
     ties = rows[rows["first"] == "tie"]
     axis.plot(ties.delta_0, ties.v_0, "kx", markersize=3)
-    axis.set(yscale="log", xlabel="mean error $\\delta_0$", ylabel="variance $v_0$")
+    axis.set(yscale="log", xlabel="error $\\delta_0$", ylabel="variance $v_0$")
     axis.set_ylim(rows.v_0.min() / 1.5, rows.v_0.max() * 1.5)
     _quiet(axis)
 
