@@ -109,6 +109,7 @@ CATALOGUE = (
     ),
     FigureSpec("how-much-data", "What rewards learned from N rows lose", 10, quick=True),
     FigureSpec("hypergradient-error", "Hypergradients: error against cost", 20, quick=True),
+    FigureSpec("who-is-faster", "Policy gradient or NLL, from every start", 20, quick=True),
     FigureSpec("outer-paths", "Learned rewards on the cone of SPD matrices", 30, quick=True),
     FigureSpec("reference-policy", "KL to a reference, and GRPO's division", 40, quick=True),
     FigureSpec("sequences", "Sequences: windows, total correlation, a text", 30, quick=True),

@@ -1,8 +1,8 @@
-"""Paths in time: of the reward under a gradient flow."""
+"""Paths in time: of the reward, and of the policy, under a gradient flow."""
 
 from ..result import results_in
-from . import outer_flow, stated
+from . import inner_flow, outer_flow, stated
 
-DERIVATIONS = results_in(outer_flow)
+DERIVATIONS = results_in(outer_flow, inner_flow)
 
-__all__ = ["DERIVATIONS", "outer_flow", "stated"]
+__all__ = ["DERIVATIONS", "inner_flow", "outer_flow", "stated"]

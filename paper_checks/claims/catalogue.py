@@ -17,6 +17,7 @@ from .pictures import (
     sequences,
     table_3,
     tables_1_2,
+    who_is_faster,
     wrong_covariance,
 )
 from .theory import PROPOSITIONS
@@ -40,6 +41,7 @@ def all_claims() -> tuple[Claim, ...]:
         how_much_data,
         wrong_covariance,
         sequences,
+        who_is_faster,
         overshoot,
     )
     return (*map(claim, PROPOSITIONS), *(item for figure in figures for item in figure.claims()))

@@ -152,16 +152,55 @@ def adam(
     Raises:
         InputError: a setting out of its range, or parameters in half precision.
     """
-    check_count("steps", steps, 0)
-    check_count("batch_ndim", batch_ndim, 0)
-    check_number("learning_rate", learning_rate, 0.0)
     check_number("weight_decay", weight_decay, 0.0)
     if max_norm is not None:
         check_number("max_norm", max_norm, 0.0)
+
+    def make(leaves: list[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(leaves, lr=learning_rate, weight_decay=weight_decay, fused=True)
+
+    return _descend(make, params, losses, steps, learning_rate, batch_ndim, max_norm, observe)
+
+
+@recording
+def gradient_descent(
+    params: Params,
+    losses: Callable[[Params, int], Float[Tensor, "*b"]],
+    *,
+    steps: int,
+    learning_rate: float,
+    batch_ndim: int,
+    observe: Callable[[int, Params], object] | None = None,
+) -> dict[str, Tensor]:
+    """Minimise as `adam` does, by plain steps `θ - η ∇`: the gradient flow, as `η -> 0`.
+
+    Source: its limits of stability are new (analysis.dynamics.inner_flow).
+    """
+
+    def make(leaves: list[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(leaves, lr=learning_rate)
+
+    return _descend(make, params, losses, steps, learning_rate, batch_ndim, None, observe)
+
+
+def _descend(
+    make: Callable[[list[Tensor]], torch.optim.Optimizer],
+    params: Params,
+    losses: Callable[[Params, int], Float[Tensor, "*b"]],
+    steps: int,
+    learning_rate: float,
+    batch_ndim: int,
+    max_norm: float | None,
+    observe: Callable[[int, Params], object] | None,
+) -> dict[str, Tensor]:
+    """Minimise by the optimiser that `make` returns for copies of the parameters."""
+    check_count("steps", steps, 0)
+    check_count("batch_ndim", batch_ndim, 0)
+    check_number("learning_rate", learning_rate, 0.0)
     varying = Leaves.of("params", dict(params)).fresh()
     _keep_freed_memory()
     theta, leaves = varying.tree(), varying.tensors
-    optimiser = torch.optim.Adam(leaves, lr=learning_rate, weight_decay=weight_decay, fused=True)
+    optimiser = make(list(leaves))
     for step in range(1, steps + 1):
         optimiser.zero_grad()
         losses(theta, step).sum().backward()

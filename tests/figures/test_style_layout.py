@@ -26,6 +26,7 @@ from figures import reference_policy as drawing_p
 from figures import sequences as drawing_s
 from figures import table_3 as drawing_e
 from figures import tables_1_2 as drawing_d
+from figures import who_is_faster as drawing_who
 from figures import wrong_covariance as drawing_r
 from figures.venues import Venue
 from paper_checks.experiments import (
@@ -41,6 +42,7 @@ from paper_checks.experiments import (
     sequences,
     table_3,
     tables_1_2,
+    who_is_faster,
     wrong_covariance,
 )
 from tests import walks
@@ -119,6 +121,11 @@ def trajectories() -> pd.DataFrame:
 
 
 @cache
+def races() -> pd.DataFrame:
+    return who_is_faster.run(replace(who_is_faster.QUICK, small=0.02, steps=200), seed=0)
+
+
+@cache
 def binary() -> pd.DataFrame:
     return overshoot.run(overshoot.Settings(repetitions=2, generations=10, steps=100), seed=0)
 
@@ -190,6 +197,7 @@ DRAWINGS = {
     "F": (drawing_f.draw, hypergradients),
     "G": (drawing_g.draw, trajectories),
     "N": (drawing_n.draw, samples),
+    "who-is-faster": (drawing_who.draw, races),
     "H": (drawing_h.draw, binary),
     "P": (drawing_p.draw, beside_a_reference),
     "sequences": (drawing_s.draw, words),
