@@ -35,21 +35,17 @@ def normal(expression: Any) -> Any:
         return normal(named).xreplace(powers)
     if expression.has(sp.log) and _with_expanded_logs(expression) == 0:
         return sp.S.Zero
-    expression = _expand_denominators(_split_logs(to_coordinates(expression)))
+    expression, exponentials = _named_exponentials(to_coordinates(expression))
+    expression = _expand_denominators(_split_logs(expression))
     reader = Reader()
     polynomial = reader.polynomial(expression)
     if not reader.numerator(polynomial):
         return sp.S.Zero
     expression = reader.expression(polynomial)
-    if not any(power.base.is_Add and power.exp.is_negative for power in expression.atoms(sp.Pow)):
-        return expression  # a Laurent polynomial in coordinates, logs and exponentials
-    return _cancelled(expression)
-    expression, exponentials = _named_exponentials(to_coordinates(expression))
-    expanded = sp.expand(_expand_denominators(_split_logs(expression)))
-    if any(power.base.is_Add and power.exp.is_negative for power in expanded.atoms(sp.Pow)):
-        expanded = _cancelled(expanded)
+    if any(power.base.is_Add and power.exp.is_negative for power in expression.atoms(sp.Pow)):
+        expression = _cancelled(expression)
     # else a Laurent polynomial in coordinates, logs and exponentials
-    return expanded.xreplace(exponentials)
+    return expression.xreplace(exponentials)
 
 
 def is_clearly_nonzero(expression: Any) -> bool:
@@ -111,6 +107,7 @@ def _name_powers(expression: Any) -> tuple[Any, dict[Any, Any]]:
 
 def _named_exponentials(expression: Any) -> tuple[Any, dict[Any, Any]]:
     """Every e^{Σ k·a} as Π x_a^k in positive symbols x_a, and what these stand for.
+
     They are free: what is 0 for all their values is 0 for these.
     """
     names: dict[Any, Any] = {}
