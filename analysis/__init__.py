@@ -5,7 +5,17 @@
 -0.35
 """
 
-from . import bernoulli, bounded, categorical, dynamics, estimators, gaussian, hypergradients, rules
+from . import (
+    bernoulli,
+    bounded,
+    categorical,
+    dynamics,
+    estimators,
+    forgetting,
+    gaussian,
+    hypergradients,
+    rules,
+)
 from .calculus.conditions import Condition
 from .catalogue import catalogue
 from .derivation import Derivation, Key, Step
@@ -48,6 +58,7 @@ __all__ = [
     "dynamics",
     "estimators",
     "explain",
+    "forgetting",
     "gaussian",
     "hypergradients",
     "listing",

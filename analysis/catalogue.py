@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from . import bernoulli, bounded, categorical, dynamics, estimators, gaussian, hypergradients, rules
+from . import (
+    bernoulli,
+    bounded,
+    categorical,
+    dynamics,
+    estimators,
+    forgetting,
+    gaussian,
+    hypergradients,
+    rules,
+)
 from .result import Entry, results_in
 
 DERIVATIONS = (
     *gaussian.DERIVATIONS,
     *results_in(rules),
     *dynamics.DERIVATIONS,
+    *forgetting.DERIVATIONS,
     *bounded.DERIVATIONS,
     *estimators.DERIVATIONS,
     *hypergradients.DERIVATIONS,
