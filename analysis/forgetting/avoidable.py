@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sympy as sp
 
 from .. import definitions
@@ -21,12 +23,12 @@ def chain() -> Derivation:
         Scalar derivation in m0, P0, mu, Sigma of planar normal laws.
     Source: new.
     """
-    names = dict(zip(("m0", "P0", "mu", "Sigma"), symbols("m0 P0 mu Sigma", 2), strict=True))
+    names: dict[str, Any] = {name: symbol(name, 2) for name in ("m0", "P0", "mu", "Sigma")}
     m0, P0, mu, Sigma = names.values()
     own, other = (definitions.log_likelihood(*law, mu, Sigma) for law in ((mu, Sigma), (m0, P0)))
     first = [x[:1, :1].as_immutable() for x in names.values()]
     # the same definitions for n = 1, whose symbols have other names
-    at = {}
+    at: dict[Any, Any] = {}
     for name, value in zip(names, first, strict=True):
         at |= dict(zip(symbol(name, 1), value, strict=True))
     a0, A0, a, A = symbols("m0 P0 mu Sigma", 1)

@@ -36,7 +36,7 @@ Method = Literal["NLL", "PG"]
 METHODS: tuple[Method, ...] = ("NLL", "PG")
 DOMAIN = "P₀, Σ symmetric positive definite, λ > 0"
 FLOW = "natural gradient of a full Gaussian policy, exact gradients"
-TIME = {"NLL": "ζ = 1 - e^{-t}", "PG": "U = U* = (λ/2)Σ⁻¹, ζ = 1 - e^{-λt}"}
+TIME = {"NLL": "ζ = 1 - exp(-t)", "PG": "U = U* = (λ/2)Σ⁻¹, ζ = 1 - exp(-λt)"}
 
 
 def arguments(n: int | None, *names: str) -> dict[str, Any]:

@@ -106,7 +106,8 @@ def classes(method: Method, n: int) -> Derivation:
         slopes = [sp.diff(f, x).xreplace(logs) for x in p]
         found = [log - slope for log, slope in zip(logs.values(), slopes, strict=True)]
         derived = sp.ImmutableMatrix([sp.expand(x - found[-1]) for x in found[:-1]])
-        claim = stated.straight(*(stated.log_ratios(x.applyfunc(sp.log)) for x in (p0, pi)), zeta)
+        base, data = (stated.log_ratios(x.applyfunc(sp.log)) for x in (p0, pi))
+        claim = stated.straight(base, data, zeta)
     else:
         # with a multiplier of the sum, which is 1 as both laws sum to 1
         f = -weights.dot(p.applyfunc(sp.log)) + sum(p)

@@ -6,7 +6,9 @@ by softmax of these vectors. See `gaussian_witnesses` for what a witness is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,9 +34,9 @@ def _zeta(problem: Problem) -> float:
     return problem.lam / (1 + problem.lam)
 
 
-def _values(d: Derivation, problem: Problem, **others: object) -> dict[str, object]:
+def _values(d: Derivation, problem: Problem, **others: object) -> dict[str, Any]:
     """The problem's base, data and ζ by the names of the formula."""
-    values = {
+    values: dict[str, Any] = {
         "m0": problem.m,
         "P0": problem.P,
         "mu": problem.mu,
@@ -50,12 +52,24 @@ def _values(d: Derivation, problem: Problem, **others: object) -> dict[str, obje
     } | others
     chosen = {name: values[name] for name in d.arguments}
     scalar = problem.n == 1
-    return {k: float(np.reshape(v, ())) if scalar else v for k, v in chosen.items()}  # pyright: ignore
+    return {k: float(np.reshape(v, ())) if scalar else v for k, v in chosen.items()}
 
 
 def _softmax(x: np.ndarray) -> np.ndarray:
     weights = np.exp((x - x.max()) / 4)
     return weights / weights.sum()
+
+
+def _jacobian(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    found = torch.autograd.functional.jacobian(f, x)
+    assert isinstance(found, Tensor)
+    return found
+
+
+def _hessian(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    found = torch.autograd.functional.hessian(f, x)
+    assert isinstance(found, Tensor)
+    return found
 
 
 def _split(theta: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -66,17 +80,17 @@ def _split(theta: Tensor, n: int) -> tuple[Tensor, Tensor]:
     return theta[:n], lower + lower.tril(-1).mT
 
 
-def _point(method: str, problem: Problem, zeta: float) -> tuple[np.ndarray, np.ndarray]:
+def _point(method: paths.Method, problem: Problem, zeta: float) -> tuple[np.ndarray, np.ndarray]:
     """Mean (likelihood) or P⁻¹m (policy gradient), and P or P⁻¹, by the formulas."""
-    found = []
+    found: list[np.ndarray] = []
     for result in (paths.mean, paths.covariance):
-        d = result(method, problem.n)  # pyright: ignore[reportArgumentType]
+        d = result(method, problem.n)
         found.append(np.asarray(d.at(**_values(d, problem, zeta=zeta))))
     return found[0].reshape(problem.n), found[1].reshape(problem.n, problem.n)
 
 
 @cache
-def _flows(method: str, problem: Problem) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _flows(method: paths.Method, problem: Problem) -> tuple[np.ndarray, ...]:
     """What the formulas say of the velocities at ζ, and `F(θ)⁻¹ ∇f(θ)` there, F = -∇² E_θ log p."""
     n, t, zeta = problem.n, problem.tensors(), _zeta(problem)
     first, second = _point(method, problem, zeta)
@@ -98,10 +112,10 @@ def _flows(method: str, problem: Problem) -> tuple[np.ndarray, np.ndarray, np.nd
         m, P = _split(theta, n)
         return witnesses.log_likelihood(m, torch.linalg.cholesky(P), *at)
 
-    slope = torch.autograd.functional.jacobian(f, here)
-    F = -torch.autograd.functional.hessian(own, here)  # pyright: ignore
+    slope = _jacobian(f, here)
+    F = -_hessian(own, here)
     # dζ = (1-ζ) dt
-    speed = torch.linalg.solve(F, slope) / (1 - zeta)  # pyright: ignore
+    speed = torch.linalg.solve(F, slope) / (1 - zeta)
     v, V = (x.numpy() for x in _split(speed, n))
     if method == "PG":
         v, V = second @ v - second @ V @ first, -second @ V @ second
@@ -121,19 +135,19 @@ def metric(d: Derivation, problem: Problem) -> float:
     def divergence(t: Tensor) -> Tensor:
         return kl_divergence(law, MultivariateNormal(zero, precision_matrix=K + t * H))
 
-    want = torch.autograd.functional.hessian(divergence, tensor(0.0))
-    return relative_error(d.at(**_values(d, problem)), float(want))  # pyright: ignore
+    want = _hessian(divergence, tensor(0.0))
+    return relative_error(d.at(**_values(d, problem)), float(want))
 
 
 def path_covariance(d: Derivation, problem: Problem) -> float:
     """The velocity of P, or P⁻¹, in ζ."""
-    _, claimed, _, want = _flows(str(d.key.variant), problem)
+    _, claimed, _, want = _flows("PG" if d.key.variant == "PG" else "NLL", problem)
     return relative_error(claimed, want, _scale(d, problem))
 
 
 def path_mean(d: Derivation, problem: Problem) -> float:
     """The velocity of m, or P⁻¹m, in ζ."""
-    claimed, _, want, _ = _flows(str(d.key.variant), problem)
+    claimed, _, want, _ = _flows("PG" if d.key.variant == "PG" else "NLL", problem)
     return relative_error(claimed, want, _scale(d, problem))
 
 
@@ -198,8 +212,8 @@ def conserved(d: Derivation, problem: Problem) -> float:
 def natural(d: Derivation, problem: Problem) -> float:
     """Differences of F⁺ ∇_z E_p r, F the mean square of scores by autograd."""
     z = tensor(problem.m) / 4
-    scores = torch.autograd.functional.jacobian(lambda x: x.log_softmax(-1), z)
-    F = scores.mT @ torch.diag(z.softmax(-1)) @ scores  # pyright: ignore
+    scores = _jacobian(lambda x: x.log_softmax(-1), z)
+    F = scores.mT @ torch.diag(z.softmax(-1)) @ scores
     speed = torch.linalg.pinv(F, hermitian=True) @ _flow(z, tensor(problem.mu))
     return relative_error(np.ravel(d.at(**_values(d, problem))), (speed[:-1] - speed[-1]).numpy())
 
