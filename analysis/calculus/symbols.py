@@ -139,7 +139,7 @@ QUANTITIES = {
         Quantity("pi", "probabilities", "probabilities of the classes in the data"),
         Quantity("p", "probabilities", "probabilities of the classes under the policy"),
         Quantity("p0", "probabilities", "probabilities of the classes under the base"),
-        Quantity("gap", "positive", "e^{-z_2} - e^{-z_1} of two equally rewarded classes"),
+        Quantity("tie", "positive", "e^{-z_2} - e^{-z_1} of two equally rewarded classes"),
         Quantity("old", "probability", "weight of the old one of two modes"),
         Quantity("r", "vector", "rewards of the classes"),
         Quantity("rho", "bits", "probabilities that bits of the data are 1"),

@@ -57,11 +57,11 @@ def decay() -> Derivation:
     reward 1; Σz = 0; k = e^{-z_2} - e^{-z_1} > 0 is conserved.
 
     Returns:
-        Scalar derivation in gap (k) and n. Condition: o falls at every o > 0: its limit is 0, and
+        Scalar derivation in tie (k) and n. Condition: o falls at every o > 0: its limit is 0, and
         the base's likeliest takes all.
     Source: new.
     """
-    k, n, o = symbol("gap"), DIMENSION, sp.Symbol("o", positive=True)
+    k, n, o = symbol("tie"), DIMENSION, sp.Symbol("o", positive=True)
     first = k * o / (1 - o)  # e^{-z_1}, from o = e^{z_2 - z_1} and k
     second = first + k  # e^{-z_2}
     other = sp.Symbol("x_3", positive=True)  # e^{z_3} = (e^{-z_1} e^{-z_2})^{1/n}, from Σz = 0
@@ -82,7 +82,7 @@ def decay() -> Derivation:
     falling = (-speed).xreplace({o: odds / (1 + odds)})
     return Derivation(
         symbol="lim ȯ/o^{2+1/n}",
-        arguments={"gap": k, "n": n},
+        arguments={"tie": k, "n": n},
         stated=stated.decay(k, n),
         derived=sp.powsimp(sp.expand_power_base(derived)),
         assumptions=("softmax policy, ż = ∇_z E_p r, rewards 1, 1, 0, …, 0", EXACT, "Σz = 0"),

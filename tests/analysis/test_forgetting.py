@@ -40,7 +40,7 @@ def test_the_likeliest_of_the_best_takes_all() -> None:
 def test_the_tail_of_the_runner_up() -> None:
     """o ~ t^{-n/(n+1)} solves ȯ = -a o^{2+1/n}; 1/t is its limit for many other classes."""
     for n in (1, 3):
-        a, power = -forgetting.ties.decay().at(gap=0.7, n=n), 1 + 1 / n
+        a, power = -forgetting.ties.decay().at(tie=0.7, n=n), 1 + 1 / n
         found = solve_ivp(
             lambda _, o, a=a, power=power: -a * o ** (1 + power),
             (0, 1e6),

@@ -227,7 +227,7 @@ def decay(d: Derivation, problem: Problem) -> float:
     z = tensor([*-np.log(inverse), *[np.log(inverse).sum() / n] * n])
     speed = _flow(z, tensor([0.0, 0.0, *[-1.0] * n]))
     want = float(speed[1] - speed[0]) * SMALL / SMALL ** (2 + 1 / n)
-    return relative_error(d.at(gap=k, n=n), want)
+    return relative_error(d.at(tie=k, n=n), want)
 
 
 def projection(d: Derivation, problem: Problem) -> float:
