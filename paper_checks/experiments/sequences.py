@@ -35,7 +35,9 @@ from . import Progress
 V = len(text.GROUPS) + 1
 LAWS = ("text", "chain")
 STAYS = 2  # how many times likelier the chain repeats a symbol than goes to another one
-DECAY = 1e-5  # of the learned rewards, in nats: what the data never show would go to -inf
+# Of the learned rewards, in nats: what the data never show would go to -inf. Chosen after a look at
+# seed 0: with 1e-7, which learns better rewards, policies trained on them were 0.1 nats worse.
+DECAY = 1e-5
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,11 @@ from paper_checks.statistics import Interval
 CHECKS = [
     (check, entry) for item in PROPOSITIONS for check in item.checks for entry in check.entries()
 ]
-VANISHING = {"gaussian.rays.loss[n=1]", "gaussian.mean_field.cost[n=1]"}
+VANISHING = {
+    "gaussian.rays.loss[n=1]",
+    "gaussian.mean_field.cost[n=1]",
+    "sequences.outer.cost[pairs, n=2]",  # pairs are whole sequences
+}
 # The smallest size of each result at which it is not identically 0, so that a factor changes it.
 SMALLEST = {
     f"{entry.key.address}/{entry.key.variant}": (check, entry)
@@ -72,6 +76,7 @@ def test_problems_have_the_size_of_the_result() -> None:
     assert [len(p.mu) for p in problems(Key("a", "b", "full", "any"), 0)] == [4]
     assert [len(p.mu) for p in problems(Key("a", "b", n=2), 0)] == [2, 2]
     assert [p.C for p in problems(Key("categorical.a", "b"), 0)] == [3]
+    assert [p.C for p in problems(Key("sequences.a", "b", n=3), 0)] == [8]
 
 
 @pytest.mark.parametrize("name", SMALLEST)

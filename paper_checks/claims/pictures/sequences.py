@@ -1,7 +1,10 @@
 """Claims about `sequences`: what rewards of windows lose, and that training finds the optimum.
 
-Judged on the table of the figure where there is one. Bounds were fixed at seed 0, and hold at the
-seeds 1 and 2, which were looked at once.
+Judged on the table of the figure where there is one. Nothing here was fixed in advance: bounds,
+the decay of learned rewards and the width of the policy were chosen after looking at seed 0. With
+a decay of 1e-7 nats policies lost 0.12 and 0.07 nats too much of the text at orders 3 and 4, with a
+width of 16 up to 0.035. Seeds 1 and 2 keep the bounds, but were run with several settings on the
+way: they are no fresh test.
 """
 
 from __future__ import annotations
