@@ -7,7 +7,7 @@ where a flow neither stiffens nor crawls.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ ODE = 1e-9  # relative tolerance asked of the integrator for each step
 INTEGRATED = 1e3 * ODE  # errors add up over its steps, and a path may magnify them
 HORIZON = 1.5  # covers a good part of every way
 LATE = 10.0  # times the slowest decay: nothing is left that the tolerance would show
-STEPS, SHARE = 5, 0.7  # of ascent; of its largest step
+STEPS, SHARE = 5, 0.7  # of ascent; of the largest step
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,9 @@ def clock(d: Derivation, problem: Problem) -> float:
 def lead(d: Derivation, problem: Problem) -> float:
     """Time of NLL, run until nothing is left to do, minus that of PG(U*) to the same error."""
     v = _scalar(problem)
-    T = LATE * max(1.0, v.sigma**2)
+    # A mean that decays faster than the variance has no digits left when the variance is there.
+    v = replace(v, sigma=max(v.sigma, 1.0))
+    T = LATE * v.sigma**2
     slow, end = _path(v.objective("NLL"), v.start, T)
     best = Scalar(1 / (2 * v.sigma**2), 1.0, v.sigma, v.delta_0, v.v_0)
     fast, _ = _path(best.objective("PG"), best.start, 2 * T, until=float(end[0].log()))
@@ -181,7 +183,7 @@ def largest_step(d: Derivation, problem: Problem) -> float:
 def mean_error_after(d: Derivation, problem: Problem) -> float:
     """δ after some steps of ascent, from a variance away from the optimum."""
     v = _scalar(problem)
-    eta, theta = SHARE / v.u, v.start
+    eta, theta = SHARE / max(v.u, v.lam), v.start  # beyond 1/λ the variance may collapse
     for _ in range(STEPS):
         theta = theta + eta * _slope(v.objective("PG"), theta)
     got = d.at("stated", **v.pick(d, eta=eta, steps=STEPS))
