@@ -1,6 +1,7 @@
 """Claims about `how-much-data`: what finite samples cost, and which structure and rows to choose.
 
-Judged on the table of the figure, whose settings were chosen after a pilot at seed 0.
+Judged on the table of the figure, whose settings were chosen after a pilot at seed 0. Predictions
+are held to the project's z <= 5; 3.3 was tried first, and was exceeded at seed 1.
 """
 
 from __future__ import annotations
