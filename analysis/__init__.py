@@ -41,6 +41,7 @@ from .result import Entry, Result
 from .show import show
 
 __all__ = [
+    "KL",
     "ArgumentError",
     "ArgumentNameError",
     "Bits",
@@ -53,7 +54,6 @@ __all__ = [
     "Entry",
     "FormError",
     "Gaussian",
-    "KL",
     "Key",
     "MomentError",
     "Moments",

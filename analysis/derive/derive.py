@@ -31,7 +31,7 @@ from .problem import (
     exact,
     exact_matrix,
 )
-
+from .signs import is_positive_definite
 
 _LARGEST = 3000  # nodes of a likelihood that is differentiated symbolically
 
@@ -63,14 +63,10 @@ def derive(
     Source: new.
     """
     regulariser = Entropy() if regulariser is None else regulariser
-    for what, value, kinds in (
-        ("family", family, (Gaussian, Classes, Bits)),
-        ("regulariser", regulariser, (Entropy, KL)),
-        ("data", data, (Moments, Normal, type(None))),
-    ):
-        if not isinstance(value, kinds):
-            names = ", ".join(f"{kind.__name__}(...)" for kind in kinds if kind is not type(None))
-            raise RewardTypeError(f"{what} is {value!r}; pass one of {names}")
+    _check_kind("family", family, (Gaussian, Classes, Bits))
+    _check_kind("regulariser", regulariser, (Entropy, KL))
+    if data is not None:
+        _check_kind("data", data, (Moments, Normal))
     if isinstance(family, Classes):
         if data is not None:
             raise RewardError("data of classes are their probabilities π; leave data out")
@@ -89,9 +85,7 @@ def _gaussian(
     r = _expression(reward, n)
     mu, Sigma, moments = _data(data, n)
     m0, P0, constants = _reference(regulariser, n)
-    parameters = parameters_of(
-        r, n, {**theta, **moments, **constants}, {"y_hat": y_hat, "y": y}
-    )
+    parameters = parameters_of(r, n, {**theta, **moments, **constants}, {"y_hat": y_hat, "y": y})
     raw = terms_of(r, (*v, *y))
     averaged = over_data(raw, tuple(y), data, mu, Sigma)
     base = sp.S.Zero if m0 is None else lam * gaussian.log_density(y_hat, m0, P0)
@@ -149,9 +143,10 @@ def _gaussian(
         local=local,
         lam=lam,
     )
-    free = sp.Tuple(J, F, total(averaged)).free_symbols
-    higher = {str(z): z for z in sorted(free, key=str) if str(z).startswith("mu_") and z not in sp.Matrix([*mu]).free_symbols and z not in Sigma.free_symbols}
-    higher = {k: z for k, z in higher.items() if k not in parameters}
+    known = sp.Tuple(
+        *v, *y, *parameters.values(), *theta.values(), *constants.values(), *mu, *Sigma
+    )
+    higher = sp.Tuple(J, total(averaged)).free_symbols - known.free_symbols
     return Derived(
         reward=r,
         family=family,
@@ -159,7 +154,7 @@ def _gaussian(
         data=data,
         parameters=parameters,
         policy=theta,
-        moments={**moments, **higher},
+        moments={**moments, **{str(x): x for x in sorted(higher, key=str)}},
         constants=constants,
         outcomes={"y_hat": v[0], "y": y[0]} if n == 1 else {"y_hat": y_hat, "y": y},
         mean_reward=_shortest(total(averaged), v, mu),
@@ -187,6 +182,12 @@ def _gaussian(
         ),
         levels=levels,
     )
+
+
+def _check_kind(what: str, value: Any, kinds: tuple[type, ...]) -> None:
+    if not isinstance(value, kinds):
+        names = ", ".join(f"{kind.__name__}(...)" for kind in kinds)
+        raise RewardTypeError(f"{what} is {value!r}; pass one of {names}")
 
 
 def _expression(reward: Any, n: int) -> Any:
@@ -218,8 +219,6 @@ def _data(data: Data, n: int) -> tuple[Any, Any, dict[str, Any]]:
 
 
 def _check_covariance(X: Any, what: str) -> None:
-    from .signs import is_positive_definite
-
     if X != X.T or is_positive_definite(X) is not True:
         raise RewardError(
             f"{what}, {X.tolist()}, is not known to be symmetric positive definite; declare its "
@@ -302,9 +301,7 @@ def _hypergradient(
     if reached is not None and outer.larger_than(reached, _LARGEST):
         return None
     if reached is not None:
-        return {
-            name: _lowest(gaussian.slope(reached, X)) for name, X in parameters.items()
-        }
+        return {name: _lowest(gaussian.slope(reached, X)) for name, X in parameters.items()}
     if sum(len(gaussian.entries(X)) for X in theta.values()) > 2:
         return None
     return outer.implicit(J, F, theta, parameters)

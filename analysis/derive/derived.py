@@ -68,7 +68,7 @@ class Derived:
         optimum: the best parameters in closed form, those that are determined; or None.
         cost: how far F at the optimum is below maximum likelihood in the family, in nats; or None.
         existence: why the maximum exists.
-        limit: for a local maximum, the entropy weight below which there is one, by formula; or None.
+        limit: the entropy weight below which there is a local maximum, in closed form; or None.
         notes: what else is said of the results.
         steps: how they were derived.
         assumptions: where they hold.
@@ -216,7 +216,9 @@ class Derived:
 
     def latex(self) -> str:
         """LaTeX of the closed forms, one line each."""
-        return " \\\\ ".join(f"{symbol} = {printing.latex(value)}" for symbol, value in self._lines())
+        return " \\\\ ".join(
+            f"{symbol} = {printing.latex(value)}" for symbol, value in self._lines()
+        )
 
     def _repr_latex_(self) -> str:
         lines = [rf"\displaystyle {line}" for line in self.latex().split(" \\\\ ")]
@@ -236,7 +238,10 @@ class Derived:
         return lines
 
     def __str__(self) -> str:
-        lines = [f"derive: {self.family}, {_named(self.regulariser)}", *_shown("r(ŷ, y)", self.reward)]
+        lines = [
+            f"derive: {self.family}, {_named(self.regulariser)}",
+            *_shown("r(ŷ, y)", self.reward),
+        ]
         lines += [f"  assuming {text}" for text in self.assumptions]
         lines += [f"  {self.existence}"]
         lines += _shown("E r", self.expected_reward)

@@ -50,7 +50,7 @@ class Growth:
         return [term for term in self.terms if term.exponent.has(*self.v)]
 
     def sign_of(self, powers: tuple[int, ...]) -> int | None:
-        """The sign of the coefficient of a monomial, that of E c(y) from that of c where it helps."""
+        """The sign of a monomial's coefficient E c(y), from that of c where it helps."""
         found = sign(sp.Poly(self.polynomial, *self.v).coeff_monomial(powers))
         if found is None:
             found = sign_everywhere(sp.Poly(self.raw, *self.v).coeff_monomial(powers), self.y)
@@ -123,8 +123,7 @@ def _on_line(g: Growth) -> str:
         if way is None:
             raise NoMaximumError(
                 f"whether the reward falls as {where} depends on the sign of {leading}, which is "
-                "not known; declare its symbols positive=True or negative=True, or "
-                + LOCAL
+                "not known; declare its symbols positive=True or negative=True, or " + LOCAL
             )
         if way == 0:
             raise NoMaximumError(
@@ -153,7 +152,7 @@ def _leading(g: Growth, side: int) -> tuple[int | None, Any]:
             if way == 1:
                 rates[rate] = rates.get(rate, 0) + term.expression * sp.exp(-rate * side * x)
     if rates:
-        fastest = list(rates)[0]
+        fastest = next(iter(rates))
         for rate in rates:
             way = sign(rate - fastest)
             if way is None:
@@ -209,8 +208,8 @@ def _not_definite(Q: Any) -> str:
     if null:
         where = ", ".join(str(list(direction.applyfunc(sp.factor))) for direction in null)
         return (
-            f"the reward is constant along {where}, where the entropy grows without bound: J has no "
-            f"maximum; {BASE}"
+            f"the reward is constant along {where}, where the entropy grows without bound: J has "
+            f"no maximum; {BASE}"
         )
     return (
         f"the reward -ŷᵀQŷ + ... is not concave, Q = {Q.tolist()} is not positive definite: it "
@@ -233,17 +232,17 @@ def _along(g: Growth, p: Any, direction: tuple[int, ...]) -> None:
         )
     if way == 0:
         raise NoMaximumError(
-            f"the reward does not fall along ŷ = t{list(direction)}: nothing bounds the spread of a "
-            f"policy there; {BASE}"
+            f"the reward does not fall along ŷ = t{list(direction)}: nothing bounds the spread of "
+            f"a policy there; {BASE}"
         )
 
 
 def _dominated(g: Growth, p: Any) -> bool:
     """Whether pure even powers outweigh every monomial that could rise, by weighted AM-GM.
 
-    With ŷ_i^{2k_i} the highest power of ŷ_i alone, a monomial of weighted degree Σ α_i/(2k_i) < 1 is
-    outweighed. One with even powers and a negative coefficient helps. What has degree 1 must be a
-    definite quadratic form in z_i = ŷ_i^{k_i}.
+    With ŷ_i^{2k_i} the highest power of ŷ_i alone, a monomial of weighted degree Σ α_i/(2k_i) < 1
+    is outweighed. One with even powers and a negative coefficient helps. What has degree 1 must be
+    a definite quadratic form in z_i = ŷ_i^{k_i}.
     """
     size = len(g.v)
     unit = [tuple(int(i == j) for j in range(size)) for i in range(size)]

@@ -139,11 +139,7 @@ def isserlis(C: Any) -> Moment:
             i = next(k for k, power in enumerate(powers) if power)
             rest = lowered(powers, i)
             known[powers] = sp.Add(
-                *(
-                    C[i, j] * rest[j] * moment(lowered(rest, j))
-                    for j in range(len(rest))
-                    if rest[j]
-                )
+                *(C[i, j] * rest[j] * moment(lowered(rest, j)) for j in range(len(rest)) if rest[j])
             )
         return known[powers]
 
@@ -169,6 +165,8 @@ def central(data: Any, Sigma: Any) -> Moment:
             return sp.S.Zero
         word = str(order) if len(powers) == 1 else "".join(str(i + 1) for i in indices)
         even = all(power % 2 == 0 for power in powers)
-        return sp.Symbol(f"mu_{word}", positive=True) if even else sp.Symbol(f"mu_{word}", real=True)
+        return (
+            sp.Symbol(f"mu_{word}", positive=True) if even else sp.Symbol(f"mu_{word}", real=True)
+        )
 
     return moment

@@ -1,4 +1,4 @@
-"""Classes and independent bits: the inner solution is a Gibbs law in closed form, for any reward."""
+"""Classes and independent bits: the inner solution is a Gibbs law, for any reward."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def classes(reward: Any, family: Classes, regulariser: Regulariser) -> Derived:
     pi, p = symbol("pi", n), symbol("p", n)
     base, constants = _base(regulariser, n)
     parameters = parameters_of(table, n, {"pi": pi, "p": p, **constants})
-    r_bar = sp.ImmutableMatrix([sp.expand(sp.Add(*(pi[k] * table[c, k] for k in range(n)))) for c in range(n)])
+    r_bar = sp.ImmutableMatrix(
+        [sp.expand(sp.Add(*(pi[k] * table[c, k] for k in range(n)))) for c in range(n)]
+    )
     levels = [r_bar[c] + (0 if base is None else lam * sp.log(base[c])) for c in range(n)]
     weights = [sp.exp((level - levels[-1]) / lam) for level in levels]
     law = sp.ImmutableMatrix([weight / sp.Add(*weights) for weight in weights])
@@ -38,18 +40,18 @@ def classes(reward: Any, family: Classes, regulariser: Regulariser) -> Derived:
     F = sp.Add(*(pi[c] * logs[c] for c in range(n)))
     gradient = {
         name: sum(
-            ((pi[c] - law[c]) * _slope(levels[c] - levels[-1], X) / lam for c in range(n - 1)),
-            start=_slope(sp.S.Zero, X),
+            ((pi[c] - law[c]) * slope(levels[c] - levels[-1], X) / lam for c in range(n - 1)),
+            start=slope(sp.S.Zero, X),
         )
         for name, X in parameters.items()
     }
-    matched = [levels[c] - levels[-1] - lam * (sp.log(pi[c]) - sp.log(pi[-1])) for c in range(n - 1)]
+    matched = [
+        levels[c] - levels[-1] - lam * (sp.log(pi[c]) - sp.log(pi[-1])) for c in range(n - 1)
+    ]
     top = sp.Add(*(pi[c] * sp.log(pi[c]) for c in range(n)))
     multiplier = sp.Symbol("nu", real=True)
     slopes = sp.ImmutableMatrix([sp.diff(J, x) - multiplier for x in p])
-    gap = [
-        sp.expand((levels[c] - levels[-1]) - lam * (logs[c] - logs[-1])) for c in range(n - 1)
-    ]
+    gap = [sp.expand((levels[c] - levels[-1]) - lam * (logs[c] - logs[-1])) for c in range(n - 1)]
     return _assembled(
         table, family, regulariser, None, parameters,
         policy={"p": p}, moments={"pi": pi}, constants=constants, outcomes={},
@@ -102,9 +104,7 @@ def bits(reward: Any, family: Bits, regulariser: Regulariser, data: Data | None)
         J += lam * sp.Add(*(sp.log(1 - x) for x in base))
     F = sp.Add(*(q * logit - sp.log(1 + sp.exp(logit)) for q, logit in zip(rho, z, strict=True)))
     gradient = {
-        name: sum(
-            ((rho[i] - law[i]) * _slope(z[i], X) for i in range(n)), start=_slope(sp.S.Zero, X)
-        )
+        name: sum(((rho[i] - law[i]) * slope(z[i], X) for i in range(n)), start=slope(sp.S.Zero, X))
         for name, X in parameters.items()
     }
     logit_rho = [sp.log(x) - sp.log(1 - x) for x in rho]
@@ -116,9 +116,9 @@ def bits(reward: Any, family: Bits, regulariser: Regulariser, data: Data | None)
         policy={"psi": psi}, moments={"rho": rho, "Sigma": Sigma}, constants=constants,
         outcomes={"y_hat": y_hat, "y": y}, r_bar=r_bar, expected=expected, J=J, law=law,
         stationarity={"psi": slopes}, solution={"psi": law}, F=F,
-        likelihood=sp.Add(*(q * sp.log(x) + (1 - q) * sp.log(1 - x) for q, x in zip(rho, psi, strict=True))),
+        likelihood=_log_probability(rho, psi),
         gradient=gradient, matched=[lam * (a - b) for a, b in zip(z, logit_rho, strict=True)],
-        top=sp.Add(*(q * sp.log(q) + (1 - q) * sp.log(1 - q) for q in rho)),
+        top=_log_probability(rho, rho),
         conditions=(zero("∂J/∂ψ = 0 at logit ψ*", at_solution),),
         assumptions=("ρ_i in (0, 1); Sigma is the covariance of the bits of the data", "λ > 0"),
     )  # fmt: skip
@@ -146,7 +146,7 @@ def _assembled(
         cost=cost, existence=BOUNDED, notes=tuple(notes),
         steps=(Step("r̄ = E_y r", r_bar), Step("J", J), Step("the Gibbs law", law), Step("F", F)),
         assumptions=assumptions, conditions=conditions,
-        levels=Levels((), {}, J, F, parameters, (), (), top, False, regulariser.lam),
+        levels=Levels((), {}, sp.S.Zero, F, parameters, (), (), top, False, regulariser.lam),
     )  # fmt: skip
 
 
@@ -161,8 +161,10 @@ def by_name(found: Any, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
     return named
 
 
-def _slope(f: Any, X: Any) -> Any:
-    return slope(f, X)
+def _log_probability(rho: Any, psi: Any) -> Any:
+    """E log p(y) = Σ_i [ρ_i log ψ_i + (1-ρ_i) log(1-ψ_i)]."""
+    pairs = zip(rho, psi, strict=True)
+    return sp.Add(*(q * sp.log(x) + (1 - q) * sp.log(1 - x) for q, x in pairs))
 
 
 def _multilinear(f: Any, bits: Any) -> Any:

@@ -17,7 +17,7 @@ from ..calculus.matrices import inverse, logdet, lowest_terms, quadratic, trace
 from ..calculus.structures import free_entries
 from ..calculus.symbols import Structure, symbol
 from .existence import is_separable
-from .expectation import Term, over_data, polynomial_mean, isserlis, terms_of, total, under_normal
+from .expectation import Term, isserlis, over_data, polynomial_mean, total, under_normal
 from .problem import Normal
 from .signs import is_semidefinite, sign
 
@@ -71,7 +71,7 @@ def expectation(
         laws: "y_hat", "y": symbols; "m", "P", "mu", "Sigma": moments.
     """
     v, y, m, P = laws["y_hat"], laws["y"], laws["m"], laws["P"]
-    kept = {x: other for x, other in zip(v, y, strict=True)}
+    kept = dict(zip(v, y, strict=True))
     found = sp.S.Zero
     for term in terms:
         if not term.exponent.has(*v):
@@ -217,7 +217,7 @@ def _means(slopes: Sequence[Any], m: Sequence[Any], s: Any, mu: Any) -> list[lis
 
 
 def positive_root(f: Any, s: Any) -> Any:
-    """The one positive root s of a rational function whose numerator is of degree 1 or 2, or None."""
+    """The one positive root s of a rational function, of a numerator of degree 1 or 2; or None."""
     numerator = sp.fraction(sp.together(f))[0]
     if not numerator.is_polynomial(s):
         return None
@@ -237,7 +237,7 @@ def positive_root(f: Any, s: Any) -> Any:
 
 
 def smaller_root(f: Any, s: Any) -> Any:
-    """The smaller of two positive roots of a numerator of degree 2, the first that s meets; or None."""
+    """The smaller of two positive roots of a numerator of degree 2; or None."""
     numerator = sp.fraction(sp.together(f))[0]
     if not numerator.is_polynomial(s) or sp.degree(numerator, s) != 2:
         return None
@@ -300,14 +300,7 @@ def put(f: Any, theta: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
     pairs: dict[Any, Any] = {}
     for name, X in theta.items():
         if isinstance(X, sp.MatrixBase):
-            pairs |= {
-                x: value for x, value in zip(X, values[name], strict=True) if x.is_Symbol
-            }
+            pairs |= {x: value for x, value in zip(X, values[name], strict=True) if x.is_Symbol}
         else:
             pairs[X] = values[name]
     return f.xreplace(pairs)
-
-
-def reward_terms(r: Any, v: Any, y: Any) -> tuple[Term, ...]:
-    """The terms of a reward in ŷ and y."""
-    return terms_of(r, (*v, *y))

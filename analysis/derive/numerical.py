@@ -128,8 +128,8 @@ class Levels:
     def _numbers(self, derived: Any, values: Mapping[str, Any]) -> dict[Any, float]:
         """Free symbols to floats, from checked values by name."""
         names = {**derived.parameters, **derived.moments, **derived.constants}
-        needed = sp.Matrix([x for x in self.symbols])
-        read = derived.read(needed, {k: v for k, v in values.items()})
+        needed = sp.Matrix(self.symbols)
+        read = derived.read(needed, values)
         found: dict[Any, float] = {}
         for name, value in read.items():
             X = names[name]
@@ -170,12 +170,11 @@ class Levels:
         import numpy as np
         from scipy import optimize
 
-        complete = derived.optimum is not None and set(derived.optimum) == set(self.parameters)
+        optimum = derived.optimum or {}
         data = {k: v for k, v in values.items() if k not in self.parameters}
-        if complete and not any(
-            f.free_symbols & set(self.unknowns) for f in derived.optimum.values()
-        ):
-            given = {k: v for k, v in data.items() if k in _used(derived, derived.optimum)}
+        free = sp.Tuple(*optimum.values()).free_symbols & set(self.unknowns)
+        if set(optimum) == set(self.parameters) and not free:
+            given = {k: v for k, v in data.items() if k in _used(derived, optimum)}
             found = derived.at("optimum", **given)
             return self._best_at(derived, {**data, **found}, found, closed=True)
         start = {
@@ -309,10 +308,11 @@ class Levels:
         centre = np.array([float(f.xreplace(numbers)) for f in self.centre])
         scale = np.sqrt([float(f.xreplace(numbers)) for f in self.spread])
         directions = [
-            np.array(d) for d in product(CENTRES if len(centre) == 1 else (0.0, 1.0, -1.0), repeat=len(centre))
+            np.array(d)
+            for d in product(CENTRES if len(centre) == 1 else (0.0, 1.0, -1.0), repeat=len(centre))
         ]
         points: list[tuple[float, Any]] = []
-        for power in (SCALES[:4] if self.local else SCALES):
+        for power in SCALES[:4] if self.local else SCALES:
             for direction in directions:
                 x = self._start(centre + direction * scale, np.log(scale) + power * np.log(2))
                 with np.errstate(all="ignore"):

@@ -12,7 +12,6 @@ from ..calculus.matrices import lowest_terms
 from .gaussian import entries, positive_root, put, slope
 from .signs import sign
 
-
 _LARGEST = 900  # nodes of an expression that is brought to lowest terms
 
 
@@ -24,12 +23,14 @@ def larger_than(f: Any, nodes: int) -> bool:
 def implicit(
     J: Any, F: Any, theta: Mapping[str, Any], parameters: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """-(∂²_{φθ}J)(∂²_{θθ}J)⁻¹∂_θF in θ = (m, P) or (m, s) of n = 1, the inverse by Cramer's rule."""
+    """-(∂²_{φθ}J)(∂²_{θθ}J)⁻¹∂_θF in θ = (m, P) of n = 1, the inverse by Cramer's rule."""
     inner = [x for X in theta.values() for x in entries(X)]
     (a, b), (_, c) = [[sp.diff(J, x, z) for z in inner] for x in inner]
     f, g = (sp.diff(F, x) for x in inner)
     adjoint = [-(c * f - b * g) / (a * c - b**2), -(a * g - b * f) / (a * c - b**2)]
-    held = [sp.Dummy(f"adjoint of {x}", real=True) for x in inner]  # it does not move with the parameters
+    held = [
+        sp.Dummy(f"adjoint of {x}", real=True) for x in inner
+    ]  # it does not move with the parameters
     total = sp.Add(*(one * sp.diff(J, x) for one, x in zip(held, inner, strict=True)))
     back = dict(zip(held, adjoint, strict=True))
     return {name: slope(total, X).xreplace(back) for name, X in parameters.items()}

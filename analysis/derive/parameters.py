@@ -12,6 +12,8 @@ from ..calculus.symbols import QUANTITIES, symbol
 from ..errors import RewardError, RewardTypeError
 from .gaussian import entries
 
+_CLASSES = 6  # the largest matrix of the registry that is taken as one
+_MOMENT = re.compile(r"^mu_\d+$")
 _OUTCOME = re.compile(r"^(y_hat|yhat|ŷ|y)(_?\d+)?$")
 
 
@@ -31,9 +33,7 @@ def parameters_of(
     """
     own = set().union(*(set(entries(X)) for X in (outcomes or {}).values()))
     found = reward.free_symbols - own
-    names = {
-        str(x): name for name, X in taken.items() for x in sp.Matrix([X]).free_symbols
-    }
+    names = {str(x): name for name, X in taken.items() for x in sp.Matrix([X]).free_symbols}
     for x in sorted(found, key=str):
         if isinstance(x, sp.MatrixSymbol):
             raise RewardTypeError(f"{x} is a MatrixSymbol; pass entries, such as symbol('U', {n})")
@@ -47,22 +47,25 @@ def parameters_of(
                 f"the reward has the symbol {x}, which stands for {names[x.name]} of the policy, "
                 "the data or the regulariser; rename the parameter"
             )
+        if _MOMENT.match(x.name):
+            raise RewardError(f"{x} is the name of a moment of the data; rename the parameter")
         if x.is_real is not True:
             raise RewardError(
                 f"the parameter {x} is not declared real; make it sp.Symbol({x.name!r}, "
                 "positive=True) or sp.Symbol(..., real=True)"
             )
-    return _grouped(found, n)
+    return _grouped(found)
 
 
-def _grouped(found: set[Any], n: int) -> dict[str, Any]:
+def _grouped(found: set[Any]) -> dict[str, Any]:
     """Matrices of the registry where all their entries occur, else symbols one by one."""
     named: dict[str, Any] = {}
     rest = set(found)
     for quantity in QUANTITIES.values():
-        if n > 1 and quantity.domain in ("spd", "symmetric"):
-            X = symbol(quantity.name, n)
-            if set(entries(X)) <= rest:
-                named[quantity.name] = X
-                rest -= set(entries(X))
+        if quantity.domain in ("spd", "symmetric"):
+            for size in range(_CLASSES, 1, -1):
+                X = symbol(quantity.name, size)
+                if set(entries(X)) <= rest:
+                    named[quantity.name] = X
+                    rest -= set(entries(X))
     return {**named, **{str(x): x for x in sorted(rest, key=str)}}

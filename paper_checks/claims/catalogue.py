@@ -15,7 +15,7 @@ from .pictures import (
     table_3,
     tables_1_2,
 )
-from .theory import PROPOSITIONS
+from .theory import PROPOSITIONS, quartic
 from .theory.proposition import claim
 
 
@@ -26,7 +26,11 @@ class UnknownClaim(ValueError):
 def all_claims() -> tuple[Claim, ...]:
     """Return every claim of the propositions and of the figures."""
     figures = (figure_1, figure_2, figure_3, tables_1_2, table_3, full_covariance, overshoot)
-    return (*map(claim, PROPOSITIONS), *(item for figure in figures for item in figure.claims()))
+    return (
+        *map(claim, PROPOSITIONS),
+        *quartic.claims(),
+        *(item for figure in figures for item in figure.claims()),
+    )
 
 
 def select(claims: Sequence[Claim], names: Sequence[str]) -> tuple[Claim, ...]:
