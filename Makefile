@@ -1,4 +1,4 @@
-# make figures | claims | explore | notebook | test | bench | check | clean
+# make figures | claims | report | explore | notebook | test | bench | check | clean
 # Each sets up .venv first; the stamp files in it skip pip while pyproject.toml and constraints.txt are unchanged.
 
 PYTHON ?= python3
@@ -7,13 +7,14 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 ARGS ?=
 FULL ?=
 
-.PHONY: help figures claims explore notebook test bench check clean
+.PHONY: help figures claims report explore notebook test bench check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make figures   verify the formulas, then draw all figures into out/figures (ARGS='figure-1 --seed 1')"
 	@echo "               FULL=1 takes the long protocols of tables-1-2 and table-3"
 	@echo "make claims    judge every claim: proved, reproduced, corrected? (ARGS='--only figure-1')"
+	@echo "make report    write all of it on one page, out/report.html; 'make figures' does so too"
 	@echo "make explore   open a prompt with the derivations and their symbols (ARGS='list mean field')"
 	@echo "make notebook  open the closed forms with sliders in a browser"
 	@echo "make test      run the whole test suite (ARGS='-k gate')"
@@ -24,9 +25,13 @@ help:
 
 figures: .venv/.base
 	@$(BIN)/python -m figures $(if $(FULL),--full) $(ARGS)
+	@$(if $(ARGS),,$(BIN)/python -m paper_checks report)
 
 claims: .venv/.base
 	@$(BIN)/python -m paper_checks $(ARGS)
+
+report: .venv/.base
+	@$(BIN)/python -m paper_checks report $(ARGS)
 
 explore: .venv/.base
 	@$(BIN)/python -m analysis $(ARGS)

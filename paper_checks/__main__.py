@@ -25,6 +25,7 @@ from .console import (
     stop,
 )
 from .explain import explain_command
+from .report.command import report_command
 
 # What imports torch and SymPy is imported where it is used: after `main` has set the threads.
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ VERDICTS = "claims.json"
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command("conform")(conform_command)
 app.command("explain")(explain_command)
+app.command("report")(report_command)
 
 Report = Callable[["Result"], None]
 
@@ -47,6 +49,9 @@ def checks(
         list[str] | None,
         typer.Option("--only", metavar="NAME", help="A claim, or how its name begins; repeatable."),
     ] = None,
+    details: Annotated[
+        bool, typer.Option("--details", help="Print numbers and evidence of each; --only does too.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and only JSON.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of problems and experiments.")] = 0,
     list_: Annotated[bool, typer.Option("--list", help="List the claims and stop.")] = False,
@@ -93,7 +98,7 @@ def checks(
     if as_json:
         typer.echo(text)
     else:
-        _print(results)
+        _print(results, details=details or bool(only))
     if not all(result.as_expected for result in results):
         raise typer.Exit(FAILED)
 
@@ -144,14 +149,14 @@ def _progress(claims: Sequence[Claim]) -> Generator[Report]:
         yield advance
 
 
-def _print(results: Sequence[Result]) -> None:
-    """Print the table and a line of counts; as wide as the terminal, or 100 columns."""
+def _print(results: Sequence[Result], *, details: bool) -> None:
+    """Print a table and a line of counts; as wide as the terminal, or 100 columns."""
     from rich.console import Console
 
     from .claims import table
 
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    console.print(table.shown(results))
+    console.print(table.shown(results) if details else table.overview(results))
     console.print(table.summary(results), highlight=False, markup=False, soft_wrap=True)
 
 

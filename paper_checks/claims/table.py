@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -20,6 +20,38 @@ COLOURS = {
     Verdict.not_reproduced: "red",
     Verdict.failed: "red",
 }
+
+
+def overview(results: Sequence[Result]) -> Table:
+    """Return one row per subject: how many claims of each verdict, and which ones are no success.
+
+    The subject is the first part of a claim's name.
+    """
+    table = Table(expand=True, box=box.HORIZONTALS)
+    table.add_column("about")
+    for verdict in counts(results):
+        table.add_column(str(verdict), justify="right", style=COLOURS[verdict])
+    table.add_column("what does not hold as published", ratio=1, overflow="fold")
+    for subject in dict.fromkeys(_subject(result) for result in results):
+        some = [result for result in results if _subject(result) == subject]
+        found = counts(some)
+        numbers = [str(found[v]) if v in found else "" for v in counts(results)]
+        table.add_row(subject, *numbers, escape(", ".join(_exceptions(some))))
+    return table
+
+
+def _subject(result: Result) -> str:
+    return result.claim.name.partition(".")[0]
+
+
+def _exceptions(results: Sequence[Result]) -> Iterator[str]:
+    """Names of claims that do not hold as published, without the subject; marked if unexpected."""
+    for result in results:
+        name = result.claim.name.partition(".")[2] or result.claim.name
+        if not result.as_expected:
+            yield f"{name} (expected: {result.claim.expected})"
+        elif result.judgement.verdict not in (Verdict.proved, Verdict.reproduced):
+            yield name
 
 
 def shown(results: Sequence[Result]) -> Table:

@@ -46,8 +46,16 @@ def call(*arguments: str):
     return CliRunner().invoke(cli.app, list(arguments))
 
 
+def test_an_overview_comes_first_and_names_what_is_a_surprise(judged):
+    result = call()
+    assert result.exit_code == 1
+    assert "wrong (expected: reproduced)" in result.stdout
+    assert "[evidence]" not in result.stdout
+    assert result.stdout.splitlines()[-1].startswith("3 claims: 1 proved")
+
+
 def test_the_table_shows_everything_and_a_surprise_ends_with_1(judged):
-    result = call("--seed", "3")
+    result = call("--seed", "3", "--details")
     assert result.exit_code == 1
     assert judged == [("proposition.a", 3), ("figure_t.b", 3), ("figure_t.wrong", 3)]
     text = result.stdout
@@ -66,6 +74,7 @@ def test_as_expected_ends_with_0_and_only_selects_by_prefix(judged):
     result = call("--only", "prop", "--only", "figure_t.b")
     assert result.exit_code == 0
     assert [name for name, _ in judged] == ["proposition.a", "figure_t.b"]
+    assert "[evidence]" in result.stdout
     assert result.stdout.splitlines()[-1].endswith("; all as expected")
 
 

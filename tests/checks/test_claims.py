@@ -1,6 +1,7 @@
 """Claims: verdicts follow from numbers, and every result of the catalogue is in exactly one."""
 
 import importlib
+import io
 import json
 from dataclasses import replace
 from functools import cache
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from analysis import Derivation, Key, catalogue, gaussian, hypergradients
 from analysis.calculus.symbols import symbol
@@ -163,6 +165,21 @@ def test_json_holds_everything_and_no_infinity() -> None:
     assert (second["verdict"], second["expected"]) == ("failed", "proved")
     assert "NOT as expected: fake.two" in verdicts.summary(results)
     assert counts(results) == {Verdict.proved: 1, Verdict.failed: 1}
+
+
+def test_the_overview_fits_a_screen_and_names_what_does_not_hold() -> None:
+    results = [Result(claim, a_judgement(claim.expected), 0.1) for claim in all_claims()]
+    results.append(Result(a_claim("fake.two"), a_judgement(Verdict.failed), 0.1))
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(verdicts.overview(results))
+    text = console.export_text()
+    assert len(text.splitlines()) <= 40
+    listed = "".join(text.split())
+    assert "two(expected:proved)" in listed
+    for result in results[:-1]:
+        name = result.claim.name.partition(".")[2]
+        holds = result.judgement.verdict in (Verdict.proved, Verdict.reproduced)
+        assert holds or name in listed
 
 
 # --- figure 1 ---
