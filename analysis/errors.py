@@ -29,6 +29,18 @@ class RuleError(TypeError):
     """The calculus has no rule for a kind of expression."""
 
 
+class RewardError(ValueError):
+    """A reward, regulariser or data that `derive` does not take; the message says what it takes."""
+
+
+class RewardTypeError(TypeError):
+    """What was passed to `derive` is no SymPy expression, or of the wrong kind."""
+
+
+class NoMaximumError(ValueError):
+    """The inner problem has no maximum, or none that can be proved; the message says why."""
+
+
 class SlowDerivationWarning(UserWarning):
     """A derivation that is about to start takes longer than five seconds."""
 

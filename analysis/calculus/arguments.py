@@ -55,6 +55,28 @@ def read_scalar(name: str, value: Any) -> float:
     return _checked_scalar(name, _numeric(name, value))
 
 
+def read_number(name: str, symbol: Any, value: Any) -> float:
+    """The value of a symbol that is not of the registry, checked against its assumptions.
+
+    Raises:
+        ArgumentNameError: if it is no real number.
+        ArgumentError: if it is not one finite number, or of the wrong sign.
+    """
+    array = _numeric(name, value)
+    if array.size != 1:
+        raise ArgumentError(f"{name} has shape {array.shape}; pass one number")
+    _check_finite(name, array)
+    number = float(array.reshape(()))
+    for holds, says in (
+        (symbol.is_positive is True and number <= 0, "> 0"),
+        (symbol.is_negative is True and number >= 0, "< 0"),
+        (symbol.is_nonnegative is True and number < 0, ">= 0"),
+    ):
+        if holds:
+            raise ArgumentError(f"{name} = {number} must be {says}, as its symbol is declared")
+    return number
+
+
 def _numeric(name: str, value: Any) -> Any:
     """The value as an array of floats; nothing is dropped or guessed on the way."""
     import numpy as np

@@ -66,6 +66,16 @@ def terminal(expression: Any) -> str:
         pretty_use_unicode(before)
 
 
+def equation(label: str, expression: Any) -> str:
+    """Return lines of Unicode text that say `label = expression`."""
+    before = pretty_use_unicode(True)
+    try:
+        form = _Terminal({"use_unicode": True})._print(expression)
+        return prettyForm(*stringPict.next(f"{label} = ", form)).render(wrap_line=False)
+    finally:
+        pretty_use_unicode(before)
+
+
 def latex(expression: Any) -> str:
     """LaTeX of an expression."""
     return str(_Latex().doprint(expression))

@@ -20,7 +20,7 @@ from .pictures import (
     who_is_faster,
     wrong_covariance,
 )
-from .theory import PROPOSITIONS
+from .theory import PROPOSITIONS, quartic
 from .theory.proposition import claim
 
 
@@ -44,7 +44,11 @@ def all_claims() -> tuple[Claim, ...]:
         who_is_faster,
         overshoot,
     )
-    return (*map(claim, PROPOSITIONS), *(item for figure in figures for item in figure.claims()))
+    return (
+        *map(claim, PROPOSITIONS),
+        *quartic.claims(),
+        *(item for figure in figures for item in figure.claims()),
+    )
 
 
 def select(claims: Sequence[Claim], names: Sequence[str]) -> tuple[Claim, ...]:

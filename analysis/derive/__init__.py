@@ -1,0 +1,25 @@
+"""Your own reward: `derive(reward, family, regulariser)` gives both levels of its problem.
+
+- `problem`: outcomes, families, regularisers, data; `parameters`: the symbols of a reward
+- `expectation`: moments of polynomials and of exponentials of quadratics
+- `signs`, `existence`: whether a maximum exists, and why not
+- `gaussian`, `finite`: the inner solution in closed form; `outer`: the best parameters
+- `derived`: what is returned; `numerical`: searches where no closed form is known
+"""
+
+from .derive import derive
+from .derived import Derived
+from .problem import KL, Bits, Classes, Entropy, Gaussian, Moments, Normal, outcome
+
+__all__ = [
+    "KL",
+    "Bits",
+    "Classes",
+    "Derived",
+    "Entropy",
+    "Gaussian",
+    "Moments",
+    "Normal",
+    "derive",
+    "outcome",
+]

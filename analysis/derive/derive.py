@@ -1,0 +1,384 @@
+"""`derive`: from a reward, a family of policies and a regulariser to both levels of the problem."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sympy as sp
+
+from ..calculus.conditions import Condition, zero
+from ..calculus.matrices import logdet
+from ..calculus.symbols import symbol
+from ..derivation import Step
+from ..errors import RewardError, RewardTypeError
+from . import existence, gaussian, numerical, outer
+from .derived import Derived
+from .expectation import Term, isserlis, over_data, polynomial_mean, terms_of, total
+from .finite import bits, by_name, classes
+from .parameters import parameters_of
+from .problem import (
+    KL,
+    Bits,
+    Classes,
+    Data,
+    Entropy,
+    Family,
+    Gaussian,
+    Moments,
+    Normal,
+    Regulariser,
+    exact,
+    exact_matrix,
+)
+from .signs import is_positive_definite
+
+_LARGEST = 3000  # nodes of a likelihood that is differentiated symbolically
+
+
+def derive(
+    reward: Any,
+    family: Family,
+    regulariser: Regulariser | None = None,
+    data: Data | None = None,
+    *,
+    local: bool = False,
+) -> Derived:
+    """Both levels of max_r E_y log p*(y), p* = argmax_p E r(ŷ, y) + λH(p), for a reward of yours.
+
+    Args:
+        reward: SymPy expression in ŷ and y of `outcome(n)` and in real symbols of your own: a
+            polynomial, or polynomials times exp of a quadratic; for `Classes`, a table r(c, k).
+        family: `Gaussian(n, structure)`, `Classes(n)` or `Bits(n)`.
+        regulariser: `Entropy(lam)`, also if not given, or `KL(lam)` to a reference.
+        data: `Moments()`, also if not given: any law, by its moments; `Normal()`: Gaussian data.
+        local: whether a local maximum is asked for, where no global one exists or can be proved.
+    Returns:
+        A `Derived`.
+    Raises:
+        RewardTypeError: for a string, a matrix, a MatrixSymbol, or no family or regulariser.
+        RewardError: for a symbol that is unknown or not real, a wrong shape, a form not taken.
+        MomentError: for an exponential of y without Gaussian data.
+        NoMaximumError: where no maximum exists, or none can be proved; it says why.
+    Source: new.
+    """
+    regulariser = Entropy() if regulariser is None else regulariser
+    _check_kind("family", family, (Gaussian, Classes, Bits))
+    _check_kind("regulariser", regulariser, (Entropy, KL))
+    if data is not None:
+        _check_kind("data", data, (Moments, Normal))
+    if isinstance(family, Classes):
+        if data is not None:
+            raise RewardError("data of classes are their probabilities π; leave data out")
+        return classes(reward, family, regulariser)
+    if isinstance(family, Bits):
+        return bits(reward, family, regulariser, data)
+    return _gaussian(reward, family, regulariser, Moments() if data is None else data, local)
+
+
+def _gaussian(
+    reward: Any, family: Gaussian, regulariser: Regulariser, data: Data, local: bool
+) -> Derived:
+    n, lam = family.n, regulariser.lam
+    y_hat, y, theta = symbol("y_hat", n), symbol("y", n), gaussian.policy(n, family.structure)
+    v, (m, P) = tuple(y_hat), gaussian.moments_of(theta, n)
+    r = _expression(reward, n)
+    mu, Sigma, moments = _data(data, n)
+    m0, P0, constants = _reference(regulariser, n)
+    parameters = parameters_of(r, n, {**theta, **moments, **constants}, {"y_hat": y_hat, "y": y})
+    raw = terms_of(r, (*v, *y))
+    averaged = over_data(raw, tuple(y), data, mu, Sigma)
+    base = sp.S.Zero if m0 is None else lam * gaussian.log_density(y_hat, m0, P0)
+    pull = terms_of(base, v)
+    g = _merged([*averaged, *pull], v)
+    why = _existence(g, raw, base, v, tuple(y), m0 is not None, local)
+
+    laws = {"y_hat": v, "y": tuple(y), "m": m, "P": P, "mu": mu, "Sigma": Sigma}
+    expected = gaussian.expectation(averaged, raw, data, laws)
+    toward = polynomial_mean(sp.expand(base), v, m, isserlis(P))
+    J = expected + toward + lam * gaussian.entropy(P)
+    F = gaussian.likelihood(m, P, mu, Sigma)
+    stationarity = {name: gaussian.slope(J, X) for name, X in theta.items()}
+
+    quadratic = all(t.exponent == 0 for t in g) and sp.Poly(total(g), *v).total_degree() <= 2
+    concave = (quadratic and not local) or gaussian.is_concave(
+        _merged([*raw, *pull], (*v, *y)), g, v, tuple(y)
+    )
+    solution, limit = None, None
+    one = n == 1 or family.structure == "isotropic"
+    s = theta["P"] if n == 1 else theta.get("s")
+    if quadratic and concave:
+        solution = gaussian.quadratic_solution(total(g), v, family.structure, lam)
+    elif concave:
+        solution = gaussian.by_coordinates(g, v, family.structure, lam, mu)
+        if solution is None and one:
+            solution = _named(gaussian.one_variance(J, list(m), s, list(mu)), theta, n)
+    elif local and one:
+        limit = gaussian.largest_weight(J, list(m), s, list(mu), lam)
+        root = gaussian.smaller_root(_centred(J, m, mu, s), s) if limit is not None else None
+        solution = None if root is None else _named((list(mu), root), theta, n)
+
+    likely = gaussian.restricted(mu, Sigma, theta, n)
+    top = -(logdet(gaussian.moments_of(likely, n)[1]) + n * (1 + sp.log(2 * sp.pi))) / 2
+    reached = None if solution is None else outer.at_values(F, theta, solution)
+    hypergradient = _hypergradient(J, F, reached, theta, parameters)
+    optimum, cost, notes = _optimum(stationarity, reached, theta, likely, parameters, top)
+    if optimum is not None and not concave:
+        notes = (*notes, "the reward is not known to be concave: best(...) checks its optimum")
+    if solution is None and not concave:
+        notes = (*notes, "J may have several maxima: solve(...) takes the best it finds")
+    x, in_x, L = numerical.coordinates(n, theta)
+    J_x = gaussian.put(expected + toward, theta, in_x)
+    J_x += lam * (numerical.log_det(L) + n * (1 + sp.log(2 * sp.pi))) / 2
+    mean = sp.ImmutableMatrix(x[:n])
+    levels = numerical.Levels(
+        coordinates=x,
+        theta=in_x,
+        J=J_x,
+        F=numerical.gaussian_likelihood(mean, L, mu, Sigma),
+        parameters=parameters,
+        centre=tuple(mu),
+        spread=tuple(Sigma.diagonal()),
+        top=top,
+        local=local,
+        lam=lam,
+    )
+    known = sp.Tuple(
+        *v, *y, *parameters.values(), *theta.values(), *constants.values(), *mu, *Sigma
+    )
+    higher = sp.Tuple(J, total(averaged)).free_symbols - known.free_symbols
+    return Derived(
+        reward=r,
+        family=family,
+        regulariser=regulariser,
+        data=data,
+        parameters=parameters,
+        policy=theta,
+        moments={**moments, **{str(x): x for x in sorted(higher, key=str)}},
+        constants=constants,
+        outcomes={"y_hat": v[0], "y": y[0]} if n == 1 else {"y_hat": y_hat, "y": y},
+        mean_reward=_shortest(total(averaged), v, mu),
+        expected_reward=_shortest(expected, m, mu),
+        objective=_shortest(expected, m, mu) + toward + lam * gaussian.entropy(P),
+        gibbs=total(g) / lam,
+        stationarity=stationarity,
+        solution=solution,
+        likelihood=F,
+        hypergradient=hypergradient,
+        optimum=optimum,
+        cost=cost,
+        existence=why or "a local maximum; there may be no global one",
+        limit=limit,
+        notes=notes,
+        steps=(
+            Step("r̄(ŷ) = E_y r", total(averaged)),
+            Step("E_ŷ r̄, by moments", expected),
+            Step("J", J),
+            *(Step(f"∂J/∂{name}", f) for name, f in stationarity.items()),
+        ),
+        assumptions=_assumptions(data, family),
+        conditions=_conditions(
+            J, F, stationarity, solution, hypergradient, theta, parameters, family, quadratic
+        ),
+        levels=levels,
+    )
+
+
+def _check_kind(what: str, value: Any, kinds: tuple[type, ...]) -> None:
+    if not isinstance(value, kinds):
+        names = ", ".join(f"{kind.__name__}(...)" for kind in kinds)
+        raise RewardTypeError(f"{what} is {value!r}; pass one of {names}")
+
+
+def _expression(reward: Any, n: int) -> Any:
+    if isinstance(reward, sp.MatrixBase):
+        if reward.shape != (1, 1):
+            raise RewardError(
+                f"the reward has shape {reward.shape}; pass a scalar, such as (d.T * U * d)[0]"
+            )
+        reward = reward[0]
+    return exact(reward, "the reward")
+
+
+def _data(data: Data, n: int) -> tuple[Any, Any, dict[str, Any]]:
+    """μ and Σ as explicit matrices, and their symbols by name."""
+    mu, Sigma = symbol("mu", n), symbol("Sigma", n)
+    named: dict[str, Any] = {}
+    if data.mean is None:
+        named["mu"] = mu[0] if n == 1 else mu
+    else:
+        mu = exact_matrix(data.mean, (n, 1), "the mean of the data")
+        named |= {str(x): x for x in sorted(mu.free_symbols, key=str)}
+    if data.covariance is None:
+        named["Sigma"] = Sigma[0] if n == 1 else Sigma
+    else:
+        Sigma = exact_matrix(data.covariance, (n, n), "the covariance of the data")
+        _check_covariance(Sigma, "the covariance of the data")
+        named |= {str(x): x for x in sorted(Sigma.free_symbols, key=str)}
+    return mu, Sigma, named
+
+
+def _check_covariance(X: Any, what: str) -> None:
+    if X != X.T or is_positive_definite(X) is not True:
+        raise RewardError(
+            f"{what}, {X.tolist()}, is not known to be symmetric positive definite; declare its "
+            "symbols positive=True, or take symbol('Sigma', n)"
+        )
+
+
+def _reference(regulariser: Regulariser, n: int) -> tuple[Any, Any, dict[str, Any]]:
+    """Moments of a Gaussian reference, None for entropy, and the constants by name."""
+    free = sorted(regulariser.lam.free_symbols, key=str)
+    named = {"lam" if x == symbol("lam") else str(x): x for x in free}
+    if not isinstance(regulariser, KL):
+        return None, None, named
+    if regulariser.probabilities is not None:
+        raise RewardError("a Gaussian reference has mean and covariance, no probabilities")
+    m0, P0 = symbol("m0", n), symbol("P0", n)
+    if regulariser.mean is None:
+        named["m0"] = m0[0] if n == 1 else m0
+    else:
+        m0 = exact_matrix(regulariser.mean, (n, 1), "the mean of the reference")
+        named |= {str(x): x for x in sorted(m0.free_symbols, key=str)}
+    if regulariser.covariance is None:
+        named["P0"] = P0[0] if n == 1 else P0
+    else:
+        P0 = exact_matrix(regulariser.covariance, (n, n), "the covariance of the reference")
+        _check_covariance(P0, "the covariance of the reference")
+        named |= {str(x): x for x in sorted(P0.free_symbols, key=str)}
+    return m0, P0, named
+
+
+def _merged(terms: Sequence[Term], v: Sequence[Any]) -> tuple[Term, ...]:
+    """Terms with equal exponents taken together; exponents without v count as factors."""
+    found: dict[Any, Any] = {}
+    for term in terms:
+        moves = term.exponent.has(*v)
+        exponent = term.exponent if moves else sp.S.Zero
+        value = term.polynomial if moves else term.expression
+        found[exponent] = found.get(exponent, sp.S.Zero) + value
+    return tuple(Term(sp.expand(p, power_exp=False), e) for e, p in found.items())
+
+
+def _existence(
+    g: tuple[Term, ...], raw: Any, base: Any, v: Any, y: Any, reference: bool, local: bool
+) -> str:
+    """Why a global maximum exists; "" where only a local one is asked for."""
+    if local:
+        return ""
+    polynomial = sp.Add(*(t.polynomial for t in raw if t.exponent == 0))
+    growth = existence.Growth(g, sp.expand(polynomial + base), v, y)
+    return existence.check(growth, polynomial if reference else None)
+
+
+def _centred(J: Any, m: Any, mu: Any, s: Any) -> Any:
+    return sp.together(sp.diff(J, s).xreplace(dict(zip(m, mu, strict=True))))
+
+
+def _shortest(f: Any, x: Any, mu: Any) -> Any:
+    """f as it is, or in powers of x - μ where that is shorter."""
+    if f.has(sp.exp) or outer.larger_than(f, 2000):
+        return f
+    away = [sp.Dummy(str(a), real=True) for a in x]
+    moved = {a: b + z for a, b, z in zip(x, mu, away, strict=True)}
+    back = {z: a - b for a, b, z in zip(x, mu, away, strict=True)}
+    centred = sp.expand(f.xreplace(moved)).xreplace(back)
+    return min((f, centred, sp.factor(centred)), key=sp.count_ops)
+
+
+def _named(found: Any, theta: Mapping[str, Any], n: int) -> dict[str, Any] | None:
+    """(m, s) by the names of the inner variables."""
+    if found is None:
+        return None
+    mean, s = found
+    return {"m": mean[0] if n == 1 else sp.ImmutableMatrix(mean), "P" if n == 1 else "s": s}
+
+
+def _hypergradient(
+    J: Any, F: Any, reached: Any, theta: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """dF/dφ: of F(θ*(φ)) where θ* is known, else by implicit differentiation, in θ."""
+    if reached is not None and outer.larger_than(reached, _LARGEST):
+        return None
+    if reached is not None:
+        return {name: _lowest(gaussian.slope(reached, X)) for name, X in parameters.items()}
+    if sum(len(gaussian.entries(X)) for X in theta.values()) > 2:
+        return None
+    return outer.implicit(J, F, theta, parameters)
+
+
+def _lowest(f: Any) -> Any:
+    if isinstance(f, sp.MatrixBase):
+        return f.applyfunc(outer.lowest_terms_outside)
+    return outer.lowest_terms_outside(f)
+
+
+def _optimum(
+    stationarity: Mapping[str, Any], reached: Any, theta: Mapping[str, Any],
+    likely: Mapping[str, Any], parameters: Mapping[str, Any], top: Any,
+) -> tuple[dict[str, Any] | None, Any, tuple[str, ...]]:  # fmt: skip
+    """Parameters that make maximum likelihood stationary for J, or a root of the hypergradient."""
+    if not parameters:
+        cost = None if reached is None else top - reached
+        return None, cost, ("the reward has no parameters",)
+    at_likely = [gaussian.put(f, theta, likely) for f in stationarity.values()]
+    flat = [f for X in at_likely for f in (list(X) if isinstance(X, sp.MatrixBase) else [X])]
+    found = outer.multiple_of_identity(flat, parameters) if "s" in theta else None
+    alike = "and every U that solves the same equation" if found else ""
+    found = outer.matching(flat, parameters) if found is None else found
+    if found is not None and outer.signs_allow(found) is not False:
+        notes: tuple[str, ...] = ()
+        if outer.signs_allow(found) is None:
+            notes = ("the best parameters hold where they have the signs they are declared with",)
+        notes = (*notes, f"{alike} is as good") if alike else notes
+        free = [x for X in parameters.values() for x in gaussian.entries(X) if x not in found]
+        if free:
+            notes = (*notes, f"every {', '.join(map(str, free))} is as good as any other")
+        return by_name(found, parameters), sp.S.Zero, notes
+    if reached is None:
+        return None, None, ()
+    root = outer.stationary_parameter(reached, parameters)
+    if root is None:
+        return None, None, ()
+    return by_name(root, parameters), outer.cancelled(top - reached.xreplace(root)), ()
+
+
+def _conditions(
+    J: Any, F: Any, stationarity: Mapping[str, Any], solution: Any, hypergradient: Any,
+    theta: Mapping[str, Any], parameters: Mapping[str, Any], family: Gaussian, quadratic: bool,
+) -> tuple[Condition, ...]:  # fmt: skip
+    """That the solution is stationary, and that implicit differentiation finds dF/dφ too."""
+    if solution is None:
+        return ()
+    if quadratic and family.n > 1:
+        return gaussian.quadratic_conditions(family.n, family.structure)
+    found = [
+        zero(f"∂J/∂{name} = 0 at the inner solution", _plain(gaussian.put(f, theta, solution)))
+        for name, f in stationarity.items()
+    ]
+    if sum(len(gaussian.entries(X)) for X in theta.values()) == 2:
+        other = outer.implicit(J, F, theta, parameters)
+        found += [
+            zero(
+                f"dF/d{name} by the implicit function theorem",
+                _plain(gaussian.put(other[name], theta, solution) - hypergradient[name]),
+            )
+            for name in parameters
+        ]
+    return tuple(found)
+
+
+def _plain(f: Any) -> Any:
+    """f without roots and exponentials that cancel, which the normal form does not look into."""
+    if isinstance(f, sp.MatrixBase):
+        return f.applyfunc(_plain)
+    roots = any(not power.exp.is_Integer for power in f.atoms(sp.Pow))
+    return sp.simplify(f) if roots or f.has(sp.exp) else f
+
+
+def _assumptions(data: Data, family: Gaussian) -> tuple[str, ...]:
+    law = "data N(μ, Σ)" if isinstance(data, Normal) else "data of any law with these moments"
+    if isinstance(data, Moments) and data.symmetric:
+        law = "data of any law symmetric about μ with these moments"
+    shape = "" if family.n == 1 else f", P {family.structure}"
+    return (law, f"λ > 0{shape}")

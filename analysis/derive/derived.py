@@ -1,0 +1,299 @@
+"""What `derive` returns: both levels of one reward, their closed forms, and numbers where none are.
+
+Everything is a SymPy expression or a dict of them by name, in the symbols of `arguments`; a field
+that has no closed form is None, and the methods `solve`, `slopes` and `best` find its numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import sympy as sp
+
+from ..calculus import compiled, printing
+from ..calculus.arguments import read_arguments, read_number
+from ..calculus.conditions import Condition
+from ..calculus.normal_form import normal
+from ..calculus.symbols import QUANTITIES
+from ..derivation import Step
+from ..errors import ArgumentError, ArgumentNameError, DerivationError
+from .numerical import Best, Levels, Solved
+from .outer import larger_than
+from .problem import Data, Family, Regulariser
+
+EXPRESSIONS = (
+    "reward",
+    "mean_reward",
+    "expected_reward",
+    "objective",
+    "gibbs",
+    "stationarity",
+    "solution",
+    "likelihood",
+    "hypergradient",
+    "optimum",
+    "cost",
+)
+_MOST = 500  # nodes of an expression that is printed at all
+_LONGEST, _WIDEST = 12, 96  # lines and columns that one expression takes on the screen
+
+
+@dataclass(frozen=True, eq=False)
+class Derived:
+    """Both levels of the problem of one reward.
+
+    Args:
+        reward: r(ŷ, y), or the table r(c, k) of classes.
+        family: of policies.
+        regulariser: entropy, or KL to a reference.
+        data: what is known of them; None for classes.
+        parameters: of the reward, name -> symbol or SPD matrix of symbols.
+        policy: the inner variables θ by name: m and P or s, p, or psi.
+        moments: of the data that the results use, name -> symbol or matrix.
+        constants: λ and the reference, name -> symbol or matrix.
+        outcomes: ŷ and y by name.
+        mean_reward: r̄(ŷ) = E_y r(ŷ, y); of classes, a column.
+        expected_reward: E_ŷ E_y r(ŷ, y), in θ.
+        objective: J(θ), the expected reward plus the regulariser.
+        gibbs: log of the Gibbs density p₀ exp(r̄/λ) without its normaliser, over all laws; of
+            classes and bits, its probabilities.
+        stationarity: ∂J/∂θ by name; symmetric G with dJ = Tr(G dP) for a matrix.
+        solution: θ* by name in closed form, or None.
+        likelihood: F = E_y log p_θ(y), in θ.
+        hypergradient: dF/dφ at θ*(φ), by parameter: in θ where `solution` is None, to be taken at
+            what `solve` finds; or None.
+        optimum: the best parameters in closed form, those that are determined; or None.
+        cost: how far F at the optimum is below maximum likelihood in the family, in nats; or None.
+        existence: why the maximum exists.
+        limit: the entropy weight below which there is a local maximum, in closed form; or None.
+        notes: what else is said of the results.
+        steps: how they were derived.
+        assumptions: where they hold.
+        conditions: that the closed forms are what they should be; checked by `verify`.
+        levels: the numerical side.
+    """
+
+    reward: Any
+    family: Family
+    regulariser: Regulariser
+    data: Data | None
+    parameters: Mapping[str, Any]
+    policy: Mapping[str, Any]
+    moments: Mapping[str, Any]
+    constants: Mapping[str, Any]
+    outcomes: Mapping[str, Any]
+    mean_reward: Any
+    expected_reward: Any
+    objective: Any
+    gibbs: Any
+    stationarity: Mapping[str, Any]
+    solution: Mapping[str, Any] | None
+    likelihood: Any
+    hypergradient: Mapping[str, Any] | None
+    optimum: Mapping[str, Any] | None
+    cost: Any
+    existence: str
+    limit: Any = None
+    notes: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    assumptions: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    levels: Levels = field(kw_only=True)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Every name that `at` takes: parameters, data, constants, policy, outcomes."""
+        return {
+            **self.parameters,
+            **self.moments,
+            **self.constants,
+            **self.policy,
+            **self.outcomes,
+        }
+
+    @cached_property
+    def failure(self) -> str | None:
+        """The first condition that does not hold, or None."""
+        for condition in self.conditions:
+            if not condition.holds():
+                return (
+                    f"condition '{condition.text}' fails: expected {condition.kind}, got "
+                    f"{normal(condition.expression)}"
+                )
+        return None
+
+    def verify(self) -> Derived:
+        """Check every condition.
+
+        Raises:
+            DerivationError: naming the condition.
+        """
+        if self.failure is not None:
+            raise DerivationError(self.failure)
+        return self
+
+    def at(self, quantity: str, **values: Any) -> Any:
+        """A quantity at numbers, every entry rounded to the nearest double.
+
+        Args:
+            quantity: the name of a field with an expression, such as "expected_reward".
+            values: floats and arrays for the names of `arguments` that the expression has.
+        Returns:
+            float, array, or dict of them by name.
+        Raises:
+            ArgumentNameError: for an unknown quantity or name, a missing one, or no real number.
+            ArgumentError: for a value outside its domain, or where there is no closed form.
+        """
+        if quantity not in EXPRESSIONS:
+            raise ArgumentNameError(
+                f"no quantity {quantity!r}; pass one of {', '.join(EXPRESSIONS)}"
+            )
+        found = getattr(self, quantity)
+        if found is None:
+            raise ArgumentError(
+                f"{quantity} has no closed form here: solve(...), slopes(...) and best(...) find "
+                "numbers"
+            )
+        numbers = self.read(found, values)
+        if isinstance(found, Mapping):
+            return {name: self._number(part, numbers) for name, part in found.items()}
+        return self._number(found, numbers)
+
+    def solve(self, **values: Any) -> Solved:
+        """The inner solution θ* at numbers: its closed form, or the best maximum a search finds.
+
+        Args:
+            values: parameters of the reward, moments of the data, constants.
+        Raises:
+            NoMaximumError: if a search ends at no strict maximum.
+        """
+        return self.levels.solve(self, values)
+
+    def slopes(self, **values: Any) -> dict[str, Any]:
+        """The hypergradient dF/dφ by parameter at numbers, by implicit differentiation at θ*."""
+        return self.levels.slopes(self, values)
+
+    def best(self, **values: Any) -> Best:
+        """The best parameters of the reward for data at numbers, and what they cost in nats.
+
+        Args:
+            values: moments of the data and constants; of a parameter, where a search starts.
+        """
+        return self.levels.best(self, values)
+
+    def read(self, expression: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values, checked, of the arguments that an expression has."""
+        parts = list(expression.values()) if isinstance(expression, Mapping) else [expression]
+        free = set().union(*(part.free_symbols for part in parts))
+        for name in values:
+            if name not in self.arguments:
+                raise ArgumentNameError(
+                    f"there is no argument {name!r}; pass some of {', '.join(self.arguments)}"
+                )
+        needed = {name: X for name, X in self.arguments.items() if free & X.free_symbols}
+        for name in needed:
+            if name not in values:
+                raise ArgumentNameError(f"{name!r} is missing; pass {', '.join(needed)}")
+        return {name: read(name, X, values[name]) for name, X in needed.items()}
+
+    def _number(self, expression: Any, numbers: Mapping[str, Any]) -> Any:
+        import numpy as np
+
+        if isinstance(expression, sp.MatrixBase):
+            expression = expression.as_immutable()
+        symbols = tuple(self.arguments[name] for name in numbers)
+        function = compiled.compiled(symbols, expression)
+        with np.errstate(all="ignore"):  # judged by the result
+            found = np.asarray(function(*numbers.values()), dtype=float)
+        if not np.all(np.isfinite(found)):
+            raise ArgumentError(f"the value is {found.tolist()} at these arguments: no real number")
+        if found.size == 1:
+            return float(found.reshape(()))
+        return found.ravel() if found.shape[-1] == 1 else found
+
+    def latex(self) -> str:
+        """LaTeX of the closed forms, one line each."""
+        return " \\\\ ".join(
+            f"{symbol} = {printing.latex(value)}" for symbol, value in self._lines()
+        )
+
+    def _repr_latex_(self) -> str:
+        lines = [rf"\displaystyle {line}" for line in self.latex().split(" \\\\ ")]
+        return r"$\begin{array}{l} " + r" \\ ".join(lines) + r" \end{array}$"
+
+    def _lines(self) -> list[tuple[str, Any]]:
+        """What is shown, with its symbol."""
+        lines = [("r", self.reward), (r"\bar r", self.mean_reward), ("J", self.objective)]
+        if self.solution is not None:
+            lines += [(rf"{_tex(name)}^\star", value) for name, value in self.solution.items()]
+        if self.hypergradient is not None:
+            lines += [
+                (rf"\nabla_{{{_tex(name)}}} F", value) for name, value in self.hypergradient.items()
+            ]
+        if self.optimum is not None:
+            lines += [(rf"{_tex(name)}^\star", value) for name, value in self.optimum.items()]
+        return lines
+
+    def __str__(self) -> str:
+        lines = [
+            f"derive: {self.family}, {_named(self.regulariser)}",
+            *_shown("r(ŷ, y)", self.reward),
+        ]
+        lines += [f"  assuming {text}" for text in self.assumptions]
+        lines += [f"  {self.existence}"]
+        lines += _shown("E r", self.expected_reward)
+        if self.solution is None:
+            lines.append("  inner solution: numerical, by solve(...); .stationarity is exact")
+        else:
+            for name, value in self.solution.items():
+                lines += _shown(f"{name}*", value)
+        if self.hypergradient is None:
+            lines.append("  dF/dφ: numerical, by slopes(...)")
+        else:
+            where = "" if self.solution is not None else " at the inner solution"
+            for name, value in self.hypergradient.items():
+                lines += _shown(f"dF/d{_plain(name)}{where}", value)
+        if self.optimum is None:
+            lines.append("  best reward: numerical, by best(...)")
+        else:
+            for name, value in self.optimum.items():
+                lines += _shown(f"best {_plain(name)}", value)
+        if self.cost is not None:
+            lines += _shown("cost against maximum likelihood", self.cost)
+        lines += [f"  {note}" for note in self.notes]
+        status = "verified" if self.failure is None else f"FAILED, {self.failure}"
+        lines.append(f"  status: {status} ({len(self.conditions)} conditions)")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def read(name: str, X: Any, value: Any) -> Any:
+    """One value, checked against its symbol: a float, or an array for a matrix of symbols."""
+    if isinstance(X, sp.MatrixBase) and name in QUANTITIES:
+        return read_arguments("derive", {name: X}, {name: value})[0]
+    return read_number(name, X, value)
+
+
+def _tex(name: str) -> str:
+    return sp.latex(sp.Symbol(name))
+
+
+def _plain(name: str) -> str:
+    return printing.terminal(sp.Symbol(name))
+
+
+def _named(regulariser: Regulariser) -> str:
+    kind = "entropy" if type(regulariser).__name__ == "Entropy" else "KL to a reference"
+    return f"{kind} with weight {printing.terminal(regulariser.lam)}"
+
+
+def _shown(label: str, value: Any) -> list[str]:
+    """An equation on the screen, or that it is too large for it."""
+    lines = [] if larger_than(value, _MOST) else printing.equation(label, value).splitlines()
+    if not lines or len(lines) > _LONGEST or max(map(len, lines)) > _WIDEST:
+        return [f"  {label}: in closed form, too long to show"]
+    return [f"  {line}".rstrip() for line in lines]

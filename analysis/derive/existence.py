@@ -1,0 +1,268 @@
+"""Whether E g(ŷ) + λH has a maximum over Gaussian policies: whether g falls in every direction.
+
+g is the reward averaged over the data, plus λ log p₀ where a reference policy takes the place of
+the entropy. If g <= c - d‖ŷ‖^ε far out, d, ε > 0, the expectation falls faster than the entropy
+grows, and a maximum exists. If g does not fall along a line, the policy spreads along it for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import sympy as sp
+
+from ..calculus.ldl import to_coordinates
+from ..errors import NoMaximumError
+from .expectation import Term
+from .signs import is_positive_definite, is_semidefinite, sign, sign_everywhere
+
+LOCAL = "pass local=True for a local maximum"
+BASE = "pass KL() to a reference policy, which pulls back in every direction"
+
+
+@dataclass(frozen=True, eq=False)
+class Growth:
+    """What is needed of g to say how it grows.
+
+    Args:
+        terms: of g, in ŷ.
+        raw: its polynomial part before the expectation, in ŷ and y.
+        v: ŷ.
+        y: the data point.
+    """
+
+    terms: tuple[Term, ...]
+    raw: Any
+    v: tuple[Any, ...]
+    y: tuple[Any, ...]
+
+    @property
+    def polynomial(self) -> Any:
+        """The polynomial part of g."""
+        return sp.Add(*(term.polynomial for term in self.terms if not term.exponent.has(*self.v)))
+
+    @property
+    def exponentials(self) -> list[Term]:
+        """The terms with an exponential of ŷ."""
+        return [term for term in self.terms if term.exponent.has(*self.v)]
+
+    def sign_of(self, powers: tuple[int, ...]) -> int | None:
+        """The sign of a monomial's coefficient E c(y), from that of c where it helps."""
+        found = sign(sp.Poly(self.polynomial, *self.v).coeff_monomial(powers))
+        if found is None:
+            found = sign_everywhere(sp.Poly(self.raw, *self.v).coeff_monomial(powers), self.y)
+        return found
+
+    def of(self, x: Any) -> Growth:
+        """The part in one coordinate, where g is a sum over coordinates."""
+        others = dict.fromkeys((other for other in self.v if other != x), 0)
+        kept = tuple(t for t in self.terms if t.exponent.has(x) or not t.exponent.has(*self.v))
+        cut = tuple(Term(t.polynomial.xreplace(others), t.exponent) for t in kept)
+        return Growth(cut, self.raw.xreplace(others), (x,), self.y)
+
+
+def check(g: Growth, reward: Any = None) -> str:
+    """Why a maximum exists.
+
+    Args:
+        g: what is maximised besides the entropy.
+        reward: the polynomial part of the reward, where g has λ log p₀ too.
+    Raises:
+        NoMaximumError: if none exists, or if that could not be proved; the message says which.
+    """
+    for term in g.exponentials:
+        curvature = -sp.hessian(term.exponent, list(g.v)).as_immutable()
+        if not is_semidefinite(curvature):
+            raise NoMaximumError(
+                f"exp({term.exponent}) is not known to stay below an exponential of a line: its "
+                "expectation is infinite for wide policies; declare the width of the exponential "
+                "positive=True, with a minus in front of the square"
+            )
+    if reward is not None and not g.exponentials and never_positive(reward, (*g.v, *g.y)):
+        return "the reward is bounded above, and KL to the reference grows in every direction"
+    if len(g.v) == 1:
+        return _on_line(g)
+    if is_separable(g.terms, g.v):
+        for x in g.v:
+            _on_line(g.of(x))
+        return "g is a sum over coordinates, and falls in each"
+    return _in_space(g)
+
+
+def never_positive(f: Any, v: Sequence[Any]) -> bool:
+    """Whether a polynomial in v is proved to be <= 0: a sum of positive symbols times -squares.
+
+    A quadratic form in an SPD symbol is such a sum in its LDL coordinates.
+    """
+    f = sp.expand(to_coordinates(f))
+    weights = sorted((x for x in f.free_symbols - set(v) if x.is_positive), key=str)
+    if not weights:
+        return sign_everywhere(f, v) in (-1, 0)
+    return all(sign_everywhere(c, v) in (-1, 0) for _, c in sp.Poly(f, *weights).terms())
+
+
+def is_separable(terms: Sequence[Term], v: Sequence[Any]) -> bool:
+    """Whether a sum of terms is a sum of functions of one coordinate each."""
+    for term in terms:
+        of_exponent = [x for x in v if term.exponent.has(x)]
+        for powers, _ in sp.Poly(term.polynomial, *v).terms():
+            own = {x for x, power in zip(v, powers, strict=True) if power} | set(of_exponent)
+            if len(own) > 1:
+                return False
+    return True
+
+
+def _on_line(g: Growth) -> str:
+    (x,) = g.v
+    for side in (1, -1):
+        way, leading = _leading(g, side)
+        where = f"{x} -> {'+' if side > 0 else '-'}∞"
+        if way is None:
+            raise NoMaximumError(
+                f"whether the reward falls as {where} depends on the sign of {leading}, which is "
+                "not known; declare its symbols positive=True or negative=True, or " + LOCAL
+            )
+        if way == 0:
+            raise NoMaximumError(
+                f"the reward stays bounded as {where} and the entropy does not: J -> ∞ as the "
+                f"policy widens, so that no global maximum exists; {LOCAL}, or {BASE}"
+            )
+        if way == 1:
+            raise NoMaximumError(
+                f"the reward rises without bound as {where}, where {leading} leads: J has no "
+                "maximum; turn its sign round"
+            )
+    return "g falls on both sides, faster than the entropy grows"
+
+
+def _leading(g: Growth, side: int) -> tuple[int | None, Any]:
+    """The sign of g far out on one side, 0 if it is bounded there, and what decides it."""
+    (x,) = g.v
+    rates: dict[Any, Any] = {}
+    for term in g.exponentials:
+        exponent = sp.Poly(term.exponent, x)
+        if exponent.degree() == 1:
+            rate = side * exponent.coeff_monomial(x)
+            way = sign(rate)
+            if way is None:
+                return None, rate
+            if way == 1:
+                rates[rate] = rates.get(rate, 0) + term.expression * sp.exp(-rate * side * x)
+    if rates:
+        fastest = next(iter(rates))
+        for rate in rates:
+            way = sign(rate - fastest)
+            if way is None:
+                return None, rate - fastest
+            fastest = rate if way == 1 else fastest
+        factor = sp.Poly(sp.expand(sp.powsimp(rates[fastest])), x)
+        way = sign(factor.LC())
+        return (None if way is None else way * side ** factor.degree()), factor.LC()
+    p = sp.Poly(g.polynomial, x)
+    degree = p.degree()
+    if degree <= 0:
+        return 0, p.as_expr()
+    way = g.sign_of((degree,))
+    return (None if way is None else way * side**degree), p.LC() * x**degree
+
+
+def _in_space(g: Growth) -> str:
+    """A polynomial of several coordinates; exponentials are bounded (the rest is refused)."""
+    for term in g.exponentials:
+        bend = sp.hessian(term.exponent, list(g.v))
+        if not _bounded(term.exponent, bend, g.v):
+            raise NoMaximumError(
+                f"exp({term.exponent}) is not bounded, and the reward is no sum over coordinates: "
+                f"whether a maximum exists could not be decided; {LOCAL}"
+            )
+    p = sp.Poly(g.polynomial, *g.v)
+    if p.total_degree() == 2:
+        Q = -sp.hessian(p.as_expr(), list(g.v)).as_immutable() / 2
+        definite = is_positive_definite(Q)
+        if definite:
+            return "g is a concave quadratic, falling in every direction"
+        if definite is False:
+            raise NoMaximumError(_not_definite(Q))
+    for direction in product((0, 1, -1), repeat=len(g.v)):
+        _along(g, p, direction)
+    if _dominated(g, p):
+        return "an even power of every coordinate outweighs all that could rise"
+    raise NoMaximumError(
+        f"whether {p.as_expr()} falls in every direction could not be decided: declare its symbols "
+        f"positive=True, take U from symbol('U', n), which is positive definite; or {LOCAL}"
+    )
+
+
+def _bounded(exponent: Any, bend: Any, v: Sequence[Any]) -> bool:
+    """Whether a quadratic of semidefinite bend has no slope along its null space."""
+    slope = sp.Matrix([sp.diff(exponent, x).xreplace(dict.fromkeys(v, 0)) for x in v])
+    null = bend.applyfunc(sp.factor).nullspace()
+    return all(sp.simplify((slope.T * direction)[0]) == 0 for direction in null)
+
+
+def _not_definite(Q: Any) -> str:
+    null = Q.applyfunc(sp.factor).nullspace()
+    if null:
+        where = ", ".join(str(list(direction.applyfunc(sp.factor))) for direction in null)
+        return (
+            f"the reward is constant along {where}, where the entropy grows without bound: J has "
+            f"no maximum; {BASE}"
+        )
+    return (
+        f"the reward -ŷᵀQŷ + ... is not concave, Q = {Q.tolist()} is not positive definite: it "
+        f"rises along a direction in which J has no maximum; pass a positive definite weight"
+    )
+
+
+def _along(g: Growth, p: Any, direction: tuple[int, ...]) -> None:
+    """Refuse g where it rises or stays bounded along a line through 0."""
+    if not any(direction):
+        return
+    t = sp.Dummy("t", real=True)
+    line = {x: t * step for x, step in zip(g.v, direction, strict=True)}
+    cut = Growth((Term(p.as_expr().xreplace(line), sp.S.Zero),), g.raw.xreplace(line), (t,), g.y)
+    way, _ = _leading(cut, 1)
+    if way == 1:
+        raise NoMaximumError(
+            f"the reward rises without bound along ŷ = t{list(direction)}: J has no maximum; turn "
+            "the sign of its leading power round"
+        )
+    if way == 0:
+        raise NoMaximumError(
+            f"the reward does not fall along ŷ = t{list(direction)}: nothing bounds the spread of "
+            f"a policy there; {BASE}"
+        )
+
+
+def _dominated(g: Growth, p: Any) -> bool:
+    """Whether pure even powers outweigh every monomial that could rise, by weighted AM-GM.
+
+    With ŷ_i^{2k_i} the highest power of ŷ_i alone, a monomial of weighted degree Σ α_i/(2k_i) < 1
+    is outweighed. One with even powers and a negative coefficient helps. What has degree 1 must be
+    a definite quadratic form in z_i = ŷ_i^{k_i}.
+    """
+    size = len(g.v)
+    unit = [tuple(int(i == j) for j in range(size)) for i in range(size)]
+    highest = [max(sum(a) for a in p.monoms() if sum(a) == a[i]) for i in range(size)]
+    tops = [tuple(highest[i] * one for one in unit[i]) for i in range(size)]
+    if any(top % 2 or not top for top in highest) or any(g.sign_of(top) != -1 for top in tops):
+        return False
+    form = sp.zeros(size, size)
+    for powers, value in p.terms():
+        degree = sum(sp.Rational(a, top) for a, top in zip(powers, highest, strict=True))
+        helps = all(a % 2 == 0 for a in powers) and g.sign_of(powers) == -1
+        if powers in tops:
+            form[tops.index(powers), tops.index(powers)] = -value
+        elif degree < 1 or helps:
+            continue
+        else:
+            pair = [i for i in range(size) if 2 * powers[i] == highest[i]]
+            if degree != 1 or len(pair) != 2:
+                return False
+            i, j = pair
+            form[i, j] = form[j, i] = -value / 2
+    mixed = any(form[i, j] != 0 for i in range(size) for j in range(i))
+    return not mixed or is_positive_definite(form.as_immutable()) is True

@@ -1,0 +1,207 @@
+"""Classes and independent bits: the inner solution is a Gibbs law, for any reward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sympy as sp
+
+from ..calculus.conditions import Condition, zero
+from ..calculus.symbols import symbol
+from ..derivation import Step
+from ..errors import NoMaximumError, RewardError
+from .derived import Derived
+from .expectation import Term, over_data
+from .gaussian import entries, slope
+from .numerical import Levels
+from .outer import matching, signs_allow, stationary_parameter
+from .parameters import parameters_of
+from .problem import KL, Bits, Classes, Data, Moments, Regulariser, exact, exact_matrix
+
+BOUNDED = "a reward of finitely many outcomes is bounded, and so is the entropy: a maximum exists"
+
+
+def classes(reward: Any, family: Classes, regulariser: Regulariser) -> Derived:
+    """Both levels of a table of rewards r(c, k), of generation c and class k of the data."""
+    n, lam = family.n, regulariser.lam
+    table = _table(reward, n)
+    pi, p = symbol("pi", n), symbol("p", n)
+    base, constants = _base(regulariser, n)
+    parameters = parameters_of(table, n, {"pi": pi, "p": p, **constants})
+    r_bar = sp.ImmutableMatrix(
+        [sp.expand(sp.Add(*(pi[k] * table[c, k] for k in range(n)))) for c in range(n)]
+    )
+    levels = [r_bar[c] + (0 if base is None else lam * sp.log(base[c])) for c in range(n)]
+    weights = [sp.exp((level - levels[-1]) / lam) for level in levels]
+    law = sp.ImmutableMatrix([weight / sp.Add(*weights) for weight in weights])
+    logs = [(level - levels[-1]) / lam - sp.log(sp.Add(*weights)) for level in levels]
+    J = sp.Add(*(p[c] * (levels[c] - lam * sp.log(p[c])) for c in range(n)))
+    F = sp.Add(*(pi[c] * logs[c] for c in range(n)))
+    gradient = {
+        name: sum(
+            ((pi[c] - law[c]) * slope(levels[c] - levels[-1], X) / lam for c in range(n - 1)),
+            start=slope(sp.S.Zero, X),
+        )
+        for name, X in parameters.items()
+    }
+    matched = [
+        levels[c] - levels[-1] - lam * (sp.log(pi[c]) - sp.log(pi[-1])) for c in range(n - 1)
+    ]
+    top = sp.Add(*(pi[c] * sp.log(pi[c]) for c in range(n)))
+    multiplier = sp.Symbol("nu", real=True)
+    slopes = sp.ImmutableMatrix([sp.diff(J, x) - multiplier for x in p])
+    gap = [sp.expand((levels[c] - levels[-1]) - lam * (logs[c] - logs[-1])) for c in range(n - 1)]
+    return _assembled(
+        table, family, regulariser, None, parameters,
+        policy={"p": p}, moments={"pi": pi}, constants=constants, outcomes={},
+        r_bar=r_bar, expected=sp.Add(*(p[c] * r_bar[c] for c in range(n))), J=J, law=law,
+        stationarity={"p": slopes}, solution={"p": law}, F=F,
+        likelihood=sp.Add(*(pi[c] * sp.log(p[c]) for c in range(n))),
+        gradient=gradient, matched=matched, top=top,
+        conditions=(zero("∂J/∂p_c is the same for every class at p*", sp.Matrix(gap)),),
+        assumptions=("π_c > 0, Σπ = 1: one-hot outcomes", "λ > 0"),
+    )  # fmt: skip
+
+
+def bits(reward: Any, family: Bits, regulariser: Regulariser, data: Data | None) -> Derived:
+    """Both levels of a polynomial reward of independent bits.
+
+    Raises:
+        NoMaximumError: if the averaged reward has products of bits: its Gibbs law is not
+            independent, and the best independent one need not be unique.
+    """
+    n, lam = family.n, regulariser.lam
+    y_hat, y, rho, psi = (symbol(name, n) for name in ("y_hat", "y", "rho", "psi"))
+    Sigma = symbol("Sigma", n)
+    if data is not None and not isinstance(data, Moments):
+        raise RewardError("bits are not Gaussian; leave data out, or pass Moments()")
+    r = exact(reward[0] if getattr(reward, "shape", None) == (1, 1) else reward, "the reward")
+    base, constants = _base(regulariser, n)
+    taken = {"rho": rho, "psi": psi, "Sigma": Sigma, **constants}
+    parameters = parameters_of(r, n, taken, {"y_hat": y_hat, "y": y})
+    if not r.is_polynomial(*y_hat, *y):
+        raise RewardError(f"the reward {r} of bits is no polynomial in them; y² = y makes it one")
+    r = _multilinear(r, (*y_hat, *y))
+    mean = over_data([Term(r, sp.S.Zero)], y, Moments(), rho, Sigma)
+    r_bar = sp.Add(*(term.polynomial for term in mean))
+    products = [m for m in sp.Poly(r_bar, *y_hat).monoms() if sum(m) > 1]
+    if products:
+        raise NoMaximumError(
+            f"the averaged reward {r_bar} has products of bits, so that the Gibbs law is not "
+            f"independent; pass a table of the 2ⁿ outcomes and Classes({2**n})"
+        )
+    rises = [sp.diff(r_bar, x) for x in y_hat]
+    odds = [0 if base is None else sp.log(x) - sp.log(1 - x) for x in (base or rho)]
+    z = [rise / lam + odd for rise, odd in zip(rises, odds, strict=True)]
+    law = sp.ImmutableMatrix([1 / (1 + sp.exp(-logit)) for logit in z])
+    at_law = dict(zip(y_hat, psi, strict=True))
+    expected = r_bar.xreplace(at_law)
+    entropy = sp.Add(*(-x * sp.log(x) - (1 - x) * sp.log(1 - x) for x in psi))
+    J = expected + lam * entropy
+    J += lam * sp.Add(*(x * odd for x, odd in zip(psi, odds, strict=True)))
+    if base is not None:
+        J += lam * sp.Add(*(sp.log(1 - x) for x in base))
+    F = sp.Add(*(q * logit - sp.log(1 + sp.exp(logit)) for q, logit in zip(rho, z, strict=True)))
+    gradient = {
+        name: sum(((rho[i] - law[i]) * slope(z[i], X) for i in range(n)), start=slope(sp.S.Zero, X))
+        for name, X in parameters.items()
+    }
+    logit_rho = [sp.log(x) - sp.log(1 - x) for x in rho]
+    slopes = sp.ImmutableMatrix([sp.diff(J, x) for x in psi])
+    logs = {sp.log(x): a + sp.log(1 - x) for x, a in zip(psi, z, strict=True)}
+    at_solution = slopes.applyfunc(lambda f: sp.cancel(sp.expand(f).xreplace(logs)))
+    return _assembled(
+        r, family, regulariser, Moments(), parameters,
+        policy={"psi": psi}, moments={"rho": rho, "Sigma": Sigma}, constants=constants,
+        outcomes={"y_hat": y_hat, "y": y}, r_bar=r_bar, expected=expected, J=J, law=law,
+        stationarity={"psi": slopes}, solution={"psi": law}, F=F,
+        likelihood=_log_probability(rho, psi),
+        gradient=gradient, matched=[lam * (a - b) for a, b in zip(z, logit_rho, strict=True)],
+        top=_log_probability(rho, rho),
+        conditions=(zero("∂J/∂ψ = 0 at logit ψ*", at_solution),),
+        assumptions=("ρ_i in (0, 1); Sigma is the covariance of the bits of the data", "λ > 0"),
+    )  # fmt: skip
+
+
+def _assembled(
+    reward: Any, family: Any, regulariser: Any, data: Any, parameters: Mapping[str, Any], *,
+    policy: Any, moments: Any, constants: Any, outcomes: Any, r_bar: Any, expected: Any, J: Any,
+    law: Any, stationarity: Any, solution: Any, F: Any, likelihood: Any, gradient: Any,
+    matched: Any, top: Any, conditions: tuple[Condition, ...], assumptions: tuple[str, ...],
+) -> Derived:  # fmt: skip
+    found, cost, notes = matching(matched, parameters), sp.S.Zero, []
+    if found is None or signs_allow(found) is False:
+        found = stationary_parameter(F, parameters)
+        cost = None if found is None else top - F.xreplace(found)
+    elif signs_allow(found) is None:
+        notes.append("the best parameters hold where they have the signs they are declared with")
+    used = J.free_symbols | likelihood.free_symbols | r_bar.free_symbols
+    return Derived(
+        reward=reward, family=family, regulariser=regulariser, data=data, parameters=parameters,
+        policy=policy, moments={k: X for k, X in moments.items() if X.free_symbols & used},
+        constants=constants, outcomes=outcomes, mean_reward=r_bar, expected_reward=expected,
+        objective=J, gibbs=law, stationarity=stationarity, solution=solution,
+        likelihood=likelihood, hypergradient=gradient, optimum=by_name(found, parameters),
+        cost=cost, existence=BOUNDED, notes=tuple(notes),
+        steps=(Step("r̄ = E_y r", r_bar), Step("J", J), Step("the Gibbs law", law), Step("F", F)),
+        assumptions=assumptions, conditions=conditions,
+        levels=Levels((), {}, sp.S.Zero, F, parameters, (), (), top, False, regulariser.lam),
+    )  # fmt: skip
+
+
+def by_name(found: Any, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Values of free symbols by the name of the parameter they belong to."""
+    if found is None:
+        return None
+    named: dict[str, Any] = {}
+    for name, X in parameters.items():
+        if any(x in found for x in entries(X)):
+            named[name] = X.xreplace(dict(found))
+    return named
+
+
+def _log_probability(rho: Any, psi: Any) -> Any:
+    """E log p(y) = Σ_i [ρ_i log ψ_i + (1-ρ_i) log(1-ψ_i)]."""
+    pairs = zip(rho, psi, strict=True)
+    return sp.Add(*(q * sp.log(x) + (1 - q) * sp.log(1 - x) for q, x in pairs))
+
+
+def _multilinear(f: Any, bits: Any) -> Any:
+    """A polynomial with every power of a bit as the bit itself."""
+    return sp.Add(
+        *(
+            value * sp.prod([x for x, power in zip(bits, powers, strict=True) if power])
+            for powers, value in sp.Poly(f, *bits).terms()
+        )
+    )
+
+
+def _base(regulariser: Regulariser, n: int) -> tuple[Any, dict[str, Any]]:
+    """Probabilities of the reference, and the symbols of it and of λ."""
+    constants = {str(x): x for x in regulariser.lam.free_symbols}
+    named = {"lam" if x == symbol("lam") else name: x for name, x in constants.items()}
+    if not isinstance(regulariser, KL):
+        return None, named
+    if regulariser.mean is not None or regulariser.covariance is not None:
+        raise RewardError("a reference over outcomes without numbers has probabilities, no mean")
+    if regulariser.probabilities is not None:
+        p0 = exact_matrix(regulariser.probabilities, (n, 1), "probabilities")
+    else:
+        p0 = sp.ImmutableMatrix(sp.symbols(f"p0_1:{n + 1}", positive=True))
+    free = sorted(p0.free_symbols, key=str)
+    return p0, {**named, **{str(x): x for x in free}}
+
+
+def _table(reward: Any, n: int) -> Any:
+    """r(c, k) as an n x n table; a column is a reward that does not look at the data."""
+    if isinstance(reward, str) or not isinstance(reward, (sp.MatrixBase, list, tuple)):
+        exact(reward, "the reward")
+        raise RewardError(
+            f"the reward of classes is {reward!r}; pass a table, sp.Matrix({n}, {n}, ...) with "
+            "r(c, k) for generation c and class k, or a column of rewards of the generations"
+        )
+    X = sp.Matrix(reward)
+    if X.shape == (n, 1):
+        X = X * sp.ones(1, n)
+    return exact_matrix(X, (n, n), "the table of rewards")

@@ -1,0 +1,473 @@
+"""The numbers of both levels where no closed form is known: searches with exact derivatives.
+
+The inner problem is searched in coordinates without constraints, P = LLᵀ with L_ii = e^t, from many
+starts; its slope and curvature are SymPy's. The hypergradient is implicit differentiation there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import sympy as sp
+
+from ..calculus.matrices import inverse, quadratic, trace
+from ..errors import NoMaximumError
+
+STATIONARY = 1e-8  # ‖∂J/∂θ‖ relative to λ, in coordinates without units
+FINALISTS = 4  # starts that are searched from, the best of a grid
+SCALES = range(-9, 6)  # of starts, powers of 2 of the data's standard deviation
+FARTHEST = 40.0  # in coordinates: e^40 of a start's scale
+CENTRES = (0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0)  # in standard deviations
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """The inner solution at numbers.
+
+    Attributes:
+        policy: θ* by name.
+        objective: J(θ*).
+        stationarity: largest slope of J, in coordinates without constraints.
+        closed_form: whether θ* is the closed form, else the result of a search.
+    """
+
+    policy: dict[str, Any]
+    objective: float
+    stationarity: float
+    closed_form: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Best:
+    """The best parameters of a reward at numbers.
+
+    Attributes:
+        parameters: by name.
+        likelihood: F at them.
+        cost: how far that is below maximum likelihood in the family, in nats.
+        slope: largest entry of the hypergradient there.
+        closed_form: whether they are the closed form, else the result of a search.
+    """
+
+    parameters: dict[str, Any]
+    likelihood: float
+    cost: float
+    slope: float
+    closed_form: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """What both levels are as functions of numbers.
+
+    Args:
+        coordinates: x of the inner variables, without constraints; none where θ* is a closed form
+            by itself (classes, bits).
+        theta: the inner variables in x, by name.
+        J: in x.
+        F: in x; in the parameters where there are no coordinates.
+        parameters: of the reward, by name.
+        centre: mean of the data, where searches start.
+        spread: variances of the data.
+        top: the largest likelihood in the family.
+        local: whether a local maximum is looked for, from narrow policies on.
+        lam: the weight of the regulariser.
+    """
+
+    coordinates: tuple[Any, ...]
+    theta: Mapping[str, Any]
+    J: Any
+    F: Any
+    parameters: Mapping[str, Any]
+    centre: tuple[Any, ...]
+    spread: tuple[Any, ...]
+    top: Any
+    local: bool
+    lam: Any
+
+    @cached_property
+    def symbols(self) -> tuple[Any, ...]:
+        """All symbols besides the coordinates, in one order."""
+        free = set().union(
+            *(f.free_symbols for f in (self.J, self.F, self.top, *self.centre, *self.spread)),
+            *(X.free_symbols for X in self.parameters.values()),
+        )
+        return tuple(sorted(free - set(self.coordinates), key=str))
+
+    @cached_property
+    def _inner(self) -> Callable[..., Any]:
+        """J, its slope and its curvature."""
+        x = list(self.coordinates)
+        slopes = [sp.diff(self.J, a) for a in x]
+        return self._function([self.J, slopes, [[sp.diff(f, a) for a in x] for f in slopes]])
+
+    @cached_property
+    def _value(self) -> Callable[..., Any]:
+        return self._function(self.J)
+
+    @cached_property
+    def _outer(self) -> Callable[..., Any]:
+        """F, its slope in x, and ∂²J/∂x∂φ for every free symbol of the parameters."""
+        x, phi = list(self.coordinates), self.unknowns
+        mixed = [[sp.diff(self.J, a, b) for b in phi] for a in x]
+        direct = [sp.diff(self.F, b) for b in phi]
+        return self._function([self.F, [sp.diff(self.F, a) for a in x], mixed, direct])
+
+    @cached_property
+    def unknowns(self) -> list[Any]:
+        """The free symbols of the parameters."""
+        return [b for X in self.parameters.values() for b in _entries(X)]
+
+    def _function(self, f: Any) -> Callable[..., Any]:
+        return sp.lambdify([list(self.coordinates), list(self.symbols)], f, "numpy", cse=True)
+
+    def _numbers(self, derived: Any, values: Mapping[str, Any]) -> dict[Any, float]:
+        """Free symbols to floats, from checked values by name."""
+        names = {**derived.parameters, **derived.moments, **derived.constants}
+        needed = sp.Matrix(self.symbols)
+        read = derived.read(needed, values)
+        found: dict[Any, float] = {}
+        for name, value in read.items():
+            X = names[name]
+            if isinstance(X, sp.MatrixBase):
+                flat = value.reshape(X.shape)
+                found |= {
+                    X[i, j]: float(flat[i, j])
+                    for i in range(X.rows)
+                    for j in range(X.cols)
+                    if X[i, j].is_Symbol
+                }
+            else:
+                found[X] = float(value)
+        return found
+
+    def solve(self, derived: Any, values: Mapping[str, Any]) -> Solved:
+        """The inner solution at values by name."""
+        numbers = self._numbers(derived, values)
+        if derived.solution is not None:
+            given = {k: v for k, v in values.items() if k in _used(derived, derived.solution)}
+            policy = derived.at("solution", **given)
+            if not self.coordinates:
+                return Solved(policy, self._closed_value(derived, values, policy), 0.0, True)
+            x = self._coordinates_of(policy)
+            value, slope, _ = self._inner(x, self._row(numbers))
+            return Solved(policy, float(value), _largest(slope), True)
+        x = self._search(numbers)
+        value, slope, _ = self._inner(x, self._row(numbers))
+        return Solved(self._policy_at(x), float(value), _largest(slope), False)
+
+    def slopes(self, derived: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+        """dF/dφ by parameter at values by name: implicit differentiation at the inner solution."""
+        numbers = self._numbers(derived, values)
+        return self._named(self._hypergradient(numbers, self._x(derived, values, numbers))[1])
+
+    def best(self, derived: Any, values: Mapping[str, Any]) -> Best:
+        """The best parameters, from the closed form where it is complete, else by a search."""
+        import numpy as np
+        from scipy import optimize
+
+        optimum = derived.optimum or {}
+        data = {k: v for k, v in values.items() if k not in self.parameters}
+        free = sp.Tuple(*optimum.values()).free_symbols & set(self.unknowns)
+        if set(optimum) == set(self.parameters) and not free:
+            given = {k: v for k, v in data.items() if k in _used(derived, optimum)}
+            found = derived.at("optimum", **given)
+            return self._best_at(derived, {**data, **found}, found, closed=True)
+        start = {
+            name: values.get(name, np.eye(X.rows) if isinstance(X, sp.MatrixBase) else 1.0)
+            for name, X in self.parameters.items()
+        }
+        packed = _pack(self.parameters, start)
+
+        def loss(t: Any) -> tuple[float, Any]:
+            given = {**data, **_unpack(self.parameters, t)}
+            numbers = self._numbers(derived, given)
+            try:
+                F, slope = self._hypergradient(numbers, self._x(derived, given, numbers))
+            except NoMaximumError:
+                return np.inf, np.zeros_like(t)
+            return -F, -_pulled_back(self.parameters, t, self._named(slope))
+
+        search = optimize.minimize(
+            loss, packed, jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 300}
+        )
+        found = _unpack(self.parameters, search.x)
+        return self._best_at(derived, {**data, **found}, found, closed=False)
+
+    def _best_at(
+        self, derived: Any, values: Mapping[str, Any], found: dict[str, Any], *, closed: bool
+    ) -> Best:
+        numbers = self._numbers(derived, values)
+        F, slope = self._hypergradient(numbers, self._x(derived, values, numbers))
+        row = self._row(numbers)
+        top = float(sp.lambdify([list(self.symbols)], self.top, "numpy")(row))
+        return Best(found, F, top - F, _largest(slope), closed)
+
+    def _x(self, derived: Any, values: Mapping[str, Any], numbers: Mapping[Any, float]) -> Any:
+        if not self.coordinates:
+            return []
+        if derived.solution is None:
+            return self._search(numbers)
+        given = {k: v for k, v in values.items() if k in _used(derived, derived.solution)}
+        return self._coordinates_of(derived.at("solution", **given))
+
+    def _hypergradient(self, numbers: Mapping[Any, float], x: Any) -> tuple[float, Any]:
+        """F and dF/dφ, φ the free symbols of the parameters, at the inner solution x."""
+        import numpy as np
+
+        row = self._row(numbers)
+        F, slope, mixed, direct = self._outer(x, row)
+        total = np.asarray(direct, float)
+        if self.coordinates:
+            curvature = np.asarray(self._inner(x, row)[2], float)
+            adjoint = -np.linalg.solve(curvature, np.asarray(slope, float))
+            total = total + adjoint @ np.asarray(mixed, float).reshape(len(x), -1)
+        return float(F), total
+
+    def _named(self, flat: Any) -> dict[str, Any]:
+        """Slopes in free symbols as gradients by parameter, symmetric for matrices."""
+        import numpy as np
+
+        of = dict(zip(self.unknowns, flat, strict=True))
+        named: dict[str, Any] = {}
+        for name, X in self.parameters.items():
+            if isinstance(X, sp.MatrixBase):
+                size = range(X.rows)
+                named[name] = np.array(
+                    [[of[X[i, j]] * (1.0 if i == j else 0.5) for j in size] for i in size]
+                )
+            else:
+                named[name] = float(of[X])
+        return named
+
+    def _row(self, numbers: Mapping[Any, float]) -> list[float]:
+        return [numbers[x] for x in self.symbols]
+
+    def _search(self, numbers: Mapping[Any, float]) -> Any:
+        """The best strict maximum over searches from the best starts of a grid."""
+        import numpy as np
+        from scipy import optimize
+
+        row = self._row(numbers)
+        lam = float(self.lam.xreplace(numbers))
+
+        def at(x: Any) -> tuple[float, Any, Any]:
+            with np.errstate(all="ignore"):
+                value, slope, curvature = self._inner(x, row)
+            return float(value), np.asarray(slope, float), np.asarray(curvature, float)
+
+        def loss(x: Any) -> float:
+            """-J, infinite where a policy is wider than floats hold: no step goes there."""
+            if np.abs(x - start).max() > FARTHEST:
+                return np.inf
+            with np.errstate(all="ignore"):
+                value = float(self._value(x, row))
+            return -value if np.isfinite(value) else np.inf
+
+        found: list[tuple[float, Any]] = []
+        for start in self._starts(numbers, row):
+            search = optimize.minimize(
+                loss,
+                start,
+                jac=lambda x: -at(x)[1],
+                hess=lambda x: -at(x)[2],
+                method="trust-exact",
+                options={"gtol": 1e-7 * lam, "initial_trust_radius": 0.3, "max_trust_radius": 2.0},
+            )
+            x = search.x
+            for _ in range(4):  # Newton's method, to rounding
+                value, slope, curvature = at(x)
+                if not np.all(np.isfinite(curvature)):
+                    break
+                if np.linalg.eigvalsh(curvature)[-1] >= 0:
+                    break
+                x = x - np.linalg.solve(curvature, slope)
+            value, slope, curvature = at(x)
+            strict = np.all(np.isfinite(curvature)) and np.linalg.eigvalsh(curvature)[-1] < 0
+            if strict and np.abs(slope).max() <= STATIONARY * max(lam, 1.0):
+                found.append((value, x))
+        if not found:
+            raise NoMaximumError(
+                f"no search ended at a strict maximum of J at {_shown(numbers)}: "
+                + (
+                    "the entropy weight is too large for a local one; pass a smaller lam"
+                    if self.local
+                    else "pass other values"
+                )
+            )
+        return max(found, key=lambda one: one[0])[1]
+
+    def _starts(self, numbers: Mapping[Any, float], row: list[float]) -> list[Any]:
+        """The best points of a grid of means and scales; for a local maximum narrow ones only."""
+        import numpy as np
+
+        centre = np.array([float(f.xreplace(numbers)) for f in self.centre])
+        scale = np.sqrt([float(f.xreplace(numbers)) for f in self.spread])
+        directions = [
+            np.array(d)
+            for d in product(CENTRES if len(centre) == 1 else (0.0, 1.0, -1.0), repeat=len(centre))
+        ]
+        points: list[tuple[float, Any]] = []
+        for power in SCALES[:4] if self.local else SCALES:
+            for direction in directions:
+                x = self._start(centre + direction * scale, np.log(scale) + power * np.log(2))
+                with np.errstate(all="ignore"):
+                    value = float(self._value(x, row))
+                if np.isfinite(value):
+                    points.append((value, x))
+        points.sort(key=lambda one: -one[0])
+        chosen: list[Any] = []
+        for _, x in points:
+            if all(np.abs(x - other).max() > 0.4 for other in chosen):
+                chosen.append(x)
+            if len(chosen) == FINALISTS:
+                break
+        return chosen
+
+    def _start(self, m: Any, log_scale: Any) -> Any:
+        """Coordinates of a policy with this mean and these log standard deviations."""
+        import numpy as np
+
+        x = np.zeros(len(self.coordinates))
+        x[: len(m)] = m
+        places = [i for i, a in enumerate(self.coordinates) if a.name.startswith("t")]
+        x[places] = log_scale if len(places) == len(log_scale) else np.mean(log_scale)
+        return x
+
+    def _policy_at(self, x: Any) -> dict[str, Any]:
+        import numpy as np
+
+        function = sp.lambdify([list(self.coordinates)], list(self.theta.values()), "numpy")
+        found = dict(zip(self.theta, (np.asarray(X, float) for X in function(x)), strict=True))
+        return {
+            name: float(X) if X.ndim == 0 else X.ravel() if X.shape[-1] == 1 else X
+            for name, X in found.items()
+        }
+
+    def _coordinates_of(self, policy: Mapping[str, Any]) -> Any:
+        """The inverse of `_policy_at`."""
+        import numpy as np
+
+        m = np.atleast_1d(policy["m"])
+        if "s" in policy:
+            return np.array([*m, np.log(policy["s"]) / 2])
+        L = np.linalg.cholesky(np.atleast_2d(policy["P"]))
+        values = {f"t{i + 1}": np.log(L[i, i]) for i in range(len(L))}
+        values |= {f"l{i + 1}{j + 1}": L[i, j] for i in range(len(L)) for j in range(i)}
+        return np.array([*m, *(values[a.name] for a in self.coordinates[len(m) :])])
+
+    def _closed_value(self, derived: Any, values: Mapping[str, Any], policy: Any) -> float:
+        every = {**values, **policy}
+        used = _used(derived, derived.objective)
+        return derived.at("objective", **{k: v for k, v in every.items() if k in used})
+
+
+def coordinates(n: int, theta: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    """Coordinates x of a Gaussian policy, its variables in x, and L of P = LLᵀ."""
+    m = sp.symbols(f"x1:{n + 1}", real=True)
+    if "s" in theta:
+        t = sp.Symbol("t1", real=True)
+        mean = sp.ImmutableMatrix(m)
+        return (*m, t), {"m": mean, "s": sp.exp(2 * t)}, sp.exp(t) * sp.ImmutableMatrix.eye(n)
+    full = n > 1 and not theta["P"].is_diagonal()
+
+    def entry(i: int, j: int) -> Any:
+        if i == j:
+            return sp.exp(sp.Symbol(f"t{i + 1}", real=True))
+        return sp.Symbol(f"l{i + 1}{j + 1}", real=True) if full and i > j else sp.S.Zero
+
+    L = sp.ImmutableMatrix(n, n, entry)
+    free = [next(iter(x.free_symbols)) for x in L if x != 0]
+    P = L * L.T
+    values = {"m": m[0], "P": P[0]} if n == 1 else {"m": sp.ImmutableMatrix(m), "P": P}
+    return (*m, *free), values, L
+
+
+def log_det(L: Any) -> Any:
+    """log det LLᵀ = 2 Σ_i t_i."""
+    return 2 * sp.Add(*(x.exp for x in L.diagonal()))
+
+
+def gaussian_likelihood(m: Any, L: Any, mu: Any, Sigma: Any) -> Any:
+    """E_y log N(y; m, LLᵀ) from two moments, without the logarithm of a determinant."""
+    K = inverse(L)
+    precision = K.T * K
+    spread = trace(precision * Sigma) + quadratic(precision, m - mu)
+    return -(spread + log_det(L) + L.rows * sp.log(2 * sp.pi)) / 2
+
+
+def _used(derived: Any, found: Any) -> set[str]:
+    parts = found.values() if isinstance(found, Mapping) else [found]
+    free = set().union(*(part.free_symbols for part in parts))
+    return {name for name, X in derived.arguments.items() if free & X.free_symbols}
+
+
+def _entries(X: Any) -> list[Any]:
+    if not isinstance(X, sp.MatrixBase):
+        return [X]
+    return [X[i, j] for i in range(X.rows) for j in range(i, X.cols)]
+
+
+def _largest(values: Any) -> float:
+    import numpy as np
+
+    return float(np.abs(np.asarray(values, float)).max(initial=0.0))
+
+
+def _shown(numbers: Mapping[Any, float]) -> str:
+    return ", ".join(f"{x} = {value:.6g}" for x, value in numbers.items())
+
+
+def _pack(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
+    """Parameters without constraints: logs of positive ones, L of an SPD matrix."""
+    import numpy as np
+
+    flat: list[float] = []
+    for name, X in parameters.items():
+        if isinstance(X, sp.MatrixBase):
+            L = np.linalg.cholesky(np.asarray(values[name], float))
+            flat += [float(one) for one in L[np.tril_indices(len(L))]]
+        else:
+            value = float(values[name])
+            flat.append(np.log(abs(value)) if X.is_positive or X.is_negative else value)
+    return np.array(flat)
+
+
+def _unpack(parameters: Mapping[str, Any], t: Sequence[float]) -> dict[str, Any]:
+    import numpy as np
+
+    found: dict[str, Any] = {}
+    at = 0
+    for name, X in parameters.items():
+        if isinstance(X, sp.MatrixBase):
+            L = np.zeros(X.shape)
+            places = np.tril_indices(X.rows)
+            L[places] = t[at : at + len(places[0])]
+            found[name], at = L @ L.T, at + len(places[0])
+            continue
+        sign = -1.0 if X.is_negative else 1.0
+        bounded = X.is_positive or X.is_negative
+        found[name], at = sign * float(np.exp(t[at])) if bounded else float(t[at]), at + 1
+    return found
+
+
+def _pulled_back(parameters: Mapping[str, Any], t: Any, slopes: Mapping[str, Any]) -> Any:
+    """The slope in the coordinates of `_pack`: φ dF/dφ of positive ones, 2GL of a matrix."""
+    import numpy as np
+
+    values, flat, at = _unpack(parameters, t), [], 0
+    for name, X in parameters.items():
+        if isinstance(X, sp.MatrixBase):
+            places = np.tril_indices(X.rows)
+            L = np.zeros(X.shape)
+            L[places] = t[at : at + len(places[0])]
+            flat += list((2 * slopes[name] @ L)[places])
+            at += len(places[0])
+        else:
+            flat.append(slopes[name] * (values[name] if X.is_positive or X.is_negative else 1.0))
+            at += 1
+    return np.array(flat)

@@ -1,0 +1,227 @@
+"""What `derive` is asked about: outcomes, a family of policies, a regulariser, what data are known.
+
+Everything here is a small frozen description. Numbers, SymPy expressions and matrices of them are
+taken where a symbol would stand by default; strings are not, because SymPy would evaluate them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sympy as sp
+
+from ..calculus.symbols import (
+    STRUCTURES,
+    Structure,
+    check_classes,
+    check_dimension,
+    check_explicit,
+    symbol,
+)
+from ..errors import RewardError, RewardTypeError, StructureError
+
+WHY = "its moments are written out in entries; a reward that is a sum over coordinates needs one"
+
+
+def outcome(n: int = 1) -> tuple[Any, Any]:
+    """The symbols ŷ and y of outcomes in R^n: two scalars for n = 1, else two columns.
+
+    Raises:
+        StructureError: unless n = 1, 2, 3.
+    """
+    check_explicit("outcome", n, 3, WHY)
+    pair = symbol("y_hat", n), symbol("y", n)
+    return (pair[0][0], pair[1][0]) if n == 1 else pair
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Gaussian policies N(m, P) on R^n.
+
+    Args:
+        n: 1, 2 or 3.
+        structure: of P; "isotropic" is P = sI. For n = 1 all structures are one.
+    Raises:
+        StructureError: for another n or structure.
+    """
+
+    n: int = 1
+    structure: Structure = "full"
+
+    def __post_init__(self) -> None:
+        check_explicit("Gaussian", self.n, 3, WHY)
+        if self.structure not in STRUCTURES:
+            raise StructureError(
+                f"unknown structure {self.structure!r}; pass one of {STRUCTURES}, "
+                "as in Gaussian(2, 'full')"
+            )
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Categorical policies over n classes, which the rewards' table lists.
+
+    Raises:
+        StructureError: if n is not an integer >= 2.
+    """
+
+    n: int
+
+    def __post_init__(self) -> None:
+        check_classes(self.n)
+
+
+@dataclass(frozen=True)
+class Bits:
+    """Policies of n independent bits, ψ_i = P(ŷ_i = 1).
+
+    Raises:
+        StructureError: unless n = 1, 2, 3.
+    """
+
+    n: int = 1
+
+    def __post_init__(self) -> None:
+        check_dimension(self.n)
+        check_explicit("Bits", self.n, 3, WHY)
+
+
+@dataclass(frozen=True)
+class Entropy:
+    """The regulariser λH(p).
+
+    Args:
+        lam: a positive symbol or number; the symbol λ if not given.
+    """
+
+    lam: Any = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lam", weight(self.lam))
+
+
+@dataclass(frozen=True)
+class KL:
+    """The regulariser -λ KL(p ‖ p₀) to a reference policy p₀, of RLHF's form.
+
+    Args:
+        lam: a positive symbol or number; the symbol λ if not given.
+        mean: of a Gaussian reference, (n,); the symbol m0 if not given.
+        covariance: of a Gaussian reference, (n, n); the symbol P0 if not given.
+        probabilities: of classes or bits, (n,); the symbols p0 if not given.
+    """
+
+    lam: Any = None
+    mean: Any = None
+    covariance: Any = None
+    probabilities: Any = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lam", weight(self.lam))
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Data of any law, by the moments that the reward needs: μ, Σ and higher central ones.
+
+    Central moments of order k > 2 are the symbols mu_k (n = 1), or mu_ijk... by their indices.
+
+    Args:
+        mean: in place of the symbol mu.
+        covariance: in place of the symbol Sigma.
+        symmetric: whether y - μ and μ - y have one law: its moments of odd order are 0.
+    """
+
+    mean: Any = None
+    covariance: Any = None
+    symmetric: bool = False
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Gaussian data N(μ, Σ), which an exponential of y needs; all moments follow from μ and Σ.
+
+    Args:
+        mean: in place of the symbol mu.
+        covariance: in place of the symbol Sigma.
+    """
+
+    mean: Any = None
+    covariance: Any = None
+
+
+Family = Gaussian | Classes | Bits
+Regulariser = Entropy | KL
+Data = Moments | Normal
+
+
+def weight(lam: Any) -> Any:
+    """λ > 0 as an expression: the symbol if None.
+
+    Raises:
+        RewardError: if it is not known to be positive.
+        RewardTypeError: if it is no expression.
+    """
+    value = symbol("lam") if lam is None else exact(lam, "lam")
+    if value.is_positive is not True:
+        raise RewardError(
+            f"lam = {value} is not known to be positive; pass a number > 0, or "
+            "sp.Symbol('lam', positive=True)"
+        )
+    return value
+
+
+def exact(value: Any, what: str) -> Any:
+    """An expression with its decimal numbers as fractions, so that residuals can be exactly 0.
+
+    Raises:
+        RewardTypeError: for a string, or what is no SymPy expression or number.
+        RewardError: for a number that is complex or not finite.
+    """
+    if isinstance(value, str):
+        raise RewardTypeError(
+            f"{what} is the string {value!r}, which SymPy would have to evaluate; pass a SymPy "
+            "expression in the symbols of outcome(n)"
+        )
+    try:
+        found = sp.sympify(value, strict=True)
+    except sp.SympifyError as error:
+        raise RewardTypeError(
+            f"{what} is {value!r} of type {type(value).__name__}; pass a SymPy expression"
+        ) from error
+    if not isinstance(found, sp.Expr) or isinstance(found, sp.MatrixExpr):
+        raise RewardTypeError(
+            f"{what} is of type {type(value).__name__}; pass a scalar SymPy expression in entries, "
+            "such as (d.T * U * d)[0] of explicit matrices"
+        )
+    if found.has(sp.I, sp.oo, -sp.oo, sp.zoo, sp.nan):
+        raise RewardError(
+            f"{what} = {found} is not real and finite; pass a real expression, sp.re(...) of it "
+            "if that is what you mean"
+        )
+    return found.xreplace({x: sp.Rational(str(x)) for x in found.atoms(sp.Float)})
+
+
+def exact_matrix(value: Any, shape: tuple[int, int], what: str) -> Any:
+    """An explicit matrix of this shape, every entry `exact`; a row stands for a column.
+
+    Raises:
+        RewardTypeError: if it is no matrix or nested list.
+        RewardError: if it is of another shape.
+    """
+    if isinstance(value, str):
+        exact(value, what)
+    if shape == (1, 1) and not isinstance(value, (sp.MatrixBase, list, tuple)):
+        return sp.ImmutableMatrix([[exact(value, what)]])
+    try:
+        X = sp.Matrix(value)
+    except (TypeError, ValueError) as error:
+        raise RewardTypeError(
+            f"{what} is {value!r}; pass an explicit matrix of shape {shape}"
+        ) from error
+    if X.shape != shape and shape[1] == 1 and X.shape == (1, shape[0]):
+        X = X.T
+    if X.shape != shape:
+        raise RewardError(f"{what} has shape {X.shape}; pass one of shape {shape}")
+    return sp.ImmutableMatrix(*shape, [exact(entry, f"an entry of {what}") for entry in X])

@@ -1,0 +1,324 @@
+"""`derive`: it reproduces the catalogue, enumerates classes and bits, and refuses with a reason."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import sympy as sp
+
+from analysis import (
+    KL,
+    ArgumentError,
+    Bits,
+    Classes,
+    DerivationError,
+    Entropy,
+    Gaussian,
+    MomentError,
+    Moments,
+    NoMaximumError,
+    Normal,
+    RewardError,
+    RewardTypeError,
+    StructureError,
+    bernoulli,
+    bounded,
+    categorical,
+    derive,
+    gaussian,
+    outcome,
+)
+from analysis.calculus.normal_form import normal
+from analysis.calculus.symbols import STRUCTURES, symbol
+from analysis.derive import expectation
+from analysis.derive import gaussian as solved
+
+u, a, w, lam = sp.symbols("u a w lambda", positive=True)
+y_hat, y = outcome(1)
+Y_hat, Y = outcome(2)
+
+
+def mahalanobis(n: int) -> Any:
+    if n == 1:
+        return -symbol("U", 1)[0] * (y_hat - y) ** 2
+    first, second = outcome(n)
+    return -((first - second).T * symbol("U", n) * (first - second))
+
+
+def is_zero(f: Any) -> bool:
+    found = normal(f)
+    return all(x == 0 for x in found) if isinstance(found, sp.MatrixBase) else found == 0
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_the_gaussian_results_are_reproduced(structure: Any, n: int) -> None:
+    found = derive(mahalanobis(n), Gaussian(n, structure)).verify()
+    assert found.solution is not None
+    assert found.hypergradient is not None
+    assert found.optimum is not None
+    one = sp.ImmutableMatrix.eye(n)
+    P = found.solution["s"] * one if "s" in found.solution else found.solution["P"]
+    wanted = gaussian.inner.solution(structure, n).derived
+    assert is_zero((sp.Matrix([[P]]) if n == 1 else P) - wanted)
+    assert is_zero(sp.Matrix([found.solution["m"]]) - sp.Matrix(symbol("mu", n)))
+    G, F = found.hypergradient["U"], gaussian.outer.hypergradient(structure, n).derived
+    assert is_zero((sp.Matrix([[G]]) if n == 1 else G) - F)
+    best = gaussian.outer.optimal_reward(structure, n).derived
+    U = found.optimum["U"]
+    if structure == "diagonal" and n > 1:
+        U = sp.Matrix.diag(*U.diagonal())
+    assert is_zero((sp.Matrix([[U]]) if n == 1 else U) - best)
+    assert found.cost == 0
+    if structure == "full" and n < 3:
+        assert is_zero(found.objective - gaussian.inner.objective(n).derived)
+
+
+def test_the_best_scale_on_a_ray() -> None:
+    k, M = symbol("c"), symbol("M", 2)
+    r = -k * ((Y_hat - Y).T * M * (Y_hat - Y))[0]
+    values = {"M": [[1.0, 0.2], [0.2, 0.5]], "Sigma": [[0.7, 0.1], [0.1, 0.4]], "lam": 0.6}
+    numbers = sp.Matrix([[1, sp.Rational(1, 5)], [sp.Rational(1, 5), sp.Rational(1, 2)]])
+    best = derive(r.xreplace(dict(zip(M, numbers, strict=True))), Gaussian(2))
+    scale = best.best(mu=[0.0, 0.0], Sigma=values["Sigma"], lam=0.6)
+    assert scale.parameters["c"] == pytest.approx(gaussian.rays.optimal_scale(2).at(**values))
+    cost = gaussian.rays.loss(2).at(M=values["M"], Sigma=values["Sigma"])
+    assert scale.cost == pytest.approx(cost, rel=1e-10)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_the_bounded_reward_is_reproduced(n: int) -> None:
+    """Expected reward, the largest weight of a local maximum, and for n = 2 its variance."""
+    beta, omega = symbol("beta"), symbol("omega")
+    first, second = symbol("y_hat", n), symbol("y", n)
+    r = sp.exp(-((first - second).T * (first - second))[0] / omega)
+    data = Normal(covariance=beta**2 * sp.eye(n))
+    with pytest.raises(NoMaximumError, match="stays bounded"):
+        derive(r, Gaussian(n, "isotropic"), data=data)
+    found = derive(r, Gaussian(n, "isotropic"), data=data, local=True).verify()
+    numbers = {"omega": 0.8, "beta": 0.6}
+    limit = found.limit.xreplace({omega: sp.Rational(4, 5), beta: sp.Rational(3, 5)})
+    wanted = bounded.inner.critical_weight(n).at(**numbers)
+    assert float(limit) == pytest.approx(wanted, rel=1e-12)
+    m, mu = np.array([0.4, -0.2])[:n], np.array([0.1, 0.3])[:n]
+    policy = {"m": m, "s": 0.7} if n > 1 else {"m": m, "P": 0.7}
+    expected = bounded.inner.expected_reward(n).at(m=m, mu=mu, s=0.7, **numbers)
+    assert found.at("expected_reward", mu=mu, **policy, **numbers) == pytest.approx(expected)
+    refusal = (NoMaximumError, "too large") if n == 1 else (ArgumentError, "no real number")
+    with pytest.raises(refusal[0], match=refusal[1]):
+        found.solve(mu=mu, **numbers, lam=2 * wanted)
+    if n == 2:
+        at = {"mu": mu, **numbers, "lam": 0.5 * wanted}
+        variance = bounded.inner.inner_variance().at(q=0.5, **numbers)
+        assert found.solve(**at).policy["s"] == pytest.approx(variance, rel=1e-10)
+
+
+def test_the_reference_policy() -> None:
+    """THEORY: P*⁻¹ = P₀⁻¹ + 2U/λ, m* - μ = P* P₀⁻¹ (m₀ - μ)."""
+    for n in (1, 2, 3):
+        found = derive(mahalanobis(n), Gaussian(n), KL()).verify()
+        rng = np.random.default_rng(n)
+        U, P0 = (np.eye(n) + 0.3 * np.cov(rng.normal(size=(n, 9))).reshape(n, n) for _ in range(2))
+        mu, m0 = rng.normal(size=(2, n))
+        values = {"U": U if n > 1 else U[0, 0], "P0": P0, "mu": mu, "m0": m0, "lam": 0.7}
+        got = found.at("solution", **values)
+        P = np.linalg.inv(np.linalg.inv(P0) + 2 * U / 0.7)
+        np.testing.assert_allclose(np.reshape(got["P"], (n, n)), P, rtol=1e-12)
+        want = mu + P @ np.linalg.inv(P0) @ (m0 - mu)
+        np.testing.assert_allclose(np.ravel(got["m"]), want, rtol=1e-11)
+
+
+TABLES = {
+    "two": sp.Matrix([[0, -u], [-u, 0]]),
+    "asymmetric": sp.Matrix([[a, -u, 0], [0, 1, -u], [-a, 0, u]]),
+    "no data": sp.Matrix([0, u, a, 1]),
+    "diagonal of five": u * sp.eye(5),
+}
+
+
+@pytest.mark.parametrize("reference", [False, True])
+@pytest.mark.parametrize("name", TABLES)
+def test_classes_by_enumeration(name: str, reference: bool) -> None:
+    """p* against a search on the simplex, the hypergradient against differences of F."""
+    table = TABLES[name]
+    n = table.rows
+    regulariser = KL() if reference else Entropy()
+    found = derive(table, Classes(n), regulariser).verify()
+    rng = np.random.default_rng(n)
+    pi, p0 = rng.dirichlet(np.full(n, 3.0), 2)
+    base = {f"p0_{i + 1}": p0[i] for i in range(n)} if reference else {}
+    parameters = {name: {"u": 0.8, "a": 0.5}[name] for name in found.parameters}
+    values = {**parameters, **base, "pi": pi, "lam": 0.6}
+    p = found.solve(**values).policy["p"]
+
+    def law(**at: float) -> np.ndarray:
+        R = np.array(table.xreplace({found.parameters[k]: v for k, v in at.items()}), float)
+        r = (R if R.shape[1] == n else R.repeat(n, 1)) @ pi
+        q = np.full(n, 1 / n)
+        for _ in range(4000):  # mirror ascent on J: no closed form
+            slope = r - 0.6 * (np.log(q) - (np.log(p0) if reference else 0))
+            q = q * np.exp(0.5 * slope)
+            q /= q.sum()
+        return q
+
+    np.testing.assert_allclose(p, law(**parameters), rtol=1e-9)
+    slopes = found.slopes(**values)
+    for name, slope in slopes.items():
+        F = [pi @ np.log(law(**{**parameters, name: parameters[name] + h})) for h in (1e-5, -1e-5)]
+        assert slope == pytest.approx((F[0] - F[1]) / 2e-5, rel=1e-6, abs=1e-8)
+    closed = found.at("hypergradient", **values)
+    assert closed == pytest.approx(slopes, rel=1e-10)
+
+
+def test_classes_reproduce_the_catalogue() -> None:
+    pi = symbol("pi", 2)
+    known = {pi[1]: 1 - pi[0]}
+    found = derive(-2 * u * (sp.ones(2) - sp.eye(2)), Classes(2))
+    assert found.optimum is not None
+    gap = found.optimum["u"] - categorical.scalar.binary().derived
+    assert is_zero(sp.expand_log(gap.xreplace(known)))
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_classes_with_a_matrix(n: int) -> None:
+    U, one = symbol("U", n), sp.eye(n)
+    gaps = [[one[:, c] - one[:, k] for k in range(n)] for c in range(n)]
+    table = sp.Matrix(n, n, lambda c, k: -(gaps[c][k].T * U * gaps[c][k])[0])
+    pi = np.random.default_rng(n).dirichlet(np.ones(n))
+    values = {"U": np.eye(n) + 0.1, "pi": pi, "lam": 0.5}
+    law = derive(table, Classes(n)).at("solution", **values)["p"]
+    np.testing.assert_allclose(law, categorical.inner.solution(n).at(**values), rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_bits_by_enumeration_and_as_derived(n: int) -> None:
+    v = sp.symbols(f"v_1:{n + 1}", positive=True)
+    first, second = symbol("y_hat", n), symbol("y", n)
+    r = sp.Add(*(-v[i] * (first[i] - second[i]) ** 2 for i in range(n)))
+    found = derive(r, Bits(n)).verify()
+    assert found.optimum is not None
+    rho = np.array([0.2, 0.6, 0.9])[:n]
+    weights = np.array([0.7, 0.4, 1.1])[:n]
+    values = {f"v_{i + 1}": weights[i] for i in range(n)} | {"rho": rho, "lam": 0.5}
+    psi = np.ravel(found.solve(**values).policy["psi"])
+    z = bernoulli.inner.solution(n).at(U=np.diag(weights), rho=rho, lam=0.5)
+    np.testing.assert_allclose(np.log(psi / (1 - psi)), np.ravel(z), rtol=1e-12)
+    best = found.at("optimum", rho=rho, lam=0.5)
+    wanted = np.ravel(bernoulli.outer.optimal_reward(n).at(rho=rho, lam=0.5))
+    np.testing.assert_allclose([best[f"v_{i + 1}"] for i in range(n)], wanted, rtol=1e-12)
+    outcomes = np.array(list(product((0, 1), repeat=n)))
+    gap = -(weights * (outcomes[:, None] - outcomes[None]) ** 2).sum(-1)
+    of_data = np.where(outcomes == 1, rho, 1 - rho).prod(-1)
+    logs = gap @ of_data / 0.5
+    law = np.exp(logs) / np.exp(logs).sum()
+    np.testing.assert_allclose(law @ outcomes, psi, rtol=1e-12)
+
+
+def test_a_quartic_learns_the_variance() -> None:
+    """P* = ½(√(Σ² + λ/3a) - Σ), a* = λ/(24 Σ²), for every symmetric law of the data."""
+    found = derive(-a * (y_hat - y) ** 4, Gaussian(1), data=Moments(symmetric=True)).verify()
+    Sigma = symbol("Sigma", 1)[0]
+    assert found.solution is not None
+    assert found.optimum is not None
+    gap = found.solution["P"] - (sp.sqrt(Sigma**2 + symbol("lam") / (3 * a)) - Sigma) / 2
+    assert sp.simplify(gap) == 0
+    assert sp.simplify(found.optimum["a"] - symbol("lam") / (24 * Sigma**2)) == 0
+
+
+BAD = sp.Symbol("k")
+NONE = {
+    "rises": (u * (y_hat - y) ** 2, Gaussian(1), "rises without bound"),
+    "quartic the wrong way": (u * y_hat**4 - y_hat**2, Gaussian(1), "turn its sign round"),
+    "odd": (-u * (y_hat - y) ** 3, Gaussian(1), "rises without bound"),
+    "unknown sign": (-sp.Symbol("k", real=True) * y_hat**2, Gaussian(1), "declare its symbols"),
+    "constant": (u * y**2, Gaussian(1), "stays bounded"),
+    "rank one": (-u * (Y_hat[0] + 2 * Y_hat[1] - Y[0]) ** 2, Gaussian(2), "constant along"),
+    "indefinite": (
+        -(Y_hat[0] ** 2) + 3 * Y_hat[0] * Y_hat[1] - Y_hat[1] ** 2,
+        Gaussian(2),
+        "rises",
+    ),
+    "a coordinate left out": (-u * (Y_hat[0] - Y[0]) ** 2, Gaussian(2), "stays bounded"),
+    "an embedding that is 0 along a line": (
+        -((Y_hat[0] ** 2 - Y[0] ** 2) ** 2) - (Y_hat[0] * Y_hat[1] - Y[0] * Y[1]) ** 2,
+        Gaussian(2),
+        "does not fall along",
+    ),
+    "explodes": (sp.exp(u * y_hat**2), Gaussian(1), "infinite"),
+    "products of bits": (Y_hat[0] * Y_hat[1], Bits(2), r"Classes\(4\)"),
+}
+
+
+@pytest.mark.parametrize("name", NONE)
+def test_no_maximum(name: str) -> None:
+    reward, family, says = NONE[name]
+    with pytest.raises(NoMaximumError, match=says):
+        derive(reward, family)
+
+
+REFUSED: dict[str, tuple[Any, Any, type[Exception], str]] = {
+    "string": ("-(y_hat - y)**2", Gaussian(1), RewardTypeError, "string"),
+    "no expression": (object(), Gaussian(1), RewardTypeError, "SymPy expression"),
+    "matrix": (sp.eye(2), Gaussian(2), RewardError, r"shape \(2, 2\)"),
+    "not real": (-BAD * y_hat**2, Gaussian(1), RewardError, "parameter k is not declared real"),
+    "complex": (-sp.I * y_hat**2, Gaussian(1), RewardError, "not real and finite"),
+    "another y": (-((y_hat - sp.Symbol("y")) ** 2), Gaussian(1), RewardError, "symbol y that"),
+    "another n": (-((Y_hat[0] - Y[0]) ** 2), Gaussian(1), RewardError, r"of outcome\(1\)"),
+    "taken": (-lam * (y_hat - y) ** 2, Gaussian(1), RewardError, "lambda, which stands for lam"),
+    "moment": (-sp.Symbol("mu_4", real=True) * y_hat**2, Gaussian(1), RewardError, "rename"),
+    "logarithm": (-u * sp.log(y_hat**2), Gaussian(1), RewardError, "takes polynomials"),
+    "exp of a quartic": (sp.exp(-(y_hat**4)), Gaussian(1), RewardError, "no quadratic"),
+    "exp of data by moments": (sp.exp(-((y_hat - y) ** 2)), Gaussian(1), MomentError, "Normal()"),
+    "no family": (-(y_hat**2), "gaussian", RewardTypeError, "family is 'gaussian'"),
+    "table": (sp.eye(3), Classes(2), RewardError, r"shape \(3, 3\)"),
+    "no table": (-(y_hat**2), Classes(2), RewardError, "pass a table"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused(name: str) -> None:
+    reward, family, error, says = REFUSED[name]
+    with pytest.raises(error, match=says):
+        derive(reward, family)
+
+
+def test_bad_regularisers_and_families() -> None:
+    with pytest.raises(RewardError, match="positive"):
+        Entropy(-1)
+    with pytest.raises(RewardTypeError, match="string"):
+        KL("lam")
+    with pytest.raises(StructureError, match="structure"):
+        Gaussian(2, "round")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(StructureError, match="n = 1, 2, 3"):
+        Gaussian(4)
+    with pytest.raises(RewardError, match="positive definite"):
+        derive(-u * (y_hat - y) ** 2, Gaussian(1), data=Moments(covariance=[[-1]]))
+
+
+def test_it_shows_one_screen_and_renders() -> None:
+    found = derive(-u * (y_hat - y) ** 2, Gaussian(1))
+    assert len(str(found).splitlines()) < 40
+    assert "verified" in str(found)
+    assert r"\frac{\lambda}{2 u}" in found.latex()
+    assert found._repr_latex_().startswith("$")  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_planted_fault_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = solved.quadratic_solution
+    monkeypatch.setattr(
+        solved,
+        "quadratic_solution",
+        lambda *given: {k: 2 * X if k == "P" else X for k, X in right(*given).items()},
+    )
+    with pytest.raises(DerivationError, match="∂J/∂P"):
+        derive(-u * (y_hat - y) ** 2, Gaussian(1)).verify()
+
+
+def test_gaussian_moments() -> None:
+    moment = expectation.isserlis(sp.Matrix([[2, 1], [1, 3]]))
+    assert moment((4, 0)) == 12
+    assert moment((2, 2)) == 2 * 3 + 2
+    assert moment((3, 0)) == 0
