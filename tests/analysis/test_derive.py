@@ -84,7 +84,9 @@ def test_the_best_scale_on_a_ray() -> None:
     numbers = sp.Matrix([[1, sp.Rational(1, 5)], [sp.Rational(1, 5), sp.Rational(1, 2)]])
     best = derive(r.xreplace(dict(zip(M, numbers, strict=True))), Gaussian(2))
     scale = best.best(mu=[0.0, 0.0], Sigma=values["Sigma"], lam=0.6)
-    assert scale.parameters["c"] == pytest.approx(gaussian.rays.optimal_scale(2).at(**values))
+    assert scale.parameters["c"] == pytest.approx(
+        gaussian.rays.optimal_scale(2).at("stated", **values)
+    )
     cost = gaussian.rays.loss(2).at(M=values["M"], Sigma=values["Sigma"])
     assert scale.cost == pytest.approx(cost, rel=1e-10)
 
@@ -101,18 +103,18 @@ def test_the_bounded_reward_is_reproduced(n: int) -> None:
     found = derive(r, Gaussian(n, "isotropic"), data=data, local=True).verify()
     numbers = {"omega": 0.8, "beta": 0.6}
     limit = found.limit.xreplace({omega: sp.Rational(4, 5), beta: sp.Rational(3, 5)})
-    wanted = bounded.inner.critical_weight(n).at(**numbers)
+    wanted = bounded.inner.critical_weight(n).at("stated", **numbers)
     assert float(limit) == pytest.approx(wanted, rel=1e-12)
     m, mu = np.array([0.4, -0.2])[:n], np.array([0.1, 0.3])[:n]
     policy = {"m": m, "s": 0.7} if n > 1 else {"m": m, "P": 0.7}
-    expected = bounded.inner.expected_reward(n).at(m=m, mu=mu, s=0.7, **numbers)
+    expected = bounded.inner.expected_reward(n).at("stated", m=m, mu=mu, s=0.7, **numbers)
     assert found.at("expected_reward", mu=mu, **policy, **numbers) == pytest.approx(expected)
     refusal = (NoMaximumError, "too large") if n == 1 else (ArgumentError, "no real number")
     with pytest.raises(refusal[0], match=refusal[1]):
         found.solve(mu=mu, **numbers, lam=2 * wanted)
     if n == 2:
         at = {"mu": mu, **numbers, "lam": 0.5 * wanted}
-        variance = bounded.inner.inner_variance().at(q=0.5, **numbers)
+        variance = bounded.inner.inner_variance().at("stated", q=0.5, **numbers)
         assert found.solve(**at).policy["s"] == pytest.approx(variance, rel=1e-10)
 
 
@@ -190,7 +192,9 @@ def test_classes_with_a_matrix(n: int) -> None:
     pi = np.random.default_rng(n).dirichlet(np.ones(n))
     values = {"U": np.eye(n) + 0.1, "pi": pi, "lam": 0.5}
     law = derive(table, Classes(n)).at("solution", **values)["p"]
-    np.testing.assert_allclose(law, categorical.inner.solution(n).at(**values), rtol=1e-12)
+    np.testing.assert_allclose(
+        law, categorical.inner.solution(n).at("stated", **values), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
