@@ -38,7 +38,7 @@ def draw(table: pd.DataFrame) -> Figure:
         axis.set_xlabel("distance $|m_0-\\mu|/\\sigma$")
     axes[0, 0].set(ylabel="learned variance $/\\Sigma$", ylim=(0, None))
     axes[0, 1].axhline(0, color="0.4", linewidth=0.6, zorder=0)
-    axes[0, 1].set_ylabel("learned reward $U\\Sigma/\\lambda$")
+    axes[0, 1].set_ylabel("learned reward\n$U\\Sigma/\\lambda$")
     axes[1, 0].set_ylabel("cost [nats]")
     axes[1, 0].set_yscale("symlog", linthresh=0.1)
     _groups(axes[1, 1], table[table.arm == GROUP])

@@ -236,7 +236,7 @@ def power_slope(of: Level) -> Derivation:
         arguments={"w": w, "mu_a": mu_a, "mu_b": mu_b, "P_a": P_a, "P_b": P_b, "power": power},
         stated=stated.power_slope(of, w, mu_a, mu_b, P_a, P_b, power),
         derived=pull.xreplace(at_solution).xreplace({theta: centre}),
-        assumptions=(MOMENTS, TWO, "m(x) = θ", "λ(x) = λ P(x)^β, U = ½ λ(x) P(x)⁻¹"),
+        assumptions=(MOMENTS, TWO, "m(x) = θ", "λ(x) = λ P(x)ᵝ, U = ½ λ(x) P(x)⁻¹"),
         steps=(
             Step("(1/λ) ∂J/∂θ", rate),
             Step("θ*", centre),

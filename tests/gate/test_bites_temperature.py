@@ -36,7 +36,7 @@ FAULTS: dict[str, tuple[Any, str, Any, partial[None]]] = {
         f"one temperature for all, {identity.func.__name__}": (
             PolicyGradient,
             "_entropy",
-            lambda _: lambda self, law, data: law.entropy(),
+            lambda _: lambda self, law, *of: law.entropy(),
             identity,
         )
         for identity in (solution, family, slope)
