@@ -104,21 +104,21 @@ def claims() -> tuple[Claim, ...]:
     """Return the claims about finite samples."""
     return (
         Claim(
-            "how_much_data.predicted",
+            "how-much-data.predicted",
             "a reward learned from N rows loses what is derived, by structure and outer level",
             "new",
             Verdict.reproduced,
             predicted,
         ),
         Claim(
-            "how_much_data.crossing",
+            "how-much-data.crossing",
             "each structure is the best to learn where its derived total is the least",
             "new",
             Verdict.reproduced,
             crossing,
         ),
         Claim(
-            "how_much_data.outer_level",
+            "how-much-data.outer_level",
             "maximum likelihood is overconfident; held-out rows pay where the mean keeps its rows",
             "new",
             Verdict.reproduced,

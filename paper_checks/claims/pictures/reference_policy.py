@@ -103,21 +103,21 @@ def claims() -> tuple[Claim, ...]:
     """Return the claims."""
     return (
         Claim(
-            "reference_policy.learned",
+            "reference-policy.learned",
             "beside a reference the learned reward and policy are the derived ones, U = 0 included",
             "new",
             Verdict.reproduced,
             learned,
         ),
         Claim(
-            "reference_policy.price",
+            "reference-policy.price",
             "U = (λ/2)Σ⁻¹ is the best reward; corrected: not with KL to a reference",
             "paper (with entropy); correction new",
             Verdict.corrected,
             price,
         ),
         Claim(
-            "reference_policy.division",
+            "reference-policy.division",
             "dividing rewards by their group's deviation cancels U: λ alone sets the variance",
             "new",
             Verdict.reproduced,

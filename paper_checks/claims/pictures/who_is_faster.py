@@ -79,7 +79,7 @@ def claims() -> tuple[Claim, ...]:
     """Return the claims about who is faster."""
     return (
         Claim(
-            "who_is_faster.moments",
+            "who-is-faster.moments",
             "PG with the optimal reward matches moments faster than NLL; corrected: above v₀ ≈ "
             "σ²e^{-δ₀²}, by small steps",
             "paper (section 5.1); correction new",
@@ -87,14 +87,14 @@ def claims() -> tuple[Claim, ...]:
             faster,
         ),
         Claim(
-            "who_is_faster.boundary",
+            "who-is-faster.boundary",
             "the gradient flows tell who is faster in trainings by small steps",
             "new",
             Verdict.reproduced,
             boundary,
         ),
         Claim(
-            "who_is_faster.adam",
+            "who-is-faster.adam",
             "the gradient flows tell who is faster in trainings by Adam",
             "new",
             Verdict.not_reproduced,

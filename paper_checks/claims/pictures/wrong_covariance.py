@@ -58,7 +58,7 @@ def claims() -> tuple[Claim, ...]:
     """Return the claim about advice."""
     return (
         Claim(
-            "wrong_covariance.advice",
+            "wrong-covariance.advice",
             "the structure advised for a table is the best on its held-out rows",
             "new",
             Verdict.reproduced,
