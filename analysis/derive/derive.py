@@ -202,20 +202,26 @@ def _expression(reward: Any, n: int) -> Any:
 
 def _data(data: Data, n: int) -> tuple[Any, Any, dict[str, Any]]:
     """μ and Σ as explicit matrices, and their symbols by name."""
-    mu, Sigma = symbol("mu", n), symbol("Sigma", n)
+    return _moments(data.mean, data.covariance, ("mu", "Sigma"), n, "the data")
+
+
+def _moments(
+    mean: Any, covariance: Any, names: tuple[str, str], n: int, whose: str
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Mean and covariance as explicit matrices, as given or of these names; symbols by name."""
     named: dict[str, Any] = {}
-    if data.mean is None:
-        named["mu"] = mu[0] if n == 1 else mu
-    else:
-        mu = exact_matrix(data.mean, (n, 1), "the mean of the data")
-        named |= {str(x): x for x in sorted(mu.free_symbols, key=str)}
-    if data.covariance is None:
-        named["Sigma"] = Sigma[0] if n == 1 else Sigma
-    else:
-        Sigma = exact_matrix(data.covariance, (n, n), "the covariance of the data")
-        _check_covariance(Sigma, "the covariance of the data")
-        named |= {str(x): x for x in sorted(Sigma.free_symbols, key=str)}
-    return mu, Sigma, named
+    found: list[Any] = []
+    for given, name, what in zip((mean, covariance), names, ("mean", "covariance"), strict=True):
+        X = symbol(name, n)
+        if given is None:
+            named[name] = X[0] if n == 1 else X
+        else:
+            X = exact_matrix(given, X.shape, f"the {what} of {whose}")
+            if what == "covariance":
+                _check_covariance(X, f"the covariance of {whose}")
+            named |= {str(x): x for x in sorted(X.free_symbols, key=str)}
+        found.append(X)
+    return found[0], found[1], named
 
 
 def _check_covariance(X: Any, what: str) -> None:
@@ -234,19 +240,9 @@ def _reference(regulariser: Regulariser, n: int) -> tuple[Any, Any, dict[str, An
         return None, None, named
     if regulariser.probabilities is not None:
         raise RewardError("a Gaussian reference has mean and covariance, no probabilities")
-    m0, P0 = symbol("m0", n), symbol("P0", n)
-    if regulariser.mean is None:
-        named["m0"] = m0[0] if n == 1 else m0
-    else:
-        m0 = exact_matrix(regulariser.mean, (n, 1), "the mean of the reference")
-        named |= {str(x): x for x in sorted(m0.free_symbols, key=str)}
-    if regulariser.covariance is None:
-        named["P0"] = P0[0] if n == 1 else P0
-    else:
-        P0 = exact_matrix(regulariser.covariance, (n, n), "the covariance of the reference")
-        _check_covariance(P0, "the covariance of the reference")
-        named |= {str(x): x for x in sorted(P0.free_symbols, key=str)}
-    return m0, P0, named
+    names = ("m0", "P0")
+    m0, P0, seen = _moments(regulariser.mean, regulariser.covariance, names, n, "the reference")
+    return m0, P0, named | seen
 
 
 def _merged(terms: Sequence[Term], v: Sequence[Any]) -> tuple[Term, ...]:
