@@ -1,6 +1,5 @@
 """The gate bites, continued: faults seen in hypergradient libraries, planted here."""
 
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -11,9 +10,9 @@ from torch import Tensor
 
 from paper_checks.conformance.strategies import make_problem
 from solvers.hypergradients import implicit
-from solvers.hypergradients.implicit import HypergradientWarning
 from solvers.numerics import linear_solve
 from solvers.numerics.linear_solve import Solve
+from tests.faults import check_noticed
 from tests.gate.identities import hypergradients as identities
 from tests.gate.identities.hypergradients import make_quadratic
 
@@ -103,10 +102,4 @@ FAULTS: dict[str, tuple[Any, str, Any, Any]] = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, attribute, plant, notices = FAULTS[name]
-    notices()
-    monkeypatch.setattr(owner, attribute, plant(vars(owner)[attribute]))
-    with warnings.catch_warnings():
-        # a fault that announces itself is noticed too, but the identity must not need that
-        warnings.simplefilter("ignore", HypergradientWarning)
-        with pytest.raises(AssertionError, match="fails"):
-            notices()
+    check_noticed(monkeypatch, owner, attribute, plant, notices)

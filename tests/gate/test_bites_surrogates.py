@@ -1,6 +1,5 @@
 """The gate bites, continued: faults in hypergradients through sampled objectives."""
 
-import warnings
 from functools import partial
 from typing import Any
 
@@ -10,9 +9,9 @@ from analysis import definitions
 from paper_checks.conformance.strategies import make_problem
 from solvers.families import gaussian
 from solvers.hypergradients import implicit
-from solvers.hypergradients.implicit import HypergradientWarning
 from solvers.numerics import linear_solve
 from solvers.numerics.linear_solve import Solve
+from tests.faults import check_noticed
 from tests.gate.identities import surrogates as identities
 from tests.planting import derived_anew
 
@@ -57,13 +56,7 @@ FAULTS: dict[str, tuple[Any, str, Any, partial[None]]] = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, attribute, plant, notices = FAULTS[name]
-    notices()
-    monkeypatch.setattr(owner, attribute, plant(vars(owner)[attribute]))
-    with warnings.catch_warnings():
-        # a fault that announces itself is noticed too, but the identity must not need that
-        warnings.simplefilter("ignore", HypergradientWarning)
-        with pytest.raises(AssertionError, match="fails"):
-            notices()
+    check_noticed(monkeypatch, owner, attribute, plant, notices)
 
 
 def test_a_wrong_derivation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

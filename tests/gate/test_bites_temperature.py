@@ -1,6 +1,5 @@
 """The gate bites, continued: faults in β-NLL, faithful regression and the temperature."""
 
-import warnings
 from functools import partial
 from typing import Any
 
@@ -8,10 +7,10 @@ import pytest
 
 from analysis import definitions
 from paper_checks.conformance.strategies import make_problem
-from solvers.hypergradients.implicit import HypergradientWarning
 from solvers.rewards.mahalanobis import DiagonalReward
 from solvers.training import objectives
 from solvers.training.objectives import BetaNLL, PolicyGradient
+from tests.faults import check_noticed
 from tests.gate.identities import temperature as identities
 from tests.planting import derived_anew
 
@@ -74,13 +73,7 @@ FAULTS: dict[str, tuple[Any, str, Any, partial[None]]] = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, attribute, plant, notices = FAULTS[name]
-    notices()
-    monkeypatch.setattr(owner, attribute, plant(vars(owner)[attribute]))
-    with warnings.catch_warnings():
-        # a fault that announces itself is noticed too, but the identity must not need that
-        warnings.simplefilter("ignore", HypergradientWarning)
-        with pytest.raises(AssertionError, match="fails"):
-            notices()
+    check_noticed(monkeypatch, owner, attribute, plant, notices)
 
 
 WRONG: dict[str, tuple[Any, partial[None]]] = {

@@ -15,6 +15,7 @@ from paper_checks.conformance.strategies import Problem, make_problem, one_in, p
 from solvers.families.gaussian import Gaussian
 from solvers.families.module import Wrapped
 from solvers.rewards.between_classes import ClassReward
+from tests.faults import check_noticed
 from tests.gate.identities import forgetting
 
 pytestmark = pytest.mark.gate
@@ -62,7 +63,4 @@ FAULTS: dict[str, tuple[type, str, Callable[[Any], Any], Callable[[], None]]] = 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, attribute, plant, notices = FAULTS[name]
-    notices()
-    monkeypatch.setattr(owner, attribute, plant(vars(owner)[attribute]))
-    with pytest.raises(AssertionError, match="fails"):
-        notices()
+    check_noticed(monkeypatch, owner, attribute, plant, notices)

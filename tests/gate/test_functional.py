@@ -15,6 +15,7 @@ from analysis.calculus.symbols import STRUCTURES
 from paper_checks.conformance.strategies import Problem, make_problem, one_in, problems
 from solvers.families.gaussian import Structure
 from solvers.hypergradients import differentiable, functional
+from tests.faults import check_noticed
 from tests.gate.identities import functional as identities
 
 PROBLEM = make_problem(n=2, seed=7)
@@ -177,7 +178,4 @@ def test_a_planted_fault_is_noticed(
     notices: partial[None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    notices()
-    monkeypatch.setattr(owner, attribute, plant(vars(owner)[attribute]))
-    with pytest.raises(AssertionError, match="fails"):
-        notices()
+    check_noticed(monkeypatch, owner, attribute, plant, notices)

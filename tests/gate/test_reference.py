@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,9 +15,9 @@ from solvers.families.bernoulli import Bernoulli
 from solvers.families.categorical import Categorical
 from solvers.families.gaussian import Gaussian
 from solvers.hypergradients import functional
-from solvers.hypergradients.implicit import HypergradientWarning
 from solvers.rewards import with_reference
 from solvers.training.objectives import PolicyGradient
+from tests.faults import check_noticed
 from tests.gate.identities import reference as identities
 from tests.planting import derived_anew
 
@@ -114,13 +114,7 @@ NOTICES: dict[str, tuple[Any, str, Plant, Callable[[Problem], None]]] = {
 @pytest.mark.parametrize("name", NOTICES)
 def test_a_planted_fault_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, attribute, plant, notices = NOTICES[name]
-    notices(PLANE)
-    monkeypatch.setattr(owner, attribute, plant(vars(owner)[attribute]))
-    with warnings.catch_warnings():
-        # a fault that announces itself is noticed too, but the identity must not need that
-        warnings.simplefilter("ignore", HypergradientWarning)
-        with pytest.raises(AssertionError, match="fails"):
-            notices(PLANE)
+    check_noticed(monkeypatch, owner, attribute, plant, partial(notices, PLANE))
 
 
 def test_a_functional_hypergradient_without_the_reference_s_bend_is_noticed(

@@ -1,0 +1,34 @@
+"""A fault planted in the solvers: a check that passes without it must notice it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from solvers.hypergradients.implicit import HypergradientWarning
+
+
+def check_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Any,
+    attribute: str,
+    plant: Callable[[Any], Any],
+    notices: Callable[[], None],
+    fails: str = "fails",
+) -> None:
+    """Assert that `notices` passes, and fails as it says once a fault is planted.
+
+    Args:
+        owner: the class or module with the attribute that becomes `plant(attribute)`.
+        fails: pattern of the message that the failed check ends with.
+    """
+    notices()
+    monkeypatch.setattr(owner, attribute, plant(vars(owner)[attribute]))
+    with warnings.catch_warnings():
+        # a fault that announces itself is noticed too, but the check must not need that
+        warnings.simplefilter("ignore", HypergradientWarning)
+        with pytest.raises(AssertionError, match=fails):
+            notices()
