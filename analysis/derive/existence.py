@@ -30,6 +30,7 @@ class Growth:
     Args:
         terms: of g, in ŷ.
         raw: its polynomial part before the expectation, in ŷ and y.
+        kernels: the terms of the reward with an exponential of ŷ, in ŷ and y.
         v: ŷ.
         y: the data point.
     """
@@ -38,6 +39,7 @@ class Growth:
     raw: Any
     v: tuple[Any, ...]
     y: tuple[Any, ...]
+    kernels: tuple[Term, ...] = ()
 
     @property
     def polynomial(self) -> Any:
@@ -73,7 +75,8 @@ def check(g: Growth, reward: Any = None) -> str:
     Raises:
         NoMaximumError: if none exists, or if that could not be proved; the message says which.
     """
-    for term in g.exponentials:
+    unproved = () if all(_is_kernel(term, g) for term in g.kernels) else g.exponentials
+    for term in unproved:
         curvature = -sp.hessian(term.exponent, list(g.v)).as_immutable()
         if not is_semidefinite(curvature):
             raise NoMaximumError(
@@ -89,7 +92,19 @@ def check(g: Growth, reward: Any = None) -> str:
         for x in g.v:
             _on_line(g.of(x))
         return "g is a sum over coordinates, and falls in each"
-    return _in_space(g)
+    return _in_space(g, unproved)
+
+
+def _is_kernel(term: Term, g: Growth) -> bool:
+    """Whether exp of a quadratic in ŷ - y, or in ŷ and y, stays below a constant.
+
+    So does its mean then, which is seldom seen in the averaged exponent.
+    """
+    moved = {x: x + other for x, other in zip(g.v, g.y, strict=True)}
+    shifted = sp.expand(term.exponent.xreplace(moved))
+    f, v = (term.exponent, (*g.v, *g.y)) if shifted.has(*g.y) else (shifted, g.v)
+    bend = sp.hessian(f, list(v)).as_immutable()
+    return is_semidefinite(-bend) and _is_flat(f, bend, v)
 
 
 def never_positive(f: Any, v: Sequence[Any]) -> bool:
@@ -169,17 +184,23 @@ def _leading(g: Growth, side: int) -> tuple[int | None, Any]:
     return (None if way is None else way * side**degree), p.LC() * x**degree
 
 
-def _in_space(g: Growth) -> str:
+def _in_space(g: Growth, unproved: Sequence[Term]) -> str:
     """A polynomial of several coordinates; exponentials are bounded (the rest is refused)."""
-    for term in g.exponentials:
+    for term in unproved:
         bend = sp.hessian(term.exponent, list(g.v))
-        if not _bounded(term.exponent, bend, g.v):
+        if not _is_flat(term.exponent, bend, g.v):
             raise NoMaximumError(
                 f"exp({term.exponent}) is not bounded, and the reward is no sum over coordinates: "
                 f"whether a maximum exists could not be decided; {LOCAL}"
             )
     p = sp.Poly(g.polynomial, *g.v)
-    if p.total_degree() == 2:
+    ridges = [
+        powers
+        for term in g.kernels
+        if not _falls_everywhere(term, g.v)
+        for powers in sp.Poly(term.polynomial, *g.v).monoms()
+    ]
+    if p.total_degree() == 2 and not ridges:
         Q = -sp.hessian(p.as_expr(), list(g.v)).as_immutable() / 2
         definite = is_positive_definite(Q)
         if definite:
@@ -188,19 +209,34 @@ def _in_space(g: Growth) -> str:
             raise NoMaximumError(_not_definite(Q))
     for direction in product((0, 1, -1), repeat=len(g.v)):
         _along(g, p, direction)
-    if _dominated(g, p):
+    if _dominated(g, p, ridges):
         return "an even power of every coordinate outweighs all that could rise"
+    if ridges:
+        raise NoMaximumError(
+            f"the reward rises where an exponential before a polynomial stays constant, and "
+            f"{p.as_expr()} is not known to outweigh that: multiply by an exponential that falls "
+            f"in every direction, or {LOCAL}"
+        )
     raise NoMaximumError(
         f"whether {p.as_expr()} falls in every direction could not be decided: declare its symbols "
         f"positive=True, take U from symbol('U', n), which is positive definite; or {LOCAL}"
     )
 
 
-def _bounded(exponent: Any, bend: Any, v: Sequence[Any]) -> bool:
+def _is_flat(exponent: Any, bend: Any, v: Sequence[Any]) -> bool:
     """Whether a quadratic of semidefinite bend has no slope along its null space."""
     slope = sp.Matrix([sp.diff(exponent, x).xreplace(dict.fromkeys(v, 0)) for x in v])
     null = bend.applyfunc(sp.factor).nullspace()
     return all(sp.simplify((slope.T * direction)[0]) == 0 for direction in null)
+
+
+def _falls_everywhere(term: Term, v: Sequence[Any]) -> bool:
+    """Whether polynomial · exp(-quadratic) is bounded: the polynomial is constant where exp is."""
+    if not term.polynomial.has(*v):
+        return True
+    bend = sp.hessian(term.exponent, list(v)).applyfunc(sp.factor)
+    slope = sp.Matrix([sp.diff(term.polynomial, x) for x in v])
+    return all(sp.expand((slope.T * direction)[0]) == 0 for direction in bend.nullspace())
 
 
 def _not_definite(Q: Any) -> str:
@@ -237,8 +273,10 @@ def _along(g: Growth, p: Any, direction: tuple[int, ...]) -> None:
         )
 
 
-def _dominated(g: Growth, p: Any) -> bool:
+def _dominated(g: Growth, p: Any, ridges: Sequence[tuple[int, ...]]) -> bool:
     """Whether pure even powers outweigh every monomial that could rise, by weighted AM-GM.
+
+    `ridges` are monomials before exponentials that stay 1 along a line: they rise there.
 
     With ŷ_i^{2k_i} the highest power of ŷ_i alone, a monomial of weighted degree Σ α_i/(2k_i) < 1
     is outweighed. One with even powers and a negative coefficient helps. What has degree 1 must be
@@ -250,9 +288,15 @@ def _dominated(g: Growth, p: Any) -> bool:
     tops = [tuple(highest[i] * one for one in unit[i]) for i in range(size)]
     if any(top % 2 or not top for top in highest) or any(g.sign_of(top) != -1 for top in tops):
         return False
+
+    def weighted(powers: tuple[int, ...]) -> Any:
+        return sum(sp.Rational(a, top) for a, top in zip(powers, highest, strict=True))
+
+    if any(weighted(powers) >= 1 for powers in ridges):
+        return False
     form = sp.zeros(size, size)
     for powers, value in p.terms():
-        degree = sum(sp.Rational(a, top) for a, top in zip(powers, highest, strict=True))
+        degree = weighted(powers)
         helps = all(a % 2 == 0 for a in powers) and g.sign_of(powers) == -1
         if powers in tops:
             form[tops.index(powers), tops.index(powers)] = -value
