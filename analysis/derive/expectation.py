@@ -115,8 +115,19 @@ def under_normal(term: Term, v: Sequence[Any], mean: Any, covariance: Any) -> Te
     exponent = c + b.dot(mean) - (mean.T * A * mean)[0] / 2 + (d.T * C * d)[0] / 2
     if len(v) == 1 and not A.is_zero_matrix:
         exponent = sp.factor(exponent)
-    value = polynomial_mean(term.polynomial, v, centre, isserlis(C))
+    value = _named_mean(term.polynomial, v, centre, C)
     return Term(value / sp.sqrt(det(grown)), exponent)
+
+
+def _named_mean(p: Any, v: Sequence[Any], mean: Any, C: Any) -> Any:
+    """E p(v), v ~ N(mean, C), in powers of the entries of both, which are not multiplied out."""
+    size = len(v)
+    names = {(i, j): sp.Dummy(f"C{i}{j}") for i in range(size) for j in range(i, size)}
+    named = sp.Matrix(size, size, lambda i, j: names[min(i, j), max(i, j)])
+    centre = [sp.Dummy(f"m{i}") for i in range(size)]
+    value = polynomial_mean(p, v, centre, isserlis(named))
+    back = {name: C[place] for place, name in names.items()}
+    return value.xreplace(back | dict(zip(centre, mean, strict=True)))
 
 
 def polynomial_mean(p: Any, v: Sequence[Any], mean: Any, moment: Moment) -> Any:
