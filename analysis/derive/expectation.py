@@ -7,8 +7,10 @@ polynomial under another Gaussian law.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import sympy as sp
@@ -131,12 +133,18 @@ def _named_mean(p: Any, v: Sequence[Any], mean: Any, C: Any) -> Any:
 
 
 def polynomial_mean(p: Any, v: Sequence[Any], mean: Any, moment: Moment) -> Any:
-    """E p(v), from the mean and the central moments of v: the terms of p(mean + z) in z."""
+    """E p(v), from the mean and the central moments of v: by the terms of p(mean + z) in z."""
     if not p.has(*v):
         return p
-    z = [sp.Dummy(str(x), real=True) for x in v]
-    moved = p.xreplace({x: at + dz for x, at, dz in zip(v, mean, z, strict=True)})
-    return sp.Add(*(value * moment(powers) for powers, value in sp.Poly(moved, *z).terms()))
+    found: dict[tuple[int, ...], list[Any]] = {}
+    for powers, value in sp.Poly(p, *v).terms():
+        for lower in product(*(range(power + 1) for power in powers)):
+            if moment(lower) == 0:
+                continue
+            ways = math.prod(math.comb(a, k) for a, k in zip(powers, lower, strict=True))
+            rest = (at ** (a - k) for at, a, k in zip(mean, powers, lower, strict=True))
+            found.setdefault(lower, []).append(sp.expand(value * ways * sp.Mul(*rest)))
+    return sp.Add(*(sp.Add(*parts) * moment(powers) for powers, parts in found.items()))
 
 
 def isserlis(C: Any) -> Moment:

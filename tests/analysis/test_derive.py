@@ -279,6 +279,11 @@ NONE = {
         Gaussian(2),
         "stays constant",
     ),
+    "a form that rises between the axes": (
+        -(Y_hat[0] ** 4) - Y_hat[1] ** 2 + 3 * Y_hat[0] ** 2 * Y_hat[1],
+        Gaussian(2),
+        "could not be decided",
+    ),
     "explodes": (sp.exp(u * y_hat**2), Gaussian(1), "infinite"),
     "products of bits": (Y_hat[0] * Y_hat[1], Bits(2), r"Classes\(4\)"),
 }
