@@ -1,4 +1,4 @@
-# make figures | claims | report | explore | notebook | test | bench | check | clean
+# make figures | claims | report | explore | notebook | docs | test | bench | check | clean
 # Each sets up .venv first; the stamp files in it skip pip while pyproject.toml and constraints.txt are unchanged.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 ARGS ?=
 FULL ?=
 
-.PHONY: help figures claims report explore notebook test bench check clean
+.PHONY: help figures claims report explore notebook docs test bench check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make report    write all of it on one page, out/report.html; 'make figures' does so too"
 	@echo "make explore   open a prompt with the derivations and their symbols (ARGS='list mean field')"
 	@echo "make notebook  open the closed forms with sliders in a browser"
+	@echo "make docs      write an API page for every room and module into out/api"
 	@echo "make test      run the whole test suite (ARGS='-k gate')"
 	@echo "make bench     measure, print a table and write out/bench.json"
 	@echo "make check     lint, format check, types, import rules"
@@ -38,6 +39,13 @@ explore: .venv/.base
 
 notebook: .venv/.all
 	@$(BIN)/marimo run docs/closed_forms.py
+
+# Of conformance the one module that users call: its package imports on first use.
+docs: .venv/.all
+	@$(BIN)/pdoc --docformat google --no-show-source --output-directory out/api \
+	  ./analysis ./solvers ./figures ./paper_checks '!paper_checks\.conformance' \
+	  ./paper_checks/conformance/harness.py
+	@echo "written to out/api/index.html"
 
 test: .venv/.all
 	@$(BIN)/python -m pytest -n 2 --dist=worksteal $(ARGS)

@@ -8,9 +8,8 @@ The inner problem, `θ*(φ) = argmax_θ J(θ, φ)`:
   bodies; `module`: any torch module as a policy
 - `data`: outcomes grouped by distinct input; `tasks`: where they come from
 - `rewards`: `mahalanobis`, `between_classes`, `bounded`; `learnable` ones have parameters;
-  `with_reference`: what changes with a `reference` policy in place of the entropy
-- `rewards`: `mahalanobis`, `between_classes`, `bounded`, `windows` of sequences; `learnable` ones
-  have parameters
+  `with_reference`: what changes with a `reference` policy in place of the entropy; `windows` of
+  sequences
 - `training`: `objectives`, `estimators` of their gradients, `inner` solvers (a `Solution` each),
   `reference` policies, `ensemble` (many members in one batched run), `early_stopping`, and random
   `streams`
