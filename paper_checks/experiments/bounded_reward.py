@@ -47,6 +47,9 @@ F64 = torch.float64
 BETA = 1.0  # the deviation of the data is the unit of length
 STAYED, LEFT, UNDECIDED = "stayed", "left", "undecided"
 EVERY = 2  # steps between the points of a path
+SHOWN = 2  # dimension of paths, and of what is drawn for one n only
+# of paths: share of λ_c, start in units of the larger root, or of s̄ where there is none
+PATHS = ((0.6, 0.1), (0.6, 0.5), (0.6, 1.5), (1.25, 0.1))
 SMALLEST, LARGEST = 1e-9, 1e9  # variances between which roots are looked for
 
 
@@ -56,7 +59,7 @@ class Settings:
 
     Attributes:
         omega: width of the reward.
-        dimensions: `n`, up to 3.
+        dimensions: `n`, up to 3, 2 among them.
         shares: entropy weights of the basin, in units of λ_c.
         starts: variances at the start, first and last, spaced by their logarithm.
         rows: number of them.
@@ -104,8 +107,8 @@ class Settings:
     pace: float = 0.1
 
     def __post_init__(self) -> None:
-        if not set(self.dimensions) <= {1, 2, 3}:
-            raise InputError(f"dimensions are {self.dimensions}: pass some of 1, 2, 3")
+        if not {SHOWN} <= set(self.dimensions) <= {1, 2, 3}:
+            raise InputError(f"dimensions are {self.dimensions}: pass {SHOWN}, and 1 or 3 as well")
         for name in ("starts", "weights"):
             first, last = getattr(self, name)
             if not 0 < first < last:
@@ -212,7 +215,7 @@ class OnGaussianData:
         return reward.expected(law, data.mean, data.covariance)
 
 
-def outcomes(settings: Settings, n: int) -> Dataset:
+def outcomes(n: int) -> Dataset:
     """Return data at one input with mean 0 and covariance β²I."""
     points = BETA * n**0.5 * torch.eye(n, dtype=F64)
     return Dataset.of(torch.zeros(1, 1, dtype=F64), torch.cat([points, -points])[None])
@@ -247,7 +250,7 @@ def train(
     """Train by exact gradients from variances `start`, until all have stayed or left."""
     weight = torch.as_tensor(lam)
     width = torch.full_like(weight, settings.omega) if omega is None else torch.as_tensor(omega)
-    policy, data = GaussianPolicy(1, n, "isotropic"), outcomes(settings, n)
+    policy, data = GaussianPolicy(1, n, "isotropic"), outcomes(n)
     objective = PolicyGradient(BoundedReward(width), weight, OnGaussianData())
     theta = _start(n, start)
     last = theta["scale.raw"][:, 0].clone()
@@ -289,10 +292,10 @@ def basin(settings: Settings, n: int) -> pd.DataFrame:
     found = train(settings, n, lam, start)
     rows = pd.DataFrame({"lam": lam, "share": share, "start": start, "omega": omega})
     rows = rows.assign(s=found.s, J=found.J, ended=found.ended, steps=found.steps)
-    return _predicted(settings, rows.assign(part="basin", n=n))
+    return _predicted(rows.assign(part="basin", n=n))
 
 
-def _predicted(settings: Settings, rows: pd.DataFrame) -> pd.DataFrame:
+def _predicted(rows: pd.DataFrame) -> pd.DataFrame:
     """Add how trainings must end, and where."""
     known = {
         (n, lam, omega): roots(n, lam, omega)
@@ -310,7 +313,7 @@ def _predicted(settings: Settings, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def fold(settings: Settings, n: int) -> pd.DataFrame:
-    """Find the entropy weight above which no training stays, from a start below every root."""
+    """Find the entropy weight above which no training stays, from a small variance."""
     low, high = settings.weights
     taken = 0
     for _ in range(settings.ladders):
@@ -344,20 +347,21 @@ def sampled(settings: Settings, n: int, seed: int) -> pd.DataFrame:
         for k in range(settings.repetitions)
     ]
     share, start = (np.array(x) for x in list(zip(*cells, strict=True))[:2])
-    noise = streams.MemberNoise(
-        [streams.generator(seed, "noise", n, *cell) for cell in cells], (len(cells),)
+    noise, fresh = (
+        streams.MemberNoise(
+            [streams.generator(seed, kind, n, *cell) for cell in cells], (len(cells),)
+        )
+        for kind in ("noise", "data")
     )
-    fresh = streams.generator(seed, "data", n)
     weight, policy = torch.as_tensor(share * top), GaussianPolicy(1, n, "isotropic")
     estimator = ScoreFunction(settings.generations, "leave-one-out")
     objective = PolicyGradient(BoundedReward(omega), weight, estimator)
-    x = torch.zeros(1, 1, dtype=F64)
+    x = torch.zeros(len(cells), 1, 1, dtype=F64)
     limit = np.log(settings.far) / 2
     trace: list[Tensor] = []
 
     def losses(theta: Params, _: int) -> Tensor:
-        y = BETA * torch.randn(1, settings.outcomes, n, generator=fresh, dtype=F64)
-        data = Dataset.of(x, y)
+        data = Dataset.of(x, BETA * fresh.normal((1, settings.outcomes, n), F64))
         loss = objective(policy(theta, x), data, noise)
         return torch.where(theta["scale.raw"][:, 0] <= limit, loss, 0.0)
 
@@ -374,7 +378,7 @@ def sampled(settings: Settings, n: int, seed: int) -> pd.DataFrame:
     s = np.where(ended == STAYED, (2 * late.mean(0)).exp(), (2 * late[-1]).exp())
     rows = pd.DataFrame({"lam": weight.numpy(), "share": share, "start": start, "omega": omega})
     rows = rows.assign(s=s, ended=ended, steps=settings.sampled_steps, part="sampled", n=n)
-    return _predicted(settings, rows)
+    return _predicted(rows)
 
 
 def _widths(n: int, count: int) -> np.ndarray:
@@ -390,11 +394,7 @@ def reach(settings: Settings, n: int) -> pd.DataFrame:
     found = train(settings, n, share * best, start, omega)
     rows = pd.DataFrame({"lam": share * best, "share": share, "start": start, "omega": omega})
     rows = rows.assign(s=found.s, J=found.J, ended=found.ended, steps=found.steps)
-    return _predicted(settings, rows.assign(part="reach", n=n))
-
-
-SHOWN, PATHS = 2, ((0.6, 0.1), (0.6, 0.5), (0.6, 1.5), (1.25, 0.1))
-"""The dimension of paths; share of λ_c, start in units of the larger root, of s̄ where none is."""
+    return _predicted(rows.assign(part="reach", n=n))
 
 
 def paths(settings: Settings) -> pd.DataFrame:

@@ -91,7 +91,7 @@ class Settings:
     groups: tuple[int, ...] = (2, 5, 10, 50)
     members: int = 16
     samples: int = 400
-    steps: int = 400
+    steps: int = 300
     rate: float = 0.05
 
     def __post_init__(self) -> None:

@@ -92,7 +92,8 @@ def test_a_fold_outside_of_the_weights_is_refused() -> None:
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ({"dimensions": (1, 4)}, "dimensions are"),
+        ({"dimensions": (2, 4)}, "dimensions are"),
+        ({"dimensions": (1, 3)}, "pass 2, and 1 or 3 as well"),
         ({"starts": (3.0, 0.1)}, "starts are"),
         ({"weights": (0.0, 1.0)}, "weights are"),
         ({"sampled": (0.5, 1.0)}, "shares of λ_c below 1"),

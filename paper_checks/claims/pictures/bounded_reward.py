@@ -23,6 +23,10 @@ def _part(seed: int, part: str) -> pd.DataFrame:
     return table[table.part == part]
 
 
+def _sizes() -> str:
+    return ", ".join(map(str, SETTINGS.dimensions))
+
+
 def _verdict(holds: bool) -> Verdict:
     return Verdict.reproduced if holds else Verdict.not_reproduced
 
@@ -108,8 +112,8 @@ def reach(seed: int) -> Judgement:
     holds = holds and bool((below < 1 - AGREES).all()) and bool((above > 1 + AGREES).all())
     return Judgement(
         _verdict(holds),
-        f"over ω the least s/β² of trainings, n = 1, 2, 3: at {min(SETTINGS.reach):g} of this λ at "
-        f"most {below.max():.2f}, at it within {apart:.1g} of 1, at {max(SETTINGS.reach):g} at "
+        f"over ω the least s/β² of trainings, n = {_sizes()}: at {min(SETTINGS.reach):g} of this λ "
+        f"at most {below.max():.2f}, at it within {apart:.1g} of 1, at {max(SETTINGS.reach):g} at "
         f"least {above.min():.2f}; {right:.0%} of {len(rows)} end as derived, within {off:.1g}",
         apart,
     )
