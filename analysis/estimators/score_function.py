@@ -142,7 +142,7 @@ def minimal_variance(data: Literal["averaged", "sampled", "conditional"]) -> Der
 
 @result(variants=("averaged", "sampled"), n=1)
 def variance(data: Data) -> Derivation:
-    """Var[(r - b)∇log p] = its least value + ((b - b*_m)²/s², 2(b - b*_log s)²), b constant.
+    """Var[(r - b)∇log p] = least value + ((b - b*)²/s², 2(b - b*)²), b constant, b* of each.
 
     Args:
         data: "averaged" or "sampled".

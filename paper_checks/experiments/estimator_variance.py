@@ -70,7 +70,7 @@ class Settings:
         spreads: σ of the data that are sampled.
         batches: of estimates, each with a variance of its own.
         size: estimates in each.
-        dimensions: n of the group trainings; the mean is a baseline for the first of them only.
+        dimensions: n of the group trainings; the mean is a baseline for n = 1 only.
         groups: M of the group trainings.
         members: trainings of each.
         samples: generations in a step of each, in all groups together.
@@ -97,6 +97,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.batches < 2:
             raise InputError(f"batches is {self.batches}: pass at least 2, for intervals")
+        if self.dimensions not in ((1,), (1, 2)):
+            raise InputError(f"dimensions is {self.dimensions}: pass (1,) or (1, 2)")
         if max(self.groups) > self.samples:
             raise InputError(f"samples is {self.samples}: pass at least {max(self.groups)}")
 
@@ -202,7 +204,7 @@ def _largest(n: int, M: int) -> float:
 def settles(arm: GroupBaseline, data: Data, n: int, M: int) -> float:
     """Return the standard deviation, in units of σ, at which training settles, as derived."""
     at = {"u": 0.5, "lam": 1.0, "generations": M}  # v∞ = 1
-    if arm == "mean":
+    if arm == MEAN:
         return float(np.sqrt(groups.mean().at("derived", **at)))
     if data == "sampled":
         return stationary_scale(n, M)
@@ -406,7 +408,7 @@ def _settled(
         start, losses, steps=settings.steps, learning_rate=settings.rate, batch_ndim=1,
         observe=observe,
     )  # fmt: skip
-    # the mean slope in log s is 0 where the mean of s² is the derived variance, whatever the noise
+    # The slope is linear in s²: on average it is 0 where s², not s, has the derived mean.
     values = torch.stack(squares[settings.steps // 3 :]).mean(0).sqrt().numpy()
     interval = mean_interval(values, LEVEL)
     return {

@@ -86,7 +86,12 @@ def test_groups_settle_where_the_theory_says(n, M, averaged, sampled) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"), [({"batches": 1}, "batches is 1"), ({"samples": 5}, "pass at least 10")]
+    ("fault", "words"),
+    [
+        ({"batches": 1}, "batches is 1"),
+        ({"samples": 5}, "pass at least 10"),
+        ({"dimensions": (2,)}, "dimensions is"),
+    ],
 )
 def test_settings_name_what_is_wrong(fault, words) -> None:
     with pytest.raises(InputError, match=words):
