@@ -180,7 +180,7 @@ def caption(table: pd.DataFrame) -> str:
         "and no global one. Top left: trainings by exact gradients, by entropy weight and variance "
         "at the start: filled circles stay, hollow triangles leave, far beyond this picture; "
         "lines: the derived maximum of J (solid) and minimum (dashed), the edge of its basin. "
-        f" {said(basin)} end as derived, for every n. Top right: where they stay, and "
+        f"{said(basin)} end as derived, for every n. Top right: where they stay, and "
         "by the score function on fresh data (hollow squares), on the derived branches; ladders "
         f"of trainings put the fold in {brackets}, derived: {weights}. {said(sampled)} sampled "
         "trainings, from both sides of the dashed lines, end as derived. Bottom left: J along "
