@@ -112,6 +112,8 @@ CATALOGUE = (
     FigureSpec("who-is-faster", "Policy gradient or NLL, from every start", 20, quick=True),
     FigureSpec("outer-paths", "Learned rewards on the cone of SPD matrices", 30, quick=True),
     FigureSpec("reference-policy", "KL to a reference, and GRPO's division", 40, quick=True),
+    FigureSpec("bounded-reward", "A bounded reward: who stays, who runs away", 15, quick=True),
+    FigureSpec("estimator-variance", "How noisy policy gradients are", 20, quick=True),
     FigureSpec("sequences", "Sequences: windows, total correlation, a text", 30, quick=True),
     FigureSpec("overshoot", "Two classes: probabilities learned, by reward", 10),
 )

@@ -141,6 +141,36 @@ def minimal_variance(data: Literal["averaged", "sampled", "conditional"]) -> Der
 
 
 @result(variants=("averaged", "sampled"), n=1)
+def variance(data: Data) -> Derivation:
+    """Var[(r - b)∇log p] = least value + ((b - b*)²/s², 2(b - b*)²), b constant, b* of each.
+
+    Args:
+        data: "averaged" or "sampled".
+    Returns:
+        Derivation in u, delta, s, sigma, baseline; shape (2,), coordinates (m, log s).
+    Raises:
+        ArgumentError: for other data.
+    Source: new.
+    """
+    u, delta, s, sigma, b = symbols("u delta s sigma baseline")
+    terms = [sp.expand((scalar.reward(data) - b) * g) for g in scalar.score()]
+    least = (
+        stated.minimal_variance(u, delta, s)
+        if data == "averaged"
+        else stated.sampled_variance(u, delta, s, sigma)
+    )
+    variances = [definitions.normal_covariance(f, f, scalar.EPS, scalar.ETA) for f in terms]
+    return _scalar_derivation(
+        data,
+        "u delta s sigma baseline",
+        symbol="Var",
+        stated=least + stated.price_of_baseline(u, delta, s, sigma, b),
+        derived=sp.ImmutableMatrix(variances),
+        steps=(Step("(r - b)∇log p", sp.Matrix(terms)),),
+    )
+
+
+@result(variants=("averaged", "sampled"), n=1)
 def pathwise_variance(data: Data) -> Derivation:
     """Var ∇r(m + sε): 4u²s², u²(4δ²s²+8s⁴); a sampled data point adds 4u²σ², 4u²s²σ².
 

@@ -45,6 +45,12 @@ def sampled_variance(u: Any, delta: Any, s: Any, sigma: Any) -> Any:
     return conditional_variance(u, delta, s, sigma) + extra
 
 
+def price_of_baseline(u: Any, delta: Any, s: Any, sigma: Any, b: Any) -> Any:
+    """(b - b*_m)²/s², 2(b - b*_log s)²: what a constant b costs beside the best one."""
+    gap = sp.ImmutableMatrix([b, b]) - optimal_baseline(u, delta**2 + sigma**2, s)
+    return sp.ImmutableMatrix([gap[0] ** 2 / s**2, 2 * gap[1] ** 2])
+
+
 def pathwise_variance(u: Any, delta: Any, s: Any, sigma: Any) -> Any:
     """4u²(s² + σ²), u²(4δ²s² + 8s⁴) + 4u²s²σ²; σ = 0 for the reward averaged over the data."""
     scale = u**2 * (4 * delta**2 * s**2 + 8 * s**4) + 4 * u**2 * s**2 * sigma**2

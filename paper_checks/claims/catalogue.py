@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from ..experiments import FORMER
 from .claim import Claim
 from .pictures import (
+    bounded_reward,
+    estimator_variance,
     figure_1,
     figure_2,
     figure_3,
@@ -42,6 +44,8 @@ def all_claims() -> tuple[Claim, ...]:
         wrong_covariance,
         sequences,
         who_is_faster,
+        bounded_reward,
+        estimator_variance,
         overshoot,
     )
     return (

@@ -178,6 +178,7 @@ def test_noise_that_is_no_polynomial_is_an_error(f):
             "normal_covariance",
             [
                 partial(estimators.score_function.leave_one_out_variance),
+                partial(estimators.score_function.variance, "averaged"),
                 partial(estimators.score_function.minimal_variance, "sampled"),
             ],
         ),

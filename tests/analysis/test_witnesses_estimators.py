@@ -76,6 +76,9 @@ def test_score_function_by_quadrature(data):
             assert best == pytest.approx(stated, rel=1e-4)
             mean = estimators.score_function.score_gradient(data).at(**SCALAR)[i]
             assert moments(i, 0.0)[0] == pytest.approx(mean, rel=1e-5)
+            at: dict[str, Any] = {**SCALAR, "sigma": SPREAD, "baseline": -0.7}
+            any_constant = estimators.score_function.variance(data).at(**at)[i]
+            assert moments(i, -0.7)[1] == pytest.approx(any_constant, rel=1e-5)
         assert moments(i, best)[1] == pytest.approx(least[i], rel=1e-5)
 
 

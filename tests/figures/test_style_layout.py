@@ -13,6 +13,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from figures import bounded_reward as drawing_bounded
+from figures import estimator_variance as drawing_variance
 from figures import figure_1 as drawing_b
 from figures import figure_2 as drawing_a
 from figures import figure_3 as drawing_3
@@ -30,6 +32,8 @@ from figures import who_is_faster as drawing_who
 from figures import wrong_covariance as drawing_r
 from figures.venues import Venue
 from paper_checks.experiments import (
+    bounded_reward,
+    estimator_variance,
     figure_1,
     figure_2,
     figure_3,
@@ -136,6 +140,20 @@ def beside_a_reference() -> pd.DataFrame:
     return reference_policy.run(fast, seed=0)
 
 
+@cache
+def bounded() -> pd.DataFrame:
+    fast = replace(bounded_reward.QUICK, ladders=1, rows=4, sampled_steps=30, widths=3)
+    return bounded_reward.run(fast, seed=0)
+
+
+@cache
+def noisy() -> pd.DataFrame:
+    fast = replace(
+        estimator_variance.QUICK, batches=4, size=50, groups=(2, 50), members=2, steps=10
+    )
+    return estimator_variance.run(fast, seed=0)
+
+
 def words() -> pd.DataFrame:
     return sequences.run(replace(sequences.QUICK, T=5, steps=20, compared_steps=20), seed=0)
 
@@ -200,6 +218,8 @@ DRAWINGS = {
     "who-is-faster": (drawing_who.draw, races),
     "H": (drawing_h.draw, binary),
     "P": (drawing_p.draw, beside_a_reference),
+    "bounded-reward": (drawing_bounded.draw, bounded),
+    "estimator-variance": (drawing_variance.draw, noisy),
     "sequences": (drawing_s.draw, words),
     "R": (drawing_r.draw, real),
 }

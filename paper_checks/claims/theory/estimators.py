@@ -113,6 +113,15 @@ def optimal_baseline(d: Derivation, problem: Problem) -> float:
     return relative_error(d.at("stated", **values), want)
 
 
+def variance(d: Derivation, problem: Problem) -> float:
+    """The variances at some constant baseline."""
+    v = _scalar(problem)
+    g, r, weights = _nodes(v, str(d.key.variant))
+    want = _variance((r - BASELINE) * g, weights)
+    got = d.at("stated", **v.pick(d), baseline=BASELINE)
+    return relative_error(got, want.numpy())
+
+
 def minimal_variance(d: Derivation, problem: Problem) -> float:
     """The least variances."""
     data = str(d.key.variant)
@@ -271,6 +280,7 @@ PROPOSITIONS = (
         (
             Check(score_function.score_gradient, score_gradient, EXACT),
             Check(score_function.optimal_baseline, optimal_baseline, EXACT),
+            Check(score_function.variance, variance, EXACT),
             Check(score_function.minimal_variance, minimal_variance, EXACT),
             Check(baselines.matrix, matrix_baseline, EXACT),
         ),
