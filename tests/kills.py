@@ -65,16 +65,21 @@ def checkpointed(steps: int = 40) -> Task:
 def _tables_and_pictures(out: Path) -> dict[str, str]:
     """Digests of all tables by their rows, and of pictures and texts by their bytes.
 
-    A Parquet file and the record beside a picture say when they were made, and are read.
+    Tables say when they were made, beside the rows. Cells of unfinished ones, in hidden folders,
+    are no results.
     """
     import pandas as pd
 
     found: dict[str, str] = {}
     for path in sorted(out.rglob("*")):
         name = path.relative_to(out).as_posix()
+        if "/." in name:
+            continue
         if path.suffix == ".parquet":
             found[name] = _digest(pd.read_parquet(path).to_csv().encode())
-        elif path.suffix in (".csv", ".png", ".tex", ".md", ".txt"):
+        elif path.suffix == ".csv":
+            found[name] = _digest(pd.read_csv(path, comment="#").to_csv().encode())
+        elif path.suffix in (".png", ".tex", ".md", ".txt"):
             found[name] = _digest(path.read_bytes())
     return found
 
