@@ -42,7 +42,8 @@ def draw(table: pd.DataFrame) -> Figure:
     axes[0, 0].plot([], [], **NONE, marker="s", color="0.4", fillstyle="none", label="by samples")
     shares = table[table.part == "reach"].share.unique()
     for share, name in zip(shares, IN_REACH, strict=True):
-        label = f"$\\lambda = {share:g}\\,\\lambda_\\beta$"
+        times = "" if share == 1 else f"{share:g}\\,"
+        label = f"$\\lambda = {times}\\lambda_\\beta$"
         axes[0, 0].plot([], [], **style.look(name), label=label)
     style.legend_below(figure, axes[0, 0], columns=5)
     return figure
