@@ -263,7 +263,17 @@ def faults(figure: Figure) -> list[str]:
     return cut + overlapping
 
 
-@pytest.mark.parametrize("venue", Venue)
+def distinct() -> list[Venue]:
+    """One venue for each text width with its font sizes: the others' pictures are the same."""
+    found: dict[tuple[tuple[float, float], str], Venue] = {}
+    for venue in Venue:
+        with style.context(venue):
+            sizes = {key: value for key, value in plt.rcParams.items() if "size" in key}
+            found.setdefault((style.size(12), str(sizes)), venue)
+    return list(found.values())
+
+
+@pytest.mark.parametrize("venue", distinct())
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_no_text_is_cut_or_overlaps(name: str, venue: Venue) -> None:
     draw, table = DRAWINGS[name]
