@@ -113,6 +113,7 @@ CATALOGUE = (
     FigureSpec("outer-paths", "Learned rewards on the cone of SPD matrices", 30, quick=True),
     FigureSpec("reference-policy", "KL to a reference, and GRPO's division", 40, quick=True),
     FigureSpec("sequences", "Sequences: windows, total correlation, a text", 30, quick=True),
+    FigureSpec("forgetting", "What is forgotten, by NLL and by policy gradient", 60, quick=True),
     FigureSpec("overshoot", "Two classes: probabilities learned, by reward", 10),
 )
 

@@ -10,6 +10,7 @@ from .pictures import (
     figure_1,
     figure_2,
     figure_3,
+    forgetting,
     full_covariance,
     how_much_data,
     overshoot,
@@ -42,6 +43,7 @@ def all_claims() -> tuple[Claim, ...]:
         wrong_covariance,
         sequences,
         who_is_faster,
+        forgetting,
         overshoot,
     )
     return (
