@@ -98,6 +98,7 @@ def _gaussian(
     toward = polynomial_mean(sp.expand(base), v, m, isserlis(P))
     J = expected + toward + lam * gaussian.entropy(P)
     F = gaussian.likelihood(m, P, mu, Sigma)
+    shown = _shortest(expected, m, mu)
     stationarity = {name: gaussian.slope(J, X) for name, X in theta.items()}
 
     quadratic = all(t.exponent == 0 for t in g) and sp.Poly(total(g), *v).total_degree() <= 2
@@ -158,8 +159,8 @@ def _gaussian(
         constants=constants,
         outcomes={"y_hat": v[0], "y": y[0]} if n == 1 else {"y_hat": y_hat, "y": y},
         mean_reward=_shortest(total(averaged), v, mu),
-        expected_reward=_shortest(expected, m, mu),
-        objective=_shortest(expected, m, mu) + toward + lam * gaussian.entropy(P),
+        expected_reward=shown,
+        objective=shown + toward + lam * gaussian.entropy(P),
         gibbs=total(g) / lam,
         stationarity=stationarity,
         solution=solution,
@@ -263,7 +264,8 @@ def _existence(
     if local:
         return ""
     polynomial = sp.Add(*(t.polynomial for t in raw if t.exponent == 0))
-    growth = existence.Growth(g, sp.expand(polynomial + base), v, y)
+    kernels = tuple(t for t in raw if t.exponent.has(*v))
+    growth = existence.Growth(g, sp.expand(polynomial + base), v, y, kernels)
     return existence.check(growth, polynomial if reference else None)
 
 
@@ -273,13 +275,14 @@ def _centred(J: Any, m: Any, mu: Any, s: Any) -> Any:
 
 def _shortest(f: Any, x: Any, mu: Any) -> Any:
     """f as it is, or in powers of x - μ where that is shorter."""
-    if f.has(sp.exp) or outer.larger_than(f, 2000):
+    if f.has(sp.exp) or outer.larger_than(f, 1000):
         return f
     away = [sp.Dummy(str(a), real=True) for a in x]
     moved = {a: b + z for a, b, z in zip(x, mu, away, strict=True)}
     back = {z: a - b for a, b, z in zip(x, mu, away, strict=True)}
     centred = sp.expand(f.xreplace(moved)).xreplace(back)
-    return min((f, centred, sp.factor(centred)), key=sp.count_ops)
+    forms = [f, centred] if outer.larger_than(centred, 300) else [f, centred, sp.factor(centred)]
+    return min(forms, key=sp.count_ops)
 
 
 def _named(found: Any, theta: Mapping[str, Any], n: int) -> dict[str, Any] | None:

@@ -7,8 +7,9 @@ grows, and a maximum exists. If g does not fall along a line, the policy spreads
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -30,6 +31,7 @@ class Growth:
     Args:
         terms: of g, in ŷ.
         raw: its polynomial part before the expectation, in ŷ and y.
+        kernels: the terms of the reward with an exponential of ŷ, in ŷ and y.
         v: ŷ.
         y: the data point.
     """
@@ -38,6 +40,7 @@ class Growth:
     raw: Any
     v: tuple[Any, ...]
     y: tuple[Any, ...]
+    kernels: tuple[Term, ...] = ()
 
     @property
     def polynomial(self) -> Any:
@@ -49,11 +52,16 @@ class Growth:
         """The terms with an exponential of ŷ."""
         return [term for term in self.terms if term.exponent.has(*self.v)]
 
+    @cached_property
+    def polynomials(self) -> tuple[Any, Any]:
+        return sp.Poly(self.polynomial, *self.v), sp.Poly(self.raw, *self.v)
+
     def sign_of(self, powers: tuple[int, ...]) -> int | None:
         """The sign of a monomial's coefficient E c(y), from that of c where it helps."""
-        found = sign(sp.Poly(self.polynomial, *self.v).coeff_monomial(powers))
+        averaged, raw = self.polynomials
+        found = sign(averaged.coeff_monomial(powers))
         if found is None:
-            found = sign_everywhere(sp.Poly(self.raw, *self.v).coeff_monomial(powers), self.y)
+            found = sign_everywhere(raw.coeff_monomial(powers), self.y)
         return found
 
     def of(self, x: Any) -> Growth:
@@ -73,7 +81,8 @@ def check(g: Growth, reward: Any = None) -> str:
     Raises:
         NoMaximumError: if none exists, or if that could not be proved; the message says which.
     """
-    for term in g.exponentials:
+    unproved = () if all(_is_kernel(term, g) for term in g.kernels) else g.exponentials
+    for term in unproved:
         curvature = -sp.hessian(term.exponent, list(g.v)).as_immutable()
         if not is_semidefinite(curvature):
             raise NoMaximumError(
@@ -89,7 +98,19 @@ def check(g: Growth, reward: Any = None) -> str:
         for x in g.v:
             _on_line(g.of(x))
         return "g is a sum over coordinates, and falls in each"
-    return _in_space(g)
+    return _in_space(g, unproved)
+
+
+def _is_kernel(term: Term, g: Growth) -> bool:
+    """Whether exp of a quadratic in ŷ - y, or in ŷ and y, stays below a constant.
+
+    So does its mean then, which is seldom seen in the averaged exponent.
+    """
+    moved = {x: x + other for x, other in zip(g.v, g.y, strict=True)}
+    shifted = sp.expand(term.exponent.xreplace(moved))
+    f, v = (term.exponent, (*g.v, *g.y)) if shifted.has(*g.y) else (shifted, g.v)
+    bend = sp.hessian(f, list(v)).as_immutable()
+    return is_semidefinite(-bend) and _is_flat(f, bend, v)
 
 
 def never_positive(f: Any, v: Sequence[Any]) -> bool:
@@ -169,38 +190,59 @@ def _leading(g: Growth, side: int) -> tuple[int | None, Any]:
     return (None if way is None else way * side**degree), p.LC() * x**degree
 
 
-def _in_space(g: Growth) -> str:
+def _in_space(g: Growth, unproved: Sequence[Term]) -> str:
     """A polynomial of several coordinates; exponentials are bounded (the rest is refused)."""
-    for term in g.exponentials:
+    for term in unproved:
         bend = sp.hessian(term.exponent, list(g.v))
-        if not _bounded(term.exponent, bend, g.v):
+        if not _is_flat(term.exponent, bend, g.v):
             raise NoMaximumError(
                 f"exp({term.exponent}) is not bounded, and the reward is no sum over coordinates: "
                 f"whether a maximum exists could not be decided; {LOCAL}"
             )
-    p = sp.Poly(g.polynomial, *g.v)
-    if p.total_degree() == 2:
+    p, _ = g.polynomials
+    ridges = [
+        powers
+        for term in g.kernels
+        if not _falls_everywhere(term, g.v)
+        for powers in sp.Poly(term.polynomial, *g.v).monoms()
+    ]
+    if p.total_degree() == 2 and not ridges:
         Q = -sp.hessian(p.as_expr(), list(g.v)).as_immutable() / 2
         definite = is_positive_definite(Q)
         if definite:
             return "g is a concave quadratic, falling in every direction"
         if definite is False:
             raise NoMaximumError(_not_definite(Q))
-    for direction in product((0, 1, -1), repeat=len(g.v)):
-        _along(g, p, direction)
-    if _dominated(g, p):
+    if _dominated(g, p, ridges):
         return "an even power of every coordinate outweighs all that could rise"
+    for direction in product((0, 1, -1), repeat=len(g.v)):  # the reason, where it is a simple one
+        _along(g, p, direction)
+    if ridges:
+        raise NoMaximumError(
+            f"the reward rises where an exponential before a polynomial stays constant, and "
+            f"{p.as_expr()} is not known to outweigh that: multiply by an exponential that falls "
+            f"in every direction, or {LOCAL}"
+        )
     raise NoMaximumError(
         f"whether {p.as_expr()} falls in every direction could not be decided: declare its symbols "
         f"positive=True, take U from symbol('U', n), which is positive definite; or {LOCAL}"
     )
 
 
-def _bounded(exponent: Any, bend: Any, v: Sequence[Any]) -> bool:
+def _is_flat(exponent: Any, bend: Any, v: Sequence[Any]) -> bool:
     """Whether a quadratic of semidefinite bend has no slope along its null space."""
     slope = sp.Matrix([sp.diff(exponent, x).xreplace(dict.fromkeys(v, 0)) for x in v])
     null = bend.applyfunc(sp.factor).nullspace()
     return all(sp.simplify((slope.T * direction)[0]) == 0 for direction in null)
+
+
+def _falls_everywhere(term: Term, v: Sequence[Any]) -> bool:
+    """Whether polynomial · exp(-quadratic) is bounded: the polynomial is constant where exp is."""
+    if not term.polynomial.has(*v):
+        return True
+    bend = sp.hessian(term.exponent, list(v)).applyfunc(sp.factor)
+    slope = sp.Matrix([sp.diff(term.polynomial, x) for x in v])
+    return all(sp.expand((slope.T * direction)[0]) == 0 for direction in bend.nullspace())
 
 
 def _not_definite(Q: Any) -> str:
@@ -237,32 +279,89 @@ def _along(g: Growth, p: Any, direction: tuple[int, ...]) -> None:
         )
 
 
-def _dominated(g: Growth, p: Any) -> bool:
-    """Whether pure even powers outweigh every monomial that could rise, by weighted AM-GM.
+def _dominated(g: Growth, p: Any, ridges: Sequence[tuple[int, ...]]) -> bool:
+    """Whether even powers outweigh every monomial that could rise, by weighted AM-GM.
 
-    With ŷ_i^{2k_i} the highest power of ŷ_i alone, a monomial of weighted degree Σ α_i/(2k_i) < 1
-    is outweighed. One with even powers and a negative coefficient helps. What has degree 1 must be
-    a definite quadratic form in z_i = ŷ_i^{k_i}.
+    What helps are monomials of even powers with a negative coefficient, among them a power of each
+    coordinate alone. A monomial ŷ^α with α = Σ w_i β_i over those that help, Σ w_i < 1, is
+    outweighed. What takes Σ w_i = 1 must be outweighed as a form, together with the powers.
+    `ridges` are monomials before exponentials that stay 1 along a line: they rise there.
     """
     size = len(g.v)
-    unit = [tuple(int(i == j) for j in range(size)) for i in range(size)]
     highest = [max(sum(a) for a in p.monoms() if sum(a) == a[i]) for i in range(size)]
-    tops = [tuple(highest[i] * one for one in unit[i]) for i in range(size)]
+    tops = [tuple(highest[i] * int(i == j) for j in range(size)) for i in range(size)]
     if any(top % 2 or not top for top in highest) or any(g.sign_of(top) != -1 for top in tops):
         return False
+
+    def degree(powers: tuple[int, ...]) -> Any:
+        return sum(sp.Rational(a, top) for a, top in zip(powers, highest, strict=True))
+
+    high = [a for a in p.monoms() if degree(a) >= 1]  # the powers alone outweigh the rest
+    helping = [a for a in high if not any(k % 2 for k in a) and g.sign_of(a) == -1]
+    rising = {a for a in high if a not in helping} | {a for a in ridges if degree(a) >= 1}
+    edge = {a for a in rising if not _inside(a, helping)}
+    if any(degree(a) > 1 or a in ridges for a in edge):
+        return False
+    face = {a: value for a, value in p.terms() if degree(a) == 1}
+    return not edge or _is_negative_form(face, edge, tops, g.v)
+
+
+def _inside(powers: tuple[int, ...], helping: Sequence[tuple[int, ...]]) -> bool:
+    """Whether powers are Σ w_i β_i, w_i >= 0, Σ w_i < 1: fractions, far from 1 if not equal."""
+    from scipy.optimize import linprog
+
+    columns = [list(row) for row in zip(*helping, strict=True)]
+    found = linprog([1] * len(helping), A_eq=columns, b_eq=list(powers))
+    return found.status == 0 and found.fun < 1 - 1e-9
+
+
+def _is_negative_form(
+    face: Mapping[tuple[int, ...], Any],
+    edge: Collection[tuple[int, ...]],
+    tops: Sequence[tuple[int, ...]],
+    v: Sequence[Any],
+) -> bool:
+    """Whether a quasi-homogeneous form is negative away from 0.
+
+    It is where -form is a definite quadratic form in z_i = ŷ_i^{k_i}, tops ŷ_i^{2k_i}, the powers
+    that help left out; or a product of definite quadratic forms; or, of two coordinates, where no
+    curve (±1, t) meets a zero.
+    """
+    size = len(v)
     form = sp.zeros(size, size)
-    for powers, value in p.terms():
-        degree = sum(sp.Rational(a, top) for a, top in zip(powers, highest, strict=True))
-        helps = all(a % 2 == 0 for a in powers) and g.sign_of(powers) == -1
-        if powers in tops:
-            form[tops.index(powers), tops.index(powers)] = -value
-        elif degree < 1 or helps:
-            continue
-        else:
-            pair = [i for i in range(size) if 2 * powers[i] == highest[i]]
-            if degree != 1 or len(pair) != 2:
-                return False
-            i, j = pair
-            form[i, j] = form[j, i] = -value / 2
-    mixed = any(form[i, j] != 0 for i in range(size) for j in range(i))
-    return not mixed or is_positive_definite(form.as_immutable()) is True
+    for i, top in enumerate(tops):
+        form[i, i] = -face[top]
+    pairs = {
+        tuple((a + b) // 2 for a, b in zip(tops[i], tops[j], strict=True)): (i, j)
+        for i in range(size)
+        for j in range(i)
+    }
+    for powers in edge:
+        if powers in pairs:
+            i, j = pairs[powers]
+            form[i, j] = form[j, i] = -face[powers] / 2
+    if all(powers in pairs for powers in edge) and is_positive_definite(form.as_immutable()):
+        return True
+    h = sp.Add(
+        *(
+            value * sp.Mul(*(x**k for x, k in zip(v, powers, strict=True)))
+            for powers, value in face.items()
+        )
+    )
+    factors = [f for f, _ in sp.factor_list(h, *v)[1]]
+    if all(sp.Poly(f, *v).is_homogeneous and sp.Poly(f, *v).total_degree() == 2 for f in factors):
+        bends = [sp.hessian(f, list(v)).as_immutable() for f in factors]
+        if all(is_positive_definite(B) or is_positive_definite(-B) for B in bends):
+            return True  # no zero away from 0, and negative along every axis
+    if size > 2:
+        return False
+    curves = [sp.factor(h.xreplace({v[0]: sp.Integer(side)})) for side in (1, -1)]
+    return all(_never_zero(f, v[1]) for f in curves)
+
+
+def _never_zero(f: Any, x: Any) -> bool:
+    """Whether a polynomial in x with numbers for coefficients, up to a factor, has no real root."""
+    part = f.as_independent(x, as_Add=False)[1]
+    if part.free_symbols - {x} or not part.is_polynomial(x):
+        return False
+    return sp.count_roots(sp.Poly(part, x)) == 0

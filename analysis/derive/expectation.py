@@ -7,8 +7,10 @@ polynomial under another Gaussian law.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import sympy as sp
@@ -115,17 +117,34 @@ def under_normal(term: Term, v: Sequence[Any], mean: Any, covariance: Any) -> Te
     exponent = c + b.dot(mean) - (mean.T * A * mean)[0] / 2 + (d.T * C * d)[0] / 2
     if len(v) == 1 and not A.is_zero_matrix:
         exponent = sp.factor(exponent)
-    value = polynomial_mean(term.polynomial, v, centre, isserlis(C))
+    value = _named_mean(term.polynomial, v, centre, C)
     return Term(value / sp.sqrt(det(grown)), exponent)
 
 
+def _named_mean(p: Any, v: Sequence[Any], mean: Any, C: Any) -> Any:
+    """E p(v), v ~ N(mean, C), in powers of the entries of both, which are not multiplied out."""
+    size = len(v)
+    names = {(i, j): sp.Dummy(f"C{i}{j}") for i in range(size) for j in range(i, size)}
+    named = sp.Matrix(size, size, lambda i, j: names[min(i, j), max(i, j)])
+    centre = [sp.Dummy(f"m{i}") for i in range(size)]
+    value = polynomial_mean(p, v, centre, isserlis(named))
+    back = {name: C[place] for place, name in names.items()}
+    return value.xreplace(back | dict(zip(centre, mean, strict=True)))
+
+
 def polynomial_mean(p: Any, v: Sequence[Any], mean: Any, moment: Moment) -> Any:
-    """E p(v), from the mean and the central moments of v: the terms of p(mean + z) in z."""
+    """E p(v), from the mean and the central moments of v: by the terms of p(mean + z) in z."""
     if not p.has(*v):
         return p
-    z = [sp.Dummy(str(x), real=True) for x in v]
-    moved = p.xreplace({x: at + dz for x, at, dz in zip(v, mean, z, strict=True)})
-    return sp.Add(*(value * moment(powers) for powers, value in sp.Poly(moved, *z).terms()))
+    found: dict[tuple[int, ...], list[Any]] = {}
+    for powers, value in sp.Poly(p, *v).terms():
+        for lower in product(*(range(power + 1) for power in powers)):
+            if moment(lower) == 0:
+                continue
+            ways = math.prod(math.comb(a, k) for a, k in zip(powers, lower, strict=True))
+            rest = (at ** (a - k) for at, a, k in zip(mean, powers, lower, strict=True))
+            found.setdefault(lower, []).append(sp.expand(value * ways * sp.Mul(*rest)))
+    return sp.Add(*(sp.Add(*parts) * moment(powers) for powers, parts in found.items()))
 
 
 def isserlis(C: Any) -> Moment:

@@ -1,7 +1,8 @@
 """The numbers of both levels where no closed form is known: searches with exact derivatives.
 
 The inner problem is searched in coordinates without constraints, P = LLᵀ with L_ii = e^t, from many
-starts; its slope and curvature are SymPy's. The hypergradient is implicit differentiation there.
+starts; its slope and curvature are exact (`jets`). The hypergradient is implicit differentiation
+there.
 """
 
 from __future__ import annotations
@@ -100,30 +101,32 @@ class Levels:
 
     @cached_property
     def _inner(self) -> Callable[..., Any]:
-        """J, its slope and its curvature."""
-        x = list(self.coordinates)
-        slopes = [sp.diff(self.J, a) for a in x]
-        return self._function([self.J, slopes, [[sp.diff(f, a) for a in x] for f in slopes]])
+        """J, its slope and its curvature, as a jet in x."""
+        return self._jet(self.J, self.coordinates)
 
     @cached_property
     def _value(self) -> Callable[..., Any]:
-        return self._function(self.J)
+        """J alone."""
+        return sp.lambdify([list(self.coordinates), list(self.symbols)], self.J, "numpy", cse=True)
 
     @cached_property
-    def _outer(self) -> Callable[..., Any]:
-        """F, its slope in x, and ∂²J/∂x∂φ for every free symbol of the parameters."""
-        x, phi = list(self.coordinates), self.unknowns
-        mixed = [[sp.diff(self.J, a, b) for b in phi] for a in x]
-        direct = [sp.diff(self.F, b) for b in phi]
-        return self._function([self.F, [sp.diff(self.F, a) for a in x], mixed, direct])
+    def _both(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """J and F as jets in x and every free symbol of the parameters."""
+        variables = (*self.coordinates, *self.unknowns)
+        return self._jet(self.J, variables), self._jet(self.F, variables)
 
     @cached_property
     def unknowns(self) -> list[Any]:
         """The free symbols of the parameters."""
         return [b for X in self.parameters.values() for b in _entries(X)]
 
-    def _function(self, f: Any) -> Callable[..., Any]:
-        return sp.lambdify([list(self.coordinates), list(self.symbols)], f, "numpy", cse=True)
+    def _jet(self, f: Any, variables: Sequence[Any]) -> Callable[..., Any]:
+        """The jet of f in variables, as a function of their values and of a row of all symbols."""
+        from .jets import second_order
+
+        kept = [i for i, x in enumerate(self.symbols) if x not in variables]
+        jet = second_order(f, variables, [self.symbols[i] for i in kept])
+        return lambda x, row: jet(x, [row[i] for i in kept])
 
     def _numbers(self, derived: Any, values: Mapping[str, Any]) -> dict[Any, float]:
         """Free symbols to floats, from checked values by name."""
@@ -154,11 +157,11 @@ class Levels:
             if not self.coordinates:
                 return Solved(policy, self._closed_value(derived, values, policy), 0.0, True)
             x = self._coordinates_of(policy)
-            value, slope, _ = self._inner(x, self._row(numbers))
-            return Solved(policy, float(value), _largest(slope), True)
+            J = self._inner(x, self._row(numbers))
+            return Solved(policy, float(J.value), _largest(J.slope), True)
         x = self._search(numbers)
-        value, slope, _ = self._inner(x, self._row(numbers))
-        return Solved(self._policy_at(x), float(value), _largest(slope), False)
+        J = self._inner(x, self._row(numbers))
+        return Solved(self._policy_at(x), float(J.value), _largest(J.slope), False)
 
     def slopes(self, derived: Any, values: Mapping[str, Any]) -> dict[str, Any]:
         """dF/dφ by parameter at values by name: implicit differentiation at the inner solution."""
@@ -219,14 +222,11 @@ class Levels:
         """F and dF/dφ, φ the free symbols of the parameters, at the inner solution x."""
         import numpy as np
 
-        row = self._row(numbers)
-        F, slope, mixed, direct = self._outer(x, row)
-        total = np.asarray(direct, float)
-        if self.coordinates:
-            curvature = np.asarray(self._inner(x, row)[2], float)
-            adjoint = -np.linalg.solve(curvature, np.asarray(slope, float))
-            total = total + adjoint @ np.asarray(mixed, float).reshape(len(x), -1)
-        return float(F), total
+        row, size = self._row(numbers), len(x)
+        at = [*x, *(numbers[b] for b in self.unknowns)]
+        J, F = (jet(at, row) for jet in self._both)
+        adjoint = -np.linalg.solve(J.curvature[:size, :size], F.slope[:size])
+        return float(F.value), F.slope[size:] + adjoint @ J.curvature[:size, size:]
 
     def _named(self, flat: Any) -> dict[str, Any]:
         """Slopes in free symbols as gradients by parameter, symmetric for matrices."""
@@ -257,8 +257,8 @@ class Levels:
 
         def at(x: Any) -> tuple[float, Any, Any]:
             with np.errstate(all="ignore"):
-                value, slope, curvature = self._inner(x, row)
-            return float(value), np.asarray(slope, float), np.asarray(curvature, float)
+                J = self._inner(x, row)
+            return float(J.value), J.slope, J.curvature
 
         def loss(x: Any) -> float:
             """-J, infinite where a policy is wider than floats hold: no step goes there."""

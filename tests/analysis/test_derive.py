@@ -118,6 +118,29 @@ def test_the_bounded_reward_is_reproduced(n: int) -> None:
         assert found.solve(**at).policy["s"] == pytest.approx(variance, rel=1e-10)
 
 
+def test_a_bounded_kernel_on_a_bowl() -> None:
+    """E exp(-zᵀWz), z ~ N(m - μ, P + Σ), as in the catalogue; with a bowl a maximum exists."""
+    W, z = symbol("W", 2), Y_hat - Y
+    found = derive(sp.exp(-(z.T * W * z)[0]) - u * (z.T * z)[0], Gaussian(2), data=Normal())
+    rng = np.random.default_rng(3)
+    P, Sigma, weight = (np.eye(2) + 0.3 * np.cov(rng.normal(size=(2, 9))) for _ in range(3))
+    m, mu = rng.normal(size=(2, 2))
+    got = found.at("expected_reward", W=weight, u=0.7, m=m, P=P, mu=mu, Sigma=Sigma)
+    kernel = bounded.inner.log_expected_kernel(2).at(m=m, mu=mu, S=P + Sigma, W=weight)
+    bowl = -0.7 * ((m - mu) @ (m - mu) + np.trace(P + Sigma))
+    assert got == pytest.approx(np.exp(kernel) + bowl, rel=1e-12)
+    values: dict[str, Any] = {"W": weight, "u": 0.7, "mu": mu, "Sigma": Sigma, "lam": 0.5}
+    np.testing.assert_allclose(found.solve(**values).policy["m"], mu, atol=1e-8)
+
+
+def test_a_ridge_under_even_powers() -> None:
+    """ŷ₁² exp(-ŷ₂²) is bounded nowhere along ŷ₂ = 0, and is outweighed there."""
+    found = derive(
+        Y_hat[0] ** 2 * sp.exp(-(Y_hat[1] ** 2)) - Y_hat[0] ** 4 - Y_hat[1] ** 4, Gaussian(2)
+    )
+    assert "outweighs" in found.existence
+
+
 def test_the_reference_policy() -> None:
     """THEORY: P*⁻¹ = P₀⁻¹ + 2U/λ, m* - μ = P* P₀⁻¹ (m₀ - μ)."""
     for n in (1, 2, 3):
@@ -250,6 +273,16 @@ NONE = {
         -((Y_hat[0] ** 2 - Y[0] ** 2) ** 2) - (Y_hat[0] * Y_hat[1] - Y[0] * Y[1]) ** 2,
         Gaussian(2),
         "does not fall along",
+    ),
+    "a ridge that outgrows a bowl": (
+        Y_hat[0] ** 4 * sp.exp(-(Y_hat[1] ** 2)) - (Y_hat.T * Y_hat)[0],
+        Gaussian(2),
+        "stays constant",
+    ),
+    "a form that rises between the axes": (
+        -(Y_hat[0] ** 4) - Y_hat[1] ** 2 + 3 * Y_hat[0] ** 2 * Y_hat[1],
+        Gaussian(2),
+        "could not be decided",
     ),
     "explodes": (sp.exp(u * y_hat**2), Gaussian(1), "infinite"),
     "products of bits": (Y_hat[0] * Y_hat[1], Bits(2), r"Classes\(4\)"),

@@ -114,6 +114,12 @@ CASES = {
         PLANE,
         nodes=8,
     ),
+    "embedding with a product": Case(
+        -u * ((Z.T * Z)[0] + (Y_hat[0] * Y_hat[1] - Y[0] * Y[1]) ** 2), {"u": 0.5}, PLANE, nodes=8
+    ),
+    "square of a form": Case(
+        -((Z.T * U * Z)[0] ** 2), {"U": MATRIX}, PLANE, data=Normal(), nodes=8
+    ),
     "bump in the plane": Case(
         b * sp.exp(-(Y_hat[0] ** 2 + Y_hat[1] ** 2) / w) - (Z.T * Z)[0] * u,
         {"b": 0.5, "w": 2.0, "u": 0.5},
