@@ -278,7 +278,7 @@ def test_picture_summary_and_caption() -> None:
     assert plain["mean"].to_numpy() == pytest.approx(0.5, abs=0.02)
     words = drawing.caption(table)
     assert "NLL has the least KL(p₀ ‖ p) at equal KL(q ‖ p) in 12 of 12 cases" in words
-    assert "(not: none)" in words
+    assert "(left out: none)" in words
     assert "not converge" not in words
     lost = (table.arm == "PG") & (table.split == 0)
     table.loc[lost, "converged"] = False

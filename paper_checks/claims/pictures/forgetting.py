@@ -3,7 +3,8 @@
 Settings, measures, what methods are matched by, the levels and those of the intervals were fixed
 before anything that is forgotten had been looked at; the verdicts that are expected, what counts
 as arriving with KL to the base, and the bound on the modes' log-odds were not. Splits of one table
-vary its rows and the networks' starts: intervals say nothing about other tasks.
+vary its rows and the networks' starts: intervals say nothing about other tasks. Seeds 0 and 1 give
+the same verdicts; those about error and about KL to the base are the closest.
 """
 
 from __future__ import annotations
@@ -69,7 +70,6 @@ def gaussian(seed: int) -> Judgement:
         f"KL(p₀ ‖ p) in {said('back_to_data', 'forward')}, by KL(p ‖ p₀) in "
         f"{said('to_data', 'reverse')}, which no theorem decides",
         float(PG_less[forward] / total[forward]),
-        published=1.0,
     )
 
 
@@ -127,7 +127,6 @@ def digits(measure: str, seed: int) -> Judgement:
         f"{WORDS[measure]}, PG less NLL, where both have the same new one: {_said(rows)}; "
         f"intervals together {FAMILY:.0%}.{left_out}",
         float(rows["mean"].mean()),
-        published=None,
     )
 
 
