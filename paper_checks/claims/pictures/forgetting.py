@@ -1,8 +1,9 @@
 """Claims about `forgetting`: does policy gradient forget less than likelihood? Measure by measure.
 
 Settings, measures, what methods are matched by, the levels and those of the intervals were fixed
-before anything that is forgotten had been looked at; the verdicts that are expected, what counts
-as arriving with KL to the base, and the bound on the modes' log-odds were not. Splits of one table
+before anything that is forgotten had been looked at; the verdicts that are expected, how often
+Gaussian paths are recorded, the criterion for `direction`, what counts as arriving with KL to the
+base, and the horizon of the modes were not. Splits of one table
 vary its rows and the networks' starts: intervals say nothing about other tasks. Seeds 0 and 1 give
 the same verdicts; those about error and about KL to the base are the closest.
 """
