@@ -115,6 +115,7 @@ CATALOGUE = (
     FigureSpec("bounded-reward", "A bounded reward: who stays, who runs away", 15, quick=True),
     FigureSpec("estimator-variance", "How noisy policy gradients are", 20, quick=True),
     FigureSpec("sequences", "Sequences: windows, total correlation, a text", 30, quick=True),
+    FigureSpec("forgetting", "What is forgotten, by NLL and by policy gradient", 60, quick=True),
     FigureSpec("overshoot", "Two classes: probabilities learned, by reward", 10),
 )
 

@@ -12,6 +12,7 @@ from .pictures import (
     figure_1,
     figure_2,
     figure_3,
+    forgetting,
     full_covariance,
     how_much_data,
     overshoot,
@@ -46,6 +47,7 @@ def all_claims() -> tuple[Claim, ...]:
         who_is_faster,
         bounded_reward,
         estimator_variance,
+        forgetting,
         overshoot,
     )
     return (

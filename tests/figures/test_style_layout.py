@@ -18,6 +18,7 @@ from figures import estimator_variance as drawing_variance
 from figures import figure_1 as drawing_b
 from figures import figure_2 as drawing_a
 from figures import figure_3 as drawing_3
+from figures import forgetting as drawing_forgetting
 from figures import full_covariance as drawing_c
 from figures import how_much_data as drawing_n
 from figures import hypergradient_error as drawing_f
@@ -37,6 +38,7 @@ from paper_checks.experiments import (
     figure_1,
     figure_2,
     figure_3,
+    forgetting,
     full_covariance,
     how_much_data,
     hypergradient_error,
@@ -159,6 +161,18 @@ def words() -> pd.DataFrame:
 
 
 @cache
+def forgotten() -> pd.DataFrame:
+    fast = replace(
+        forgetting.QUICK,
+        ratios=(1.0,),
+        rate=0.02,
+        modes=replace(forgetting.QUICK.modes, horizon=0.5),
+        digits=replace(forgetting.QUICK.digits, splits=2, weights=(0.03, 0.1, 0.3), epochs=150),
+    )
+    return forgetting.run(fast, seed=0)
+
+
+@cache
 def classification() -> pd.DataFrame:
     """Run the fastest table only, and call it by the names of all."""
     fast = replace(tables_1_2.QUICK, names=("iris",), splits=(0, 1), repetitions=2, updates=100)
@@ -221,6 +235,7 @@ DRAWINGS = {
     "bounded-reward": (drawing_bounded.draw, bounded),
     "estimator-variance": (drawing_variance.draw, noisy),
     "sequences": (drawing_s.draw, words),
+    "forgetting": (drawing_forgetting.draw, forgotten),
     "R": (drawing_r.draw, real),
 }
 
