@@ -181,9 +181,10 @@ def test_the_race(monkeypatch) -> None:
     assert "does not reach" in rows["flipped"].note
     assert "ZeroDivisionError" in rows["broken"].note
     assert "offers no implicit" in rows["none"].note
-    products = rows["plain"].gradients
-    assert products is not None
-    assert rows[race.FLOOR].gradients == products - 3
+    assert rows["plain"].gradients is not None
+    assert rows[race.SLOPES].gradients == 2
+    assert rows[race.FLOOR].gradients is None
+    assert rows[race.FLOOR].seconds is not None
 
 
 def test_effort_is_the_least_that_reaches(monkeypatch) -> None:
@@ -200,9 +201,9 @@ def test_effort_is_the_least_that_reaches(monkeypatch) -> None:
 
     _, error = race.cheapest(problem, at([1, 1, 1e-7, 1e-8, 1e-9, 1e-9, 1e-9, 1e-9]))
     assert error == pytest.approx(1e-7, rel=1e-3)
-    _, error = race.cheapest(problem, at([1, 1e-7, 1, 1, 1, 1, 1, 1]))
+    _, error = race.cheapest(problem, at([0.2, 1e-7, 1, 1, 1, 1, 1, 1]))
     assert error == pytest.approx(1e-7, rel=1e-3)
-    _, error = race.cheapest(problem, at([1, 0.5, 0.7, 1, 1, 1, 1, 1]))
+    _, error = race.cheapest(problem, at([1, 0.5, 0.7, 9, 1e-7, 1, 1, 1]))
     assert error == pytest.approx(0.5)
 
 
@@ -218,8 +219,8 @@ def test_the_command(tmp_path: Path, monkeypatch) -> None:
     assert "gone: not imported" in text
     written = json.loads((tmp_path / "league.json").read_text(encoding="utf-8"))
     assert written["missing"] == {"gone": "ImportError: why"}
-    assert [row["library"] for row in written["race"]] == ["bimle", "plain"]
-    assert all(row["error"] < RIGHT for row in written["race"])
+    assert [row["library"] for row in written["race"]] == ["bimle", "plain", race.SLOPES]
+    assert all(row["error"] < RIGHT for row in written["race"][:2])
     assert len(written["failures"]) == 2 * len(failures.cases())
     assert not any(one["silent"] for one in written["failures"] if one["library"] == "bimle")
     wrong = CliRunner().invoke(command.app, ["--out", str(tmp_path), "--only", "nonsense"])

@@ -88,7 +88,7 @@ def race_table(rows: Sequence[Row]) -> pd.DataFrame:
             "library": row.library,
             "error": "" if row.error is None else f"{row.error:.1e}",
             "gradients": "" if row.gradients is None else str(row.gradients),
-            "ms": three(row.seconds, 1e3),
+            "ms of processor": three(row.seconds, 1e3),
             "× bimle": three(row.ratio),
             "rounds": row.rounds or "",
             "note": row.note,
