@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -73,7 +74,9 @@ def load(package: ModuleType | None = None) -> tuple[list[Library], dict[str, st
     missing: dict[str, str] = {}
     for name in sorted(names, key=lambda name: name != "bimle"):
         try:
-            module = importlib.import_module(f"{package.__name__}.{name}")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of their age: it is the versions that are shown
+                module = importlib.import_module(f"{package.__name__}.{name}")
         except BROKEN as error:
             missing[name] = f"{type(error).__name__}: {error}"
             continue

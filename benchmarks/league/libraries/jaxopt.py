@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import warnings
 from typing import Any
 
 from benchmarks.league.libraries import Call, Effort, _jax
 from benchmarks.league.problems import Problem
 
 PACKAGES = ("jaxopt", "jax")
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # it is no longer maintained
-    jaxopt: Any = importlib.import_module("jaxopt")
+jaxopt: Any = importlib.import_module("jaxopt")
 
 
 def implicit(problem: Problem, effort: Effort) -> Call:
