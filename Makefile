@@ -1,4 +1,4 @@
-# make figures | claims | report | explore | notebook | docs | test | kills | bench | check | clean
+# make figures | claims | report | explore | notebook | docs | test | kills | bench | league | check | clean
 # Each sets up .venv first; the stamp files in it skip pip while pyproject.toml and constraints.txt are unchanged.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 ARGS ?=
 FULL ?=
 
-.PHONY: help figures claims report explore notebook docs test kills bench check clean
+.PHONY: help figures claims report explore notebook docs test kills bench league check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make test      run the whole test suite (ARGS='-k gate')"
 	@echo "make kills     kill runs at 50 random moments: what goes on must end the same (ARGS='--count 10')"
 	@echo "make bench     measure, print a table and write out/bench.json"
+	@echo "make league    hypergradients of several libraries against closed forms, writes out/league.json"
 	@echo "make check     lint, format check, types, import rules"
 	@echo "make clean     remove .venv, out and caches"
 	@echo "PYTHON=...     the Python to set up .venv with, 3.11 or newer; now: $(PYTHON)"
@@ -57,6 +58,9 @@ kills: .venv/.all
 bench: .venv/.bench
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+league: .venv/.league
+	@$(BIN)/python -m benchmarks.league $(ARGS)
+
 check: .venv/.all
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -86,4 +90,13 @@ clean:
 .venv/.bench: .venv/.base
 	@echo "installing what the benchmarks compare with into .venv ..."
 	@$(PIP) -e '.[bench]'
+	@touch $@
+
+# The libraries of the league.
+.venv/.league: .venv/.base
+	@echo "installing the libraries of the league into .venv ..."
+	@$(PIP) -e '.[league]'
+# boat-torch asks for numpy <= 1.26.4, betty-ml has requirements that pip >= 24.1 does not read.
+	@for library in betty-ml boat-torch; do $(PIP) --no-deps $$library || \
+	  echo "$$library cannot be installed here: the tables name it as missing"; done
 	@touch $@

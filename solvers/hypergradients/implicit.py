@@ -27,7 +27,7 @@ from ..numerics.derivatives import curved, hessian, slopes
 from ..numerics.linear_solve import Solve
 from ..numerics.modes import recording
 from ..numerics.norms import digits, norm, share
-from ..numerics.trees import Leaves, Tree, check_alike, flat
+from ..numerics.trees import Leaves, Tree, check_alike, flat, joined
 from ..numerics.values import check_depends, finite_number
 
 Level = Callable[[Tree, Tree], Tensor]
@@ -227,7 +227,7 @@ def first_derivatives(
     }
     for name, value in values.items():
         check_depends(name, value, "theta or phi")
-    slope = flat(slopes(values["J"], inner.tensors, create_graph=True))
+    slope = joined(slopes(values["J"], inner.tensors, create_graph=True))
     if not slope.requires_grad:  # J is linear in θ: the Hessian is 0
         slope = slope + 0 * flat(inner.tensors)
     both = (*inner.tensors, *outer.tensors)

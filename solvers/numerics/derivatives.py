@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .trees import flat
+from .trees import joined
 
 Vector = Float[Tensor, "d"]
 
@@ -24,7 +24,8 @@ def curved(gradient: Vector, leaves: Sequence[Tensor], v: Vector) -> Vector:
     """Return the Hessian times `v`, from a flat gradient with its graph."""
     if not gradient.requires_grad:  # of a linear function
         return torch.zeros_like(v)
-    return flat(torch.autograd.grad(gradient, leaves, v, retain_graph=True, materialize_grads=True))
+    parts = torch.autograd.grad(gradient, leaves, v, retain_graph=True, materialize_grads=True)
+    return joined(parts)
 
 
 def hessian(gradient: Vector, leaves: Sequence[Tensor]) -> Float[Tensor, "d d"]:

@@ -1,0 +1,1 @@
+"""Hypergradients of several libraries against closed forms: `python -m benchmarks.league`."""
