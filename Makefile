@@ -1,4 +1,4 @@
-# make figures | claims | report | explore | notebook | test | bench | check | clean
+# make figures | claims | report | explore | notebook | test | fuzz | bench | check | clean
 # Each sets up .venv first; the stamp files in it skip pip while pyproject.toml and constraints.txt are unchanged.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 ARGS ?=
 FULL ?=
 
-.PHONY: help figures claims report explore notebook test bench check clean
+.PHONY: help figures claims report explore notebook test fuzz bench check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make explore   open a prompt with the derivations and their symbols (ARGS='list mean field')"
 	@echo "make notebook  open the closed forms with sliders in a browser"
 	@echo "make test      run the whole test suite (ARGS='-k gate')"
+	@echo "make fuzz      try many spoilt arguments of every public function, others each time; prints the seed"
 	@echo "make bench     measure, print a table and write out/bench.json"
 	@echo "make check     lint, format check, types, import rules"
 	@echo "make clean     remove .venv, out and caches"
@@ -41,6 +42,11 @@ notebook: .venv/.all
 
 test: .venv/.all
 	@$(BIN)/python -m pytest -n 2 --dist=worksteal $(ARGS)
+
+SEED ?= $(shell date +%s)
+fuzz: .venv/.all
+	@echo "seed $(SEED): 'make fuzz SEED=$(SEED)' tries the same again"
+	@$(BIN)/python -m pytest -n 2 --dist=worksteal tests/fuzz --hypothesis-profile fuzz --hypothesis-seed $(SEED) $(ARGS)
 
 bench: .venv/.bench
 	@$(BIN)/python -m benchmarks $(ARGS)
