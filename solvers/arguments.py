@@ -156,6 +156,10 @@ def _array(hint: Any) -> Check:
             if not letter.isidentifier() or letter.startswith("_"):
                 continue
             other, before = sizes.setdefault(letter, (name, size))
+            if size != before and other == name:
+                raise ShapeError(
+                    f"{name} must be square {_written(letters)}, got shape {tuple(shape)}"
+                )
             if size != before:
                 raise ShapeError(
                     f"{name} has shape {tuple(shape)}, of {letter} = {size}, and {other} has "
