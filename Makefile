@@ -1,4 +1,4 @@
-# make figures | claims | report | explore | notebook | docs | test | kills | bench | league | check | clean
+# make figures | claims | report | explore | notebook | docs | test | fuzz | kills | bench | league | check | clean
 # Each sets up .venv first; the stamp files in it skip pip while pyproject.toml and constraints.txt are unchanged.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 ARGS ?=
 FULL ?=
 
-.PHONY: help figures claims report explore notebook docs test kills bench league check clean
+.PHONY: help figures claims report explore notebook docs test fuzz kills bench league check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make notebook  open the closed forms with sliders in a browser"
 	@echo "make docs      write an API page for every room and module into out/api"
 	@echo "make test      run the whole test suite (ARGS='-k gate')"
+	@echo "make fuzz      try many spoilt arguments of every public function, others each time; prints the seed"
 	@echo "make kills     kill runs at 50 random moments: what goes on must end the same (ARGS='--count 10')"
 	@echo "make bench     measure, print a table and write out/bench.json"
 	@echo "make league    hypergradients of several libraries against closed forms, writes out/league.json"
@@ -52,6 +53,10 @@ docs: .venv/.all
 test: .venv/.all
 	@$(BIN)/python -m pytest -n 2 --dist=worksteal $(ARGS)
 
+SEED ?= $(shell date +%s)
+fuzz: .venv/.all
+	@echo "seed $(SEED): 'make fuzz SEED=$(SEED)' tries the same again"
+	@$(BIN)/python -m pytest -n 2 --dist=worksteal tests/fuzz --hypothesis-profile fuzz --hypothesis-seed $(SEED) $(ARGS)
 kills: .venv/.all
 	@$(BIN)/python -m tests.kills $(ARGS)
 

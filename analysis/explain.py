@@ -119,7 +119,7 @@ def listing(words: str = "") -> Matches:
     Raises:
         UnknownResultError: if nothing matches.
     """
-    return Matches(words, find(words) if words else smallest())
+    return Matches(words, smallest() if words == "" else find(words))
 
 
 def explanation(entries: tuple[Entry, ...]) -> Explanation:
@@ -144,6 +144,7 @@ def find(name: str, words: Words = lambda entry: ()) -> tuple[Entry, ...]:
     Raises:
         UnknownResultError: if nothing matches.
     """
+    _check_text(name)
     entries = smallest()
     asked, parts = plain(name), [plain(part) for part in name.replace(".", " ").split()]
     parts = [part for part in parts if part]
@@ -165,6 +166,13 @@ def find(name: str, words: Words = lambda entry: ()) -> tuple[Entry, ...]:
         if found:
             return found
     raise UnknownResultError(_unknown(name, entries, words))
+
+
+def _check_text(name: object) -> None:
+    if not isinstance(name, str):
+        raise UnknownResultError(
+            f"{name!r} is no name: pass text, such as 'gaussian.mean_field.cost' or 'mean field'"
+        )
 
 
 def smallest() -> tuple[Entry, ...]:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .arguments import checked
 from .errors import (
     InputError,
     ShapeError,
@@ -85,6 +86,7 @@ class Dataset:
         return cls(x, y, mean, covariance)
 
     @classmethod
+    @checked
     def pairs(cls, x: Float[Tensor, "*b N d"], y: Float[Tensor, "..."]) -> Dataset:
         """Return data of one outcome `(*b, N, n)` for each input; errors as of `of`."""
         if y.ndim != x.ndim:
@@ -99,11 +101,12 @@ class Dataset:
         """Outcome dimension."""
         return self.y.shape[-1]
 
+    @checked
     def rows(self, index: Int[Tensor, "*i B"]) -> Dataset:
         """Return the inputs `index` of data without batch dimensions, `(*i, B, ...)`."""
         if self.x.ndim != 2:
             raise ShapeError(f"x has shape {tuple(self.x.shape)}: rows are taken from x (N, d)")
-        return Dataset(*(t[index] for t in (self.x, self.y, self.mean, self.covariance)))
+        return Dataset(*rows_at(index, self.x, self.y, self.mean, self.covariance))
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ class LabelledData:
             NonFiniteError: NaN or infinity in `x`.
         """
         check_count("C", C, 2)
+        check_dtype("x", x)
         check_index("labels", labels, f"a tensor of integers 0 .. {C - 1}")
         if labels.shape != x.shape[:-1]:
             raise ShapeError(
@@ -182,11 +186,20 @@ class LabelledData:
         """Of the one-hot outcome at each input: `diag π - ππᵀ`."""
         return torch.diag_embed(self.pi) - self.pi.unsqueeze(-1) * self.pi.unsqueeze(-2)
 
+    @checked
     def rows(self, index: Int[Tensor, "*i B"]) -> LabelledData:
         """Return the inputs `index` of data without batch dimensions, `(*i, B, ...)`."""
         if self.x.ndim != 2:
             raise ShapeError(f"x has shape {tuple(self.x.shape)}: rows are taken from x (N, d)")
-        return LabelledData(self.x[index], self.pi[index])
+        return LabelledData(*rows_at(index, self.x, self.pi))
+
+
+def rows_at(index: Int[Tensor, "*i B"], *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return the entries at `index` of every tensor."""
+    try:
+        return tuple(t[index] for t in tensors)
+    except IndexError as error:
+        raise InputError(f"index is out of range for {len(tensors[0])} inputs: {error}") from error
 
 
 def check_probabilities(name: str, pi: Float[Tensor, "*b C"]) -> None:

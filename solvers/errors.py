@@ -19,6 +19,7 @@ Number = float | int | np.floating | np.integer
 """A real number where a scalar is meant; it takes dtype and device of the tensors it meets."""
 
 PRECISIONS = (torch.float32, torch.float64)
+MOST = 2**31 - 1  # of anything that is counted: more fit into no memory
 
 
 class InputError(ValueError):
@@ -54,18 +55,16 @@ def as_tensor(name: str, value: object, like: object = None) -> Tensor:
     """
     if isinstance(value, bool) or not isinstance(value, Tensor | numbers.Real):
         raise InputError(
-            f"{name} is {_shown(value)}: pass a number or a tensor, as in {name}=0.5 or "
+            f"{name} is {shown(value)}: pass a number or a tensor, as in {name}=0.5 or "
             f"{name}=torch.tensor(0.5)"
         )
     if isinstance(value, Tensor):
         if value.dtype == torch.bool or value.is_complex():
             raise InputError(f"{name} has dtype {value.dtype}: pass real numbers")
+        check_dense(name, value)
         given = value if value.dtype in PRECISIONS else value.double()
     else:
-        try:
-            given = torch.tensor(float(value), dtype=torch.float64)
-        except OverflowError as error:
-            raise InputError(f"{name} is an integer beyond float64: pass a smaller one") from error
+        given = torch.tensor(_as_float(name, value), dtype=torch.float64)
     check_finite(name, given)
     if not isinstance(like, Tensor):
         return given
@@ -110,31 +109,40 @@ def check_number(name: str, value: object, least: float = -math.inf) -> None:
     tensors, no truth values.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise InputError(f"{name} is {_shown(value)}: pass a number")
-    if not least <= float(value) < math.inf:
+        raise InputError(f"{name} is {shown(value)}: pass a number")
+    if not least <= _as_float(name, value) < math.inf:
         bound = "a finite number" if least == -math.inf else f"a number >= {least:g}"
         raise InputError(f"{name} is {value}: pass {bound}")
 
 
-def check_count(name: str, value: object, least: int = 1) -> None:
-    """Raise `InputError` unless `value` is a whole number of at least `least`, of type int."""
+def _as_float(name: str, value: numbers.Real) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise InputError(f"{name} is an integer beyond float64: pass a smaller one") from error
+
+
+def check_count(name: str, value: object, least: int = 1, most: float = MOST) -> None:
+    """Raise `InputError` unless `value` is a whole number in this range, of type int."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise InputError(f"{name} is {_shown(value)}: pass an int >= {least}")
+        raise InputError(f"{name} is {shown(value)}: pass an int >= {least}")
     if value < least:
         raise InputError(f"{name} is {value}: pass at least {least}")
+    if value > most:
+        raise InputError(f"{name} is {shown(value)}: pass at most {most}")
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
     """Raise `InputError` unless `value` is one of the choices."""
     known = list(choices)
     if not isinstance(value, str) or value not in known:
-        raise InputError(f"{name} is {_shown(value)}: pass one of {', '.join(map(repr, known))}")
+        raise InputError(f"{name} is {shown(value)}: pass one of {', '.join(map(repr, known))}")
 
 
 def check_instance(name: str, value: object, kind: type, remedy: str) -> None:
     """Raise `InputError` unless `value` is of this kind; the message says what to pass."""
     if not isinstance(value, kind):
-        raise InputError(f"{name} is {_shown(value)}: pass {remedy}")
+        raise InputError(f"{name} is {shown(value)}: pass {remedy}")
 
 
 def check_index(name: str, value: Tensor, remedy: str) -> None:
@@ -147,8 +155,24 @@ def check_index(name: str, value: Tensor, remedy: str) -> None:
 def check_dtype(name: str, value: object) -> None:
     """Raise `InputError` unless `value` is a tensor of single or double precision."""
     if not isinstance(value, Tensor):
-        raise InputError(f"{name} is {_shown(value)}: pass a tensor, torch.as_tensor({name})")
+        raise InputError(f"{name} is {shown(value)}: pass a tensor, torch.as_tensor({name})")
     check_precision(name, value.dtype)
+    check_dense(name, value)
+
+
+def check_dense(name: str, value: Tensor) -> None:
+    """Raise `InputError` unless a tensor is stored entry by entry."""
+    if value.layout != torch.strided:
+        raise InputError(f"{name} is {value.layout}: pass a dense tensor, {name}.to_dense()")
+
+
+def check_offers(name: str, value: object, attributes: Iterable[str], remedy: str) -> None:
+    """Raise `InputError` unless `value` has these attributes; the message says what to pass."""
+    for attribute in attributes:
+        if not hasattr(value, attribute):
+            raise InputError(
+                f"{name} is a {type(value).__name__}, without {attribute}: pass {remedy}"
+            )
 
 
 def check_precision(name: str, dtype: torch.dtype) -> None:
@@ -159,7 +183,7 @@ def check_precision(name: str, dtype: torch.dtype) -> None:
         )
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return a value with its type, cut short."""
     text = repr(value)
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
@@ -246,4 +270,14 @@ def check_spd(name: str, matrix: Float[Tensor, "*b n n"]) -> None:
             f"{smallest.flatten()[worst].item():.6g}, largest "
             f"{largest.flatten()[worst].item():.6g}; pass a matrix of full rank "
             f"(more rows than outcomes, or add a ridge you choose yourself)"
+        )
+
+
+def check_factor(name: str, factor: Float[Tensor, "*b n n"]) -> None:
+    """Raise `InputError` unless a matrix is lower triangular, its diagonal positive."""
+    check_finite(name, factor)
+    check_positive(f"the diagonal of {name}", factor.diagonal(dim1=-2, dim2=-1))
+    if bool(factor.triu(1).any()):
+        raise InputError(
+            f"{name} has an entry above the diagonal: pass torch.linalg.cholesky of the matrix"
         )

@@ -5,17 +5,20 @@ from __future__ import annotations
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .arguments import checked
 from .data import LabelledData
 from .errors import ShapeError, check_broadcast, check_count, check_same_classes
 from .families.categorical import Categorical
 
 
+@checked
 def accuracy(law: Categorical, data: LabelledData) -> Float[Tensor, "*b"]:
     """Return the probability that the most likely class of the law is the outcome."""
     _check_data(law, data)
     return data.pi.expand_as(law.logits).gather(-1, _mode(law))[..., 0].mean(-1)
 
 
+@checked
 def calibration_error(law: Categorical, data: LabelledData, bins: int = 15) -> Float[Tensor, "*b"]:
     """Return the expected calibration error `Σ_B (n_B/N) |accuracy_B - confidence_B|`.
 

@@ -33,6 +33,10 @@ settings.register_profile(
 settings.register_profile(
     "thorough", settings.get_profile("default"), derandomize=False, max_examples=1000
 )
+# The same for the fuzz of public functions, whose examples are many and cheap: see `make fuzz`.
+settings.register_profile(
+    "fuzz", settings.get_profile("default"), derandomize=False, max_examples=2000
+)
 settings.load_profile("default")
 
 # SymPy keeps 1000 results per function, fewer than a derivation takes: with more it takes a fifth

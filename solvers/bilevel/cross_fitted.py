@@ -52,7 +52,7 @@ def inner_law(
     """Return `N(0, (λ/2) U(x)⁻¹)`, the inner solution around its mean, for a diagonal reward."""
     weight = as_number("lam", lam, x)
     u = model.weights(phi, x)
-    return Gaussian(torch.zeros_like(u), (weight / (2 * u)).sqrt())
+    return Gaussian(torch.zeros_like(u), (weight / (2 * u)).sqrt(), check=False)
 
 
 @recording

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..arguments import checked
 from ..data import Dataset
 from ..errors import (
     InputError,
@@ -41,6 +42,7 @@ from .loop import Bilevel
 Estimate = Literal["marginal", "residual", "online"]
 
 
+@checked
 @recording
 def problem(
     policy: Policy,
@@ -176,6 +178,7 @@ class PlugIn:
     rounds: int
 
 
+@checked
 @recording
 def plug_in(
     policy: GaussianPolicy,

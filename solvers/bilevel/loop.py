@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arguments import checked, checked_class
 from ..errors import InputError, check_count, check_number
 from ..hypergradients.implicit import Hypergradient, HypergradientWarning, Level, implicit
 from ..hypergradients.methods import HypergradientMethod
@@ -61,6 +62,7 @@ def lbfgs(tensors: list[Tensor]) -> torch.optim.Optimizer:
     )
 
 
+@checked_class
 @dataclass(frozen=True)
 class Bilevel:
     """A bilevel problem: `max_φ F(θ*(φ), φ)`, `θ*(φ) = argmax_θ J(θ, φ)`.
@@ -79,6 +81,7 @@ class Bilevel:
     sampled: Callable[[Tree, Tree, torch.Generator], Tensor] | None = None
 
 
+@checked_class
 @dataclass(frozen=True)
 class Inexact:
     """Inner solves as accurate as an outer step needs, with bounded work: right for networks.
@@ -108,6 +111,7 @@ class Inexact:
         check_count("max_iterations", self.max_iterations)
 
 
+@checked_class
 @dataclass(frozen=True)
 class Exact:
     """Inner solves to stationarity: L-BFGS, a trust region, Newton steps.
@@ -125,6 +129,7 @@ class Exact:
         check_count("max_iterations", self.max_iterations)
 
 
+@checked_class
 @dataclass(frozen=True)
 class AdamSteps:
     """Inner solves by a fixed number of Adam steps, on the sampled gradient if there is one.
@@ -211,6 +216,7 @@ class _Evaluation:
     slope: Hypergradient
 
 
+@checked
 @recording
 def solve(
     problem: Bilevel,

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..arguments import checked
 from ..data import Dataset
 from ..errors import InputError, Number, as_number
 from ..families.law import Data, Params, Policy, WithZeros
@@ -125,6 +126,7 @@ class Found:
         return self.problem.policy(self.theta, x)
 
 
+@checked
 def maximum_likelihood(
     policy: Policy,
     reward: RewardModel,
@@ -152,6 +154,7 @@ def maximum_likelihood(
     return MaximumLikelihood(policy, reward, data, as_number("lam", lam, data.x), levels)
 
 
+@checked
 def solve(
     problem: MaximumLikelihood,
     *,

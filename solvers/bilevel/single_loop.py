@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..arguments import checked
 from ..errors import InputError, NonFiniteError, check_count, check_number
 from ..hypergradients.implicit import first_derivatives
 from ..numerics.checkpoint import CheckpointError, Run, check_path, generator_settings, read, write
@@ -32,6 +33,7 @@ Rate = Callable[[int], float]
 """Step size at a step; `lambda k: 0.1 / (1 + k) ** 0.4` decays, `lambda k: 0.1` does not."""
 
 
+@checked
 @recording
 def single_loop(
     problem: Bilevel,

@@ -6,37 +6,51 @@ through them, and the score function that every law inherits from `Sampled`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..arguments import checked_class
 from ..errors import (
     InputError,
+    NonFiniteError,
     Number,
     ShapeError,
     as_positive,
+    check_broadcast,
     check_columns,
     check_count,
     check_finite,
     check_instance,
+    check_offers,
     check_same_n,
 )
-from .law import Params, Sampled, UniformNoise, check_family
-from .networks import MLP, NetworkPolicy
+from .law import OUTCOMES, Params, Sampled, UniformNoise, check_family
+from .networks import MLP, NetworkPolicy, check_outputs
 
 
+@checked_class
 @dataclass(frozen=True)
 class Bernoulli(Sampled):
     """`n` independent bits, `P(y_i = 1) = σ(z_i)`.
 
     Attributes:
         logits: `z`, shape `(*b, n)`; of a policy `(*b, N, n)`, one law per input.
+        check: whether to look for NaN; policies leave it out, as for `Gaussian`.
     """
 
     logits: Float[Tensor, "*b n"]
+    check: InitVar[bool] = True
+
+    def __post_init__(self, check: bool) -> None:
+        if check and bool((bad := self.logits.isnan()).any()):
+            raise NonFiniteError(
+                f"logits hold {int(bad.sum())} NaN of {bad.numel()}: pass numbers, infinite ones "
+                f"for certain bits"
+            )
 
     @property
     def n(self) -> int:
@@ -54,6 +68,8 @@ class Bernoulli(Sampled):
 
     def trace(self, U: Float[Tensor, "*u n n"]) -> Float[Tensor, "*c"]:
         """Return `Tr(UP) = Σ_i U_ii m_i(1-m_i)`."""
+        check_same_n("U", U.shape[-1], "the policy", self.n)
+        check_broadcast("U", U.shape[:-2], "the policy", self.logits.shape[:-1])
         return (self._variances() * U.diagonal(dim1=-2, dim2=-1)).sum(-1)
 
     def check_moments(self, mu: Tensor, Sigma: Tensor) -> None:
@@ -63,6 +79,7 @@ class Bernoulli(Sampled):
 
     def check_data(self, data: Any) -> None:
         """Raise unless there are `n` outcomes, and every one is 0 or 1."""
+        check_offers("the data", data, ("n", "y", "mean"), OUTCOMES)
         check_same_n("the policy", self.n, "the data", data.n)
         wrong = (data.y != 0) & (data.y != 1)
         if bool(wrong.any()):
@@ -87,6 +104,9 @@ class Bernoulli(Sampled):
         """
         check_family(self, reference)
         check_same_n("the reference", reference.n, "the policy", self.n)
+        check_broadcast(
+            "the reference", reference.logits.shape[:-1], "the policy", self.logits.shape[:-1]
+        )
         check_finite("the reference's logits", reference.logits)
         z = reference.logits
         return (torch.nn.functional.softplus(z) - self.mean * z).sum(-1) - self.entropy()
@@ -94,18 +114,28 @@ class Bernoulli(Sampled):
     def draw(self, M: int, noise: UniformNoise) -> Float[Tensor, "*b M N n"]:
         """Return `M` generations of 0 and 1 per input."""
         check_count("M", M)
+        self._check_inputs()
         uniform = noise.uniform((M, *self.logits.shape[-2:]), self.logits.dtype)
         return (uniform < self.mean.detach().unsqueeze(-3)).to(self.logits)
 
     def log_prob(self, y: Float[Tensor, "*b M N n"]) -> Float[Tensor, "*b M N"]:
         """Return `log p(y) = Σ_i [y_i z_i - log(1 + e^{z_i})]`."""
+        self._check_inputs()
         z = self.logits.unsqueeze(-3)
+        check_same_n("y", y.shape[-1] if y.ndim else 0, "the policy", self.n)
+        check_broadcast("y", y.shape[:-1], "the policy", z.shape[:-1])
         return (y * z - torch.nn.functional.softplus(z)).sum(-1)
+
+    def _check_inputs(self) -> None:
+        """Raise `ShapeError` unless there is a law for each input."""
+        if self.logits.ndim < 2:
+            raise ShapeError(f"logits have shape {tuple(self.logits.shape)}: pass (*b, N, n)")
 
     def _variances(self) -> Float[Tensor, "*b n"]:
         return self.mean * (-self.logits).sigmoid()
 
 
+@checked_class
 @dataclass(frozen=True)
 class BernoulliPolicy(NetworkPolicy):
     """`p_θ(. | x)`: `n` independent bits with logits from a network.
@@ -133,7 +163,9 @@ class BernoulliPolicy(NetworkPolicy):
     def __call__(self, params: Params, x: Float[Tensor, "*#b N d"]) -> Bernoulli:
         """Return the law at each input, logits `(*b, N, n)`."""
         check_columns(x, "the policy", self.inputs)
-        return Bernoulli(self.network(params, "", x))
+        logits = self.network(params, "", x)
+        check_outputs("the policy", logits, self.n)
+        return Bernoulli(logits, check=False)
 
 
 def inner_solution(

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..arguments import checked_class
 from ..errors import (
     InputError,
     NonFiniteError,
@@ -23,11 +24,12 @@ from ..errors import (
     check_count,
     check_dtype,
     check_instance,
+    check_offers,
     check_same_classes,
 )
 from .baselines import Baseline, check_group
 from .law import Params, UniformNoise, check_family, reward_of_pairs
-from .networks import MLP, NetworkPolicy
+from .networks import MLP, NetworkPolicy, check_outputs
 
 # Below these logarithms a probability is 0 in any precision: 0 · log 0 = 0 is 0 times a number.
 ENTROPY_FLOOR = -1e4
@@ -38,6 +40,7 @@ FORBIDDEN = (
 )
 
 
+@checked_class
 @dataclass(frozen=True)
 class Categorical:
     """`p(c) ∝ exp(z_c)`, with `0 log 0 = 0`.
@@ -117,6 +120,7 @@ class Categorical:
 
     def check_data(self, data: Any) -> None:
         """Raise `ShapeError` unless the data have these classes."""
+        check_offers("the data", data, ("classes", "pi"), "solvers.data.LabelledData")
         check_same_classes("the policy", self.classes, "the data", data.classes)
 
     def nll(self, data: Any) -> Float[Tensor, "*b N"]:
@@ -135,13 +139,19 @@ class Categorical:
 
     def trace(self, U: Float[Tensor, "*u C C"]) -> Float[Tensor, "*c"]:
         """Return `Tr(UP) = Σ_c p_c U_cc - pᵀUp`."""
+        check_same_classes("the policy", self.classes, "U", U.shape[-1])
+        check_broadcast("U", U.shape[:-2], "the policy", self.p.shape[:-1])
+        U = U.to(self.p)
         own = U.diagonal(dim1=-2, dim2=-1)
         return (self.p * own).sum(-1) - ((U @ self.p.unsqueeze(-1))[..., 0] * self.p).sum(-1)
 
     def check_moments(self, mu: Tensor, Sigma: Tensor) -> None:
         """Raise `ShapeError` unless `mu` and `Sigma` are moments of one-hot outcomes."""
         self.check_classes("mu", mu)
-        check_same_classes("the policy", self.classes, "Sigma", Sigma.shape[-1])
+        check_same_classes(
+            "the policy", self.classes, "Sigma", Sigma.shape[-1] if Sigma.ndim else 0
+        )
+        check_broadcast("Sigma", Sigma.shape[:-2], "the policy", self.logits.shape[:-1])
 
     def reinforce(
         self, data: Any, reward: Any, M: int, baseline: Baseline, noise: UniformNoise
@@ -242,6 +252,7 @@ def draw_counts(law: Categorical, M: int, noise: UniformNoise) -> Float[Tensor, 
     return torch.cat([first, below.diff(dim=-2), last], -2).mT
 
 
+@checked_class
 @dataclass(frozen=True)
 class CategoricalPolicy(NetworkPolicy):
     """`p_θ(. | x)` with logits from a network; without hidden layers, logistic regression.
@@ -269,4 +280,6 @@ class CategoricalPolicy(NetworkPolicy):
     def __call__(self, params: Params, x: Float[Tensor, "*#b N d"]) -> Categorical:
         """Return the law at each input, logits `(*b, N, C)`."""
         check_columns(x, "the policy", self.inputs)
-        return Categorical(self.network(params, "", x), check=False)
+        logits = self.network(params, "", x)
+        check_outputs("the policy", logits, self.classes)
+        return Categorical(logits, check=False)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..arguments import checked_class
 from ..errors import (
     InputError,
     ShapeError,
@@ -23,22 +24,25 @@ from ..errors import (
     check_choice,
     check_columns,
     check_count,
+    check_factor,
     check_finite,
     check_instance,
+    check_offers,
     check_positive,
     check_precision,
     check_same_n,
 )
 from ..numerics.triangular import lower_triangular
 from .baselines import Baseline, advantage
-from .law import NormalNoise, Params, Quadratic, check_family, reward_of_pairs
-from .networks import MLP, init_members
+from .law import OUTCOMES, NormalNoise, Params, Quadratic, check_family, reward_of_pairs
+from .networks import MLP, check_outputs, init_members, parameter
 
 Structure = Literal["isotropic", "diagonal", "full"]
 STRUCTURES: tuple[Structure, ...] = get_args(Structure)
 POSITIVE = {"exp": torch.exp, "softplus": torch.nn.functional.softplus}
 
 
+@checked_class
 @dataclass(frozen=True)
 class Gaussian:
     """`N(m, P)` with `P = S Sᵀ`.
@@ -48,18 +52,23 @@ class Gaussian:
         scale: `S`: standard deviations `(*b, n)`, or a Cholesky factor `(*b, n, n)`. Its batch
             dimensions are those of the mean, each of them of size 1 where all share one `S`: none
             is left out, so that the number of dimensions tells deviations from factors.
+        check: whether to look at the numbers. Policies, which build a law at every step of a
+            training, leave it out: a member that diverges is then NaN, alone.
 
-    `diagonal` and `cholesky` broadcast as `torch.distributions` does, and check the numbers.
+    `diagonal` and `cholesky` broadcast as `torch.distributions` does.
 
     Raises:
         ShapeError: a scale of another shape.
-        InputError: a factor that stands where deviations do, or deviations where a factor does.
+        InputError: a factor that stands where deviations do, or deviations where a factor does;
+            NaN or infinity, a deviation that is not positive, or no lower triangular factor with a
+            positive diagonal.
     """
 
     mean: Float[Tensor, "*b n"]
     scale: Float[Tensor, "..."]
+    check: InitVar[bool] = True
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, check: bool) -> None:
         mean, scale = self.mean.shape, self.scale.shape
         extra = len(scale) - len(mean)
         if not mean or extra not in (0, 1) or set(scale[len(mean) - 1 :]) != {mean[-1]}:
@@ -76,6 +85,12 @@ class Gaussian:
             corner = self.scale[(0,) * (len(scale) - 1) + (n - 1,)].abs()
             if bool(corner > 0 if extra else corner == 0):
                 raise InputError(_misread(mean, scale, corner.item()))
+        if check and not hidden:
+            check_finite("mean", self.mean)
+            if extra:
+                check_factor("scale", self.scale)
+            else:
+                check_positive("scale", self.scale)
 
     @classmethod
     def diagonal(cls, mean: Float[Tensor, "*#b n"], s: Float[Tensor, "*#b n"]) -> Gaussian:
@@ -112,12 +127,7 @@ class Gaussian:
             raise ShapeError(
                 f"mean is {tuple(mean.shape)}, L {tuple(L.shape)}: pass mean (*b, n), L (*b, n, n)"
             )
-        check_finite("L", L)
-        check_positive("the diagonal of L", L.diagonal(dim1=-2, dim2=-1))
-        if bool(L.triu(1).any()):
-            raise InputError(
-                "L has an entry above the diagonal: pass torch.linalg.cholesky of the covariance"
-            )
+        check_factor("L", L)
         return cls(*_aligned(mean, L, 2))
 
     @property
@@ -162,6 +172,7 @@ class Gaussian:
 
     def whiten(self, deviation: Float[Tensor, "*d n"]) -> Float[Tensor, "*d n"]:
         """Return `S⁻¹ deviation`."""
+        self._check_outcome("deviation", deviation)
         if not self.full:
             return deviation / self.scale
         return torch.linalg.solve_triangular(self.scale, deviation.unsqueeze(-1), upper=False)[
@@ -212,6 +223,7 @@ class Gaussian:
 
     def check_data(self, data: Any) -> None:
         """Raise `ShapeError` unless the outcomes have the dimension of this law."""
+        check_offers("the data", data, ("n", "y", "mean", "covariance"), OUTCOMES)
         check_same_n("the policy", self.n, "the data", data.n)
 
     def nll(self, data: Any) -> Float[Tensor, "*b N"]:
@@ -221,6 +233,8 @@ class Gaussian:
 
     def trace(self, U: Float[Tensor, "*u n n"]) -> Float[Tensor, "*c"]:
         """Return `Tr(UP)`."""
+        check_same_n("U", U.shape[-1], "the policy", self.n)
+        check_broadcast("U", U.shape[:-2], "the policy", self.mean.shape[:-1])
         if self.full:
             return (self.covariance() * U).sum((-2, -1))
         return (self.scale.square() * U.diagonal(dim1=-2, dim2=-1)).sum(-1)
@@ -358,7 +372,8 @@ def _scores(
         first, second = _whitened(epsilon, weights, law.full)
     if not law.full:
         return first / law.scale, second / law.scale
-    inverse_transpose = torch.linalg.inv(law.scale).mT
+    # inv_ex: a member whose scale has vanished is NaN, alone
+    inverse_transpose = torch.linalg.inv_ex(law.scale).inverse.mT
     return (inverse_transpose @ first.unsqueeze(-1))[..., 0], inverse_transpose @ second
 
 
@@ -374,7 +389,9 @@ def _least_variance(
     expected = reward.on_data(law, data)[..., None, None, :]
     if baseline == "optimal-per-outcome":
         # E_ŷ r(ŷ, y) of each outcome: a data set of one outcome has no spread of its own
-        points = Gaussian(law.mean.unsqueeze(-2), law.scale.unsqueeze(-3 if law.full else -2))
+        points = Gaussian(
+            law.mean.unsqueeze(-2), law.scale.unsqueeze(-3 if law.full else -2), check=False
+        )
         nothing = torch.zeros_like(data.covariance).unsqueeze(-3)
         expected = reward.expected(points, data.y, nothing).mT.unsqueeze(-3)
     first, second = _whitened(epsilon, rewards - expected, law.full)
@@ -410,6 +427,7 @@ def _whitened(
     return first, second - total.unsqueeze(-1) * identity
 
 
+@checked_class
 @dataclass(frozen=True)
 class GaussianPolicy:
     """`p_θ(. | x) = N(m(x), P(x))`, `P = S Sᵀ` of the given structure, `S_ii > 0`.
@@ -491,12 +509,26 @@ class GaussianPolicy:
         check_columns(x, "the policy", self.inputs)
         output = self.mean(params, "mean.", x)
         if self.scale == "shared":
+            check_outputs("mean and scale", output, self.n + self.scale_outputs)
             output, raw = output.split([self.n, self.scale_outputs], dim=-1)
         elif isinstance(self.scale, MLP):
             raw = self.scale(params, "scale.", x)
         else:
-            raw = params["scale.raw"].unsqueeze(-2)
-        return Gaussian(output, self._scale(raw))
+            raw = self._constant(params, output)
+        check_outputs("the mean", output, self.n)
+        check_outputs("the scale", raw, self.scale_outputs)
+        return Gaussian(output, self._scale(raw), check=False)
+
+    def _constant(self, params: Params, mean: Float[Tensor, "*b N n"]) -> Float[Tensor, "*b 1 k"]:
+        """Return the parameter of a scale that all inputs share."""
+        raw = parameter(params, "scale.raw")
+        if raw.shape != (*raw.shape[:-1], self.scale_outputs) or raw.ndim >= mean.ndim:
+            raise ShapeError(
+                f"scale.raw has shape {tuple(raw.shape)}: pass ({self.scale_outputs},), behind the "
+                f"batch of the members"
+            )
+        check_broadcast("scale.raw", raw.shape[:-1], "the mean", mean.shape[:-2])
+        return raw.reshape(*(1,) * (mean.ndim - 1 - raw.ndim), *raw.shape).unsqueeze(-2)
 
     def _scale(self, raw: Float[Tensor, "*b k"]) -> Float[Tensor, "..."]:
         positive = POSITIVE[self.positive]

@@ -14,10 +14,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..errors import InputError, ShapeError
+from ..arguments import checked_class
+from ..errors import InputError, ShapeError, shown
 from .baselines import Baseline, advantage, check_group
 
 Params = Mapping[str, Tensor]
+OUTCOMES = "solvers.data.Dataset.of(x, y)"
 
 
 @runtime_checkable
@@ -145,6 +147,7 @@ class WithZeros(Protocol):
         ...
 
 
+@checked_class
 class Sampled:
     """What every law can do that draws, knows `log p` of what it drew, and meets outcomes `y`."""
 
@@ -152,8 +155,8 @@ class Sampled:
         """Raise `InputError` unless there are outcomes `y`; a family may ask for more."""
         if not hasattr(data, "y"):
             raise InputError(
-                f"{type(data).__name__} has no outcomes y: pass solvers.data.Dataset, or a reward "
-                f"whose expectation is known"
+                f"{type(data).__name__} has no outcomes y: pass {OUTCOMES}, or a reward whose "
+                f"expectation is known"
             )
 
     def draw(self, M: int, noise: Any) -> Float[Tensor, "*b M N ..."]:
@@ -193,7 +196,17 @@ def reward_of_pairs(reward: Any, y_hat: Tensor, y: Tensor) -> Tensor:
     Raises:
         ShapeError: the reward returns something else than one number for each pair.
     """
+    if not callable(reward) or isinstance(reward, type):
+        raise InputError(
+            f"reward is {shown(reward)}: pass a function of generations and outcomes, or a reward "
+            f"of solvers.rewards"
+        )
     found = reward(y_hat, y)
+    if not isinstance(found, Tensor):
+        raise InputError(
+            f"the reward returned {shown(found)}: return a tensor, one number for each pair of "
+            f"generation and outcome"
+        )
     wanted = torch.broadcast_shapes(y_hat.shape, y.shape)[:-1]
     if found.shape != wanted:
         raise ShapeError(

@@ -12,10 +12,12 @@ from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 from torch.func import functional_call
 
+from ..arguments import checked, checked_class
 from ..errors import InputError, ShapeError
 from .law import NormalNoise, Params, Sampled, UniformNoise, check_family
 
 
+@checked_class
 @dataclass(frozen=True)
 class Wrapped(Sampled):
     """A law of `torch.distributions`, one at each of `N` inputs.
@@ -95,6 +97,7 @@ class Wrapped(Sampled):
         return y[..., 0] if scalar else y
 
 
+@checked_class
 @dataclass(frozen=True, eq=False)
 class ModulePolicy:
     """`p_θ(. | x)` of a module: its parameters, by name, are `θ`.
@@ -132,6 +135,7 @@ class ModulePolicy:
         return self.module
 
 
+@checked
 def policy(module: torch.nn.Module) -> ModulePolicy:
     """Return the policy of a module that returns a `torch.distributions.Distribution`.
 

@@ -16,10 +16,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..arguments import checked_class
 from ..errors import (
+    InputError,
     ShapeError,
+    check_broadcast,
     check_choice,
     check_count,
+    check_dtype,
     check_instance,
     check_precision,
 )
@@ -29,6 +33,7 @@ from .law import Params
 ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}
 
 
+@checked_class
 @dataclass(frozen=True)
 class MLP:
     """A multi-layer perceptron; without hidden layers, an affine map.
@@ -57,6 +62,8 @@ class MLP:
 
     def init(self, generator: torch.Generator, inputs: int, outputs: int) -> dict[str, Tensor]:
         """Draw `U(-1/sqrt(fan_in), 1/sqrt(fan_in))`, PyTorch's default for linear layers."""
+        check_count("inputs", inputs)
+        check_count("outputs", outputs)
         params: dict[str, Tensor] = {}
         bound = 0.0
         for name, shape in self.shapes(inputs, outputs).items():
@@ -74,11 +81,61 @@ class MLP:
         """Return the outputs at `x`, with the parameters named `prefix + layer`."""
         activation = ACTIVATIONS[self.activation]
         for layer in range(len(self.hidden) + 1):
-            weight, bias = params[f"{prefix}weight{layer}"], params[f"{prefix}bias{layer}"]
+            weight, bias = self._layer(params, prefix, layer, x)
             x = _product(x, weight) + bias.unsqueeze(-2)
             if layer < len(self.hidden):
                 x = activation(x)
         return x
+
+    def _layer(
+        self, params: Params, prefix: str, layer: int, x: Float[Tensor, "*#b N d"]
+    ) -> tuple[Float[Tensor, "*b d k"], Float[Tensor, "*b k"]]:
+        """Return weight and bias of a layer, after checking that they are of this network."""
+        names = f"{prefix}weight{layer}", f"{prefix}bias{layer}"
+        weight, bias = (parameter(params, name) for name in names)
+        outputs = weight.shape[-1] if weight.ndim else 0
+        if layer < len(self.hidden):
+            outputs = self.hidden[layer]
+        if weight.ndim < 2 or weight.shape[-2:] != (x.shape[-1], outputs):
+            raise ShapeError(
+                f"{names[0]} has shape {tuple(weight.shape)}, and {x.shape[-1]} numbers come in: "
+                f"pass {(x.shape[-1], outputs)}, behind the batch of the members"
+            )
+        if bias.shape != (*weight.shape[:-2], outputs):
+            raise ShapeError(
+                f"{names[1]} has shape {tuple(bias.shape)}, {names[0]} {tuple(weight.shape)}: pass "
+                f"{(*weight.shape[:-2], outputs)}"
+            )
+        if weight.dtype != x.dtype or bias.dtype != x.dtype:
+            raise InputError(
+                f"{names[0]} is {weight.dtype}, {names[1]} {bias.dtype}, x {x.dtype}: use one dtype"
+            )
+        check_broadcast(names[0], weight.shape[:-2], "x", x.shape[:-2])
+        return weight, bias
+
+
+def parameter(params: Params, name: str) -> Tensor:
+    """Return a parameter.
+
+    Raises:
+        InputError: there is none of this name, or it is no tensor.
+    """
+    if name not in params:
+        raise InputError(
+            f"there is no parameter {name!r} among {', '.join(map(repr, params)) or 'none'}: pass "
+            f"those that the policy or reward was started with"
+        )
+    check_dtype(name, params[name])
+    return params[name]
+
+
+def check_outputs(owner: str, found: Tensor, outputs: int) -> None:
+    """Raise `ShapeError` unless a network has as many outputs as its owner needs."""
+    if found.shape[-1] != outputs:
+        raise ShapeError(
+            f"the network of {owner} has {found.shape[-1]} outputs, and {outputs} are needed: pass "
+            f"the parameters of a network with {outputs}"
+        )
 
 
 def _product(x: Float[Tensor, "*#b N d"], weight: Float[Tensor, "*b d k"]) -> Tensor:
@@ -89,6 +146,7 @@ def _product(x: Float[Tensor, "*#b N d"], weight: Float[Tensor, "*b d k"]) -> Te
     return (weight.mT.reshape(-1, d) @ x.mT).reshape(*b, k, len(x)).mT
 
 
+@checked_class
 class NetworkPolicy:
     """How the parameters of a policy start that is one network with `outputs` outputs."""
 

@@ -17,9 +17,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import functional_call
 
-from ..errors import InputError, ShapeError, check_columns, check_count, check_instance
-from .law import Params, Sampled, UniformNoise
-from .networks import init_members
+from ..arguments import checked, checked_class
+from ..errors import (
+    InputError,
+    ShapeError,
+    check_broadcast,
+    check_columns,
+    check_count,
+    check_instance,
+    check_offers,
+)
+from .law import OUTCOMES, Params, Sampled, UniformNoise
+from .networks import init_members, parameter
 
 ENUMERABLE = 10_000  # sequences
 Following = Callable[[Int[Tensor, "*b M N t"]], Float[Tensor, "*b M N t1 V"]]
@@ -43,6 +52,7 @@ def sequences(V: int, T: int) -> Int[Tensor, "Y T"]:
     return torch.arange(V**T)[:, None] // weights % V
 
 
+@checked_class
 @dataclass(frozen=True, eq=False)
 class Autoregressive(Sampled):
     """`p(y) = Π_t p(y_t | y_{<t})` at every input.
@@ -73,9 +83,7 @@ class Autoregressive(Sampled):
                 f"the data have sequences of {y.shape[-1]} symbols, the policy T = {self.T}: pass "
                 f"outcomes (*b, N, S, T)"
             )
-        wrong = (y < 0) | (y >= self.V) | (y != y.round())
-        if bool(wrong.any()):
-            raise InputError(f"y holds {y[wrong][0].item():.6g}: symbols are 0 .. {self.V - 1}")
+        check_symbols(y, self.V)
 
     def log_prob(self, y: Float[Tensor, "*#b M N T"]) -> Float[Tensor, "*c M N"]:
         """Return `log p(y) = Σ_t log p(y_t | y_{<t})`."""
@@ -130,6 +138,7 @@ class Autoregressive(Sampled):
         return (self.log_p.exp() * rewards.unsqueeze(-2)).sum(-1)
 
 
+@checked_class
 @dataclass(frozen=True)
 class RecurrentPolicy:
     """`p_θ(y | x)` of a gated recurrent unit that starts from `tanh(xA + a)`; members stacked.
@@ -164,9 +173,9 @@ class RecurrentPolicy:
         """Draw `U(-1/√width, 1/√width)` for every member, PyTorch's default for recurrent units."""
         return init_members(self._init, generators, batch, dtype)
 
-    def _init(self, generator: torch.Generator) -> dict[str, Tensor]:
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
         w = self.width
-        shapes = {
+        return {
             "start": (self.inputs, w),
             "start_bias": (w,),
             "symbols": (self.V, 3 * w),
@@ -175,17 +184,29 @@ class RecurrentPolicy:
             "out": (w, self.V),
             "out_bias": (self.V,),
         }
+
+    def _init(self, generator: torch.Generator) -> dict[str, Tensor]:
         return {
-            name: (2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1) / w**0.5
-            for name, shape in shapes.items()
+            name: (2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1)
+            / self.width**0.5
+            for name, shape in self._shapes().items()
         }
 
     def __call__(self, params: Params, x: Float[Tensor, "*#b N d"]) -> Autoregressive:
         """Return the law at each input."""
         check_columns(x, "the policy", self.inputs)
-        return Autoregressive(partial(self.logits, params, x), self.V, self.T, x.shape[-2])
+        batch = parameter(params, "start").shape[:-2]
+        for name, shape in self._shapes().items():
+            found = parameter(params, name)
+            if found.shape != (*batch, *shape) or found.dtype != x.dtype:
+                raise ShapeError(
+                    f"{name} is {tuple(found.shape)} of {found.dtype}: pass {(*batch, *shape)}, of "
+                    f"{x.dtype} as x is"
+                )
+        check_broadcast("the parameters", batch, "x", x.shape[:-2])
+        return Autoregressive(partial(self._logits, params, x), self.V, self.T, x.shape[-2])
 
-    def logits(
+    def _logits(
         self, params: Params, x: Float[Tensor, "*#b N d"], y: Int[Tensor, "*#b M N t"]
     ) -> Float[Tensor, "*b M N t1 V"]:
         """Return the logits of every symbol from those before it."""
@@ -211,6 +232,7 @@ class RecurrentPolicy:
         return logits.unflatten(-3, (M, N))
 
 
+@checked_class
 @dataclass(frozen=True, eq=False)
 class CausalPolicy:
     """`p_θ(y | x)` of a module of your own; build it with `causal_policy`.
@@ -264,6 +286,7 @@ class CausalPolicy:
         return self.module
 
 
+@checked
 def causal_policy(module: torch.nn.Module, inputs: int, V: int, T: int) -> CausalPolicy:
     """Return the policy over sequences of a module that predicts the next symbol.
 
@@ -306,18 +329,27 @@ def counts(data: Any, V: int, k: int) -> Float[Tensor, "*b N places W"]:
         V: number of symbols.
         k: how many symbols a window has before its last one, `0 <= k < T`.
     """
+    check_offers("the data", data, ("y",), OUTCOMES)
     numbers = windows(data.y, V, k).movedim(-2, -1)  # (*b, N, places, S)
     shape = (*numbers.shape[:-1], V ** (k + 1))
     one = torch.full_like(numbers, 1 / numbers.shape[-1], dtype=data.y.dtype)
     return data.y.new_zeros(shape).scatter_add(-1, numbers, one)
 
 
+def check_symbols(y: Tensor, V: int) -> None:
+    """Raise `InputError` unless `y` holds symbols `0 .. V-1`."""
+    wrong = ~((y >= 0) & (y < V) & (y == y.round()))
+    if bool(wrong.any()):
+        raise InputError(f"y holds {y[wrong][0].item():.6g}: symbols are 0 .. {V - 1}")
+
+
 def windows(y: Tensor, V: int, k: int) -> Int[Tensor, "*b places"]:
     """Return the number, in base `V`, of the window of `k + 1` symbols at each place of `y`.
 
     Raises:
-        InputError: no window of this size fits.
+        InputError: no window of this size fits, or what stands in `y` is no symbol.
     """
+    check_symbols(y, V)
     T = y.shape[-1]
     check_count("k", k, 0)
     if k >= T:

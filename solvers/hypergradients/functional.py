@@ -271,8 +271,8 @@ class _Outputs:
         """Return the law at each of the rows."""
         mean, spread = self.mean[index], self.spread[index]
         if self.policy.structure == "full":
-            return Gaussian(mean, torch.linalg.cholesky(spread))
-        return Gaussian(mean, spread.sqrt().expand_as(mean))
+            return Gaussian(mean, torch.linalg.cholesky(spread), check=False)
+        return Gaussian(mean, spread.sqrt().expand_as(mean), check=False)
 
 
 def _check_reward(reward: MahalanobisReward, n: int, rows: int) -> None:

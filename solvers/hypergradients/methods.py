@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import torch
 
+from ..arguments import checked_class
+from ..errors import check_count
 from ..numerics.optimisers import Optimiser
 from ..numerics.trees import Tree
 from .implicit import Hypergradient, Level, implicit
@@ -21,6 +23,7 @@ from .unrolled import unrolled
 HypergradientMethod = Callable[[Level, Level, Tree, Tree], Hypergradient]
 
 
+@checked_class
 @dataclass(frozen=True)
 class Dense:
     """Cholesky of the whole Hessian: up to some thousands of inner parameters.
@@ -36,6 +39,7 @@ class Dense:
         return {"method": "dense", "tolerance": self.tolerance}
 
 
+@checked_class
 @dataclass(frozen=True)
 class CG:
     """Conjugate gradients on Hessian-vector products.
@@ -57,6 +61,7 @@ class CG:
         }
 
 
+@checked_class
 @dataclass(frozen=True)
 class Neumann:
     """The Neumann series of the inverse Hessian.
@@ -81,6 +86,7 @@ class Neumann:
         }
 
 
+@checked_class
 @dataclass(frozen=True)
 class Nystrom:
     """A low-rank approximation of the Hessian: in its place, or before conjugate gradients.
@@ -98,16 +104,21 @@ class Nystrom:
     exact: bool = True
     tolerance: float | None = None
 
+    def __post_init__(self) -> None:
+        check_count("rank", self.rank)
+        check_count("seed", self.seed, 0)
+
     def options(self) -> dict[str, Any]:
         """Return the arguments of `implicit`."""
         return {
             "method": "nystrom-cg" if self.exact else "nystrom",
             "rank": self.rank,
-            "generator": torch.Generator().manual_seed(self.seed),
+            "generator": torch.Generator().manual_seed(int(self.seed)),
             "tolerance": self.tolerance,
         }
 
 
+@checked_class
 @dataclass(frozen=True)
 class Implicit:
     """Implicit differentiation (see `implicit`).
@@ -140,6 +151,7 @@ class Implicit:
         )  # fmt: skip
 
 
+@checked_class
 @dataclass(frozen=True)
 class Unrolled:
     """Differentiation through `steps` steps of an optimiser from `theta` (see `unrolled`).
@@ -164,6 +176,7 @@ class Unrolled:
         )  # fmt: skip
 
 
+@checked_class
 @dataclass(frozen=True)
 class Penalty:
     """First derivatives only, by a penalty (see `penalty`): a bias of order `1/weight`.

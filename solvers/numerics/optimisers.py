@@ -10,11 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import InputError
+from ..arguments import checked_class
+from ..errors import InputError, ShapeError, check_number
 
 Vector = Float[Tensor, "d"]
 
 
+@checked_class
 @dataclass(frozen=True)
 class Moments:
     """What an optimiser remembers: averages of gradients and of their squares, and its steps."""
@@ -39,6 +41,7 @@ class Optimiser(Protocol):
         ...
 
 
+@checked_class
 @dataclass(frozen=True)
 class SGD:
     """Gradient ascent `θ + η ∂_θJ`."""
@@ -46,13 +49,14 @@ class SGD:
     learning_rate: float
 
     def __post_init__(self) -> None:
-        _check_rate(self.learning_rate)
+        object.__setattr__(self, "learning_rate", _rate(self.learning_rate))
 
     def step(self, theta: Vector, slope: Vector, moments: Moments) -> tuple[Vector, Moments]:
         """Return `θ + η ∂_θJ`."""
         return theta + self.learning_rate * slope, moments
 
 
+@checked_class
 @dataclass(frozen=True)
 class Adam:
     """Adam as in `torch.optim.Adam(maximize=True)`, `θ + η m̂/(√v̂ + ε)`.
@@ -67,17 +71,25 @@ class Adam:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        _check_rate(self.learning_rate)
+        object.__setattr__(self, "learning_rate", _rate(self.learning_rate))
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas are {self.betas}: pass two numbers in [0, 1)")
-        if not 0 < self.eps < math.inf:
+        check_number("eps", self.eps, 0.0)
+        if self.eps == 0:
             raise InputError(
                 f"eps is {self.eps}: pass eps > 0, without it the step has no derivative where "
                 "the gradient is 0"
             )
+        object.__setattr__(self, "betas", tuple(map(float, self.betas)))
+        object.__setattr__(self, "eps", float(self.eps))
 
     def step(self, theta: Vector, slope: Vector, moments: Moments) -> tuple[Vector, Moments]:
         """Return `θ + η m̂/(√v̂ + ε)`."""
+        if moments.first.shape != theta.shape or moments.second.shape != theta.shape:
+            raise ShapeError(
+                f"theta has {len(theta)} entries, moments {len(moments.first)} and "
+                f"{len(moments.second)}: pass those of the step before, zeros at the start"
+            )
         first_beta, second_beta = self.betas
         count = moments.count + 1
         first = torch.lerp(moments.first, slope, 1 - first_beta)
@@ -89,6 +101,8 @@ class Adam:
         return theta.addcdiv(first, scale, value=rate), Moments(first, second, count)
 
 
-def _check_rate(rate: float) -> None:
-    if not 0 < rate < math.inf:
+def _rate(rate: float) -> float:
+    check_number("learning_rate", rate, 0.0)
+    if rate == 0:
         raise InputError(f"learning_rate is {rate}: pass a number > 0")
+    return float(rate)

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..arguments import checked, checked_class
 from ..data import LabelledData, check_probabilities
 from ..errors import (
     InputError,
@@ -33,11 +34,12 @@ from ..errors import (
     check_spd,
 )
 from ..families.categorical import Categorical, check_logits
-from ..families.networks import MLP
+from ..families.networks import MLP, check_outputs
 from .learnable import Phi, RewardModel
 from .mahalanobis import isotropic_weight
 
 
+@checked_class
 @dataclass(frozen=True)
 class ClassReward:
     """`r(c, k | x)`: the reward of generating class `c` when the outcome is class `k`.
@@ -159,6 +161,7 @@ class ClassReward:
         return (law.p * self.where_possible(law, data)).sum(-1)
 
 
+@checked
 def gibbs(
     reward: ClassReward, lam: Number | Float[Tensor, "*#b"], pi: Float[Tensor, "*#b N C"]
 ) -> Categorical:
@@ -272,6 +275,7 @@ def exact_diagonal(
     return lam[..., None] * torch.where(below == 0, 1.0, ratio)  # 1 is the limit at ½
 
 
+@checked_class
 @dataclass(frozen=True)
 class OneHotReward:
     """The one-hot Mahalanobis reward of a learnable `U` or `U(x)` (see `learnable`).
@@ -288,6 +292,7 @@ class OneHotReward:
         return ClassReward.mahalanobis(U if U.ndim == 3 else U.unsqueeze(0))
 
 
+@checked_class
 @dataclass(frozen=True)
 class FreeReward:
     """Any reward: a network from inputs to `r_φ(ŷ, y | x)`, or to `r_φ(ŷ | x)`.
@@ -328,6 +333,7 @@ class FreeReward:
         """Return the reward at these inputs, `(N, C, C)`."""
         check_columns(x, "the reward", self.inputs)
         raw, C = self.network(phi, "", x), self.classes
+        check_outputs("the reward", raw, self.outputs)
         if self.compares == "outcome":
             return ClassReward(raw.reshape(*raw.shape[:-1], C, C))
         return ClassReward(raw.unsqueeze(-1))

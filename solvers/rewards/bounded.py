@@ -16,6 +16,7 @@ from jaxtyping import Float
 from scipy.optimize import elementwise
 from torch import Tensor
 
+from ..arguments import checked_class
 from ..data import Dataset
 from ..errors import (
     InputError,
@@ -43,6 +44,7 @@ class NoGlobalMaximumWarning(UserWarning):
     """The inner solution is a local maximum only: `J` grows without bound with the variance."""
 
 
+@checked_class
 @dataclass(frozen=True)
 class BoundedReward:
     """`r(ŷ, y) = exp(-‖ŷ - y‖²/ω)`, a radial basis function of the deviation.
@@ -94,7 +96,9 @@ class BoundedReward:
 
     def on_data(self, law: Gaussian, data: Dataset) -> Float[Tensor, "*e"]:
         """Return `E_y E_ŷ r(ŷ, y)` per input: a mean of closed forms over the outcomes."""
-        points = Gaussian(law.mean.unsqueeze(-2), law.scale.unsqueeze(-3 if law.full else -2))
+        points = Gaussian(
+            law.mean.unsqueeze(-2), law.scale.unsqueeze(-3 if law.full else -2), check=False
+        )
         nothing = torch.zeros_like(data.covariance).unsqueeze(-3)
         return self.expected(points, data.y, nothing).mean(-1)
 
@@ -223,7 +227,7 @@ def _slopes(
     """Return the gradient of `J` in the mean and in `log s`."""
     mean = mu.detach().clone().requires_grad_()
     log_s = s.detach().log().requires_grad_()
-    law = Gaussian(mean, (log_s / 2).exp().unsqueeze(-1).expand_as(mean))
+    law = Gaussian(mean, (log_s / 2).exp().unsqueeze(-1).expand_as(mean), check=False)
     Sigma = torch.diag_embed(variance.detach().unsqueeze(-1).expand_as(mu))
     J = reward.expected(law, mu.detach(), Sigma) + lam.detach() * law.entropy()
     return torch.autograd.grad(J.sum(), [mean, log_s])

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..arguments import checked_class
 from ..errors import (
     InputError,
     ShapeError,
@@ -25,7 +26,7 @@ from ..errors import (
     check_precision,
     check_spd,
 )
-from ..families.networks import MLP
+from ..families.networks import MLP, check_outputs, parameter
 from ..numerics.triangular import lower_triangular
 from .mahalanobis import MahalanobisReward
 
@@ -41,6 +42,7 @@ class RewardModel(Protocol):
         ...
 
 
+@checked_class
 @dataclass(frozen=True)
 class ConstantReward:
     """One `U` for all inputs: `u I`, `diag(u)`, or `C Cᵀ` with log-diagonal coordinates.
@@ -80,11 +82,26 @@ class ConstantReward:
     def __call__(self, phi: Phi, x: Float[Tensor, "N d"]) -> MahalanobisReward:
         """Return the reward; it does not depend on `x`."""
         if self.kind != "full":
-            half = (phi["log_u"] / 2).exp()
-            return MahalanobisReward(torch.diag_embed(half.expand(self.n)))
-        return MahalanobisReward(lower_triangular(phi["log_diagonal"].exp(), phi["lower"]))
+            n = (self.n,) if self.kind == "diagonal" else ()
+            half = (self._parameter(phi, "log_u", n) / 2).exp()
+            return MahalanobisReward(torch.diag_embed(half.expand(self.n)), check=False)
+        diagonal = self._parameter(phi, "log_diagonal", (self.n,))
+        lower = self._parameter(phi, "lower", (self.n * (self.n - 1) // 2,))
+        if lower.dtype != diagonal.dtype:
+            raise InputError(
+                f"log_diagonal is {diagonal.dtype}, lower {lower.dtype}: use one dtype"
+            )
+        return MahalanobisReward(lower_triangular(diagonal.exp(), lower), check=False)
+
+    def _parameter(self, phi: Phi, name: str, shape: tuple[int, ...]) -> Tensor:
+        """Return a parameter, after checking its shape."""
+        found = parameter(phi, name)
+        if found.shape != shape:
+            raise ShapeError(f"{name} has shape {tuple(found.shape)}: pass {shape}")
+        return found
 
 
+@checked_class
 @dataclass(frozen=True)
 class InputReward:
     """`U(x) = C(x) C(x)ᵀ`, the factor from a network; its exact inner solution is analytic only.
@@ -113,17 +130,23 @@ class InputReward:
     ) -> dict[str, Tensor]:
         """Draw the parameters of the network."""
         check_precision("dtype", dtype)
-        outputs = self.n if self.kind == "diagonal" else self.n * (self.n + 1) // 2
-        drawn = self.network.init(generator, self.inputs, outputs)
+        drawn = self.network.init(generator, self.inputs, self._outputs)
         return {name: p.to(dtype) for name, p in drawn.items()}
+
+    @property
+    def _outputs(self) -> int:
+        """Number of outputs of the network."""
+        return self.n if self.kind == "diagonal" else self.n * (self.n + 1) // 2
 
     def __call__(self, phi: Phi, x: Float[Tensor, "N d"]) -> MahalanobisReward:
         """Return one reward per input, `(N, n, n)`."""
         check_columns(x, "the reward", self.inputs)
         raw = self.network(phi, "", x)
+        check_outputs("the reward", raw, self._outputs)
         if self.kind == "diagonal":
-            return MahalanobisReward(torch.diag_embed(raw.exp()))
-        return MahalanobisReward(lower_triangular(raw[..., : self.n].exp(), raw[..., self.n :]))
+            return MahalanobisReward(torch.diag_embed(raw.exp()), check=False)
+        factor = lower_triangular(raw[..., : self.n].exp(), raw[..., self.n :])
+        return MahalanobisReward(factor, check=False)
 
     def weights(self, phi: Phi, x: Float[Tensor, "*#b N d"]) -> Float[Tensor, "*b N n"]:
         """Return the diagonal of `U(x)`, for the kind "diagonal" and any batch of members.
@@ -134,4 +157,6 @@ class InputReward:
         if self.kind != "diagonal":
             raise InputError(f"kind is {self.kind!r}: pass kind='diagonal'")
         check_columns(x, "the reward", self.inputs)
-        return (2 * self.network(phi, "", x)).exp()
+        raw = self.network(phi, "", x)
+        check_outputs("the reward", raw, self.n)
+        return (2 * raw).exp()

@@ -6,13 +6,14 @@ policy in `with_reference`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..arguments import checked_class
 from ..errors import (
     Number,
     ShapeError,
@@ -21,14 +22,17 @@ from ..errors import (
     check_choice,
     check_count,
     check_dtype,
+    check_factor,
+    check_offers,
     check_same_n,
     check_spd,
     precedent,
 )
 from ..families.gaussian import STRUCTURES, Structure, align
-from ..families.law import Moments
+from ..families.law import OUTCOMES, Moments
 
 
+@checked_class
 @dataclass(frozen=True)
 class MahalanobisReward:
     """`r_U(ŷ, y) = -(ŷ - y)ᵀ U (ŷ - y)` with `U = C Cᵀ`, SPD by construction.
@@ -39,15 +43,20 @@ class MahalanobisReward:
     Attributes:
         cholesky: `C`, lower triangular with a positive diagonal, `(*b, n, n)`. It takes dtype and
             device of the laws and outcomes it meets.
+        check: whether to look at the numbers. Learned rewards, built at every step, leave it out.
     """
 
     cholesky: Float[Tensor, "*b n n"]
+    check: InitVar[bool] = True
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, check: bool) -> None:
         check_dtype("cholesky", self.cholesky)
         shape = self.cholesky.shape
         if len(shape) < 2 or shape[-1] != shape[-2]:
             raise ShapeError(f"cholesky has shape {tuple(shape)}: pass a factor (*b, n, n)")
+        hidden = torch._C._are_functorch_transforms_active()  # pyright: ignore[reportPrivateUsage]
+        if check and not hidden:
+            check_factor("cholesky", self.cholesky)
 
     @classmethod
     def scalar(cls, u: Number | Float[Tensor, "*b"], n: int) -> MahalanobisReward:
@@ -107,6 +116,7 @@ class MahalanobisReward:
 
     def on_data(self, law: Moments, data: Any) -> Float[Tensor, "*e"]:
         """Return `E_y E_ŷ r(ŷ, y)` per input: two moments of the outcomes are all it needs."""
+        check_offers("the data", data, ("mean", "covariance"), OUTCOMES)
         return self.expected(law, data.mean, data.covariance)
 
     def expected(
@@ -133,6 +143,7 @@ class MahalanobisReward:
         return len(batch)
 
 
+@checked_class
 @dataclass(frozen=True)
 class DiagonalReward:
     """`r(ŷ, y) = -Σ_i u_i (ŷ_i - y_i)²`: a diagonal `U` without the zeros of its matrix.

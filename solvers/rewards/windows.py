@@ -15,10 +15,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..errors import InputError, Number, ShapeError, as_positive, check_count, check_dtype
+from ..arguments import checked, checked_class
+from ..errors import (
+    InputError,
+    Number,
+    ShapeError,
+    as_number,
+    as_positive,
+    check_count,
+    check_dtype,
+)
 from ..families.sequences import Autoregressive, counts, sequences, windows
+from .mahalanobis import check_pair
 
 
+@checked_class
 @dataclass(frozen=True)
 class WindowReward:
     """`r(ŷ) = Σ_t g_t(ŷ_t … ŷ_{t+k})`.
@@ -85,6 +96,7 @@ class WindowReward:
             raise ShapeError(f"the reward has T = {self.T} positions, the sequences {T}")
 
 
+@checked_class
 @dataclass(frozen=True)
 class WindowMatch:
     """`r(ŷ, y) = u Σ_t 1[ŷ_t … ŷ_{t+k} = y_t … y_{t+k}]`.
@@ -100,12 +112,13 @@ class WindowMatch:
     k: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "u", as_positive("u", self.u))
+        object.__setattr__(self, "u", as_number("u", self.u))
         check_count("V", self.V, 2)
         check_count("k", self.k, 0)
 
     def __call__(self, y_hat: Tensor, y: Tensor) -> Tensor:
         """Return `r(ŷ, y)` for broadcastable sequences."""
+        check_pair(y_hat, y)
         same = windows(y_hat, self.V, self.k) == windows(y, self.V, self.k)
         return torch.as_tensor(self.u).to(y_hat) * same.sum(-1)
 
@@ -129,6 +142,7 @@ class WindowMatch:
         return (law.log_p.exp() * r).sum(-1)
 
 
+@checked
 def soft_values(
     reward: WindowReward, lam: Number | Float[Tensor, "*#b"]
 ) -> list[Float[Tensor, "*b _ V"]]:
@@ -158,6 +172,7 @@ def soft_values(
     return found
 
 
+@checked
 def inner_solution(reward: WindowReward, lam: Number | Float[Tensor, "*#b"]) -> Autoregressive:
     """Return `p*(ŷ) ∝ exp(r(ŷ)/λ)`, the inner solution of a free policy over sequences.
 
@@ -191,6 +206,7 @@ def _following(
     return torch.stack(found, -2).unflatten(-3, (M, N))
 
 
+@checked
 def optimal_windows(data: Any, lam: Number | Float[Tensor, ""], V: int, k: int) -> WindowReward:
     """Return the likeliest reward of windows: `g_t = λ log q(last symbol | those before it)`.
 
@@ -222,6 +238,7 @@ def optimal_windows(data: Any, lam: Number | Float[Tensor, ""], V: int, k: int) 
     return WindowReward(as_positive("lam", lam, share) * conditional.log(), V)
 
 
+@checked
 def cost(data: Any, V: int, k: int) -> Float[Tensor, "*b N"]:
     """Return the likelihood that the best reward of windows loses, per sequence in nats.
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..arguments import checked
 from ..errors import InputError, check_count, check_number
 from ..families.law import Data, Noise, Params, Policy
 from ..numerics.modes import recording
@@ -44,6 +45,7 @@ def _keep_freed_memory() -> None:
     torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
+@checked
 @recording
 def train(
     policy: Policy,
@@ -133,6 +135,7 @@ def train(
     )
 
 
+@checked
 @recording
 def adam(
     params: Params,
@@ -162,6 +165,7 @@ def adam(
     return _descend(make, params, losses, steps, learning_rate, batch_ndim, max_norm, observe)
 
 
+@checked
 @recording
 def gradient_descent(
     params: Params,

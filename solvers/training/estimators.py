@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
+from ..arguments import checked_class
 from ..errors import InputError, check_choice, check_count
 from ..families.baselines import BASELINES, Baseline, check_generations
 from ..families.law import Data, Law, Noise, check_noise
@@ -29,6 +30,7 @@ class Estimator(Protocol):
         ...
 
 
+@checked_class
 @dataclass(frozen=True)
 class ScoreFunction:
     """REINFORCE: the mean of `(r - b) ∇ log p(ŷ)` over `M` generations per data point.
@@ -59,6 +61,7 @@ class ScoreFunction:
         return law.reinforce(data, reward, self.M, self.baseline, check_noise(noise))
 
 
+@checked_class
 @dataclass(frozen=True)
 class Pathwise:
     """Reparameterised: the mean of `∇ r(ŷ, y)` along `M` generations `ŷ = ŷ(θ, ε)` per data point.
@@ -92,6 +95,7 @@ class Pathwise:
         return law.pathwise(data, reward, self.M, check_noise(noise))
 
 
+@checked_class
 @dataclass(frozen=True)
 class Analytic:
     """The exact gradient: the surrogate is the expected reward in closed form, without noise."""

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..arguments import checked
 from ..errors import (
     InputError,
     Number,
@@ -35,6 +36,7 @@ from .objectives import NLL, Objective, PolicyGradient
 __all__ = ["Solution", "closed_form", "decay", "fit", "gradient", "minimum", "second_order"]
 
 
+@checked
 @recording
 def closed_form(
     reward: MahalanobisReward,
@@ -69,7 +71,7 @@ def closed_form(
     lam = as_positive("lam", lam, mu)
     check_same_n("mu", mu.shape[-1], "the reward", reward.n)
     check_choice("structure", structure, get_args(Structure))
-    reward = MahalanobisReward(reward.cholesky.to(mu))
+    reward = MahalanobisReward(reward.cholesky.to(mu), check=False)
     batch = torch.broadcast_shapes(lam.shape, mu.shape[:-1], reward.cholesky.shape[:-2])
     lam, mu = lam.expand(batch), mu.expand(*batch, reward.n)
     weights = reward.U.diagonal(dim1=-2, dim2=-1)
@@ -122,9 +124,9 @@ def _stationarity(
     raw = law.scale.detach()[..., :1] if structure == "isotropic" else law.scale.detach()
     raw = raw.clone().requires_grad_()
     scale = raw.expand_as(law.scale) if structure == "isotropic" else raw
-    at = Gaussian(mean, scale)
+    at = Gaussian(mean, scale, check=False)
     Sigma = mu.new_zeros(*mu.shape, mu.shape[-1])  # Tr(UΣ) does not depend on the policy
-    fixed = MahalanobisReward(reward.cholesky.detach())
+    fixed = MahalanobisReward(reward.cholesky.detach(), check=False)
     J = fixed.expected(at, mu.detach(), Sigma) + lam.detach() * at.entropy()
     mean_gradient, gradient = torch.autograd.grad(J.sum(), [mean, raw])
     if structure == "full":
@@ -132,6 +134,7 @@ def _stationarity(
     return float(torch.maximum(mean_gradient.abs().amax(), gradient.abs().amax()))
 
 
+@checked
 def gradient(
     policy: Policy,
     params: Params,
@@ -169,6 +172,7 @@ def gradient(
     return minimum(params, loss, methods, tolerance=tolerance, max_iterations=max_iterations)
 
 
+@checked
 def second_order(
     policy: Policy,
     params: Params,
@@ -193,6 +197,7 @@ def second_order(
     return minimum(params, loss, methods, tolerance=tolerance, max_iterations=max_iterations)
 
 
+@checked
 def fit(
     policy: Policy,
     data: Data,
@@ -250,6 +255,7 @@ def _loss(
     return loss
 
 
+@checked
 @recording
 def minimum(
     params: Params,

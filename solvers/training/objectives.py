@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..data import Dataset
+from ..arguments import checked_class
+from ..data import Dataset, rows_at
 from ..errors import (
     InputError,
     Number,
@@ -21,6 +22,7 @@ from ..errors import (
     as_positive,
     as_tensor,
     check_broadcast,
+    check_instance,
     check_positive,
     check_same_n,
 )
@@ -49,6 +51,7 @@ class ByRows(Protocol):
         ...
 
 
+@checked_class
 @dataclass(frozen=True)
 class NLL:
     """Negative log-likelihood `-E_x E_y log p(y | x)`, summed over `n`."""
@@ -58,6 +61,7 @@ class NLL:
         return law.nll(data).mean(-1)
 
 
+@checked_class
 @dataclass(frozen=True)
 class MSE:
     """Squared error `E_x E_y ‖y - m(x)‖²`, summed over `n`; the scale is not trained."""
@@ -71,6 +75,7 @@ class MSE:
         return ((law.mean - data.mean).square() + spread).sum(-1).mean(-1)
 
 
+@checked_class
 @dataclass(frozen=True)
 class BetaNLL:
     """β-NLL `E_x E_y Σ_i ⌊P_ii^β⌋ [(y_i - m_i)²/(2P_ii) + ½ log P_ii]`; `⌊·⌋` has no gradient.
@@ -116,6 +121,7 @@ class BetaNLL:
         return (weights * losses).sum(-1).mean(-1)
 
 
+@checked_class
 @dataclass(frozen=True)
 class Faithful:
     """Faithful regression `E_x E_y [½‖y - m‖² + Σ_i (y_i - ⌊m_i⌋)²/(2P_ii) + ½ log P_ii]`.
@@ -158,6 +164,7 @@ Temperature = Callable[[Float[Tensor, "*b N d"]], Tensor]
 """From inputs to `τ(x) > 0`, `(N,)`, `(*b, N, 1)` or `(*b, N, n)`."""
 
 
+@checked_class
 @dataclass(frozen=True)
 class PolicyGradient:
     """`-J = -E_x [E_y E_ŷ r(ŷ, y) + λ H(p(. | x))]`, the inner problem of the paper.
@@ -219,6 +226,7 @@ class PolicyGradient:
         if self.temperature is None:
             return self._relative_entropy(law, data, noise)
         tau = self.temperature if isinstance(self.temperature, Tensor) else self.temperature(data.x)
+        check_instance("temperature", tau, Tensor, "a tensor, or a function that returns one")
         check_positive("temperature", tau)
         tau = (tau.unsqueeze(-1) if tau.ndim == 1 else tau).to(data.x)
         N = data.x.shape[-2]
@@ -259,7 +267,7 @@ class PolicyGradient:
                 )
             tau = self.temperature
             tau = tau.unsqueeze(-1) if tau.ndim == 1 else tau
-            here = replace(here, temperature=tau[index])
+            here = replace(here, temperature=rows_at(index, tau)[0])
         if not hasattr(self.reward, "rows"):
             return here
         return replace(here, reward=self.reward.rows(index))

@@ -14,12 +14,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..arguments import checked_class
 from ..families.law import Divergence, Law, Params, Policy
 
 ReferenceLaw = Callable[[Float[Tensor, "*b N d"]], Any]
 """From inputs to the law `p₀(. | x)` there, of the policy's family."""
 
 
+@checked_class
 @dataclass(frozen=True)
 class Reference:
     """`p₀`: a policy whose parameters stay as they are, such as a pretrained one.
@@ -38,6 +40,7 @@ class Reference:
             return self.policy(self.params, x)
 
 
+@checked_class
 @dataclass(frozen=True)
 class LogDensity:
     """The reward `log p₀(ŷ)`, whatever the outcome.

@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import checked, checked_class
 from ..errors import ShapeError, check_count, check_instance
 
 
+@checked
 def generator(seed: int, *keys: str | int | float) -> torch.Generator:
     """Return the torch generator of the stream `keys` under `seed`.
 
@@ -25,12 +27,13 @@ def generator(seed: int, *keys: str | int | float) -> torch.Generator:
         seed: the experiment's seed, a non-negative integer.
         keys: what the stream is for, e.g. `("noise", experiment, "PG", lam)`.
     """
-    check_count("seed", seed, 0)
+    check_count("seed", seed, 0, math.inf)
     names = [int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8]) for key in keys]
     state = np.random.SeedSequence([seed, *names]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]))
 
 
+@checked_class
 @dataclass(frozen=True)
 class MemberNoise:
     """Noise for a batch of members, one generator each.
@@ -65,6 +68,7 @@ class MemberNoise:
 
     def permutation(self, N: int) -> Tensor:
         """Return a fresh order of `N` things for every member, `(*b, N)`."""
+        check_count("N", N)
         orders = [
             torch.randperm(N, generator=member, device=member.device) for member in self.generators
         ]
@@ -73,9 +77,11 @@ class MemberNoise:
     def _fill(
         self, shape: tuple[int, ...], dtype: torch.dtype, draw: Callable[..., Tensor]
     ) -> Tensor:
+        for place, size in enumerate(shape):
+            check_count(f"shape[{place}]", size, 0)
         device = self.generators[0].device if self.generators else None
         noise = torch.empty(self.batch + shape, dtype=dtype, device=device)
-        members = noise.view(-1, *noise.shape[len(self.batch) :])
+        members = noise.view(len(self.generators), *shape)
         for row, member in zip(members, self.generators, strict=True):
             draw(row, generator=member)
         return noise

@@ -1,0 +1,260 @@
+"""Ways to spoil one value inside the arguments of a valid call."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solvers.data import Dataset, LabelledData
+
+Place = tuple[str | int, ...]
+"""Where a value stands: a parameter's name, then fields, keys and places inside it."""
+
+
+class Odd(torch.nn.Module):
+    """A module with attributes that none of ours has, and nothing to call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n = self.classes = self.x = "odd"
+        self.mean = None
+
+
+def nothing(*_: Any, **__: Any) -> None:
+    """A callable that takes anything and returns None."""
+
+
+@dataclass(frozen=True)
+class Spoiler:
+    """A change of one value.
+
+    Attributes:
+        name: for messages.
+        apply: from the value to another.
+        finite: whether the result may hold no NaN and no infinity: the value is an ordinary number.
+        same: whether the result must be that of the unspoilt call: another layout in memory.
+    """
+
+    name: str
+    apply: Callable[[Any], Any]
+    finite: bool = False
+    same: bool = False
+
+
+def put(value: float, place: int | None) -> Callable[[Tensor], Tensor]:
+    """Return a change of one entry, or of all."""
+
+    def change(t: Tensor) -> Tensor:
+        found = t.detach().clone().contiguous()
+        flat = found.view(-1)
+        if place is None:
+            flat.fill_(value)
+        elif flat.numel():
+            flat[place] = value
+        return found
+
+    return change
+
+
+def strided(t: Tensor) -> Tensor:
+    """The same numbers, every other one in memory."""
+    return torch.stack([t, torch.full_like(t, 7)], -1)[..., 0]
+
+
+def backwards(t: Tensor) -> Tensor:
+    """The same numbers, the first dimension last in memory."""
+    order = list(range(t.ndim))[::-1]
+    return t.permute(order).contiguous().permute(order)
+
+
+TYPES = [
+    Spoiler(repr(value)[:20], lambda _, value=value: value)
+    for value in (None, "text", [], {}, (), [1.0], 3, 0.5, True, 1j, object, np.ones(2), b"b")
+] + [
+    Spoiler("a generator", lambda _: torch.Generator()),
+    Spoiler("a module", lambda _: Odd()),
+    Spoiler("an object", lambda _: object()),
+    Spoiler("a callable", lambda _: nothing),
+    Spoiler("a tensor", lambda _: torch.ones(2, dtype=torch.float64)),
+    Spoiler("a table", lambda _: np.ones((2, 2))),
+]
+
+LAYOUTS = [Spoiler(f.__name__, f, same=True) for f in (strided, backwards)]
+
+SHAPES = [
+    Spoiler("an axis in front", lambda t: t[None]),
+    Spoiler("two axes in front", lambda t: t[None, None]),
+    Spoiler("an axis behind", lambda t: t[..., None]),
+    Spoiler("an axis before the last", lambda t: t.unsqueeze(-2) if t.ndim else t[None]),
+    Spoiler("first row alone", lambda t: t[0] if t.ndim else t[None, None, None]),
+    Spoiler("first column alone", lambda t: t[..., 0] if t.ndim else t[None]),
+    Spoiler("one row", lambda t: t[:1] if t.ndim else t[None]),
+    Spoiler("one column", lambda t: t[..., :1] if t.ndim else t[None]),
+    Spoiler("a row less", lambda t: t[:-1] if t.ndim else t[None]),
+    Spoiler("a column less", lambda t: t[..., :-1] if t.ndim else t[None]),
+    Spoiler("no row", lambda t: t[:0] if t.ndim else t[None][:0]),
+    Spoiler("no column", lambda t: t[..., :0] if t.ndim else t[None][:0]),
+    Spoiler("twice the rows", lambda t: torch.cat([t, t]) if t.ndim else torch.stack([t, t])),
+    Spoiler(
+        "a column more", lambda t: torch.cat([t, t[..., :1]], -1) if t.ndim else t.expand(3).clone()
+    ),
+    Spoiler("flat", lambda t: t.reshape(-1)),
+    Spoiler("transposed", lambda t: t.mT if t.ndim > 1 else t[None]),
+    Spoiler("expanded", lambda t: t.expand(3, *t.shape)),
+    Spoiler("many", lambda t: t.expand(1000, *t.shape)),
+    Spoiler("one number", lambda t: t.reshape(-1)[0] if t.numel() else t),
+]
+
+DTYPES = [
+    Spoiler(str(dtype).removeprefix("torch."), lambda t, dtype=dtype: t.to(dtype))
+    for dtype in (
+        torch.float16,
+        torch.bfloat16,
+        torch.float32,
+        torch.int64,
+        torch.int8,
+        torch.uint8,
+        torch.bool,
+        torch.complex64,
+        torch.complex128,
+    )
+] + [
+    Spoiler("requires_grad", lambda t: t.detach().clone().requires_grad_()),
+    Spoiler("frozen", lambda t: torch.nn.Parameter(t.detach().clone(), requires_grad=False)),
+    Spoiler("sparse", lambda t: t.detach().to_sparse()),
+    Spoiler("list", lambda t: t.tolist()),
+    Spoiler("numpy", lambda t: t.detach().numpy()),
+]
+
+VALUES = [
+    Spoiler(f"{value:g} at {place}", put(value, place), finite=1e-3 < abs(value) < 1e3)
+    for value in (math.nan, math.inf, -math.inf, 0.0, -0.0, -1.0, 2.0, 1e300, -1e300, 1e-300, 1e30)
+    for place in (0, -1, None)
+] + [
+    Spoiler("negated", lambda t: -t, finite=True),
+    Spoiler("large", lambda t: t * 1e12),
+    Spoiler("small", lambda t: t * 1e-12),
+]
+
+TENSORS = [*TYPES, *LAYOUTS, *SHAPES, *DTYPES, *VALUES]
+
+NUMBERS = TYPES + [
+    Spoiler(repr(value), lambda _, value=value: value, finite=finite)
+    for value, finite in (
+        (0, True),
+        (-1, True),
+        (1, True),
+        (2, True),
+        (50, True),
+        (2.5, True),
+        (1e-12, True),
+        (0.0, False),
+        (-0.0, False),
+        (math.nan, False),
+        (math.inf, False),
+        (-math.inf, False),
+        (1e300, False),
+        (1e-300, False),
+        (10**400, False),
+        (10**19, False),
+        (-(10**19), False),
+        (np.int64(2), True),
+        (np.float32(0.5), True),
+        (np.float64(0.5), True),
+        (np.array(1.0), True),
+        (Fraction(1, 2), True),
+        (torch.tensor(2), True),
+        (torch.tensor(0.5), True),
+        (torch.tensor([2.0, 3.0]), True),
+        (torch.tensor(math.nan), False),
+    )
+]
+WORDS = TYPES + [Spoiler(repr(w), lambda _, w=w: w) for w in ("", "nonsense", "ful", "NaN", "é∂")]
+DTYPE = TYPES + [
+    Spoiler(repr(d), lambda _, d=d: d)
+    for d in (torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.complex64, "float64")
+]
+CONTAINERS = [
+    *TYPES,
+    Spoiler("one more", lambda v: {**v, "more": 1} if isinstance(v, Mapping) else (*v, *v[:1])),
+    Spoiler("one less", lambda v: dict(list(v.items())[1:]) if isinstance(v, Mapping) else v[1:]),
+    Spoiler("empty", lambda v: type(v)()),
+]
+
+
+def spoilers(value: Any) -> list[Spoiler]:
+    """Return the ways to spoil a value of this kind."""
+    if isinstance(value, Tensor):
+        ordinary = value.is_floating_point()
+        return TENSORS if ordinary else [*TYPES, *LAYOUTS, *SHAPES, *DTYPES, *INDICES]
+    if isinstance(value, bool) or not isinstance(value, (int, float, str, dict, list, tuple)):
+        return DTYPE if isinstance(value, torch.dtype) else TYPES
+    if isinstance(value, (int, float)):
+        return NUMBERS
+    return WORDS if isinstance(value, str) else CONTAINERS
+
+
+INDICES = [
+    Spoiler(f"index {v}", lambda t, v=v: torch.full_like(t, v)) for v in (-1, -100, 1, 5, 100)
+]
+
+
+BUILT: dict[type, tuple[str, ...]] = {Dataset: ("x", "y"), LabelledData: ("x", "pi")}
+
+
+def parts(value: Any) -> Iterator[tuple[str | int, Any]]:
+    """Yield what a value is built of, with the names to find it by."""
+    if isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, (list, tuple)):
+        yield from enumerate(value)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            if (
+                field.init
+                and field.name in BUILT.get(type(value), (field.name,))
+                and hasattr(value, field.name)
+            ):
+                yield field.name, getattr(value, field.name)
+
+
+def paths(value: Any, depth: int = 4) -> Iterator[tuple[Place, Any]]:
+    """Yield every value inside `value`, and its place."""
+    for name, part in parts(value):
+        yield (name,), part
+        if depth > 1:
+            for path, leaf in paths(part, depth - 1):
+                yield (name, *path), leaf
+
+
+def changed(value: Any, path: Place, change: Callable[[Any], Any]) -> Any:
+    """Return a copy of `value` with the value at `path` changed; dataclasses are built anew."""
+    if not path:
+        return change(value)
+    name, *rest = path
+    if isinstance(value, dict):
+        return {**value, name: changed(value[name], tuple(rest), change)}
+    if isinstance(value, (list, tuple)):
+        found = list(value)
+        found[int(name)] = changed(value[int(name)], tuple(rest), change)
+        return type(value)(found)
+    if isinstance(value, (Dataset, LabelledData)):  # built as documented: moments follow
+        parts = [
+            changed(getattr(value, n), tuple(rest), change) if n == name else getattr(value, n)
+            for n in BUILT[type(value)]
+        ]
+        return Dataset.of(*parts) if isinstance(value, Dataset) else LabelledData.soft(*parts)
+    return replace(value, **{str(name): changed(getattr(value, str(name)), tuple(rest), change)})
+
+
+def own(value: Any) -> Any:
+    """Return a copy whose generators and tensors are its own."""
+    return copy.deepcopy(value)

@@ -1,0 +1,61 @@
+"""Whatever is passed to a public function of the theory: a typed error, or a documented result."""
+
+import inspect
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import analysis
+from analysis import gaussian
+from tests.fuzz import oracle, spoiling
+
+DERIVATION = gaussian.outer.hypergradient("full", n=1)
+MATRIX = gaussian.inner.solution("full", n=2)
+
+CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "explain": (analysis.explain, {"name": "gaussian.mean_field.cost"}),
+    "listing": (analysis.listing, {"words": "mean field"}),
+    "show": (analysis.show, {"name": "gaussian.mean_field.cost", "n": 1}),
+    "outcome": (analysis.outcome, {"n": 1}),
+    "catalogue": (analysis.catalogue, {}),
+    "Result": (gaussian.outer.hypergradient, {"structure": "full", "n": 1}),
+    "Derivation.at": (
+        DERIVATION.at,
+        {"side": "stated", "U": 2.0, "lam": 0.5, "Sigma": 0.3},
+    ),
+    "Derivation.at of matrices": (MATRIX.at, {"U": [[2.0, 0.0], [0.0, 4.0]], "lam": 1.0}),
+}
+ELSEWHERE = {"derive"}  # tests/analysis/test_derive.py and test_derive_rewards.py
+ATTEMPTS = 15 if settings().derandomize else settings().max_examples
+
+
+def test_every_public_function_has_a_valid_call() -> None:
+    public = {name for name in analysis.__all__ if inspect.isfunction(getattr(analysis, name))}
+    assert public - ELSEWHERE <= CALLS.keys()
+
+
+SPOILT = {
+    key: [
+        (place, spoiler)
+        for place, value in spoiling.paths(arguments)
+        for spoiler in spoiling.spoilers(value)
+    ]
+    for key, (_, arguments) in CALLS.items()
+    if arguments
+}
+
+
+@pytest.mark.parametrize("key", SPOILT)
+def test_one_spoilt_argument(key: str) -> None:
+    function, arguments = CALLS[key]
+    function(**arguments)
+
+    @settings(max_examples=ATTEMPTS)
+    @given(st.sampled_from(SPOILT[key]))
+    def ends_well(attempt: tuple[spoiling.Place, spoiling.Spoiler]) -> None:
+        place, spoiler = attempt
+        oracle.tried(key, function, arguments, place, spoiler)
+
+    ends_well()
