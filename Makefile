@@ -57,6 +57,7 @@ SEED ?= $(shell date +%s)
 fuzz: .venv/.all
 	@echo "seed $(SEED): 'make fuzz SEED=$(SEED)' tries the same again"
 	@$(BIN)/python -m pytest -n 2 --dist=worksteal tests/fuzz --hypothesis-profile fuzz --hypothesis-seed $(SEED) $(ARGS)
+
 kills: .venv/.all
 	@$(BIN)/python -m tests.kills $(ARGS)
 

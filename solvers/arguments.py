@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
+from torch import Tensor
 
 from .errors import (
     InputError,
@@ -113,7 +114,8 @@ def _check_of(hint: Any) -> Check | None:
 def _any_of(hints: tuple[Any, ...]) -> Check | None:
     """Return the check of a union; numbers and tensors are for `errors.as_tensor` to read."""
     checks = [_check_of(hint) for hint in hints if hint is not types.NoneType]
-    if None in checks or (float in hints and any(hasattr(hint, "dim_str") for hint in hints)):
+    tensors = any(hint is Tensor or hasattr(hint, "dim_str") for hint in hints)
+    if None in checks or (float in hints and tensors):
         return None
     optional = types.NoneType in hints
 
@@ -158,7 +160,7 @@ def _array(hint: Any) -> Check:
             other, before = sizes.setdefault(letter, (name, size))
             if size != before and other == name:
                 raise ShapeError(
-                    f"{name} must be square {_written(letters)}, got shape {tuple(shape)}"
+                    f"{name} must be square, got shape {tuple(shape)}: pass {_written(letters)}"
                 )
             if size != before:
                 raise ShapeError(
@@ -192,7 +194,7 @@ def _tuple(hints: tuple[Any, ...]) -> Check:
     checks = [_check_of(hint) for hint in hints if hint is not Ellipsis]
 
     def check(name: str, value: Any, sizes: Sizes) -> None:
-        check_instance(name, value, tuple, "a tuple")
+        check_instance(name, value, tuple, f"a tuple of {_named(hints[0])}")
         if Ellipsis not in hints and len(value) != len(checks):
             raise InputError(f"{name} is {value!r}: pass {len(checks)} values")
         for place, part in enumerate(value):
@@ -225,7 +227,7 @@ def _named(hint: Any) -> str:
 
 def _callable(name: str, value: Any, sizes: Sizes) -> None:
     if not callable(value):
-        raise InputError(f"{name} is {shown(value)}: pass a function")
+        raise InputError(f"{name} is a {type(value).__name__}: pass a function")
 
 
 def _protocol(kind: type) -> Check:

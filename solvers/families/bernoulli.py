@@ -94,7 +94,7 @@ class Bernoulli(Sampled):
         self.check_data(data)
         return (torch.nn.functional.softplus(self.logits) - data.mean * self.logits).sum(-1)
 
-    def kl(self, reference: Bernoulli) -> Float[Tensor, "*b"]:
+    def kl(self, reference: Any) -> Float[Tensor, "*b"]:
         """Return `KL(p ‖ p₀) = Σ_i [log(1 + e^{z₀_i}) - m_i z₀_i] - H(p)`.
 
         Raises:

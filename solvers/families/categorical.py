@@ -95,7 +95,7 @@ class Categorical:
         floor = torch.where(pi == 0, LOG_FLOOR, -torch.inf)
         return -(pi * self.log_p.clamp(min=floor)).sum(-1)
 
-    def kl(self, reference: Categorical) -> Float[Tensor, "*b N"]:
+    def kl(self, reference: Any) -> Float[Tensor, "*b N"]:
         """Return `KL(p ‖ p₀) = Σ_c p(c) log(p(c)/p₀(c))`.
 
         Raises:

@@ -210,7 +210,7 @@ class Gaussian:
             terms = ((mu - self.mean) * precise).square() + spread
         return 0.5 * terms.sum(-1) + self.log_det_scale() + 0.5 * self.n * math.log(2 * math.pi)
 
-    def kl(self, reference: Gaussian) -> Float[Tensor, "*e"]:
+    def kl(self, reference: Any) -> Float[Tensor, "*e"]:
         """Return `KL(N(m, P) ‖ N(m₀, P₀)) = E_p[log p - log p₀]`.
 
         Raises:

@@ -47,7 +47,7 @@ class Wrapped(Sampled):
         """Return `-E_y log p(y)`, averaged over the `S` outcomes at each input."""
         return -self.log_prob(data.y.movedim(-2, 0)).mean(0)
 
-    def kl(self, reference: Wrapped) -> Float[Tensor, "N"] | None:
+    def kl(self, reference: Any) -> Float[Tensor, "N"] | None:
         """Return `KL(p ‖ p₀)`, summed over outcome dimensions; None where torch knows no formula.
 
         Raises:

@@ -207,7 +207,7 @@ class RecurrentPolicy:
         return Autoregressive(partial(self._logits, params, x), self.V, self.T, x.shape[-2])
 
     def _logits(
-        self, params: Params, x: Float[Tensor, "*#b N d"], y: Int[Tensor, "*#b M N t"]
+        self, params: Params, x: Float[Tensor, "*#b N d"], y: Int[Tensor, "*#b M N _t"]
     ) -> Float[Tensor, "*b M N t1 V"]:
         """Return the logits of every symbol from those before it."""
         *_, M, N, t = y.shape
@@ -259,7 +259,7 @@ class CausalPolicy:
         return Autoregressive(partial(self.logits, params, x), self.V, self.T, len(x))
 
     def logits(
-        self, params: Params, x: Float[Tensor, "N d"], y: Int[Tensor, "M N t"]
+        self, params: Params, x: Float[Tensor, "N d"], y: Int[Tensor, "M N _t"]
     ) -> Float[Tensor, "M N t1 V"]:
         """Return the logits of every symbol from those before it.
 

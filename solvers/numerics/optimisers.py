@@ -74,8 +74,7 @@ class Adam:
         object.__setattr__(self, "learning_rate", _rate(self.learning_rate))
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas are {self.betas}: pass two numbers in [0, 1)")
-        check_number("eps", self.eps, 0.0)
-        if self.eps == 0:
+        if not 0 < self.eps < math.inf:
             raise InputError(
                 f"eps is {self.eps}: pass eps > 0, without it the step has no derivative where "
                 "the gradient is 0"

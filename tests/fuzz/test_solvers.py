@@ -100,7 +100,7 @@ FOUND: dict[str, tuple[Any, str]] = {
         lambda: so.WindowReward(torch.ones(2, 4), 2).of(7 * torch.ones(1, 3, 3)),
         "symbols are 0 .. 1",
     ),
-    "two sizes of one letter": (lambda: so.Dataset.of(X, X[:2, None]), "the same N"),
+    "two sizes of one letter": (lambda: so.Dataset.of(X, X[:2, None]), "and N"),
 }
 
 

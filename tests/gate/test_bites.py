@@ -150,14 +150,14 @@ FAULTS: list[Fault] = [
         "C e for Cᵀe in the reward",
         MahalanobisReward,
         "quadratic",
-        lambda right: lambda self, e: right(MahalanobisReward(self.cholesky.mT), e),
+        lambda right: lambda self, e: right(MahalanobisReward(self.cholesky.mT, check=False), e),
         at(inner.inner_objective),
     ),
     Fault(
         "C e for Cᵀe in the sampled reward",
         MahalanobisReward,
         "quadratic",
-        lambda right: lambda self, e: right(MahalanobisReward(self.cholesky.mT), e),
+        lambda right: lambda self, e: right(MahalanobisReward(self.cholesky.mT, check=False), e),
         by_definition("none", True),
     ),
     Fault(

@@ -287,12 +287,12 @@ def test_wrong_arguments_are_named():
         ({"params": nan}, NonFiniteError, "params"),
         ({"reward_of": lambda phi: reward_of(U)}, InputError, "does not depend on phi"),
         (
-            {"reward_of": lambda phi: MahalanobisReward(phi.expand(2, 2, 2))},
+            {"reward_of": lambda phi: MahalanobisReward(phi.expand(2, 2, 2), check=False)},
             ShapeError,
             "factor of the reward",
         ),
         (
-            {"reward_of": lambda phi: MahalanobisReward(0 * phi)},
+            {"reward_of": lambda phi: MahalanobisReward(0 * phi, check=False)},
             NotPositiveDefiniteError,
             "U is not positive definite",
         ),
