@@ -1,4 +1,4 @@
-# make figures | claims | report | explore | notebook | test | bench | check | clean
+# make figures | claims | report | explore | notebook | test | bench | mutants | check | clean
 # Each sets up .venv first; the stamp files in it skip pip while pyproject.toml and constraints.txt are unchanged.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 ARGS ?=
 FULL ?=
 
-.PHONY: help figures claims report explore notebook test bench check clean
+.PHONY: help figures claims report explore notebook test bench mutants check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make notebook  open the closed forms with sliders in a browser"
 	@echo "make test      run the whole test suite (ARGS='-k gate')"
 	@echo "make bench     measure, print a table and write out/bench.json"
+	@echo "make mutants   plant faults in the code, and see whether tests notice (ARGS='--count 50 --only solvers')"
 	@echo "make check     lint, format check, types, import rules"
 	@echo "make clean     remove .venv, out and caches"
 	@echo "PYTHON=...     the Python to set up .venv with, 3.11 or newer; now: $(PYTHON)"
@@ -44,6 +45,9 @@ test: .venv/.all
 
 bench: .venv/.bench
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+mutants: .venv/.mutants
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants $(ARGS)
 
 check: .venv/.all
 	$(BIN)/ruff check
@@ -74,4 +78,10 @@ clean:
 .venv/.bench: .venv/.base
 	@echo "installing what the benchmarks compare with into .venv ..."
 	@$(PIP) -e '.[bench]'
+	@touch $@
+
+# What plants the faults, besides what the tests need.
+.venv/.mutants: .venv/.all
+	@echo "installing what plants faults into .venv ..."
+	@$(PIP) -e '.[mutants]'
 	@touch $@
