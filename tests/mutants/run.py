@@ -20,20 +20,19 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from .mutant import Mutant
-from .nearest import FOLDERS, Selection
+from .nearest import FILES, FOLDERS, Selection
 
 COPIED = ("analysis", "solvers", "paper_checks", "figures", "tests", "benchmarks", "docs")
-FILES = ("pyproject.toml", "constraints.txt", "Makefile", "README.md", "CITATION.cff", "LICENSE")
+BESIDE = ("pyproject.toml", "constraints.txt", "Makefile", "README.md", "CITATION.cff", "LICENSE")
 LIBRARIES = ("torch", "sympy", "scipy.sparse.linalg", "scipy.optimize", "scipy.stats", "pandas")
 LIBRARIES += ("hypothesis.strategies", "rich.console", "jaxtyping", "torch.func")
 KEPT = Path(".pytest_cache", "derivations")
 
-BUDGET = 60  # seconds of processor time for a mutant; after a test that exceeds it, it survives
+SHARE = 12  # seconds of processor time for each test file; what is left of it then does not run
 PER_TEST = 60  # seconds of processor time; more than any test takes that is not marked slow
 IMPORT = 60  # seconds of processor time to import and collect all tests
 WALL = 8  # times the limits on processor time: for waiting, and for a busy machine
@@ -59,28 +58,35 @@ class Outcome:
 
 
 class Nearest:
-    """Plugin of pytest: near tests first, a limit for each, a budget for all, a note of both."""
+    """Plugin of pytest: near tests first, a limit for each, a share for each file, and a note."""
 
     def __init__(self, words: tuple[str, ...], note: Path) -> None:
         self.words, self.note = words, note
-        self.tests, self.failed, self.running = 0, "", ""
+        self.tests, self.failed, self.running, self.began = 0, "", "", 0.0
+        self.spent = dict[Path, float]()
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Put first the tests whose names have most words of the mutant's place."""
         items.sort(key=lambda item: -sum(word in item.nodeid for word in self.words))
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
-        """Give each test its time."""
-        self.tests, self.running = self.tests + 1, item.nodeid
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+        """Give a test its time, where its file has some left."""
+        if self.spent.get(item.path, 0.0) > SHARE:
+            return True
+        self.tests, self.running, self.began = self.tests + 1, item.nodeid, time.process_time()
         self.write()
-        limit = int(time.process_time()) + PER_TEST
+        limit = int(self.began) + PER_TEST
         resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
-        done = yield
-        if time.process_time() > BUDGET:
-            item.session.shouldstop = "the budget is spent"
-        return done
+        return None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None]:
+        """Note what a test took."""
+        yield
+        took = time.process_time() - self.began
+        self.spent[item.path] = self.spent.get(item.path, 0.0) + took
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note the test that failed."""
@@ -108,7 +114,7 @@ def template(root: Path) -> Generator[Path]:
         for name in COPIED:
             if (root / name).is_dir():
                 shutil.copytree(root / name, copy / name)
-        for name in FILES:
+        for name in BESIDE:
             if (root / name).is_file():
                 shutil.copy2(root / name, copy / name)
         yield copy
@@ -190,7 +196,7 @@ class Running:
 
     def outcome(self) -> Outcome | None:
         """Return the outcome once the process has ended, and clear up; None before."""
-        late = time.monotonic() - self.began > WALL * (IMPORT + BUDGET + PER_TEST)
+        late = time.monotonic() - self.began > WALL * (IMPORT + FILES * SHARE + PER_TEST)
         if late:
             os.killpg(self.pid, signal.SIGKILL)
         pid, status = os.waitpid(self.pid, 0 if late else os.WNOHANG)
@@ -205,7 +211,7 @@ class Running:
             found = Outcome("timed out" if slow else "killed", by, tests, seconds)
         elif said.get("failed"):
             found = Outcome("killed", said["failed"], tests, seconds)
-        elif said.get("code") == 0 or (said.get("code") == 2 and tests):  # 2: the budget is spent
+        elif said.get("code") == 0:
             found = Outcome("survived", "", tests, seconds)
         else:
             log = (self.place / "log.txt").read_text(encoding="utf-8")
