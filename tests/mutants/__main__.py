@@ -73,7 +73,7 @@ def _judged(
                 yield mutant, tests
 
     with path.open("a", encoding="utf-8") as file:
-        for mutant, _, found in outcomes(store.ROOT, jobs(), workers):
+        for mutant, found in outcomes(store.ROOT, jobs(), workers):
             assert mutant is not None
             one = report.known(keys[mutant.name], mutant, modules[mutant.path], found)
             kept[one.key] = one
@@ -96,11 +96,9 @@ def _doubtful(results: list[report.Known], workers: int) -> list[str]:
     for one in results:
         if one.verdict in ("killed", "timed out") and one.by.startswith("tests/"):
             by_file.setdefault(one.by.partition("::")[0], set()).add(one.by)
-    jobs = ((None, Selection(tuple(sorted(names)), ())) for _, names in sorted(by_file.items()))
+    jobs = ((None, Selection((tuple(sorted(names)),))) for _, names in sorted(by_file.items()))
     return [
-        found.by
-        for _, _, found in outcomes(store.ROOT, jobs, workers)
-        if found.verdict != "survived"
+        found.by for _, found in outcomes(store.ROOT, jobs, workers) if found.verdict != "survived"
     ]
 
 

@@ -7,7 +7,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,10 +24,23 @@ SHARED = ("tests/conftest.py", "pyproject.toml")
 
 @dataclass(frozen=True)
 class Selection:
-    """What a mutant meets: test files, the nearest first, and the words that near tests name."""
+    """What a mutant meets: rounds of tests, the nearest first, and the words that near tests name.
 
-    files: tuple[str, ...]
-    words: tuple[str, ...]
+    Each round, mostly of one file, is a process of its own: no test sees what another file left.
+    """
+
+    rounds: tuple[tuple[str, ...], ...]
+    words: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> list[str]:
+        """The tests of all rounds."""
+        return [file for files in self.rounds for file in files]
+
+    @property
+    def rest(self) -> Selection:
+        """All but the first round."""
+        return replace(self, rounds=self.rounds[1:])
 
 
 @dataclass(frozen=True)
@@ -105,7 +118,8 @@ class Checkout:
         ranked = sorted(reach, key=lambda file: (-score[file], file))
         first = [file for file in EVERY_RESULT if mutant.room == "analysis" and file in reach]
         chosen = list(dict.fromkeys([*first[:1], *ranked[:2], *first, *ranked[2:]]))[:FILES]
-        return Selection(tuple(chosen), tuple(dict.fromkeys([*around, *reversed(places)])))
+        rounds = tuple((file,) for file in chosen)
+        return Selection(rounds, tuple(dict.fromkeys([*around, *reversed(places)])))
 
 
 def names(text: str, at: Position) -> tuple[list[str], list[str]]:

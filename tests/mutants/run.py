@@ -18,13 +18,13 @@ import time
 import traceback
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from .mutant import Mutant
-from .nearest import FILES, FOLDERS, Selection
+from .nearest import FOLDERS, Selection
 
 COPIED = ("analysis", "solvers", "paper_checks", "figures", "tests", "benchmarks", "docs")
 BESIDE = ("pyproject.toml", "constraints.txt", "Makefile", "README.md", "CITATION.cff", "LICENSE")
@@ -32,7 +32,7 @@ LIBRARIES = ("torch", "sympy", "scipy.sparse.linalg", "scipy.optimize", "scipy.s
 LIBRARIES += ("hypothesis.strategies", "rich.console", "jaxtyping", "torch.func")
 KEPT = Path(".pytest_cache", "derivations")
 
-SHARE = 12  # seconds of processor time for each test file; what is left of it then does not run
+SHARE = 12  # seconds of processor time for the tests of a round; what is left then does not run
 PER_TEST = 60  # seconds of processor time; more than any test takes that is not marked slow
 IMPORT = 60  # seconds of processor time to import and collect all tests
 WALL = 8  # times the limits on processor time: for waiting, and for a busy machine
@@ -58,12 +58,12 @@ class Outcome:
 
 
 class Nearest:
-    """Plugin of pytest: near tests first, a limit for each, a share for each file, and a note."""
+    """Plugin of pytest: near tests first, a limit for each, a share for the round, and a note."""
 
     def __init__(self, words: tuple[str, ...], note: Path) -> None:
         self.words, self.note = words, note
         self.tests, self.failed, self.running, self.began = 0, "", "", 0.0
-        self.spent = dict[Path, float]()
+        self.spent = 0.0
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -72,8 +72,8 @@ class Nearest:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
-        """Give a test its time, where its file has some left."""
-        if self.spent.get(item.path, 0.0) > SHARE:
+        """Give a test its time, where its round has some left."""
+        if self.spent > SHARE:
             return True
         self.tests, self.running, self.began = self.tests + 1, item.nodeid, time.process_time()
         self.write()
@@ -82,11 +82,10 @@ class Nearest:
         return None
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None]:
+    def pytest_runtest_teardown(self) -> Generator[None]:
         """Note what a test took."""
         yield
-        took = time.process_time() - self.began
-        self.spent[item.path] = self.spent.get(item.path, 0.0) + took
+        self.spent += time.process_time() - self.began
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note the test that failed."""
@@ -121,9 +120,24 @@ def template(root: Path) -> Generator[Path]:
 
 
 def start(
-    root: Path, copy: Path, mutant: Mutant | None, tests: Selection, *, compiled: bool = False
+    root: Path,
+    copy: Path,
+    mutant: Mutant | None,
+    tests: Selection,
+    before: Outcome | None = None,
+    *,
+    compiled: bool = False,
 ) -> Running:
-    """Fork a process in which a mutant meets its tests; without a mutant, the code as it is."""
+    """Fork a process in which a mutant meets the first round of its tests.
+
+    Args:
+        root: of the checkout.
+        copy: of the checkout, from `template`.
+        mutant: None for the code as it is.
+        tests: what is left to meet.
+        before: what became of it in the rounds before.
+        compiled: only collect the tests, in `copy` itself, and keep what is compiled for that.
+    """
     number = len(list(copy.parent.iterdir()))
     place = Path(tempfile.mkdtemp(prefix=f"{number}-", dir=copy.parent))
     there = copy if compiled else place / "checkout"
@@ -141,12 +155,12 @@ def start(
     pid = os.fork()
     if not pid:
         _meet(there, tests, note, place / "log.txt", compiled)
-    return Running(pid, mutant, tests, place, time.monotonic())
+    return Running(pid, mutant, tests, before, place, time.monotonic())
 
 
 def _meet(there: Path, tests: Selection, note: Path, log: Path, compiled: bool) -> None:
     """Run the tests in this process, a forked one, and end it."""
-    code = int(pytest.ExitCode.NO_TESTS_COLLECTED)
+    code = int(pytest.ExitCode.INTERNAL_ERROR)
     try:
         os.setsid()
         os.chdir(there)
@@ -168,14 +182,7 @@ def _meet(there: Path, tests: Selection, note: Path, log: Path, compiled: bool) 
         # that Hypothesis is imported already
         arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
         arguments += ["--rootdir=.", *(["--collect-only"] if compiled else [])]
-        # The nearest file alone: mostly it is enough, and to import all of them takes longer.
-        for files in filter(None, (tests.files[:1], tests.files[1:])):
-            found = pytest.main([*arguments, *files], plugins=[plugin])
-            if found == pytest.ExitCode.NO_TESTS_COLLECTED:  # all of them are slow
-                continue
-            code = int(found)
-            if code:
-                break
+        code = int(pytest.main([*arguments, *tests.rounds[0]], plugins=[plugin]))
         plugin.write(code)
     except BaseException:
         traceback.print_exc()
@@ -191,12 +198,13 @@ class Running:
     pid: int
     mutant: Mutant | None
     tests: Selection
+    before: Outcome | None
     place: Path
     began: float
 
     def outcome(self) -> Outcome | None:
         """Return the outcome once the process has ended, and clear up; None before."""
-        late = time.monotonic() - self.began > WALL * (IMPORT + FILES * SHARE + PER_TEST)
+        late = time.monotonic() - self.began > WALL * (IMPORT + SHARE + PER_TEST)
         if late:
             os.killpg(self.pid, signal.SIGKILL)
         pid, status = os.waitpid(self.pid, 0 if late else os.WNOHANG)
@@ -204,14 +212,16 @@ class Running:
             return None
         note = self.place / "note.json"
         said = json.loads(note.read_text()) if note.exists() else {}
-        tests, seconds = said.get("tests", 0), round(said.get("seconds", 0.0), 1)
+        tests, seconds = said.get("tests", 0), said.get("seconds", 0.0)
+        if self.before is not None:
+            tests, seconds = tests + self.before.tests, seconds + self.before.seconds
         if os.WIFSIGNALED(status):
             by = said.get("running", "the import")
             slow = os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)
             found = Outcome("timed out" if slow else "killed", by, tests, seconds)
         elif said.get("failed"):
             found = Outcome("killed", said["failed"], tests, seconds)
-        elif said.get("code") == 0:
+        elif said.get("code") in (0, pytest.ExitCode.NO_TESTS_COLLECTED):  # all may be slow
             found = Outcome("survived", "", tests, seconds)
         else:
             log = (self.place / "log.txt").read_text(encoding="utf-8")
@@ -222,10 +232,10 @@ class Running:
 
 def outcomes(
     root: Path, jobs: Iterable[tuple[Mutant | None, Selection]], workers: int
-) -> Iterator[tuple[Mutant | None, Selection, Outcome]]:
+) -> Iterator[tuple[Mutant | None, Outcome]]:
     """Yield what becomes of each mutant, as it is known; `workers` of them meet tests at a time."""
     with template(root) as copy:
-        every = Selection(tuple(folder for folder in FOLDERS if (copy / folder).is_dir()), ())
+        every = Selection((tuple(folder for folder in FOLDERS if (copy / folder).is_dir()),))
         compiled = _wait(start(root, copy, None, every, compiled=True))
         if compiled.verdict != "survived":
             raise RuntimeError(f"the tests cannot be collected, without a mutant: {compiled.by}")
@@ -237,9 +247,15 @@ def outcomes(
                 if not running:
                     return
                 for one in list(running):
-                    if (found := one.outcome()) is not None:
-                        running.remove(one)
-                        yield one.mutant, one.tests, found
+                    if (found := one.outcome()) is None:
+                        continue
+                    running.remove(one)
+                    if found.verdict == "survived" and one.tests.rest.rounds:
+                        running.append(start(root, copy, one.mutant, one.tests.rest, found))
+                    elif found.verdict == "survived" and not found.tests:
+                        yield one.mutant, replace(found, verdict="void", by="no test ran")
+                    else:
+                        yield one.mutant, found
                 time.sleep(0.05)
         finally:
             for one in running:

@@ -45,7 +45,8 @@ def test_twice():
     assert solvers.half.twice(4.0) == 8.0
 """
 CONFTEST = 'from hypothesis import settings\nsettings.register_profile("gate")\n'
-NEAR = Selection(("tests/solvers/test_near.py",), ("half",))
+FAR, NAMED = "tests/solvers/test_far.py", "tests/solvers/test_near.py"
+NEAR = Selection(((FAR,), (NAMED,)), ("half",))
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def test_the_nearest_tests_come_first(root):
     at_half = next(mathematics.mutants(MODULE, TEXT))
     in_same = replace(at_half, at=(TEXT[: TEXT.index("return x\n")].count("\n") + 1, 4))
     found = checkout.nearest(in_same)  # which twice uses
-    assert found.files[0] == "tests/solvers/test_far.py"
+    assert found.files[0] == FAR
     assert found.words[0] == "twice"
     before = checkout.digest(found.files)
     (root / "tests/solvers/test_near.py").write_text(TESTS + "\n")
@@ -145,19 +146,19 @@ def test_what_becomes_of_a_mutant(root, monkeypatch):
     before = signal.getsignal(signal.SIGXCPU)
     found = list(run.outcomes(root, [(mutant, NEAR) for mutant in (*made, None)], workers=2))
     assert signal.getsignal(signal.SIGXCPU) is before
-    verdicts = {m.operator if m else "": outcome for m, _, outcome in found}
+    verdicts = {m.operator if m else "": outcome for m, outcome in found}
     assert {name: outcome.verdict for name, outcome in verdicts.items()} == {
         "a": "killed", "b": "survived", "c": "timed out", "d": "killed", "": "survived"
     }  # fmt: skip
-    assert verdicts["a"].by == verdicts["c"].by == "tests/solvers/test_near.py::test_half"
-    assert verdicts["d"].by == "tests/solvers/test_near.py"
+    assert verdicts["a"].by == verdicts["c"].by == f"{NAMED}::test_half"
+    assert verdicts["d"].by == FAR  # it cannot be imported
     assert (root / MODULE).read_text() == TEXT
 
 
 def test_tests_that_cannot_run_notice_nothing(root):
     mutant = next(mathematics.mutants(MODULE, TEXT))
-    none = Selection(("tests/solvers/test_gone.py",), ())
-    [(_, _, outcome)] = run.outcomes(root, [(mutant, none)], workers=1)
+    none = Selection((("tests/solvers/test_gone.py",),))
+    [(_, outcome)] = run.outcomes(root, [(mutant, none)], workers=1)
     assert outcome.verdict == "void"
     (root / "tests/solvers/test_far.py").write_text("import no_such_module\n")
     with pytest.raises(RuntimeError, match="test_far"):
