@@ -7,7 +7,6 @@ unchanged, so that a run can be stopped and taken up again, or a larger one buil
 from __future__ import annotations
 
 import hashlib
-import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, islice
@@ -19,7 +18,7 @@ from rich.console import Console
 
 from paper_checks import store
 
-from . import report, sample
+from . import code, report, sample
 from .mutant import Mutant
 from .nearest import Checkout, Selection
 from .run import outcomes
@@ -37,7 +36,6 @@ def mutants(
     only: Annotated[str, typer.Option(metavar="PATH", help="Modules that begin so.")] = "",
 ) -> None:
     """Plant faults in analysis and solvers, one at a time, and see whether tests notice."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that all processes end
     modules = sample.texts(store.ROOT, only)
     if not modules:
         raise typer.BadParameter(f"no module of analysis or solvers begins with {only!r}")
@@ -51,6 +49,10 @@ def mutants(
         if one.verdict in ("survived", "void"):
             console.print(report.told(one))
     console.print(report.table(results))
+    within, statements = map(
+        sum, zip(*(code.reach(*item) for item in modules.items()), strict=True)
+    )
+    console.print(f"faults of code reach {within} of {statements} statements")
     for said in doubtful:
         console.print(f"fails without a mutant, so that its kills count for nothing: {said}")
     if doubtful or not report.enough(results):
