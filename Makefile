@@ -1,4 +1,4 @@
-# make figures | claims | report | explore | notebook | docs | test | fuzz | kills | bench | league | check | clean
+# make figures | claims | report | explore | notebook | docs | test | fuzz | kills | bench | league | mutants | check | clean
 # Each sets up .venv first; the stamp files in it skip pip while pyproject.toml and constraints.txt are unchanged.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 ARGS ?=
 FULL ?=
 
-.PHONY: help figures claims report explore notebook docs test fuzz kills bench league check clean
+.PHONY: help figures claims report explore notebook docs test fuzz kills bench league mutants check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make kills     kill runs at 50 random moments: what goes on must end the same (ARGS='--count 10')"
 	@echo "make bench     measure, print a table and write out/bench.json"
 	@echo "make league    hypergradients of several libraries against closed forms, writes out/league.json"
+	@echo "make mutants   plant faults in the code, and see whether tests notice (ARGS='--count 50 --only solvers')"
 	@echo "make check     lint, format check, types, import rules"
 	@echo "make clean     remove .venv, out and caches"
 	@echo "PYTHON=...     the Python to set up .venv with, 3.11 or newer; now: $(PYTHON)"
@@ -67,6 +68,9 @@ bench: .venv/.bench
 league: .venv/.league
 	@$(BIN)/python -m benchmarks.league $(ARGS)
 
+mutants: .venv/.mutants
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants $(ARGS)
+
 check: .venv/.all
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -105,4 +109,10 @@ clean:
 # boat-torch asks for numpy <= 1.26.4, betty-ml has requirements that pip >= 24.1 does not read.
 	@for library in betty-ml boat-torch; do $(PIP) --no-deps $$library || \
 	  echo "$$library cannot be installed here: the tables name it as missing"; done
+	@touch $@
+
+# What plants the faults, besides what the tests need.
+.venv/.mutants: .venv/.all
+	@echo "installing what plants faults into .venv ..."
+	@$(PIP) -e '.[mutants]'
 	@touch $@

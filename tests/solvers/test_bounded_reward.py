@@ -141,6 +141,12 @@ def test_the_width_is_positive(omega: float) -> None:
         BoundedReward(number(omega))
 
 
+def test_the_reward_is_of_the_difference() -> None:
+    generation, y = torch.tensor([[1.0, 2.0], [0.0, 1.0]]), torch.tensor([0.5, 3.0])
+    expected = torch.tensor([math.exp(-1.25 / 2), math.exp(-4.25 / 2)])
+    assert torch.allclose(BoundedReward(2.0)(generation, y), expected)
+
+
 def test_training_reaches_the_inner_solution() -> None:
     """From within the basin, on outcomes that stand for the data law one by one."""
     omega, n = 4.0, 2

@@ -66,6 +66,13 @@ def test_soft_value_iteration_is_the_gibbs_law(k: int) -> None:
     torch.testing.assert_close(found.log_p[:, 0], (r / lam[:, None]).log_softmax(-1))
 
 
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_soft_value_iteration_returns_logarithms_of_probabilities(k: int) -> None:
+    found = windows.soft_values(windows.WindowReward(table(k, 3), V), 0.3)
+    for log_p in found:
+        assert torch.allclose(log_p.exp().sum(-1), torch.ones(log_p.shape[:-1], dtype=log_p.dtype))
+
+
 def test_soft_value_iteration_takes_more_sequences_than_can_be_enumerated() -> None:
     reward = windows.WindowReward(torch.zeros(199, 4, dtype=F64), V=2)
     law = windows.inner_solution(reward, 1.0)

@@ -1,0 +1,123 @@
+"""What is known of the mutants: the file it is kept in, survivors with a reason, the table."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from .mutant import Mutant
+from .run import Outcome
+
+REASONS = Path(__file__).parent / "survivors.toml"
+SHARES = {"mathematical": 1.0, "code": 0.95}  # to be noticed, at least
+
+
+@dataclass(frozen=True)
+class Known:
+    """A mutant and its outcome.
+
+    Attributes:
+        key: of the mutant, and of its tests with all they stand on.
+        before, after: the lines that differ.
+        reason: why no test could notice it; empty where none is stated.
+    """
+
+    key: str
+    path: str
+    line: int
+    kind: str
+    operator: str
+    before: str
+    after: str
+    verdict: str
+    by: str
+    tests: int
+    seconds: float
+    reason: str = ""
+
+    @property
+    def room(self) -> str:
+        """The room that the module lies in."""
+        return self.path.partition("/")[0]
+
+
+def known(key: str, mutant: Mutant, original: str, found: Outcome) -> Known:
+    """Return what is to be kept of a mutant and its outcome."""
+    before, after = mutant.change(original)
+    where = (key, mutant.path, mutant.at[0], mutant.kind, mutant.operator, before, after)
+    return Known(*where, found.verdict, found.by, found.tests, found.seconds)
+
+
+def line(one: Known) -> str:
+    """Return the line of the file that keeps it."""
+    return json.dumps(asdict(one), ensure_ascii=False) + "\n"
+
+
+def read(path: Path) -> dict[str, Known]:
+    """Return what a file keeps, by key; a last line that was cut off is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    kept = [Known(**json.loads(line)) for line in lines if line.endswith("\n")]
+    return {one.key: one for one in kept}
+
+
+def reasons(path: Path = REASONS) -> dict[tuple[str, str, str], str]:
+    """Return the stated reasons, by module and the lines that differ."""
+    entries: list[dict[str, Any]] = tomllib.loads(path.read_text(encoding="utf-8"))["survivor"]
+    return {(e["path"], e["before"], e["after"]): e["reason"] for e in entries}
+
+
+def unexplained(results: list[Known]) -> list[Known]:
+    """Return the survivors without a reason."""
+    return [one for one in results if one.verdict == "survived" and not one.reason]
+
+
+def enough(results: list[Known]) -> bool:
+    """Whether each kind is noticed as often as it has to be, and all else has its reason."""
+    void = any(one.verdict == "void" for one in results)
+    return (
+        not void
+        and not unexplained(results)
+        and all(_share(results, k) >= s for k, s in SHARES.items())
+    )
+
+
+def _share(results: list[Known], kind: str) -> float:
+    """Return the share noticed of the mutants that could be."""
+    of_kind = [one for one in results if one.kind == kind and not one.reason]
+    return sum(one.verdict in ("killed", "timed out") for one in of_kind) / max(len(of_kind), 1)
+
+
+def table(results: list[Known]) -> Table:
+    """Return killed, timed out and survived by kind and room."""
+    shown = Table(title="mutants")
+    for heading in (
+        "kind",
+        "room",
+        "killed",
+        "timed out",
+        "survived",
+        "of these explained",
+        "void",
+    ):
+        shown.add_column(heading, justify="left" if heading in ("kind", "room") else "right")
+    for kind, room in sorted({(one.kind, one.room) for one in results}):
+        these = [one for one in results if (one.kind, one.room) == (kind, room)]
+        count = Counter(one.verdict for one in these)
+        explained = sum(bool(one.reason) for one in these if one.verdict == "survived")
+        numbers = (count["killed"], count["timed out"], count["survived"], explained, count["void"])
+        shown.add_row(kind, room, *map(str, numbers))
+    return shown
+
+
+def told(one: Known) -> str:
+    """Return a survivor in words: where it is, and what was changed."""
+    old = "\n".join(f"    - {line}" for line in one.before.splitlines())
+    new = "\n".join(f"    + {line}" for line in one.after.splitlines())
+    head = f"{one.path}:{one.line} {one.verdict}, {one.operator} ({one.tests} tests)"
+    return "\n".join(part for part in (head, old, new, one.reason or one.by) if part)

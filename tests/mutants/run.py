@@ -1,0 +1,269 @@
+"""Mutants against their tests: each in a copy of the checkout, in a process of its own.
+
+The processes are forked from this one, which has the libraries imported, so that a mutant costs
+the import of the project alone. One that takes too long is stopped, and counts as noticed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from .mutant import Mutant
+from .nearest import FOLDERS, Selection
+
+COPIED = ("analysis", "solvers", "paper_checks", "figures", "tests", "benchmarks", "docs")
+BESIDE = ("pyproject.toml", "constraints.txt", "Makefile", "README.md", "CITATION.cff", "LICENSE")
+LIBRARIES = ("torch", "sympy", "scipy.sparse.linalg", "scipy.optimize", "scipy.stats", "pandas")
+LIBRARIES += ("hypothesis.strategies", "rich.console", "jaxtyping", "torch.func")
+KEPT = Path(".pytest_cache", "derivations")
+
+SHARE = 12  # seconds of processor time for the tests of a round; what is left then does not run
+PER_TEST = 60  # seconds of processor time; more than any test takes that is not marked slow
+IMPORT = 60  # seconds of processor time to import and collect all tests
+WALL = 8  # times the limits on processor time: for waiting, and for a busy machine
+MEMORY = 12 * 2**30  # bytes of addresses
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutant.
+
+    Attributes:
+        verdict: "killed", "timed out", "survived", or "void": its tests did not run.
+        by: the test that noticed it, or ran when time was up; the file, where that cannot be
+            imported.
+        tests: how many tests ran.
+        seconds: of processor time.
+    """
+
+    verdict: str
+    by: str
+    tests: int
+    seconds: float
+
+
+class Nearest:
+    """Plugin of pytest: near tests first, a limit for each, a share for the round, and a note."""
+
+    def __init__(self, words: tuple[str, ...], note: Path) -> None:
+        self.words, self.note = words, note
+        self.tests, self.failed, self.running, self.began = 0, "", "", 0.0
+        self.spent = 0.0
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Put first the tests whose names have most words of the mutant's place."""
+        items.sort(key=lambda item: -sum(word in item.nodeid for word in self.words))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+        """Give a test its time, where its round has some left."""
+        if self.spent > SHARE:
+            return True
+        self.tests, self.running, self.began = self.tests + 1, item.nodeid, time.process_time()
+        self.write()
+        limit = int(self.began) + PER_TEST
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+        return None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self) -> Generator[None]:
+        """Note what a test took."""
+        yield
+        self.spent += time.process_time() - self.began
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note the test that failed."""
+        if report.failed and not self.failed:
+            self.failed = report.nodeid
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note the file that cannot be imported."""
+        if report.failed and not self.failed:
+            self.failed = report.nodeid
+
+    def write(self, code: int | None = None) -> None:
+        """Leave a note for the process that waits."""
+        now = {"tests": self.tests, "failed": self.failed, "running": self.running, "code": code}
+        self.note.write_text(json.dumps(now | {"seconds": time.process_time()}))
+
+
+@contextmanager
+def template(root: Path) -> Generator[Path]:
+    """A copy of the checkout to take further copies from, with its compiled files."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        copy = Path(folder) / "template"
+        for name in COPIED:
+            if (root / name).is_dir():
+                shutil.copytree(root / name, copy / name)
+        for name in BESIDE:
+            if (root / name).is_file():
+                shutil.copy2(root / name, copy / name)
+        yield copy
+
+
+def start(
+    root: Path,
+    copy: Path,
+    mutant: Mutant | None,
+    tests: Selection,
+    before: Outcome | None = None,
+    *,
+    compiled: bool = False,
+) -> Running:
+    """Fork a process in which a mutant meets the first round of its tests.
+
+    Args:
+        root: of the checkout.
+        copy: of the checkout, from `template`.
+        mutant: None for the code as it is.
+        tests: what is left to meet.
+        before: what became of it in the rounds before.
+        compiled: only collect the tests, in `copy` itself, and keep what is compiled for that.
+    """
+    number = len(list(copy.parent.iterdir()))
+    place = Path(tempfile.mkdtemp(prefix=f"{number}-", dir=copy.parent))
+    there = copy if compiled else place / "checkout"
+    if not compiled:
+        shutil.copytree(copy, there, copy_function=os.link)
+    if mutant is not None:
+        (there / mutant.path).unlink()  # the link, not the file it shares
+        (there / mutant.path).write_text(mutant.text, encoding="utf-8")
+    if mutant is None or mutant.room != "analysis":  # what is derived stays as it is
+        (root / KEPT).mkdir(parents=True, exist_ok=True)
+        if not (there / KEPT).exists():
+            (there / KEPT.parent).mkdir()
+            (there / KEPT).symlink_to(root / KEPT, target_is_directory=True)
+    note = place / "note.json"
+    pid = os.fork()
+    if not pid:
+        _meet(there, tests, note, place / "log.txt", compiled)
+    return Running(pid, mutant, tests, before, place, time.monotonic())
+
+
+def _meet(there: Path, tests: Selection, note: Path, log: Path, compiled: bool) -> None:
+    """Run the tests in this process, a forked one, and end it."""
+    code = int(pytest.ExitCode.INTERNAL_ERROR)
+    try:
+        os.setsid()
+        os.chdir(there)
+        stream = os.open(log, os.O_WRONLY | os.O_CREAT)
+        os.dup2(stream, 1)
+        os.dup2(stream, 2)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        began = int(time.process_time())
+        resource.setrlimit(resource.RLIMIT_CPU, (began + IMPORT, resource.RLIM_INFINITY))
+        sys.dont_write_bytecode = not compiled
+        for name in list(sys.modules):
+            if name.partition(".")[0] in COPIED:
+                del sys.modules[name]
+        sys.path[:] = [str(there), *(place for place in sys.path if place)]
+        plugin = Nearest(tests.words, note)
+        arguments = ["-x", "-q", "-m", "not slow", "--tb=short", "--hypothesis-profile=gate"]
+        arguments += ["-p", "no:cacheprovider", "-p", "no:xdist", "-c", "pyproject.toml"]
+        # that Hypothesis is imported already
+        arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+        arguments += ["--rootdir=.", *(["--collect-only"] if compiled else [])]
+        code = int(pytest.main([*arguments, *tests.rounds[0]], plugins=[plugin]))
+        plugin.write(code)
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        os._exit(code)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process in which a mutant meets its tests."""
+
+    pid: int
+    mutant: Mutant | None
+    tests: Selection
+    before: Outcome | None
+    place: Path
+    began: float
+
+    def outcome(self) -> Outcome | None:
+        """Return the outcome once the process has ended, and clear up; None before."""
+        late = time.monotonic() - self.began > WALL * (IMPORT + SHARE + PER_TEST)
+        if late:
+            os.killpg(self.pid, signal.SIGKILL)
+        pid, status = os.waitpid(self.pid, 0 if late else os.WNOHANG)
+        if not pid:
+            return None
+        note = self.place / "note.json"
+        said = json.loads(note.read_text()) if note.exists() else {}
+        tests, seconds = said.get("tests", 0), said.get("seconds", 0.0)
+        if self.before is not None:
+            tests, seconds = tests + self.before.tests, seconds + self.before.seconds
+        if os.WIFSIGNALED(status):
+            by = said.get("running", "the import")
+            slow = os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)
+            found = Outcome("timed out" if slow else "killed", by, tests, seconds)
+        elif said.get("failed"):
+            found = Outcome("killed", said["failed"], tests, seconds)
+        elif said.get("code") in (0, pytest.ExitCode.NO_TESTS_COLLECTED):  # all may be slow
+            found = Outcome("survived", "", tests, seconds)
+        else:
+            log = (self.place / "log.txt").read_text(encoding="utf-8")
+            found = Outcome("void", "\n".join(log.splitlines()[-5:]), tests, seconds)
+        shutil.rmtree(self.place)
+        return found
+
+
+def outcomes(
+    root: Path, jobs: Iterable[tuple[Mutant | None, Selection]], workers: int
+) -> Iterator[tuple[Mutant | None, Outcome]]:
+    """Yield what becomes of each mutant, as it is known; `workers` of them meet tests at a time."""
+    with template(root) as copy:
+        every = Selection((tuple(folder for folder in FOLDERS if (copy / folder).is_dir()),))
+        compiled = _wait(start(root, copy, None, every, compiled=True))
+        if compiled.verdict != "survived":
+            raise RuntimeError(f"the tests cannot be collected, without a mutant: {compiled.by}")
+        waiting, running = iter(jobs), list[Running]()
+        try:
+            while True:
+                while len(running) < workers and (job := next(waiting, None)) is not None:
+                    running.append(start(root, copy, *job))
+                if not running:
+                    return
+                for one in list(running):
+                    if (found := one.outcome()) is None:
+                        continue
+                    running.remove(one)
+                    if found.verdict == "survived" and one.tests.rest.rounds:
+                        running.append(start(root, copy, one.mutant, one.tests.rest, found))
+                    elif found.verdict == "survived" and not found.tests:
+                        yield one.mutant, replace(found, verdict="void", by="no test ran")
+                    else:
+                        yield one.mutant, found
+                time.sleep(0.05)
+        finally:
+            for one in running:
+                os.killpg(one.pid, signal.SIGKILL)
+                os.waitpid(one.pid, 0)
+
+
+def _wait(one: Running) -> Outcome:
+    while (found := one.outcome()) is None:
+        time.sleep(0.05)
+    return found

@@ -1,0 +1,201 @@
+"""The mutants themselves: what is planted, which tests it meets, what becomes of it."""
+
+import ast
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from paper_checks import store
+from tests.mutants import mathematics, report, run
+from tests.mutants.mutant import Mutant
+from tests.mutants.nearest import Checkout, Selection
+
+MODULE = "solvers/half.py"
+TEXT = '''"""Halves."""
+
+from __future__ import annotations
+
+
+def half(x: int | float) -> float:
+    """Return x / 2."""
+    if x == 3 + 4:
+        raise ValueError(f"{x - 1} is " + "seven")
+    return x / 2
+
+
+def twice(x: float) -> float:
+    return _same(x) + x
+
+
+def _same(x: float) -> float:
+    return x
+'''
+TESTS = """
+from solvers.half import half
+
+def test_half():
+    assert half(4.0) == 2.0
+"""
+OTHERS = """
+import solvers.half
+
+def test_twice():
+    assert solvers.half.twice(4.0) == 8.0
+"""
+CONFTEST = 'from hypothesis import settings\nsettings.register_profile("gate")\n'
+FAR, NAMED = "tests/solvers/test_far.py", "tests/solvers/test_near.py"
+NEAR = Selection(((NAMED,), (FAR,)), ("half",))
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with one module and two files of tests, which need no library."""
+    monkeypatch.setattr(run, "LIBRARIES", ())
+    files = {
+        MODULE: TEXT,
+        "solvers/__init__.py": "",
+        "tests/__init__.py": "",
+        "tests/conftest.py": CONFTEST,
+        "tests/solvers/__init__.py": "",
+        "tests/solvers/test_near.py": TESTS,
+        "tests/solvers/test_far.py": OTHERS,
+        "pyproject.toml": '[tool.pytest.ini_options]\nmarkers = ["slow"]\n',
+    }
+    for name, text in files.items():
+        (tmp_path / "made" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "made" / name).write_text(text)
+    return tmp_path / "made"
+
+
+@pytest.mark.parametrize(
+    ("operator", "before", "after"),
+    [
+        ("factor 2", "x / 2", {"x"}),
+        ("factor 2", "half * x", {"x"}),
+        ("factor 2", "sp.Rational(1, 2)", {"1"}),
+        ("factor 2", "a + b", {"a + b / 2"}),
+        ("sign", "a - b", {"a + b"}),
+        ("sign", "-x", {"x"}),
+        ("dropped term", "a - b", {"a", "-b"}),
+        ("transpose", "X.mT", {"X"}),
+        ("transpose", "A @ B", {"A.mT @ B"}),
+        ("transpose", "A.mT @ B", {"A @ B"}),
+        ("inverse", "inverse(Sigma)", {"Sigma"}),
+        ("inverse", "torch.linalg.solve(A, b)", {"A @ b"}),
+        ("inverse", "1 / x", {"x"}),
+        ("power", "x**2", {"x"}),
+        ("power", "x.square()", {"x"}),
+        ("marginal for residual", "y - law.mean", {"y"}),
+        ("dropped baseline", "r - r.mean(-1)", {"r"}),
+        ("dropped baseline", "r - baseline", {"r"}),
+        ("mean for sum", "x.sum(-1)", {"x.mean(-1)"}),
+        ("stopped gradient", "x.detach()", {"x"}),
+    ],
+)
+def test_an_operator_says_what_else_may_stand_there(operator, before, after):
+    node = ast.parse(before, mode="eval").body
+    assert isinstance(node, ast.expr)
+    assert {ast.unparse(new) for new in mathematics.OPERATORS[operator](node)} == after
+
+
+def test_only_what_computes_is_changed():
+    found = {(m.operator, m.change(TEXT)) for m in mathematics.mutants(MODULE, TEXT)}
+    assert all(m.text.count("\n") == TEXT.count("\n") for m in mathematics.mutants(MODULE, TEXT))
+    assert ("factor 2", ("return x / 2", "return (x)")) in found
+    changed = {before for _, (before, _) in found}
+    assert changed == {"return x / 2", "if x == 3 + 4:", "return _same(x) + x"}
+    assert not list(mathematics.mutants("analysis/show.py", TEXT))
+
+
+def test_every_mutant_is_python_and_another_one():
+    path = "solvers/rewards/mahalanobis.py"
+    every = list(mathematics.mutants(path, (store.ROOT / path).read_text()))
+    assert len({mutant.name for mutant in every}) == len(every) > 20
+    for mutant in every:
+        ast.parse(mutant.text)
+
+
+def test_the_nearest_tests_come_first(root):
+    checkout = Checkout(root)
+    at_half = next(mathematics.mutants(MODULE, TEXT))
+    in_same = replace(at_half, at=(TEXT[: TEXT.index("return x\n")].count("\n") + 1, 4))
+    found = checkout.nearest(in_same)  # which twice uses
+    assert found.files[0] == FAR
+    assert found.words[0] == "twice"
+    before = checkout.digest(found.files)
+    (root / "tests/solvers/test_near.py").write_text(TESTS + "\n")
+    assert Checkout(root).digest(found.files) != before
+    assert Checkout(root).digest(found.files[:1]) == checkout.digest(found.files[:1])
+
+
+def test_what_becomes_of_a_mutant(root, monkeypatch):
+    """Noticed, not noticed, never at an end, no Python; and the code as it is."""
+    changes = {
+        "a": ("return x / 2", "return x"),
+        "b": ("3 + 4", "3 - 4"),
+        "c": ("return x / 2", "while True: pass"),
+        "d": ("return x / 2", "return ("),
+    }
+    made = [
+        Mutant(MODULE, "code", name, (10, 4), TEXT.replace(*change))
+        for name, change in changes.items()
+    ]
+    monkeypatch.setattr(run, "PER_TEST", 2)
+    before = signal.getsignal(signal.SIGXCPU)
+    found = list(run.outcomes(root, [(mutant, NEAR) for mutant in (*made, None)], workers=2))
+    assert signal.getsignal(signal.SIGXCPU) is before
+    verdicts = {m.operator if m else "": outcome for m, outcome in found}
+    assert {name: outcome.verdict for name, outcome in verdicts.items()} == {
+        "a": "killed", "b": "survived", "c": "timed out", "d": "killed", "": "survived"
+    }  # fmt: skip
+    assert verdicts["a"].by == verdicts["c"].by == f"{NAMED}::test_half"
+    assert verdicts["d"].by == NAMED  # it cannot be imported
+    assert (root / MODULE).read_text() == TEXT
+
+
+def test_tests_that_cannot_run_notice_nothing(root):
+    mutant = next(mathematics.mutants(MODULE, TEXT))
+    none = Selection((("tests/solvers/test_gone.py",),))
+    [(_, outcome)] = run.outcomes(root, [(mutant, none)], workers=1)
+    assert outcome.verdict == "void"
+    (root / "tests/solvers/test_far.py").write_text("import no_such_module\n")
+    with pytest.raises(RuntimeError, match="test_far"):
+        list(run.outcomes(root, [(mutant, NEAR)], workers=1))
+
+
+def known(verdict: str, kind: str = "code", reason: str = "") -> report.Known:
+    where = ("key", MODULE, 10, kind, "sign", "a + b", "a - b")
+    return report.Known(*where, verdict, "", 3, 1.0, reason)
+
+
+def test_a_survivor_needs_a_reason():
+    killed = [known("killed"), known("timed out"), known("killed", "mathematical")]
+    assert report.enough(killed)
+    assert not report.enough([*killed, known("survived")])
+    assert report.enough([*killed, known("survived", reason="a tolerance")])
+    assert not report.enough([*killed, known("void")])
+    assert report.unexplained([known("survived"), known("survived", reason="so")]) == [
+        known("survived")
+    ]
+    text = report.told(known("survived"))
+    assert text.splitlines() == [
+        f"{MODULE}:10 survived, sign (3 tests)", "    - a + b", "    + a - b"
+    ]  # fmt: skip
+
+
+def test_a_line_that_was_cut_off_is_forgotten(tmp_path):
+    one = report.known("k", Mutant(MODULE, "code", "sign", (1, 0), "x\n"), "y\n",
+                       run.Outcome("survived", "", 2, 0.5))  # fmt: skip
+    path = tmp_path / "mutants.jsonl"
+    path.write_text(report.line(one) + report.line(replace(one, key="l"))[:-5])
+    assert report.read(path) == {"k": one}
+    assert report.read(tmp_path / "none.jsonl") == {}
+
+
+def test_every_reason_is_of_a_line_that_is_there():
+    for path, before, after in report.reasons():
+        lines = {line.strip() for line in (store.ROOT / path).read_text().splitlines()}
+        assert set(before.splitlines()) <= lines, (path, before)
+        assert before != after
