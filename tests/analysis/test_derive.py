@@ -242,6 +242,10 @@ def test_bits_by_enumeration_and_as_derived(n: int) -> None:
     logs = gap @ of_data / 0.5
     law = np.exp(logs) / np.exp(logs).sum()
     np.testing.assert_allclose(law @ outcomes, psi, rtol=1e-12)
+    reached = found.best(rho=rho, lam=0.5)
+    likely = (rho * np.log(rho) + (1 - rho) * np.log(1 - rho)).sum()
+    assert reached.likelihood == pytest.approx(likely, rel=1e-12)
+    assert reached.cost == pytest.approx(0.0, abs=1e-12)
 
 
 def test_a_quartic_learns_the_variance() -> None:
