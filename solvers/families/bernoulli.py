@@ -6,7 +6,7 @@ through them, and the score function that every law inherits from `Sampled`.
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 import torch
@@ -43,7 +43,7 @@ class Bernoulli(Sampled):
     """
 
     logits: Float[Tensor, "*b n"]
-    check: InitVar[bool] = True
+    check: InitVar[bool] = field(default=True, kw_only=True)
 
     def __post_init__(self, check: bool) -> None:
         if check and bool((bad := self.logits.isnan()).any()):

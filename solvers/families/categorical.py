@@ -60,7 +60,7 @@ class Categorical:
     """
 
     logits: Float[Tensor, "*b N C"]
-    check: InitVar[bool] = True
+    check: InitVar[bool] = field(default=True, kw_only=True)
     log_p: Float[Tensor, "*b N C"] = field(init=False)
     p: Float[Tensor, "*b N C"] = field(init=False)
 

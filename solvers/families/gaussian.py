@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
@@ -66,7 +66,7 @@ class Gaussian:
 
     mean: Float[Tensor, "*b n"]
     scale: Float[Tensor, "..."]
-    check: InitVar[bool] = True
+    check: InitVar[bool] = field(default=True, kw_only=True)
 
     def __post_init__(self, check: bool) -> None:
         mean, scale = self.mean.shape, self.scale.shape

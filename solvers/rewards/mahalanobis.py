@@ -6,7 +6,7 @@ policy in `with_reference`.
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ class MahalanobisReward:
     """
 
     cholesky: Float[Tensor, "*b n n"]
-    check: InitVar[bool] = True
+    check: InitVar[bool] = field(default=True, kw_only=True)
 
     def __post_init__(self, check: bool) -> None:
         check_dtype("cholesky", self.cholesky)
