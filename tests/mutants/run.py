@@ -6,6 +6,7 @@ the import of the project alone. One that takes too long is stopped, and counts 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -167,6 +168,7 @@ def _meet(there: Path, tests: Selection, note: Path, log: Path, compiled: bool) 
         stream = os.open(log, os.O_WRONLY | os.O_CREAT)
         os.dup2(stream, 1)
         os.dup2(stream, 2)
+        gc.freeze()  # what was there before the fork is no garbage: do not look through it
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         began = int(time.process_time())

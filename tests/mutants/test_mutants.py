@@ -142,7 +142,7 @@ def test_what_becomes_of_a_mutant(root, monkeypatch):
         Mutant(MODULE, "code", name, (10, 4), TEXT.replace(*change))
         for name, change in changes.items()
     ]
-    monkeypatch.setattr(run, "PER_TEST", 2)
+    monkeypatch.setattr(run, "PER_TEST", 4)
     before = signal.getsignal(signal.SIGXCPU)
     found = list(run.outcomes(root, [(mutant, NEAR) for mutant in (*made, None)], workers=2))
     assert signal.getsignal(signal.SIGXCPU) is before
