@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .arguments import checked
+from .arguments import checked, checked_class
 from .errors import (
     InputError,
     ShapeError,
@@ -107,6 +107,25 @@ class Dataset:
         if self.x.ndim != 2:
             raise ShapeError(f"x has shape {tuple(self.x.shape)}: rows are taken from x (N, d)")
         return Dataset(*rows_at(index, self.x, self.y, self.mean, self.covariance))
+
+
+@checked_class
+@dataclass(frozen=True)
+class TwoMoments:
+    """A law of which no more than its moments is known: all that a Gaussian likelihood asks.
+
+    Attributes:
+        mean: `μ`, `(*b, n)`.
+        covariance: `Σ`, `(*b, n, n)`, which may be singular; 0 for a point.
+    """
+
+    mean: Float[Tensor, "*#b n"]
+    covariance: Float[Tensor, "*#b n n"]
+
+    @property
+    def n(self) -> int:
+        """Outcome dimension."""
+        return self.mean.shape[-1]
 
 
 @dataclass(frozen=True)

@@ -216,8 +216,8 @@ def _metrics(params: Params, task: linear.LinearTask) -> Tensor:
     """Return the validation metrics of every member, (E, L, len(METRICS))."""
     data = _per_lam(task.validation)
     law, true = POLICY(params, data.x), task.law(task.validation.x)
-    nll = law.cross_entropy(data.mean, data.covariance).mean(-1) / POLICY.n
-    floor = true.cross_entropy(task.validation.mean, task.validation.covariance).mean(-1)
+    nll = law.cross_entropy(data).mean(-1) / POLICY.n
+    floor = true.cross_entropy(task.validation).mean(-1)
     mean_error = (law.mean - true.mean.unsqueeze(1)).square().mean((-2, -1)).sqrt()
     gap = law.standard_deviations() - true.standard_deviations().unsqueeze(1)
     covariance_error = gap.norm(dim=-1).mean(-1)

@@ -89,9 +89,9 @@ class TwoModes(Sampled):
         log_w = torch.stack([self.logit, torch.zeros_like(self.logit)], -1).log_softmax(-1)
         return (log_w.unsqueeze(-2) - squares / 2).logsumexp(-1) - np.log(2 * np.pi) / 2
 
-    def nll(self, data: so.Dataset) -> Float[Tensor, "*b N"]:
+    def cross_entropy(self, q: so.Dataset) -> Float[Tensor, "*b N"]:
         """Return `-E_y log p(y)` over the outcomes."""
-        return -self.log_density(data.y[..., 0]).mean(-1)
+        return -self.log_density(q.y[..., 0]).mean(-1)
 
     def entropy(self) -> Float[Tensor, "*b N"]:
         """Return `-Σ_k w_k E_k log p`, by quadrature around each mode."""

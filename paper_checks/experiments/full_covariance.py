@@ -224,7 +224,7 @@ def _metrics(law: Gaussian, task: gaussian.GaussianTask) -> Tensor:
     data = task.train
     nll = NLL()(law, data)
     mean_error = (law.mean[:, 0] - task.mean).norm(dim=-1)
-    covariance_error = (law.covariance() - data.covariance)[:, 0].norm(dim=(-2, -1))
+    covariance_error = (law.covariance - data.covariance)[:, 0].norm(dim=(-2, -1))
     cholesky = torch.linalg.cholesky(task.covariance)
     cholesky_error = (law.scale[:, 0] - cholesky).norm(dim=(-2, -1))
     excess = nll - NLL()(_best(data), data)

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from analysis import gaussian, samples
 from analysis.calculus.symbols import STRUCTURES, Structure
+from solvers.data import TwoMoments
 from solvers.errors import InputError
 from solvers.families.gaussian import Gaussian
 from solvers.rewards.mahalanobis import optimal_reward
@@ -160,7 +161,7 @@ def loss(
     """Return the NLL per row of the policy of `U*(S)` on rows of second moment V about its mean."""
     zero = torch.zeros_like(S[..., 0])
     law = inner.closed_form(optimal_reward(S, lam, structure), lam, zero, structure).value
-    return law.cross_entropy(zero, V.expand_as(S))
+    return law.cross_entropy(TwoMoments(zero, V.expand_as(S)))
 
 
 def _entropy(Sigma: Float[Tensor, "n n"]) -> Tensor:

@@ -185,7 +185,7 @@ def _table(
 ) -> pd.DataFrame:
     """Return a row per arm, repetition and input of trained policies."""
     found = law(logit)
-    kl = found.cross_entropy(task.pi) - Categorical(task.pi.log()).entropy()
+    kl = found.cross_entropy(task) - Categorical(task.pi.log()).entropy()
     values = {"logit": logit, "p": found.p[..., 0], "kl": kl}
     index = pd.MultiIndex.from_product(
         [ARMS, range(logit.shape[1]), task.pi[:, 0].tolist()], names=["arm", "repetition", "pi"]

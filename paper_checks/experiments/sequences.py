@@ -251,7 +251,7 @@ def _curves(
             return
         law = policy(theta, given.x)
         if best is None:
-            kl = law.nll(given) - entropy
+            kl = law.cross_entropy(given) - entropy
         else:
             kl = (law.log_p.exp() * (law.log_p - best)).sum(-1)
         index = pd.MultiIndex.from_product([names, range(batch[1])], names=["reward", "run"])

@@ -125,7 +125,7 @@ def _run_task(task: RegressionTask, settings: Settings, seed: int) -> list[dict[
     data, n = task.data, len(task.targets)
     fit = least_squares(data)
     best = float(NLL()(fit, data))
-    residual = fit.covariance()[0]
+    residual = fit.covariance[0]
     covariances: dict[Reward, Tensor] = {
         "residual Σ": residual,
         "marginal Σ": torch.atleast_2d(torch.cov(data.mean.T, correction=0)),

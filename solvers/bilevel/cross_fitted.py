@@ -93,7 +93,7 @@ def learn(
     batch = next(iter(start.values())).shape[: residuals.x.ndim - 2]
 
     def loss(phi: Phi, data: Dataset) -> Tensor:
-        return inner_law(model, phi, lam, data.x).nll(data).mean(-1)
+        return inner_law(model, phi, lam, data.x).cross_entropy(data).mean(-1)
 
     stop = EarlyStopping(lambda phi: loss(phi, validation), every=every, patience=patience)
     adam(

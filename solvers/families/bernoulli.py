@@ -28,7 +28,7 @@ from ..errors import (
     check_offers,
     check_same_n,
 )
-from .law import OUTCOMES, Params, Sampled, UniformNoise, check_family
+from .law import OUTCOMES, Params, Sampled, UniformNoise, check_family, check_law
 from .networks import MLP, NetworkPolicy, check_outputs
 
 
@@ -62,8 +62,9 @@ class Bernoulli(Sampled):
         """`m = σ(z)`."""
         return self.logits.sigmoid()
 
+    @property
     def covariance(self) -> Float[Tensor, "*b n n"]:
-        """Return `diag(m(1-m))`."""
+        """`diag(m(1-m))`."""
         return torch.diag_embed(self._variances())
 
     def trace(self, U: Float[Tensor, "*u n n"]) -> Float[Tensor, "*c"]:
@@ -89,10 +90,21 @@ class Bernoulli(Sampled):
         """Return `H = Σ_i [log(1 + e^{z_i}) - m_i z_i]`."""
         return (torch.nn.functional.softplus(self.logits) - self.mean * self.logits).sum(-1)
 
-    def nll(self, data: Any) -> Float[Tensor, "*b N"]:
-        """Return `-E_y log p(y) = Σ_i [log(1 + e^{z_i}) - μ_i z_i]`, `μ` the mean of the bits."""
-        self.check_data(data)
-        return (torch.nn.functional.softplus(self.logits) - data.mean * self.logits).sum(-1)
+    def cross_entropy(self, q: Any) -> Float[Tensor, "*b N"]:
+        """Return `-E_{y~q} log p(y) = Σ_i [log(1 + e^{z_i}) - μ_i z_i]`, `μ` the mean of `q`.
+
+        Args:
+            q: data of bits, or a `Bernoulli`.
+
+        Raises:
+            InputError: outcomes that are no bits.
+            ShapeError: another number of bits, or batches that do not broadcast.
+        """
+        check_law(self, q)
+        mu = q.mean
+        check_same_n("q", q.n, "the policy", self.n)
+        check_broadcast("q", mu.shape[:-1], "the policy", self.logits.shape[:-1])
+        return (torch.nn.functional.softplus(self.logits) - mu * self.logits).sum(-1)
 
     def kl(self, reference: Any) -> Float[Tensor, "*b"]:
         """Return `KL(p ‖ p₀) = Σ_i [log(1 + e^{z₀_i}) - m_i z₀_i] - H(p)`.
@@ -108,8 +120,7 @@ class Bernoulli(Sampled):
             "the reference", reference.logits.shape[:-1], "the policy", self.logits.shape[:-1]
         )
         check_finite("the reference's logits", reference.logits)
-        z = reference.logits
-        return (torch.nn.functional.softplus(z) - self.mean * z).sum(-1) - self.entropy()
+        return reference.cross_entropy(self) - self.entropy()
 
     def draw(self, M: int, noise: UniformNoise) -> Float[Tensor, "*b M N n"]:
         """Return `M` generations of 0 and 1 per input."""

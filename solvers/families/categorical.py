@@ -28,7 +28,7 @@ from ..errors import (
     check_same_classes,
 )
 from .baselines import Baseline, check_group
-from .law import Params, UniformNoise, check_family, reward_of_pairs
+from .law import Params, UniformNoise, check_family, check_law, reward_of_pairs
 from .networks import MLP, NetworkPolicy, check_outputs
 
 # Below these logarithms a probability is 0 in any precision: 0 · log 0 = 0 is 0 times a number.
@@ -83,14 +83,20 @@ class Categorical:
         """Return `H = -Σ_c p(c) log p(c)`."""
         return -(self.p * self.log_p.clamp(min=ENTROPY_FLOOR)).sum(-1)
 
-    def cross_entropy(self, pi: Float[Tensor, "*#b N C"]) -> Float[Tensor, "*b N"]:
-        """Return `-Σ_c π_c log p(c)`, the expected negative log-likelihood.
+    def cross_entropy(self, q: Any) -> Float[Tensor, "*b N"]:
+        """Return `-Σ_c π_c log p(c)`, with `π` the mean of the one-hot outcomes of `q`.
 
-        It is +inf where the law excludes a class that the data have.
+        It is +inf where the law excludes a class that `q` has.
+
+        Args:
+            q: labelled data, or a `Categorical`.
 
         Raises:
+            InputError: no classes.
             ShapeError: another number of classes, or batches that do not broadcast.
         """
+        check_law(self, q)
+        pi = q.mean
         self.check_classes("pi", pi)
         floor = torch.where(pi == 0, LOG_FLOOR, -torch.inf)
         return -(pi * self.log_p.clamp(min=floor)).sum(-1)
@@ -116,25 +122,21 @@ class Categorical:
                 f"infinite; pass a reference with positive probabilities, or a policy whose logit "
                 f"is -inf there"
             )
-        return reference.cross_entropy(self.p) - self.entropy()
+        return reference.cross_entropy(self) - self.entropy()
 
     def check_data(self, data: Any) -> None:
         """Raise `ShapeError` unless the data have these classes."""
         check_offers("the data", data, ("classes", "pi"), "solvers.data.LabelledData")
         check_same_classes("the policy", self.classes, "the data", data.classes)
 
-    def nll(self, data: Any) -> Float[Tensor, "*b N"]:
-        """Return `-Σ_c π_c log p(c)` at each input."""
-        self.check_data(data)
-        return self.cross_entropy(data.pi)
-
     @property
     def mean(self) -> Float[Tensor, "*b N C"]:
         """Of the one-hot outcome: `p`."""
         return self.p
 
+    @property
     def covariance(self) -> Float[Tensor, "*b N C C"]:
-        """Return the covariance of the one-hot outcome, `diag p - ppᵀ`."""
+        """Of the one-hot outcome: `diag p - ppᵀ`."""
         return torch.diag_embed(self.p) - self.p.unsqueeze(-1) * self.p.unsqueeze(-2)
 
     def trace(self, U: Float[Tensor, "*u C C"]) -> Float[Tensor, "*c"]:

@@ -144,8 +144,9 @@ class Gaussian:
         """Return `sqrt(P_ii)`."""
         return self.scale.norm(dim=-1) if self.full else self.scale
 
+    @property
     def covariance(self) -> Float[Tensor, "*c n n"]:
-        """Return `P`."""
+        """`P`."""
         return self.scale @ self.scale.mT if self.full else torch.diag_embed(self.scale.square())
 
     def precision(self) -> Float[Tensor, "*c n n"]:
@@ -189,17 +190,23 @@ class Gaussian:
         distance = self.whiten(y - self.mean).square().sum(-1)
         return -0.5 * distance - self.log_det_scale() - 0.5 * self.n * math.log(2 * math.pi)
 
-    def cross_entropy(
-        self, mu: Float[Tensor, "*#d n"], Sigma: Float[Tensor, "*#d n n"]
-    ) -> Float[Tensor, "*e"]:
-        """Return `-E log N(y; m, P)` for any `y` with mean `mu` and covariance `Sigma`.
+    def cross_entropy(self, q: Any) -> Float[Tensor, "*e"]:
+        """Return `-E_{y~q} log N(y; m, P)`, of any `q` by its mean `μ` and covariance `Σ`.
 
-        Formula: `½(m-μ)ᵀP⁻¹(m-μ) + ½ Tr(P⁻¹Σ) + log det S + (n/2) log 2π`. `Sigma` may be
-        singular (an empirical covariance, or zero for a single point).
+        Formula: `½(m-μ)ᵀP⁻¹(m-μ) + ½ Tr(P⁻¹Σ) + log det S + (n/2) log 2π`. `Σ` may be singular (an
+        empirical covariance, or zero for a single point).
+
+        Args:
+            q: data, a `Gaussian`, or the `TwoMoments` of any other law.
 
         Raises:
+            InputError: no mean or no covariance.
             ShapeError: another outcome dimension, or batches that do not broadcast.
         """
+        if not isinstance(q, Gaussian):
+            check_offers("the data", q, ("n", "mean", "covariance"), OUTCOMES)
+        check_same_n("the policy", self.n, "the data", q.n)
+        mu, Sigma = q.mean, q.covariance
         self.check_moments(mu, Sigma)
         if self.full:
             spread = torch.cholesky_solve(Sigma, self.scale).diagonal(dim1=-2, dim2=-1)
@@ -219,24 +226,19 @@ class Gaussian:
         """
         check_family(self, reference)
         check_same_n("the reference", reference.n, "the policy", self.n)
-        return reference.cross_entropy(self.mean, self.covariance()) - self.entropy()
+        return reference.cross_entropy(self) - self.entropy()
 
     def check_data(self, data: Any) -> None:
         """Raise `ShapeError` unless the outcomes have the dimension of this law."""
         check_offers("the data", data, ("n", "y", "mean", "covariance"), OUTCOMES)
         check_same_n("the policy", self.n, "the data", data.n)
 
-    def nll(self, data: Any) -> Float[Tensor, "*b N"]:
-        """Return `-E_y log N(y; m, P)` over the outcomes at each input, by their moments."""
-        self.check_data(data)
-        return self.cross_entropy(data.mean, data.covariance)
-
     def trace(self, U: Float[Tensor, "*u n n"]) -> Float[Tensor, "*c"]:
         """Return `Tr(UP)`."""
         check_same_n("U", U.shape[-1], "the policy", self.n)
         check_broadcast("U", U.shape[:-2], "the policy", self.mean.shape[:-1])
         if self.full:
-            return (self.covariance() * U).sum((-2, -1))
+            return (self.covariance * U).sum((-2, -1))
         return (self.scale.square() * U.diagonal(dim1=-2, dim2=-1)).sum(-1)
 
     def reinforce(

@@ -69,8 +69,8 @@ class Law(Protocol):
         """Return `H(p)`."""
         ...
 
-    def nll(self, data: Any) -> Float[Tensor, "*b N"]:
-        """Return `-E_y log p(y)` over the outcomes at each input, exact."""
+    def cross_entropy(self, q: Any) -> Float[Tensor, "*b N"]:
+        """Return `-E_{y~q} log p(y)`, exact: `q` is a law of the family, or data, a law too."""
         ...
 
     def reinforce(
@@ -167,6 +167,11 @@ class Sampled:
         """Return `log p(y)` of generations."""
         raise NotImplementedError
 
+    def cross_entropy(self, q: Any) -> Float[Tensor, "*b N"]:
+        """Return `-E_y log p(y)` over the `S` outcomes `q.y` at each input."""
+        self.check_data(q)
+        return -self.log_prob(q.y.movedim(-2, -3)).mean(-2)
+
     def rewards(self, y_hat: Tensor, data: Any, reward: Any) -> Float[Tensor, "*b M N"]:
         """Return `E_y r(ŷ, y)` of every generation, over the `S` outcomes `data.y` of its input.
 
@@ -215,6 +220,12 @@ def reward_of_pairs(reward: Any, y_hat: Tensor, y: Tensor) -> Tensor:
             f"pair, {tuple(wanted)}"
         )
     return found
+
+
+def check_law(law: Any, q: Any) -> None:
+    """Raise unless `q` is a law of the same family, or data with outcomes of it."""
+    if type(q) is not type(law):
+        law.check_data(q)
 
 
 def check_family(law: Any, reference: Any) -> None:

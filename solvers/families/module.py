@@ -43,10 +43,6 @@ class Wrapped(Sampled):
                 f"entropy, or use another distribution"
             ) from None
 
-    def nll(self, data: Any) -> Float[Tensor, "N"]:
-        """Return `-E_y log p(y)`, averaged over the `S` outcomes at each input."""
-        return -self.log_prob(data.y.movedim(-2, 0)).mean(0)
-
     def kl(self, reference: Any) -> Float[Tensor, "N"] | None:
         """Return `KL(p ‖ p₀)`, summed over outcome dimensions; None where torch knows no formula.
 

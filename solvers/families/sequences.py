@@ -92,11 +92,6 @@ class Autoregressive(Sampled):
         symbols = symbols.expand(logs.shape[:-1])
         return logs.gather(-1, symbols.unsqueeze(-1))[..., 0].sum(-1)
 
-    def nll(self, data: Any) -> Float[Tensor, "*c N"]:
-        """Return `-E_y log p(y)` over the sequences at each input."""
-        self.check_data(data)
-        return -self.log_prob(data.y.movedim(-2, -3)).mean(-2)
-
     def draw(self, M: int, noise: UniformNoise) -> Float[Tensor, "*b M N T"]:
         """Return `M` sequences per input, symbol by symbol."""
         check_count("M", M)

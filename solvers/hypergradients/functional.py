@@ -121,7 +121,7 @@ def functional(
     J = reward.expected(at_data, data.mean, data.covariance) + weight * kept
     free = [outputs.mean, outputs.spread]
     slopes = torch.autograd.grad(J.mean(), free, create_graph=True, materialize_grads=True)
-    F = -outputs.law(points.outer).cross_entropy(held_out.mean, held_out.covariance).mean()
+    F = -outputs.law(points.outer).cross_entropy(held_out).mean()
     pulls = torch.autograd.grad(F, free, materialize_grads=True)
     share = points.shares()
     spread = outputs.spread.detach()
@@ -259,7 +259,7 @@ class _Outputs:
         """Evaluate the policy; a scale it shares among inputs becomes one for each."""
         with torch.no_grad():
             law = policy(params, x)
-            spread = law.covariance() if law.full else law.scale.square()
+            spread = law.covariance if law.full else law.scale.square()
             if policy.structure == "isotropic":
                 spread = spread[..., :1]
             spread = spread.expand(len(x), *spread.shape[1:]).clone()

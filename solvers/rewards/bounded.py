@@ -84,7 +84,7 @@ class BoundedReward:
         Exact for *Gaussian* data of mean `μ` and covariance `Σ`; `Σ = 0` is a single outcome.
         """
         law.check_moments(mu, Sigma)
-        T = law.covariance() + Sigma
+        T = law.covariance + Sigma
         omega = self._leading(T, max(T.ndim, mu.ndim + 1, law.mean.ndim + 1))
         identity = torch.eye(law.n, dtype=T.dtype, device=T.device)
         factor = torch.linalg.cholesky(identity + 2 * T / omega)

@@ -58,7 +58,7 @@ class NLL:
 
     def __call__(self, law: Law, data: Data, noise: Noise | None = None) -> Float[Tensor, "*b"]:
         """Return the losses; exact for the outcomes at each input."""
-        return law.nll(data).mean(-1)
+        return law.cross_entropy(data).mean(-1)
 
 
 @checked_class

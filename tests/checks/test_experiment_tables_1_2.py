@@ -14,6 +14,7 @@ from solvers.families.categorical import Categorical
 from solvers.rewards.between_classes import gibbs
 from solvers.training import inner
 from solvers.training.objectives import NLL, PolicyGradient
+from tests.labelled import labelled_by
 
 PUBLISHED = replace(
     tables_1_2.AS_PUBLISHED, names=("iris",), epochs=2, repetitions=3, generations=4
@@ -101,7 +102,7 @@ def test_plug_ins_teach_the_estimate_and_heuristics_do_not() -> None:
         plug_in = arm in ("PG(u*)", "PG(diag)")
         assert (taught.data is given.distilled) == plug_in
         assert taught.converged is (True if plug_in else None)
-        return law.p, float(law.cross_entropy(pi).mean())
+        return law.p, float(law.cross_entropy(labelled_by(pi)).mean())
 
     found = {arm: likelihood(arm) for arm in ("PG(diag)", "PG(u*)", "PG(β*)", "PG(2β*)")}
     torch.testing.assert_close(found["PG(diag)"][0], pi, rtol=0, atol=1e-12)
@@ -125,7 +126,7 @@ def test_the_learned_reward_gives_maximum_likelihood() -> None:
         given.policy(methods.solve(given, taught).value, given.test.x)
         for taught in (methods.reward(given, "PG(learned)"), None)
     )
-    nll = [float(law.cross_entropy(given.test.pi).mean()) for law in (learned, likely)]
+    nll = [float(law.cross_entropy(given.test).mean()) for law in (learned, likely)]
     assert nll[0] == pytest.approx(nll[1], rel=0.01)
     torch.testing.assert_close(learned.p, likely.p, rtol=0, atol=0.01)
 

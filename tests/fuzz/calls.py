@@ -163,7 +163,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "Pathwise.__call__": {"law": LAW, "data": DATA, "reward": REWARD, "noise": NOISE},
     "ScoreFunction.__call__": {"law": LAW, "data": DATA, "reward": REWARD, "noise": NOISE},
     "Bernoulli.check_data": {"data": BITS},
-    "Bernoulli.nll": {"data": BITS},
+    "Bernoulli.cross_entropy": {"q": BITS},
     "Bernoulli.log_prob": {"y": BITS.y.movedim(-2, -3)},
     "Bernoulli.rewards": {"y_hat": BITS.y.movedim(-2, -3), "data": BITS, "reward": REWARD},
     "Bernoulli.reinforce": {
@@ -176,9 +176,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "Categorical.check_classes": {"name": "pi", "pi": LABELLED.pi},
     "Categorical.check_data": {"data": LABELLED},
     "Categorical.check_moments": {"mu": LABELLED.mean, "Sigma": LABELLED.covariance},
-    "Categorical.cross_entropy": {"pi": LABELLED.pi},
+    "Categorical.cross_entropy": {"q": LABELLED},
     "Categorical.kl": {"reference": so.Categorical(normal(5, 6, 3))},
-    "Categorical.nll": {"data": LABELLED},
     "Categorical.trace": {"U": torch.eye(3, dtype=F64)},
     "Categorical.reinforce": {
         "data": LABELLED,
@@ -204,9 +203,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "Gaussian.kl": {"reference": so.Gaussian(normal(5, 6, 2), normal(6, 6, 2).exp())},
     "Gaussian.cholesky": {"mean": DATA.mean, "L": torch.linalg.cholesky(SIGMA)},
     "Gaussian.diagonal": {"mean": DATA.mean, "s": LAW.scale},
-    "Gaussian.cross_entropy": {"mu": DATA.mean, "Sigma": DATA.covariance},
+    "Gaussian.cross_entropy": {"q": DATA},
     "Gaussian.log_prob": {"y": DATA.mean},
-    "Gaussian.nll": {"data": DATA},
     "Gaussian.whiten": {"deviation": DATA.mean},
     "Gaussian.pathwise": {"data": DATA, "reward": REWARD, "M": 2, "noise": NOISE},
     "Gaussian.reinforce": {

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from paper_checks.conformance.strategies import Sizes, make_problem
+from solvers.data import TwoMoments
 from solvers.families import gaussian
 from solvers.families.baselines import advantage
 from solvers.families.gaussian import Gaussian
@@ -185,7 +186,7 @@ FAULTS: list[Fault] = [
         "Tr(P⁻¹Σ) dropped from the likelihood",
         Gaussian,
         "cross_entropy",
-        lambda right: lambda self, mu, Sigma: right(self, mu, 0 * Sigma),
+        lambda right: lambda self, q: right(self, TwoMoments(q.mean, 0 * q.covariance)),
         at(outer.hypergradient, "full"),
     ),
     *(

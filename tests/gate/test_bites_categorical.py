@@ -85,7 +85,7 @@ def first_input_only(right: Any) -> Any:
     """The likelihood of the first input for the mean of all."""
 
     def faulty(self: Any, law: Categorical, data: LabelledData, noise: Any = None) -> Tensor:
-        return law.cross_entropy(data.pi)[..., 0]
+        return law.cross_entropy(data)[..., 0]
 
     return faulty
 

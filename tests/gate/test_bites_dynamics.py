@@ -8,6 +8,7 @@ import torch
 
 from analysis import definitions
 from paper_checks.conformance.strategies import make_problem
+from solvers.data import TwoMoments
 from solvers.families.gaussian import Gaussian
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training import ensemble
@@ -35,13 +36,14 @@ def heavy(right: Any) -> Any:
 
 
 def without_spread(right: Any) -> Any:
-    return lambda law, mu, Sigma: right(law, mu, 0 * Sigma)
+    return lambda law, q: right(law, TwoMoments(q.mean, 0 * q.covariance))
 
 
 def falling_mean(right: Any) -> Any:
     """A likelihood that is not told of the mean error where it scales the variance."""
-    return lambda law, mu, Sigma: right(
-        law, mu, Sigma + (law.mean - mu).square().detach()[..., None]
+    return lambda law, q: right(
+        law,
+        TwoMoments(q.mean, q.covariance + (law.mean - q.mean).square().detach()[..., None]),
     )
 
 

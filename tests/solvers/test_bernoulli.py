@@ -46,14 +46,14 @@ def test_moments_entropy_and_likelihood_are_sums_over_outcomes() -> None:
     torch.testing.assert_close(LAW.mean, p @ POINTS)
     second = torch.einsum("nk,ki,kj->nij", p, POINTS, POINTS)
     want = second - LAW.mean.unsqueeze(-1) * LAW.mean.unsqueeze(-2)
-    torch.testing.assert_close(LAW.covariance(), want)
+    torch.testing.assert_close(LAW.covariance, want)
     U = spd(3)
     torch.testing.assert_close(LAW.trace(U), (want * U).sum((-2, -1)))
     torch.testing.assert_close(LAW.entropy(), -(p * p.log()).sum(-1))
     found = LAW.log_prob(POINTS.unsqueeze(1).expand(-1, N, -1))
     torch.testing.assert_close(found.mT, p.log())
     index = (data.y.unsqueeze(-2) == POINTS).all(-1).long().argmax(-1)
-    torch.testing.assert_close(LAW.nll(data), -p.log().gather(-1, index).mean(-1))
+    torch.testing.assert_close(LAW.cross_entropy(data), -p.log().gather(-1, index).mean(-1))
 
 
 def test_the_expected_reward_is_a_sum_over_pairs() -> None:
@@ -116,9 +116,9 @@ def test_a_bilevel_problem_of_bits_reaches_the_likelihood() -> None:
 
 def test_what_bits_refuse() -> None:
     with pytest.raises(so.InputError, match=r"y holds 0.5: binary outcomes are 0 or 1"):
-        LAW.nll(so.Dataset.of(normal(1, N, 2), torch.full((N, 1, n), 0.5, dtype=F64)))
+        LAW.cross_entropy(so.Dataset.of(normal(1, N, 2), torch.full((N, 1, n), 0.5, dtype=F64)))
     with pytest.raises(so.ShapeError, match="n = 3, the data n = 2"):
-        LAW.nll(so.Dataset.of(normal(1, N, 2), torch.ones(N, 1, 2, dtype=F64)))
+        LAW.cross_entropy(so.Dataset.of(normal(1, N, 2), torch.ones(N, 1, 2, dtype=F64)))
     with pytest.raises(so.ShapeError, match="couple the bits"):
         inner_solution(spd(0), 1.0, LAW.mean[0])
     with pytest.raises(so.InputError, match="baseline 'optimal' is not known for Bernoulli"):

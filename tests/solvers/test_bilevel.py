@@ -163,7 +163,7 @@ def test_plug_in_is_maximum_likelihood(estimate: Any) -> None:
     theta = policy.init([torch.Generator().manual_seed(0)], dtype=F64)
     found = likelihood.plug_in(policy, theta, LAM, data, estimate=estimate)
     torch.testing.assert_close(found.Sigma, residual_covariance(data), rtol=1e-7, atol=1e-9)
-    P = policy(found.trained.value, data.x).covariance()[0]
+    P = policy(found.trained.value, data.x).covariance[0]
     torch.testing.assert_close(P, found.Sigma, rtol=1e-6, atol=1e-8)
     assert found.trained.converged
 

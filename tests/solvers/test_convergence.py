@@ -83,9 +83,9 @@ def test_the_closed_form(structure: Any, lam: float, problem: Problem, power: fl
     reward = MahalanobisReward.full(t["U"] * 10.0 ** (-2 * power))
     found = inner.closed_form(reward, lam, t["mu"] * 10.0**power, structure)
     assert found.converged, found.distance
-    P = found.value.covariance() / lam / 10.0 ** (2 * power)
+    P = found.value.covariance / lam / 10.0 ** (2 * power)
     want = inner.closed_form(MahalanobisReward.full(t["U"]), 1.0, t["mu"], structure)
-    torch.testing.assert_close(P, want.value.covariance(), rtol=1e-9, atol=0)
+    torch.testing.assert_close(P, want.value.covariance, rtol=1e-9, atol=0)
 
 
 @pytest.mark.gate
@@ -100,7 +100,7 @@ def test_a_policy_trained_with_any_entropy_weight(search: Any, lam: float) -> No
     assert trained.converged, trained.reason
     law = policy(trained.value, data.x)
     P = lam / 2 * torch.linalg.inv(U)
-    torch.testing.assert_close(law.covariance()[0], P, rtol=1e-7, atol=0)
+    torch.testing.assert_close(law.covariance[0], P, rtol=1e-7, atol=0)
     torch.testing.assert_close(law.mean, least_squares(data)[0], rtol=1e-5, atol=1e-5 * lam**0.5)
 
 
@@ -116,9 +116,7 @@ def test_a_multiple_of_the_objective_has_the_same_solution(search: Any, c: float
     )
     assert trained.converged, trained.reason
     law = policy(trained.value, data.x)
-    torch.testing.assert_close(
-        law.covariance()[0], c / 2 * torch.linalg.inv(U), rtol=1e-7, atol=1e-9
-    )
+    torch.testing.assert_close(law.covariance[0], c / 2 * torch.linalg.inv(U), rtol=1e-7, atol=1e-9)
     torch.testing.assert_close(law.mean, least_squares(data)[0], rtol=1e-6, atol=1e-7)
 
 

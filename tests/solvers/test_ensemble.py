@@ -219,7 +219,7 @@ def test_losses_match_their_definition() -> None:
     )
     U = FACTOR @ FACTOR.mT
     quadratic = torch.einsum("abNSi,abij,abNSj->abNS", error, U, error).mean((-2, -1))
-    spread = torch.einsum("abNij,abji->abN", law.covariance(), U).mean(-1)
+    spread = torch.einsum("abNij,abji->abN", law.covariance, U).mean(-1)
     want = quadratic + spread - LAM * law.entropy().mean(-1)
     torch.testing.assert_close(OBJECTIVES["analytic"]()(law, all_data()), want)
 

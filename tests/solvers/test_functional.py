@@ -13,7 +13,7 @@ from torch import Tensor
 
 from analysis import hypergradients
 from analysis.errors import StructureError
-from solvers.data import Dataset
+from solvers.data import Dataset, TwoMoments
 from solvers.errors import InputError, NonFiniteError, NotPositiveDefiniteError, ShapeError
 from solvers.families.gaussian import Gaussian, GaussianPolicy, Structure
 from solvers.families.networks import MLP
@@ -195,7 +195,7 @@ def test_held_out_outcomes_at_some_of_the_inputs_in_any_order():
     best = inner.closed_form(reward(variable), LAM.expand(3), data.mean).value
     losses = [
         Gaussian(best.mean[i], best.scale[i]).cross_entropy(
-            held_out.mean[i], held_out.covariance[i]
+            TwoMoments(held_out.mean[i], held_out.covariance[i])
         )
         for i in order.tolist()
     ]

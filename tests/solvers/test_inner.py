@@ -56,7 +56,7 @@ def test_training_to_convergence_meets_the_closed_form(
     assert exact.converged, f"stationarity {exact.stationarity:.3e}: {problem}"
     for name, got, want in [
         ("m", law.mean[0], exact.value.mean),
-        ("P", law.covariance()[0], exact.value.covariance()),
+        ("P", law.covariance[0], exact.value.covariance),
     ]:
         agree(
             f"{name} of the trained {structure} policy",
@@ -87,8 +87,8 @@ def test_linear_regression(solve: Any, structure: Structure, problem: Problem, i
     got = torch.cat([trained.value["mean.weight0"], trained.value["mean.bias0"][None]])
     name = f"linear mean of a {structure} policy is least squares"
     agree(name, got, want, rtol=CONVERGED, scale=1.0, inputs=problem)
-    P = policy(trained.value, x).covariance()[0]
-    exact = inner.closed_form(reward, t["lam"], t["mu"], structure).value.covariance()
+    P = policy(trained.value, x).covariance[0]
+    exact = inner.closed_form(reward, t["lam"], t["mu"], structure).value.covariance
     name = f"P of a {structure} policy with a linear mean"
     agree(name, P, exact, rtol=CONVERGED, scale=1.0, inputs=problem)
 
@@ -101,7 +101,7 @@ def test_maximum_likelihood(solve: Any) -> None:
     trained = solve(policy, start(policy), NLL(), Dataset.of(x, y))
     design = np.column_stack([x, np.ones(30)])
     residual = y[:, 0].numpy() - design @ np.linalg.lstsq(design, y[:, 0].numpy())[0]
-    P = policy(trained.value, x).covariance()[0]
+    P = policy(trained.value, x).covariance[0]
     agree("residual covariance", P, residual.T @ residual / 30, rtol=CONVERGED, inputs="seed 0")
     assert trained.converged
     assert trained.iterations > 0
@@ -116,7 +116,7 @@ def test_closed_form_of_a_batch() -> None:
         assert batched.iterations == 0
         for k in range(2):
             alone = inner.closed_form(MahalanobisReward.full(U[k]), lam[k], mu[k], structure)
-            torch.testing.assert_close(batched.value.covariance()[k], alone.value.covariance())
+            torch.testing.assert_close(batched.value.covariance[k], alone.value.covariance)
 
 
 def small_problem() -> tuple[GaussianPolicy, PolicyGradient, Dataset]:
@@ -155,7 +155,7 @@ def test_mlp_mean_converges_too(solve: Any) -> None:
     objective = PolicyGradient(MahalanobisReward.scalar(one, 1), one)
     solution = solve(policy, start(policy), objective, Dataset.of(x, y), tolerance=1e-5)
     assert solution.converged
-    variance = policy(solution.value, x).covariance()
+    variance = policy(solution.value, x).covariance
     torch.testing.assert_close(variance, torch.full_like(variance, 0.5), rtol=1e-4, atol=0)
 
 

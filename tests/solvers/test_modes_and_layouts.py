@@ -182,7 +182,7 @@ def numbers(lay: Callable[[Tensor], Tensor], rows: Callable[[Tensor], Tensor]) -
     full, diagonal, law = Gaussian(mean, L), Gaussian(mean, mean.exp()), Categorical(z)
     out = [at.mean, at.covariance, soft.pi, hard.pi]
     for g in (full, diagonal):
-        out += [g.log_prob(x), g.entropy(), g.covariance(), g.cross_entropy(at.mean, at.covariance)]
+        out += [g.log_prob(x), g.entropy(), g.covariance, g.cross_entropy(at)]
         for by in (ScoreFunction(2), Pathwise(2)):
             out.append(PolicyGradient(optimal_reward(Sigma, 0.5), 0.5, by)(g, at, noise()))
         for reward in (MahalanobisReward(L), BoundedReward(lam[0])):

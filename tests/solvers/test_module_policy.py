@@ -74,7 +74,7 @@ def test_it_agrees_with_the_gaussian_policy() -> None:
     law = policy(policy.start(), X)
     mean, scale = law.distribution.mean[:, None], law.distribution.stddev[:, None]
     same = so.Gaussian(mean, scale)
-    torch.testing.assert_close(law.nll(DATA), same.nll(DATA))
+    torch.testing.assert_close(law.cross_entropy(DATA), same.cross_entropy(DATA))
     torch.testing.assert_close(law.entropy(), same.entropy())
     means = mean.detach()[:2].expand(3000, 2, 1).clone().requires_grad_()
     data, reward = DATA.rows(torch.arange(2)), so.MahalanobisReward.scalar(1.0, 1)
@@ -121,7 +121,7 @@ def test_shapes_of_any_distribution(distribution: Any, n: int) -> None:
     assert drawn.shape == (6, 4, n)
     assert law.log_prob(drawn).shape == (6, 4)
     data = so.Dataset.of(normal(5, 4, 1), drawn.movedim(0, 1).to(F64))
-    torch.testing.assert_close(law.nll(data), -law.log_prob(drawn).mean(0))
+    torch.testing.assert_close(law.cross_entropy(data), -law.log_prob(drawn).mean(0))
 
 
 def test_what_it_refuses() -> None:

@@ -59,7 +59,7 @@ def test_full_scale_is_a_cholesky_factor(scale, n: int, seed: int) -> None:
     law = policy(params, inputs(8, 2))
     assert bool((law.scale.triu(1) == 0).all())
     assert bool((law.scale.diagonal(dim1=-2, dim2=-1) > 0).all())
-    factor = torch.linalg.cholesky(law.covariance())
+    factor = torch.linalg.cholesky(law.covariance)
     torch.testing.assert_close(factor, law.scale, rtol=1e-4, atol=1e-6)
 
 

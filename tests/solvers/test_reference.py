@@ -88,8 +88,8 @@ def test_training_in_batches_of_members_ends_at_the_closed_form() -> None:
     for k in range(2):
         want = with_reference.inner_solution(U, lam[k], data.mean[0], base)
         torch.testing.assert_close(trained.mean[k, 0], want.mean, rtol=0, atol=2e-3)
-        P = trained.covariance()[k].expand(4, 2, 2)[0]
-        torch.testing.assert_close(P, want.covariance(), rtol=0, atol=2e-3)
+        P = trained.covariance[k].expand(4, 2, 2)[0]
+        torch.testing.assert_close(P, want.covariance, rtol=0, atol=2e-3)
 
 
 class Model(torch.nn.Linear):

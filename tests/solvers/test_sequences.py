@@ -105,7 +105,7 @@ def test_the_best_reward_has_the_windows_of_the_data() -> None:
             number = (words[:, t : t + k + 1] * V ** torch.arange(k, -1, -1)).sum(-1)
             found = torch.zeros_like(share).scatter_add(0, number, p)
             torch.testing.assert_close(found, share)
-        lost = law.nll(data) - torch.special.entr(counts(data, V, 2)).sum((-2, -1))
+        lost = law.cross_entropy(data) - torch.special.entr(counts(data, V, 2)).sum((-2, -1))
         torch.testing.assert_close(lost, windows.cost(data, V, k), atol=1e-12, rtol=1e-9)
 
 
@@ -151,7 +151,7 @@ def test_likelihood_of_a_module_of_ones_own() -> None:
     model = Model()
     policy, data = so.causal_policy(model, 1, V, T), drawn()
     found = so.fit(policy, data, params=policy.start(), weight_decay=1e-9, tolerance=1e-5)
-    nll = policy(found.value, X).nll(data)
+    nll = policy(found.value, X).cross_entropy(data)
     torch.testing.assert_close(nll - windows.cost(data, V, 1), _entropy(data), atol=1e-5, rtol=0)
     policy.load(found.value)
     assert torch.equal(model.logits, found.value["logits"])
@@ -208,9 +208,12 @@ def sequence(*symbols: float) -> Dataset:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: law_of().nll(sequence(0, 1, 3, 0)), r"y holds 3: symbols are 0 \.\. 2"),
-        (lambda: law_of().nll(sequence(0, 0.5, 1, 0)), "y holds 0.5"),
-        (lambda: law_of().nll(sequence(0, 1)), "sequences of 2 symbols, the policy T = 4"),
+        (lambda: law_of().cross_entropy(sequence(0, 1, 3, 0)), r"y holds 3: symbols are 0 \.\. 2"),
+        (lambda: law_of().cross_entropy(sequence(0, 0.5, 1, 0)), "y holds 0.5"),
+        (
+            lambda: law_of().cross_entropy(sequence(0, 1)),
+            "sequences of 2 symbols, the policy T = 4",
+        ),
         (lambda: law_of(T=9).entropy(), "make 19683 sequences"),
         (lambda: so.causal_policy(Peeks(), 1, V, T), "a symbol that comes after"),
         (lambda: so.causal_policy(TooShort(), 1, V, T), r"return logits \(2, 4, 3\)"),

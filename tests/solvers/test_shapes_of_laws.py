@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal
 
-from solvers.data import Dataset, LabelledData
+from solvers.data import Dataset, LabelledData, TwoMoments
 from solvers.errors import InputError, ShapeError
 from solvers.families.baselines import advantage
 from solvers.families.categorical import Categorical
@@ -33,6 +33,7 @@ from solvers.rewards.mahalanobis import (
     optimal_scale,
 )
 from solvers.training.objectives import NLL, PolicyGradient
+from tests.labelled import labelled_by
 
 F64 = torch.float64
 
@@ -85,7 +86,7 @@ def test_any_batch_shapes(
     torch.testing.assert_close(law.entropy().expand(other.batch_shape), other.entropy())
     assert law.mean.shape[:-1] == other.batch_shape
     zero = zeros(n, n)
-    torch.testing.assert_close(law.cross_entropy(point, zero), -other.log_prob(point))
+    torch.testing.assert_close(law.cross_entropy(TwoMoments(point, zero)), -other.log_prob(point))
 
 
 @pytest.mark.gate
@@ -148,9 +149,15 @@ MISFITS: dict[str, Callable[[], Any]] = {
     "log_prob of a number": lambda: law(5, 1).log_prob(five()),
     "log_prob of another n": lambda: law(5, 1).log_prob(five(5, 2)),
     "log_prob of other rows": lambda: law(5, 1).log_prob(five(4, 1)),
-    "cross_entropy of means (5,)": lambda: law(5, 1).cross_entropy(five(5), five(5, 1, 1)),
-    "cross_entropy of variances": lambda: law(5, 2).cross_entropy(five(5, 2), five(5, 2)),
-    "cross_entropy of other rows": lambda: law(5, 2).cross_entropy(five(5, 2), five(4, 2, 2)),
+    "cross_entropy of means (5,)": lambda: law(5, 1).cross_entropy(
+        TwoMoments(five(5), five(5, 1, 1))
+    ),
+    "cross_entropy of variances": lambda: law(5, 2).cross_entropy(
+        TwoMoments(five(5, 2), five(5, 2))
+    ),
+    "cross_entropy of other rows": lambda: law(5, 2).cross_entropy(
+        TwoMoments(five(5, 2), five(4, 2, 2))
+    ),
     "a scale of one column": lambda: Gaussian(zeros(5, 2), five(5, 1)),
     "a scale without rows": lambda: Gaussian(zeros(5, 2), five(2)),
     "a scale of more rows": lambda: Gaussian(zeros(1, 2), five(5, 2)),
@@ -189,8 +196,10 @@ MISFITS: dict[str, Callable[[], Any]] = {
     "calibration on other classes": lambda: calibration_error(
         Categorical(zeros(5, 3)), labelled(5, 4)
     ),
-    "cross-entropy of other classes": lambda: Categorical(zeros(5, 3)).cross_entropy(five(5, 1)),
-    "cross-entropy of (5,)": lambda: Categorical(zeros(5, 3)).cross_entropy(five(5)),
+    "cross-entropy of other classes": lambda: Categorical(zeros(5, 3)).cross_entropy(
+        labelled_by(five(5, 1))
+    ),
+    "cross-entropy of (5,)": lambda: Categorical(zeros(5, 3)).cross_entropy(labelled_by(five(5))),
     "cross-entropy of other rows": lambda: NLL()(Categorical(zeros(5, 3)), labelled(4, 3)),
     "a reward of other inputs": lambda: ClassReward(zeros(4, 3, 1)).expected(five(5, 3) / 3),
     "a reward of pi without rows": lambda: ClassReward(zeros(1, 3, 1)).expected(five(3) / 3),

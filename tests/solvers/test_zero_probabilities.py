@@ -18,6 +18,7 @@ from solvers.metrics import accuracy, calibration_error
 from solvers.rewards.between_classes import ClassReward, exact_scale, gibbs, heuristic_scale
 from solvers.training.estimators import Analytic, Estimator, ScoreFunction
 from solvers.training.objectives import NLL, PolicyGradient
+from tests.labelled import labelled_by
 
 F32, F64 = torch.float32, torch.float64
 precisions = pytest.mark.parametrize("dtype", [F32, F64])
@@ -48,7 +49,7 @@ def test_the_law_is_that_of_the_open_classes(transposed: bool, C: int, N: int, s
     z = laid_out(logits, transposed).clone().requires_grad_()
     pi = normal(seed + 2, N, C).masked_fill(~open_, -math.inf).softmax(-1)
     law = Categorical(z)
-    H, cross = law.entropy(), law.cross_entropy(pi)
+    H, cross = law.entropy(), law.cross_entropy(labelled_by(pi))
     assert bool((law.p[~open_] == 0).all())
     slopes = torch.autograd.grad(H.sum() + 2 * cross.sum(), z, create_graph=True)[0]
     (curvature,) = torch.autograd.grad((slopes * normal(seed + 3, N, C)).sum(), z)
@@ -71,8 +72,8 @@ def test_a_class_that_the_data_have_and_the_law_excludes(dtype: torch.dtype) -> 
     """The likelihood is 0: its logarithm is -inf, and its slope that of the open classes."""
     z = torch.tensor([[0.0, 0.0, -math.inf]], dtype=dtype, requires_grad=True)
     law, pi = Categorical(z), torch.tensor([[0.5, 0.0, 0.5]], dtype=dtype)
-    assert law.cross_entropy(pi).item() == math.inf
-    (slope,) = torch.autograd.grad(law.cross_entropy(pi).sum(), z)
+    assert law.cross_entropy(labelled_by(pi)).item() == math.inf
+    (slope,) = torch.autograd.grad(law.cross_entropy(labelled_by(pi)).sum(), z)
     torch.testing.assert_close(slope, law.p.detach() - pi)
 
 
@@ -80,7 +81,7 @@ def test_a_class_that_the_data_have_and_the_law_excludes(dtype: torch.dtype) -> 
 def test_cross_entropy_of_a_law_with_itself_has_a_slope(dtype: torch.dtype) -> None:
     z = torch.tensor([[0.3, 0.0, -math.inf]], dtype=dtype, requires_grad=True)
     law = Categorical(z)
-    both = law.cross_entropy(law.p)
+    both = law.cross_entropy(law)
     torch.testing.assert_close(both, law.entropy())
     (slope,) = torch.autograd.grad(both.sum(), z, create_graph=True)
     (want,) = torch.autograd.grad(law.entropy().sum(), z, retain_graph=True)
@@ -93,7 +94,8 @@ def test_underflow_is_a_zero_too() -> None:
     z = torch.tensor([[0.0, -5e3, -2e4]], dtype=F64, requires_grad=True)
     law = Categorical(z)
     assert law.entropy().item() == 0
-    assert law.cross_entropy(torch.tensor([[0.0, 0.5, 0.5]], dtype=F64)).item() == 12500.0
+    half = labelled_by(torch.tensor([[0.0, 0.5, 0.5]], dtype=F64))
+    assert law.cross_entropy(half).item() == 12500.0
     (slope,) = torch.autograd.grad(law.entropy().sum(), z)
     assert bool((slope == 0).all())
 

@@ -59,7 +59,7 @@ def reaches_the_optimal_reward(problem: Problem, structure: Structure) -> None:
     got = reward(found.phi, torch.zeros(1, 1)).U
     want = square(derived(gaussian.outer.optimal_reward, structure, problem, "Sigma"), problem.n)
     agree(f"{name}: U", got, want, rtol=1e-5, inputs=problem)
-    P = law_of(found.theta, structure).covariance()[0]
+    P = law_of(found.theta, structure).covariance[0]
     if structure == "full":
         agree(f"{name}: P = Σ", P, problem.Sigma, rtol=1e-5, inputs=problem)
     elif structure == "diagonal":

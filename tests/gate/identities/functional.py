@@ -14,7 +14,7 @@ from paper_checks.conformance import identities, witnesses
 from paper_checks.conformance.derived import EXPLICIT, square
 from paper_checks.conformance.strategies import Problem
 from paper_checks.conformance.tolerances import agree, closed_form
-from solvers.data import Dataset
+from solvers.data import Dataset, TwoMoments
 from solvers.families.gaussian import Gaussian, GaussianPolicy, Structure
 from solvers.hypergradients import functional
 from solvers.hypergradients.differentiable import inner_solution
@@ -70,7 +70,7 @@ def at_any_outputs(problem: Problem, structure: Structure) -> None:
     law = outputs(problem, structure)
     n = problem.n
     values = problem.pick("m", "mu", "Sigma", "U") | {"lam": problem.lam}
-    factor = law.covariance().sqrt().numpy() if structure == "diagonal" else problem.P
+    factor = law.covariance.sqrt().numpy() if structure == "diagonal" else problem.P
     if structure == "isotropic":
         values["s"] = float(law.scale[0] ** 2)
     else:
@@ -80,7 +80,7 @@ def at_any_outputs(problem: Problem, structure: Structure) -> None:
         hypergradients.functional.hypergradient(structure, n).at(side="derived", **values), n
     )
     # the terms that cancel: P⁻¹ and U⁻¹ with the error of the mean, Σ/λ
-    e, P = problem.m - problem.mu, law.covariance().numpy()
+    e, P = problem.m - problem.mu, law.covariance.numpy()
     scale = float(np.linalg.norm(np.linalg.inv(problem.U) @ np.linalg.inv(P)) * (e @ e))
     scale += float(np.linalg.norm(problem.Sigma) + e @ e + np.linalg.norm(P)) / problem.lam
     rtol = closed_form(problem.U, P)
@@ -115,7 +115,7 @@ def at_solution(problem: Problem, structure: Structure) -> None:
 def adjoints(problem: Problem, structure: Structure) -> None:
     """`(a, A)`: the solver's closed form against the derivation, n <= 3."""
     law, t, n = outputs(problem, structure), problem.tensors(), problem.n
-    P = law.covariance()
+    P = law.covariance
     free = {"isotropic": P[:1, 0], "diagonal": P.diagonal(), "full": P}[structure]
     m, free = law.mean.clone().requires_grad_(), free.clone().requires_grad_()
     L = torch.linalg.cholesky(free) if structure == "full" else torch.diag(free.sqrt().expand(n))
@@ -192,7 +192,7 @@ def differentiable(problem: Problem, structure: Structure) -> None:
         start = torch.zeros(witnesses.free_parameters(n, structure), dtype=torch.float64)
         theta = inner_solution(J, start, variable, tolerance=1e-6)
         m, L = unpacked(theta, n, structure)
-        F = -Gaussian(m, L).cross_entropy(t["mu"], t["Sigma"])
+        F = -Gaussian(m, L).cross_entropy(TwoMoments(t["mu"], t["Sigma"]))
         (G,) = torch.autograd.grad(F, variable)
         return G.numpy()
 

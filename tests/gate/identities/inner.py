@@ -23,14 +23,14 @@ def covariance(U: np.ndarray, lam: float, structure: Structure = "full") -> np.n
     reward = MahalanobisReward.full(torch.as_tensor(U))
     mu = torch.zeros(len(U), dtype=torch.float64)
     law = inner.closed_form(reward, torch.tensor(lam, dtype=torch.float64), mu, structure).value
-    return law.covariance().numpy()
+    return law.covariance.numpy()
 
 
 def inner_solution(problem: Problem, structure: Structure) -> None:
     """`P* = (λ/2) U⁻¹`, `m* = μ`: solver against derivation."""
     t = problem.tensors()
     solution = inner.closed_form(MahalanobisReward.full(t["U"]), t["lam"], t["mu"], structure)
-    P = solution.value.covariance().numpy()
+    P = solution.value.covariance.numpy()
     identities.INNER_IS_DERIVED(lambda *_: P, problem, structure)
     agree("m* = μ", solution.value.mean, problem.mu, rtol=0, inputs=problem)
     assert solution.converged, f"stationarity {solution.stationarity} at the closed form: {problem}"

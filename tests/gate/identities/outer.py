@@ -14,6 +14,7 @@ from paper_checks.conformance import derived, identities
 from paper_checks.conformance.derived import EXPLICIT, square
 from paper_checks.conformance.strategies import Problem
 from paper_checks.conformance.tolerances import agree, closed_form
+from solvers.data import TwoMoments
 from solvers.families.gaussian import Structure
 from solvers.rewards import mahalanobis
 from solvers.rewards.mahalanobis import MahalanobisReward
@@ -32,7 +33,7 @@ def outer_loss(t: dict[str, Tensor], structure: Structure) -> Tensor:
     """Return `-F(U)` with the solvers, differentiable in `U`."""
     reward = MahalanobisReward(torch.linalg.cholesky(t["U"]))
     law = inner.closed_form(reward, t["lam"], t["mu"], structure).value
-    return law.cross_entropy(t["mu"], t["Sigma"])
+    return law.cross_entropy(TwoMoments(t["mu"], t["Sigma"]))
 
 
 def slope(
@@ -83,7 +84,7 @@ def bilevel_is_maximum_likelihood(problem: Problem) -> None:
     reward = mahalanobis.optimal_reward(t["Sigma"], t["lam"])
     law = inner.closed_form(reward, t["lam"], t["mu"]).value
     rtol = closed_form(problem.Sigma)
-    agree("P*(U*) = Σ", law.covariance(), problem.Sigma, rtol=rtol, inputs=problem)
+    agree("P*(U*) = Σ", law.covariance, problem.Sigma, rtol=rtol, inputs=problem)
 
 
 def ray(problem: Problem) -> None:
@@ -144,7 +145,7 @@ def mean_field(problem: Problem) -> None:
     rtol = closed_form(problem.Sigma)
     shrunk = gaussian.mean_field.shrinkage(problem.n).at(side="derived", **problem.pick("Sigma"))
     want = square(shrunk, problem.n)
-    agree("P_ii = 1/(Σ⁻¹)_ii", law.covariance(), want, rtol=rtol, inputs=problem)
+    agree("P_ii = 1/(Σ⁻¹)_ii", law.covariance, want, rtol=rtol, inputs=problem)
     best = mahalanobis.optimal_reward(t["Sigma"], t["lam"], "diagonal").U
     measured = outer_loss({**t, "U": reward.U}, "diagonal") - outer_loss(
         {**t, "U": best}, "diagonal"

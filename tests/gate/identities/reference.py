@@ -44,7 +44,7 @@ def at_one_input(law: Gaussian) -> Any:
 def values(problem: Problem, *names: str, **others: Any) -> dict[str, Any]:
     """Return arguments of a derivation: of the problem, of the reference, and others."""
     p0 = base(problem)
-    P0 = p0.covariance().numpy()
+    P0 = p0.covariance.numpy()
     m0, mu = p0.mean.numpy(), problem.mu
     known = {"m0": m0, "P0": P0, "a": np.linalg.solve(P0, m0 - mu), **others}
     given = problem.pick(*(name for name in names if name not in known))
@@ -56,7 +56,7 @@ def values(problem: Problem, *names: str, **others: Any) -> dict[str, Any]:
 
 def conditioned(problem: Problem) -> float:
     """Return the relative tolerance of closed forms of this problem."""
-    return closed_form(problem.U, problem.Sigma, problem.P, base(problem).covariance())
+    return closed_form(problem.U, problem.Sigma, problem.P, base(problem).covariance)
 
 
 def objective(problem: Problem) -> None:
@@ -81,7 +81,7 @@ def inner_solution(problem: Problem) -> None:
     t, p0, n = problem.tensors(), base(problem), problem.n
     reward = MahalanobisReward.full(t["U"])
     found = with_reference.inner_solution(reward, t["lam"], t["mu"], p0)
-    P = found.covariance().numpy()
+    P = found.covariance.numpy()
     precision = theory.inner.precision(n).at("derived", **values(problem, "U", "P0", "lam"))
     rtol, unit = conditioned(problem), np.linalg.cond(P) * np.eye(n)
     got = P @ square(precision, n)
@@ -129,7 +129,7 @@ def hypergradient(problem: Problem) -> None:
         policy, params, lambda phi: reward_of(phi["U"]), {"U": t["U"]}, t["lam"], data,
         reference=reference, distance=1e-3,
     ).value["U"]  # fmt: skip
-    at = values(problem, "Sigma", "a", "lam", S=law.covariance()[0].numpy())
+    at = values(problem, "Sigma", "a", "lam", S=law.covariance[0].numpy())
     want = square(theory.outer.hypergradient(n).at("derived", **at), n)
     scale = float(np.linalg.norm(problem.Sigma) / problem.lam)
     rtol = max(1e-9, conditioned(problem))
@@ -144,7 +144,7 @@ def optimal_reward(problem: Problem) -> None:
     want = theory.outer.optimal_reward(n).at(
         "derived", **values(problem, "Sigma", "P0", "a", "lam")
     )
-    want, precision = square(want, n), np.linalg.inv(p0.covariance().numpy())
+    want, precision = square(want, n), np.linalg.inv(p0.covariance.numpy())
     # Σ⁻¹ and P₀⁻¹, whose difference it is
     scale = problem.lam * float(
         np.linalg.norm(precision) + 1 / np.linalg.eigvalsh(problem.Sigma)[0]

@@ -13,6 +13,7 @@ from analysis import gaussian, samples
 from paper_checks.conformance.derived import derived, square
 from paper_checks.conformance.strategies import Problem, make_problem
 from paper_checks.conformance.tolerances import agree, agree_on_average, closed_form
+from solvers.data import TwoMoments
 from solvers.families.gaussian import Structure
 from solvers.rewards import mahalanobis
 from solvers.training import inner
@@ -84,7 +85,7 @@ def _lost(problem: Problem, S: Tensor, mean: Tensor, structure: Structure) -> Te
     def loss(S: Tensor, mean: Tensor) -> Tensor:
         reward = mahalanobis.optimal_reward(S, problem.lam, structure)
         law = inner.closed_form(reward, problem.lam, mean, structure).value
-        return law.cross_entropy(zero, Sigma)
+        return law.cross_entropy(TwoMoments(zero, Sigma))
 
     return loss(S, mean) - loss(Sigma, zero)
 
@@ -128,7 +129,7 @@ def optimal_reward_of_a_sample(problem: Problem, structure: Structure) -> None:
     S = rows.mT @ rows / ROWS
     lam = problem.tensors()["lam"]
     reward = mahalanobis.optimal_reward(S, lam, structure)
-    P = inner.closed_form(reward, lam, torch.zeros_like(S[0]), structure).value.covariance()
+    P = inner.closed_form(reward, lam, torch.zeros_like(S[0]), structure).value.covariance
     variances = S.diagonal()
     want = {
         "full": S,
