@@ -2,7 +2,7 @@
 
 `problem` builds it for a policy, a learnable reward and data, to be solved by `bilevel.solve`
 (implicit differentiation) or `single_loop`. `plug_in` is the paper's other algorithm: estimate the
-covariance of the data, set the reward by theory, train once.
+law of the data, set the reward by theory, train once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..arguments import checked
-from ..data import Dataset
+from ..data import Dataset, LabelledData
 from ..errors import (
     InputError,
     Number,
@@ -25,17 +25,19 @@ from ..errors import (
     check_count,
     check_number,
 )
+from ..families.bernoulli import BernoulliPolicy
 from ..families.categorical import CategoricalPolicy
 from ..families.gaussian import GaussianPolicy
 from ..families.law import Data, Params, Policy
 from ..hypergradients.implicit import Level
 from ..numerics.modes import recording
+from ..rewards.between_classes import ClassReward, exact_diagonal
 from ..rewards.learnable import InputReward, Phi, RewardModel
-from ..rewards.mahalanobis import MahalanobisReward, optimal_reward
+from ..rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_weights
 from ..training import inner
 from ..training.estimators import Analytic, Estimator
-from ..training.objectives import MSE, NLL, PolicyGradient
-from ..training.reference import ReferenceLaw
+from ..training.objectives import MSE, NLL, Objective, PolicyGradient
+from ..training.reference import Distilled, Reference, ReferenceLaw
 from ..training.streams import MemberNoise
 from .loop import Bilevel
 
@@ -85,11 +87,7 @@ def problem(
     """
     lam = as_number("lam", lam, data.x)
     check_number("weight_decay", weight_decay, 0.0)
-    if isinstance(policy, CategoricalPolicy) and weight_decay == 0:
-        raise InputError(
-            "weight_decay is 0: pass a positive one, because without it logits have "
-            "a free constant and the inner problem no isolated solution"
-        )
+    _check_isolated(policy, weight_decay)
     outer = data if held_out is None else held_out
     for name, each in (("data", data), ("held_out", outer)):
         if each.x.ndim != 2:
@@ -163,44 +161,87 @@ def draw_rows(N: int, size: int, generator: torch.Generator) -> Int[Tensor, "B"]
 
 @dataclass(frozen=True)
 class PlugIn:
-    """What the plug-in algorithm found.
+    """What the plug-in algorithm found; its names are those of any `numerics.solution.Answer`.
 
     Attributes:
-        reward: `U* ` for the estimated covariance and the policy's covariance structure.
-        Sigma: the estimate.
+        reward: the best one by theory, for what was estimated.
+        estimated: what theory asks of the data's law: of a Gaussian policy the covariance
+            `(n, n)`; of classes and bits their probabilities, at each input or, "marginal", at all.
         trained: the policy trained on it.
-        rounds: times the covariance was estimated.
+        fitted: the fit beforehand; None where there was none.
+        rounds: times the law of the data was estimated.
     """
 
-    reward: MahalanobisReward
-    Sigma: Float[Tensor, "n n"]
+    reward: MahalanobisReward | ClassReward
+    estimated: Tensor
     trained: inner.Solution[dict[str, Tensor]]
-    rounds: int
+    fitted: inner.Solution[dict[str, Tensor]] | None
+    rounds: int = 1
+
+    @property
+    def value(self) -> dict[str, Tensor]:
+        """The trained parameters."""
+        return self.trained.value
+
+    @property
+    def converged(self) -> bool:
+        """Whether the training did, and the fit before it."""
+        return self.trained.converged and (self.fitted is None or self.fitted.converged)
+
+    @property
+    def stationarity(self) -> float:
+        """Of the training."""
+        return self.trained.stationarity
+
+    @property
+    def iterations(self) -> int:
+        """Of the last training, and the fit before it."""
+        return self.trained.iterations + (0 if self.fitted is None else self.fitted.iterations)
+
+    @property
+    def reason(self) -> str:
+        """Why the training stopped, or the fit that did not converge."""
+        if self.fitted is not None and not self.fitted.converged:
+            return f"the fit beforehand: {self.fitted.reason}"
+        return self.trained.reason
 
 
 @checked
 @recording
 def plug_in(
-    policy: GaussianPolicy,
+    policy: Policy,
     params: Params,
     lam: Number | Tensor,
-    data: Dataset,
+    data: Dataset | LabelledData,
     *,
     estimate: Estimate = "residual",
+    weight_decay: float = 0.0,
     rounds: int = 50,
     tolerance: float = 1e-9,
 ) -> PlugIn:
-    """Estimate Σ, set `U` by theory for the policy's structure, train by policy gradient.
+    """Estimate the law of the data, set the reward by theory, train by policy gradient.
+
+    | policy | estimated | reward |
+    |---|---|---|
+    | Gaussian | `Σ` | `U* = (λ/2) Σ⁻¹`, restricted to the policy's structure |
+    | categorical | `π(x)` | `U*(x) = diag(u)`, `u` of `between_classes.exact_diagonal` |
+    | bits | `ρ(x)` | `U*(x) = diag(u)`, `u` of `mahalanobis.optimal_weights` |
+
+    Classes and bits leave no residuals: what depends on the input there is the law itself. It is
+    fitted by maximum likelihood, and the policy is trained on it in place of the outcomes.
 
     Args:
-        policy: the policy.
-        params: starting point of a single member.
+        policy: a `GaussianPolicy`, `CategoricalPolicy` or `BernoulliPolicy`.
+        params: starting point of a single member, of the training and of the fit before it.
         lam: entropy weight `λ > 0`.
         data: the data, without batch dimensions.
-        estimate: "marginal" covariance of the outcomes (as published: costs likelihood wherever
-            the mean depends on `x`), covariance of the residuals of a mean fitted beforehand by
-            least squares ("residual"), or second moment of the residuals of the policy itself,
-            estimated again after each training, without a fit beforehand ("online").
+        estimate: "marginal" covariance, or probabilities, of the outcomes at all inputs (as
+            published: costs likelihood wherever the law depends on `x`); "residual": what is left
+            to know once a policy is fitted beforehand, the covariance of its residuals, or the
+            probabilities it gives; or, of Gaussian policies, the second moment of the residuals of
+            the policy itself, estimated again after each training, without a fit ("online").
+        weight_decay: `ρ >= 0`, in nats, of the fit and of the training; positive for a categorical
+            policy.
         rounds: at most this many trainings, for "online".
         tolerance: "online" stops when no entry of the estimate changes by more than this, relative
             to the largest.
@@ -208,34 +249,80 @@ def plug_in(
     Raises:
         NotPositiveDefiniteError: the estimate is singular (fewer rows than outcomes, or a
             perfect fit).
-        InputError: `lam` is not positive, or an unknown estimate.
+        InputError: `lam` is not positive, an unknown estimate, a certain class or bit, or a policy
+            for which theory knows no best reward.
 
-    Source: paper ("marginal"); "residual" and "online" are new.
+    Source: paper ("marginal", of Gaussian policies); the rest is new.
     """
     lam = as_number("lam", lam, data.x)
     check_choice("estimate", estimate, get_args(Estimate))
+    check_number("weight_decay", weight_decay, 0.0)
     check_count("rounds", rounds)
     check_number("tolerance", tolerance, 0.0)
+    if not isinstance(policy, GaussianPolicy | CategoricalPolicy | BernoulliPolicy):
+        raise InputError(
+            f"theory knows no best reward for {type(policy).__name__}: pass a GaussianPolicy, a "
+            f"CategoricalPolicy or a BernoulliPolicy, or learn one by solve(maximum_likelihood)"
+        )
+    _check_isolated(policy, weight_decay)
+    policy(params, data.x).check_data(data)
 
-    def train(Sigma: Tensor, start: Params) -> PlugIn:
-        reward = optimal_reward(Sigma, lam, policy.structure)
-        trained = inner.gradient(policy, start, PolicyGradient(reward, lam), data)
-        return PlugIn(reward, Sigma, trained, 1)
+    def train(estimated: Tensor, given: Data, start: Params) -> PlugIn:
+        reward = _by_theory(policy, estimated, lam)
+        objective = PolicyGradient(reward, lam)
+        trained = inner.gradient(policy, start, objective, given, weight_decay=weight_decay)
+        return PlugIn(reward, estimated, trained, None)
 
-    if estimate == "marginal":
-        mean = data.mean.mean(0)
-        return train(second_moment(mean.expand_as(data.mean), data), params)
+    def fit(objective: Objective) -> inner.Solution[dict[str, Tensor]]:
+        return inner.gradient(policy, params, objective, data, weight_decay=weight_decay)
+
+    if not isinstance(policy, GaussianPolicy) or isinstance(data, LabelledData):
+        if estimate == "online":
+            raise InputError(
+                "estimate is 'online', and there are no residuals of classes and bits: pass "
+                "'residual', which fits their probabilities"
+            )
+        if estimate == "marginal":
+            return train(data.mean.mean(0), data, params)
+        fitted = fit(NLL())
+        given = Distilled(data.x, Reference(policy, fitted.value))
+        if isinstance(policy, CategoricalPolicy):
+            given = LabelledData.soft(data.x, given.mean)
+        return replace(train(given.mean, given, params), fitted=fitted)
     if estimate == "residual":
-        fitted = inner.gradient(policy, params, MSE(), data)
-        return train(second_moment(policy(fitted.value, data.x).mean, data), params)
-    found = train(second_moment(data.mean.mean(0).expand_as(data.mean), data), params)
+        fitted = fit(MSE())
+        Sigma = second_moment(policy(fitted.value, data.x).mean, data)
+        return replace(train(Sigma, data, params), fitted=fitted)
+    found = train(second_moment(data.mean.mean(0).expand_as(data.mean), data), data, params)
+    if estimate == "marginal":
+        return found
     for round_ in range(2, rounds + 1):
-        Sigma = second_moment(policy(found.trained.value, data.x).mean, data)
-        change = (Sigma - found.Sigma).abs().amax()
+        Sigma = second_moment(policy(found.value, data.x).mean, data)
+        change = (Sigma - found.estimated).abs().amax()
         if bool(change <= tolerance * Sigma.abs().amax()):
             return found
-        found = replace(train(Sigma, found.trained.value), rounds=round_)
+        found = replace(train(Sigma, data, found.value), rounds=round_)
     return found
+
+
+def _by_theory(
+    policy: GaussianPolicy | CategoricalPolicy | BernoulliPolicy, estimated: Tensor, lam: Tensor
+) -> MahalanobisReward | ClassReward:
+    """Return the best reward for what was estimated."""
+    if isinstance(policy, GaussianPolicy):
+        return optimal_reward(estimated, lam, policy.structure)
+    if isinstance(policy, BernoulliPolicy):
+        return MahalanobisReward.diagonal(optimal_weights(estimated, lam))
+    return ClassReward.diagonal(exact_diagonal(torch.atleast_2d(estimated), lam))
+
+
+def _check_isolated(policy: Policy, weight_decay: float) -> None:
+    """Raise `InputError` where inner solutions are not isolated."""
+    if isinstance(policy, CategoricalPolicy) and weight_decay == 0:
+        raise InputError(
+            "weight_decay is 0: pass a positive one, because without it logits have "
+            "a free constant and the inner problem no isolated solution"
+        )
 
 
 def second_moment(mean: Float[Tensor, "N n"], data: Dataset) -> Float[Tensor, "n n"]:

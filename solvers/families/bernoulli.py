@@ -79,9 +79,15 @@ class Bernoulli(Sampled):
         check_same_n("the policy", self.n, "Sigma", Sigma.shape[-1] if Sigma.ndim else 0)
 
     def check_data(self, data: Any) -> None:
-        """Raise unless there are `n` outcomes, and every one is 0 or 1."""
-        check_offers("the data", data, ("n", "y", "mean"), OUTCOMES)
+        """Raise unless there are `n` outcomes, every one 0 or 1, or the probabilities of each."""
+        check_offers("the data", data, ("n", "mean"), OUTCOMES)
         check_same_n("the policy", self.n, "the data", data.n)
+        if not hasattr(data, "y"):
+            outside = (data.mean < 0) | (data.mean > 1)
+            if bool(outside.any()):
+                first = data.mean[outside][0].item()
+                raise InputError(f"the mean holds {first:.6g}: that of bits is in [0, 1]")
+            return
         wrong = (data.y != 0) & (data.y != 1)
         if bool(wrong.any()):
             raise InputError(f"y holds {data.y[wrong][0].item():.6g}: binary outcomes are 0 or 1")

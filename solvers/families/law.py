@@ -153,11 +153,7 @@ class Sampled:
 
     def check_data(self, data: Any) -> None:
         """Raise `InputError` unless there are outcomes `y`; a family may ask for more."""
-        if not hasattr(data, "y"):
-            raise InputError(
-                f"{type(data).__name__} has no outcomes y: pass {OUTCOMES}, or a reward whose "
-                f"expectation is known"
-            )
+        check_outcomes(data)
 
     def draw(self, M: int, noise: Any) -> Float[Tensor, "*b M N ..."]:
         """Return `M` generations per input; differentiable where the law is reparameterised."""
@@ -178,6 +174,7 @@ class Sampled:
         Raises:
             ShapeError: the reward returns something else than one number for each pair.
         """
+        check_outcomes(data)
         y = data.y.movedim(-2, 0).unsqueeze(-3)  # (S, *b, 1, N, n)
         y = y[(slice(None), *(None,) * (y_hat.ndim + 1 - y.ndim))]  # a batch of the law alone
         return reward_of_pairs(reward, y_hat, y).mean(0)
@@ -220,6 +217,15 @@ def reward_of_pairs(reward: Any, y_hat: Tensor, y: Tensor) -> Tensor:
             f"pair, {tuple(wanted)}"
         )
     return found
+
+
+def check_outcomes(data: Any) -> None:
+    """Raise `InputError` unless there are outcomes `y`."""
+    if not hasattr(data, "y"):
+        raise InputError(
+            f"{type(data).__name__} has no outcomes y: pass {OUTCOMES}, or a reward whose "
+            f"expectation is known"
+        )
 
 
 def check_law(law: Any, q: Any) -> None:

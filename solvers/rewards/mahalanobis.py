@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..arguments import checked_class
 from ..errors import (
+    InputError,
     Number,
     ShapeError,
     as_positive,
@@ -23,6 +24,7 @@ from ..errors import (
     check_count,
     check_dtype,
     check_factor,
+    check_finite,
     check_offers,
     check_same_n,
     check_spd,
@@ -239,6 +241,36 @@ def optimal_reward(
         return MahalanobisReward.diagonal(lam[..., None] / (2 * variances))
     precision = torch.cholesky_inverse(torch.linalg.cholesky(Sigma))
     return MahalanobisReward.full(lam[..., None, None] / 2 * precision)
+
+
+def optimal_weights(
+    rho: Float[Tensor, "*#b n"], lam: Number | Float[Tensor, "*#b"]
+) -> Float[Tensor, "*b n"]:
+    """Return the `u` of `U* = diag(u)` for independent bits, whose inner solution has mean `ρ`.
+
+    `u*_i = λ log(ρ_i/(1-ρ_i)) / (2ρ_i - 1)`; at ½, where every `u_i` is optimal, its limit `2λ`.
+
+    Args:
+        rho: probabilities of the bits, in (0, 1); with a row for each input, so has `u`.
+        lam: entropy weight `λ > 0`, broadcastable to `(*b,)`.
+
+    Raises:
+        InputError: a bit that is certain: its best weight is infinite; or `lam` is not positive.
+
+    Source: new (analysis.bernoulli.outer.optimal_reward).
+    """
+    check_finite("rho", rho)
+    certain = (rho <= 0) | (rho >= 1)
+    if bool(certain.any()):
+        raise InputError(
+            f"rho holds {rho[certain][0].item():.6g}, a certain bit, whose best weight is "
+            f"infinite: pass probabilities in (0, 1), such as those of a fit with weight decay"
+        )
+    lam = as_positive("lam", lam, rho)
+    check_broadcast("lam", lam.shape, "rho", rho.shape[:-1])
+    t = 2 * rho - 1
+    ratio = torch.where(t == 0, 1.0, t.atanh() / torch.where(t == 0, 1.0, t))
+    return 2 * lam[..., None] * ratio
 
 
 def isotropic_weight(

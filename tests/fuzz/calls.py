@@ -99,6 +99,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "lam": 0.5,
         "data": DATA,
         "estimate": "residual",
+        "weight_decay": 0.1,
         "rounds": 2,
         "tolerance": 1e-3,
     },

@@ -49,12 +49,20 @@ FAULTS: dict[str, tuple[str, Callable[[Any], Any], Callable[[Problem], None]]] =
         "trace", lambda right: lambda self, U: 0 * right(self, U), bernoulli.inner_solution,
     ),
     "sign of the likelihood": (
-        "nll", lambda right: lambda self, data: -right(self, data), bernoulli.hypergradient,
+        "cross_entropy", lambda right: lambda self, q: -right(self, q), bernoulli.hypergradient,
     ),
     "variance m for m(1-m)": (
         "_variances", lambda right: lambda self: torch.sigmoid(self.logits), bernoulli.objective,
     ),
 }  # fmt: skip
+
+
+def test_the_best_weights_without_their_factor_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = bernoulli.optimal_weights
+    monkeypatch.setattr(bernoulli, "optimal_weights", lambda rho, lam: right(rho, lam) / 2)
+    for problem in (PROBLEM, make_problem(n=5, seed=7)):  # by the derivation, and by the law
+        with pytest.raises(AssertionError, match="fails"):
+            bernoulli.optimal_reward(problem)
 
 
 @pytest.mark.parametrize("name", FAULTS)

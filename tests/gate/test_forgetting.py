@@ -13,7 +13,7 @@ from analysis.forgetting.paths import METHODS, Method
 from paper_checks.conformance.class_problems import ClassProblem, class_problems, make_class_problem
 from paper_checks.conformance.strategies import Problem, make_problem, one_in, problems
 from solvers.families.gaussian import Gaussian
-from solvers.families.module import Wrapped
+from solvers.families.law import Sampled
 from solvers.rewards.between_classes import ClassReward
 from tests.faults import check_noticed
 from tests.gate.identities import forgetting
@@ -45,7 +45,7 @@ FAULTS: dict[str, tuple[type, str, Callable[[Any], Any], Callable[[], None]]] = 
         partial(forgetting.natural_gradient, PLANE, "PG"),
     ),
     "likelihood of another scale": (
-        Gaussian, "nll",
+        Gaussian, "cross_entropy",
         lambda right: lambda self, data: right(Gaussian(self.mean, 2 * self.scale), data),
         partial(forgetting.natural_gradient, PLANE, "NLL"),
     ),
@@ -54,7 +54,7 @@ FAULTS: dict[str, tuple[type, str, Callable[[Any], Any], Callable[[], None]]] = 
         partial(forgetting.ties, make_class_problem(3, 7)),
     ),
     "sign of the likelihood": (
-        Wrapped, "nll", lambda right: lambda self, data: -right(self, data),
+        Sampled, "cross_entropy", lambda right: lambda self, data: -right(self, data),
         partial(forgetting.old_mode, make_problem(1, 7)),
     ),
 }  # fmt: skip

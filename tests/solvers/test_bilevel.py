@@ -162,9 +162,9 @@ def test_plug_in_is_maximum_likelihood(estimate: Any) -> None:
     data, policy = linear_data(), GaussianPolicy(2, 2, "full")
     theta = policy.init([torch.Generator().manual_seed(0)], dtype=F64)
     found = likelihood.plug_in(policy, theta, LAM, data, estimate=estimate)
-    torch.testing.assert_close(found.Sigma, residual_covariance(data), rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(found.estimated, residual_covariance(data), rtol=1e-7, atol=1e-9)
     P = policy(found.trained.value, data.x).covariance[0]
-    torch.testing.assert_close(P, found.Sigma, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(P, found.estimated, rtol=1e-6, atol=1e-8)
     assert found.trained.converged
 
 
@@ -172,7 +172,7 @@ def test_plug_in_as_published_uses_the_marginal_covariance() -> None:
     data, policy = linear_data(), GaussianPolicy(2, 2, "full")
     theta = policy.init([torch.Generator().manual_seed(0)], dtype=F64)
     found = likelihood.plug_in(policy, theta, LAM, data, estimate="marginal")
-    torch.testing.assert_close(found.Sigma, torch.cov(data.mean.T, correction=0))
+    torch.testing.assert_close(found.estimated, torch.cov(data.mean.T, correction=0))
     better = likelihood.plug_in(policy, theta, LAM, data)
     losses = [float(NLL()(policy(one.trained.value, data.x), data)) for one in (found, better)]
     assert losses[0] > losses[1] + 0.01

@@ -22,7 +22,7 @@ import solvers
 import solvers as so
 from solvers import bilevel, engine
 from solvers.bilevel import cross_fitted, likelihood
-from solvers.data import Dataset, LabelledData
+from solvers.data import Dataset, LabelledData, TwoMoments
 from solvers.families.bernoulli import Bernoulli, BernoulliPolicy
 from solvers.families.categorical import Categorical, CategoricalPolicy
 from solvers.families.gaussian import Gaussian, GaussianPolicy
@@ -48,7 +48,7 @@ from solvers.tasks import (
 from solvers.training import inner
 from solvers.training.estimators import Analytic, Pathwise, ScoreFunction
 from solvers.training.objectives import MSE, NLL, BetaNLL, Faithful, PolicyGradient
-from solvers.training.reference import LogDensity, Reference
+from solvers.training.reference import Distilled, LogDensity, Reference
 from solvers.training.streams import MemberNoise, generator
 
 F64 = torch.float64
@@ -152,6 +152,8 @@ EXAMPLES: list[Any] = [
     PolicyGradient(REWARD, 0.5, ScoreFunction(3)),
     PolicyGradient(BoundedReward(2), 0.5),
     Reference(POLICY, START),
+    Distilled(DATA.x, Reference(POLICY, START)),
+    TwoMoments(DATA.mean, DATA.covariance),
     LogDensity(Gaussian(normal(0, 4, 2), normal(1, 4, 2).exp())),
     MLP((3, 4), "tanh"),
     GaussianPolicy(2, 2, "diagonal", MLP((3,)), "shared", "softplus"),

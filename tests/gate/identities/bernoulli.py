@@ -14,7 +14,7 @@ from paper_checks.conformance.tolerances import agree
 from solvers.data import Dataset
 from solvers.families import bernoulli
 from solvers.hypergradients.implicit import implicit
-from solvers.rewards.mahalanobis import MahalanobisReward
+from solvers.rewards.mahalanobis import MahalanobisReward, optimal_weights
 from solvers.training.objectives import NLL, PolicyGradient
 
 EXPLICIT = 3
@@ -101,11 +101,12 @@ def hypergradient(problem: Problem) -> None:
 
 
 def optimal_reward(problem: Problem) -> None:
-    """With the derived `u*` the inner solution has the mean of the data."""
-    if problem.n > EXPLICIT:
-        return
+    """`u*` is as derived, and with it the inner solution has the mean of the data."""
     rho = probabilities(problem)
-    u = theory.outer.optimal_reward(problem.n).at(side="derived", rho=rho.numpy(), lam=problem.lam)
-    U = torch.diag(torch.as_tensor(np.ravel(u)))
-    law = bernoulli.inner_solution(U, problem.lam, rho)
+    u = optimal_weights(rho, problem.lam)
+    if problem.n <= EXPLICIT:
+        at = {"rho": rho.numpy(), "lam": problem.lam}
+        want = np.ravel(theory.outer.optimal_reward(problem.n).at(side="derived", **at))
+        agree("u* of bits", u, want, rtol=CLOSED, inputs=problem)
+    law = bernoulli.inner_solution(torch.diag(u), problem.lam, rho)
     agree("ψ*(u*) = ρ", law.mean, rho, rtol=CLOSED, inputs=problem)
