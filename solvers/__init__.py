@@ -38,7 +38,7 @@ What each solver accepts as inner problem; the rest is refused with a message th
 - `bilevel.loop.solve`, `bilevel.single_loop.single_loop`: any `J` and `F`; sampled inner
   gradients in the first
 - `bilevel.likelihood.problem`: any family of `families`; a categorical policy needs a weight
-  decay > 0, a Mahalanobis reward that depends on the input exact gradients
+  decay > 0
 - `policy(module)`: any `torch.nn.Module` that returns a `torch.distributions.Distribution`
 """
 

@@ -28,7 +28,7 @@ from ..errors import (
     check_same_classes,
 )
 from .baselines import Baseline, check_group
-from .law import Params, UniformNoise, check_family, check_law, reward_of_pairs
+from .law import Params, Quadratic, UniformNoise, check_family, check_law, reward_of_pairs
 from .networks import MLP, NetworkPolicy, check_outputs
 
 # Below these logarithms a probability is 0 in any precision: 0 · log 0 = 0 is 0 times a number.
@@ -208,6 +208,10 @@ def _by_class(law: Categorical, data: Any, reward: Any) -> Float[Tensor, "*b N C
             raise InputError(FORBIDDEN)
         return r
     one = torch.eye(law.classes, dtype=law.p.dtype, device=law.p.device)
+    if isinstance(reward, Quadratic) and (batch := reward.U.ndim - 2):
+        table = reward.of((one.unsqueeze(-2) - one).expand(*reward.U.shape[:-2], *(len(one),) * 3))
+        of_members = batch <= law.p.ndim - 2
+        return ((table.unsqueeze(-3) if of_members else table) @ data.pi.unsqueeze(-1))[..., 0]
     table = reward_of_pairs(reward, one.unsqueeze(-2), one)
     return data.pi @ table.mT
 

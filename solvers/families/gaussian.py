@@ -34,7 +34,15 @@ from ..errors import (
 )
 from ..numerics.triangular import lower_triangular
 from .baselines import Baseline, advantage
-from .law import OUTCOMES, NormalNoise, Params, Quadratic, check_family, reward_of_pairs
+from .law import (
+    OUTCOMES,
+    NormalNoise,
+    Params,
+    Quadratic,
+    check_family,
+    of_members_or_inputs,
+    reward_of_pairs,
+)
 from .networks import MLP, check_outputs, init_members, parameter
 
 Structure = Literal["isotropic", "diagonal", "full"]
@@ -345,20 +353,9 @@ def _rewards(
     """
     e = deviation.movedim(-4, -1)
     if hasattr(reward, "of"):
-        _check_members(reward, deviation.ndim - 4)
-        return reward.of(e)
+        return of_members_or_inputs(reward, e, deviation.ndim - 4)
     y = data.y.transpose(-3, -2).unsqueeze(-4)
     return reward_of_pairs(reward, y + e, y)
-
-
-def _check_members(reward: Any, batch_ndim: int) -> None:
-    """Raise unless the reward is one per member: a batch of inputs would be read as generations."""
-    if isinstance(reward, Quadratic) and reward.U.ndim - 2 > batch_ndim:
-        raise ShapeError(
-            f"U has shape {tuple(reward.U.shape)} for {batch_ndim} batch dimensions of the policy: "
-            f"sampled estimators take one U per member, (*b, n, n); for one per input pass "
-            f"estimator=Analytic()"
-        )
 
 
 def _scores(

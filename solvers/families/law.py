@@ -120,6 +120,10 @@ class Quadratic(Protocol):
         """The weight matrix."""
         ...
 
+    def of(self, deviation: Float[Tensor, "*d n"]) -> Float[Tensor, "*d"]:
+        """Return `r` of `ŷ - y`; the batch of `U` leads its dimensions."""
+        ...
+
     def on_data(self, law: Any, data: Any) -> Float[Tensor, "*e N"]:
         """Return `E_y E_ŷ r(ŷ, y)` per input, exact for the outcomes in the data."""
         ...
@@ -175,6 +179,10 @@ class Sampled:
             ShapeError: the reward returns something else than one number for each pair.
         """
         check_outcomes(data)
+        if isinstance(reward, Quadratic) and reward.U.ndim > 2:
+            outcomes = data.y.movedim(-2, -3).unsqueeze(-3)  # (*b, S, 1, N, n)
+            e = y_hat.unsqueeze(-4) - outcomes
+            return of_members_or_inputs(reward, e, y_hat.ndim - 3).mean(-3)
         y = data.y.movedim(-2, 0).unsqueeze(-3)  # (S, *b, 1, N, n)
         y = y[(slice(None), *(None,) * (y_hat.ndim + 1 - y.ndim))]  # a batch of the law alone
         return reward_of_pairs(reward, y_hat, y).mean(0)
@@ -217,6 +225,15 @@ def reward_of_pairs(reward: Any, y_hat: Tensor, y: Tensor) -> Tensor:
             f"pair, {tuple(wanted)}"
         )
     return found
+
+
+def of_members_or_inputs(
+    reward: Any, e: Float[Tensor, "*b M S N n"], batch_ndim: int
+) -> Float[Tensor, "*b M S N"]:
+    """Return the rewards of deviations, of one `U` for each member, or `(*b, N, n, n)`, input."""
+    if isinstance(reward, Quadratic) and reward.U.ndim - 2 > batch_ndim:
+        return reward.of(e.movedim(-2, batch_ndim)).movedim(batch_ndim, -1)
+    return reward.of(e)
 
 
 def check_outcomes(data: Any) -> None:

@@ -104,7 +104,7 @@ class ConstantReward:
 @checked_class
 @dataclass(frozen=True)
 class InputReward:
-    """`U(x) = C(x) C(x)ᵀ`, the factor from a network; its exact inner solution is analytic only.
+    """`U(x) = C(x) C(x)ᵀ`, the factor from a network.
 
     Attributes:
         inputs: input dimension `d`.

@@ -259,8 +259,6 @@ def test_what_is_refused() -> None:
             problem, theta, phi, steps=1, inner_rate=lambda k: 0.1, outer_rate=lambda k: 0.1
         )
     data, policy = linear_data(), GaussianPolicy(2, 2, "full")
-    with pytest.raises(InputError, match="takes one reward for all inputs, not InputReward"):
-        likelihood.problem(policy, InputReward(2, 2, MLP()), LAM, data, estimator=ScoreFunction(2))
     batched = Dataset(*(t.unsqueeze(0) for t in vars(data).values()))
     with pytest.raises(ShapeError, match=r"data.x has shape \(1, 40, 2\): pass x \(N, d\)"):
         likelihood.problem(policy, ConstantReward(2), LAM, batched)
