@@ -203,7 +203,7 @@ def _rewards(settings: Settings, data: Problem, seed: int) -> list[pd.DataFrame]
     learned = methods.learned_rewards(data, how, squares, lam, seed)
     tempered = methods.tempered(data, how, learned, methods.TEMPERATURES, lam, seed)
     chosen = methods.choose(tempered, squares.trained, data)
-    best, outer = methods.select(tempered, chosen), learned.found.ended
+    best, outer = methods.select(tempered, chosen), learned.found.converged
     powers = [
         _table(data, methods.powers(), tempered.law, tempered.ended & outer),
         _table(data, (methods.TEMPERED,), best.law, best.ended & outer),

@@ -393,7 +393,7 @@ def learn_reward(
     )
     with torch.no_grad():
         at_train, at_validation = (
-            cross_fitted.inner_law(model, found.phi, lam, data.x).scale.square()
+            cross_fitted.inner_law(model, found.value, lam, data.x).scale.square()
             for data in (problem.train, problem.validation)
         )
     return LearnedReward(at_train, at_validation, found)

@@ -23,7 +23,9 @@ from torch import Tensor
 from ..data import Dataset
 from ..errors import Number, as_number, check_same_n
 from ..families.gaussian import Gaussian
+from ..numerics.derivatives import slopes
 from ..numerics.modes import recording
+from ..numerics.trees import flat
 from ..rewards.learnable import InputReward, Phi
 from ..training.early_stopping import EarlyStopping
 from ..training.ensemble import adam
@@ -31,19 +33,26 @@ from ..training.ensemble import adam
 
 @dataclass(frozen=True)
 class Learned:
-    """What `learn` found.
+    """What `learn` found: an `Answer` (see `numerics.solution`) of all members.
 
     Attributes:
-        phi: parameters of the reward, `(*b, ...)`.
+        value: parameters `φ` of the reward, `(*b, ...)`.
+        converged: whether no member improved any more: else there were too few steps.
+        stationarity: largest absolute entry of `∂F/∂φ` at `value`; not 0, as members are kept where
+            validation rows tell them to stop.
+        iterations: steps taken.
+        reason: why they ended.
         loss: `-F` on the validation rows, `(*b,)`.
         step: at which each member was kept, `(*b,)`.
-        ended: whether no member improved any more: else there were too few steps.
     """
 
-    phi: dict[str, Tensor]
+    value: dict[str, Tensor]
+    converged: bool
+    stationarity: float
+    iterations: int
+    reason: str
     loss: Float[Tensor, "*b"]
     step: Tensor
-    ended: bool
 
 
 def inner_law(
@@ -95,14 +104,31 @@ def learn(
     def loss(phi: Phi, data: Dataset) -> Tensor:
         return inner_law(model, phi, lam, data.x).cross_entropy(data).mean(-1)
 
+    taken = 0
+
+    def training(phi: Phi, step: int) -> Tensor:
+        nonlocal taken
+        taken = step
+        return loss(phi, residuals)
+
     stop = EarlyStopping(lambda phi: loss(phi, validation), every=every, patience=patience)
     adam(
         start,
-        lambda phi, step: loss(phi, residuals),
+        training,
         steps=steps,
         learning_rate=learning_rate,
         batch_ndim=len(batch),
         weight_decay=weight_decay,
         observe=stop,
     )
-    return Learned(stop.best(), stop.score, stop.step, stop.ended)
+    kept = {name: p.requires_grad_() for name, p in stop.best().items()}
+    slope = flat(slopes(loss(kept, residuals).sum(), list(kept.values())))
+    return Learned(
+        {name: p.detach() for name, p in kept.items()},
+        stop.ended,
+        float(slope.abs().amax()),
+        taken,
+        f"no member improved for {patience} looks" if stop.ended else f"{steps} steps are taken",
+        stop.score,
+        stop.step,
+    )

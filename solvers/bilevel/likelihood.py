@@ -8,7 +8,7 @@ law of the data, set the reward by theory, train once.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -32,7 +32,7 @@ from ..families.law import Data, Params, Policy
 from ..hypergradients.implicit import Level
 from ..numerics.modes import recording
 from ..rewards.between_classes import ClassReward, exact_diagonal
-from ..rewards.learnable import InputReward, Phi, RewardModel
+from ..rewards.learnable import Phi, RewardModel
 from ..rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_weights
 from ..training import inner
 from ..training.estimators import Analytic, Estimator
@@ -79,8 +79,7 @@ def problem(
             it exactly.
 
     Raises:
-        InputError: `lam` is not positive, a sampled estimator with an input-dependent Mahalanobis
-            reward, or no weight decay for a categorical policy.
+        InputError: `lam` is not positive, or no weight decay for a categorical policy.
         ShapeError: data with batch dimensions.
 
     Source: paper; weight decay and reference are new.
@@ -94,11 +93,6 @@ def problem(
             raise ShapeError(f"{name}.x has shape {tuple(each.x.shape)}: pass x (N, d)")
         if batch_size is not None:
             check_count("batch_size", batch_size, 0)
-    if estimator is not None and isinstance(reward, InputReward):
-        raise InputError(
-            "a sampled inner gradient takes one reward for all inputs, not InputReward: "
-            "leave estimator out"
-        )
     by = Analytic() if estimator is None else estimator
     levels = _Levels(policy, reward, lam, data, outer, weight_decay, by, batch_size or 0, reference)
     return Bilevel(
@@ -161,10 +155,11 @@ def draw_rows(N: int, size: int, generator: torch.Generator) -> Int[Tensor, "B"]
 
 @dataclass(frozen=True)
 class PlugIn:
-    """What the plug-in algorithm found; its names are those of any `numerics.solution.Answer`.
+    """What the plug-in algorithm found; an `Answer` (see `numerics.solution`).
 
     Attributes:
-        reward: the best one by theory, for what was estimated.
+        reward: the best one by theory, for what was estimated: a `MahalanobisReward`, of classes a
+            `ClassReward`.
         estimated: what theory asks of the data's law: of a Gaussian policy the covariance
             `(n, n)`; of classes and bits their probabilities, at each input or, "marginal", at all.
         trained: the policy trained on it.
@@ -172,7 +167,7 @@ class PlugIn:
         rounds: times the law of the data was estimated.
     """
 
-    reward: MahalanobisReward | ClassReward
+    reward: Any
     estimated: Tensor
     trained: inner.Solution[dict[str, Tensor]]
     fitted: inner.Solution[dict[str, Tensor]] | None

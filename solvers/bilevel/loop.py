@@ -184,7 +184,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Result:
-    """What an outer loop found.
+    """What an outer loop found: an `Answer` (see `numerics.solution`).
 
     Attributes:
         theta: inner point, at the last `phi`.
@@ -199,6 +199,21 @@ class Result:
     converged: bool
     history: tuple[Record, ...]
     reason: str = ""
+
+    @property
+    def value(self) -> Tree:
+        """The outer variables, which were looked for."""
+        return self.phi
+
+    @property
+    def stationarity(self) -> float:
+        """Norm of the hypergradient at the last point."""
+        return self.history[-1].hypergradient
+
+    @property
+    def iterations(self) -> int:
+        """Outer steps taken."""
+        return self.history[-1].step
 
     def table(self) -> Any:
         """Return the history as a pandas table."""

@@ -86,7 +86,7 @@ class MaximumLikelihood:
 
 @dataclass(frozen=True)
 class Found:
-    """What `solve` found on a problem of maximum likelihood.
+    """What `solve` found on a problem of maximum likelihood: an `Answer`, that of `result`.
 
     Attributes:
         problem: what was solved.
@@ -97,9 +97,24 @@ class Found:
     result: Result
 
     @property
+    def value(self) -> Phi:
+        """The parameters of the reward, which were looked for."""
+        return self.phi
+
+    @property
     def converged(self) -> bool:
         """Whether the hypergradient reached the tolerance."""
         return self.result.converged
+
+    @property
+    def stationarity(self) -> float:
+        """Norm of the hypergradient at the last point."""
+        return self.result.stationarity
+
+    @property
+    def iterations(self) -> int:
+        """Outer steps taken."""
+        return self.result.iterations
 
     @property
     def reason(self) -> str:

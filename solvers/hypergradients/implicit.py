@@ -49,7 +49,7 @@ class HypergradientError(RuntimeError):
 
 @dataclass(frozen=True)
 class Hypergradient:
-    """`dF/dφ`, and how far to trust it.
+    """`dF/dφ`, and how far to trust it: an `Answer` (see `numerics.solution`).
 
     Attributes:
         value: the hypergradient, a tree like `φ`.
@@ -70,6 +70,16 @@ class Hypergradient:
     curvature: float | None
     damping: float = 0.0
     doubts: tuple[str, ...] = ()
+
+    @property
+    def converged(self) -> bool:
+        """Whether there is no reason to doubt the value."""
+        return not self.doubts
+
+    @property
+    def reason(self) -> str:
+        """The doubts, in one sentence."""
+        return "; ".join(self.doubts) or "there is no reason to doubt the value"
 
 
 @recording

@@ -147,7 +147,7 @@ EXAMPLES: list[Any] = [
     BetaNLL(0.3),
     Faithful(),
     DiagonalReward(normal(0, 3, 2).exp()),
-    cross_fitted.Learned({"bias0": normal(0, 2)}, normal(1), torch.tensor(3), True),
+    cross_fitted.Learned({"bias0": normal(0, 2)}, True, 0.1, 9, "", normal(1), torch.tensor(3)),
     PolicyGradient(REWARD, 0.5, temperature=normal(0, 6).exp()),
     PolicyGradient(REWARD, 0.5, ScoreFunction(3)),
     PolicyGradient(BoundedReward(2), 0.5),

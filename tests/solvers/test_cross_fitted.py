@@ -51,11 +51,13 @@ def test_the_learned_reward_is_half_lam_over_the_variance() -> None:
     )
     x = torch.tensor([[-1.0], [0.0], [1.0]], dtype=F64)
     variance = torch.cat([x, -x], -1).exp()
-    torch.testing.assert_close(MODEL.weights(found.phi, x), lam / (2 * variance), rtol=0.1, atol=0)
-    law = cross_fitted.inner_law(MODEL, found.phi, lam, x)
+    torch.testing.assert_close(
+        MODEL.weights(found.value, x), lam / (2 * variance), rtol=0.1, atol=0
+    )
+    law = cross_fitted.inner_law(MODEL, found.value, lam, x)
     torch.testing.assert_close(law.scale.square(), variance, rtol=0.1, atol=0)
     torch.testing.assert_close(
-        MODEL(found.phi, x).U.diagonal(dim1=-2, dim2=-1), MODEL.weights(found.phi, x)
+        MODEL(found.value, x).U.diagonal(dim1=-2, dim2=-1), MODEL.weights(found.value, x)
     )
 
 
@@ -66,8 +68,8 @@ def test_members_are_learned_as_if_alone() -> None:
     both = cross_fitted.learn(MODEL, members(0, 1), 1.0, batch, batch, **settings)
     for k, data in enumerate((few, many)):
         one = cross_fitted.learn(MODEL, MODEL.start(generator(k)), 1.0, data, data, **settings)
-        for name, p in one.phi.items():
-            torch.testing.assert_close(both.phi[name][k], p)
+        for name, p in one.value.items():
+            torch.testing.assert_close(both.value[name][k], p)
         torch.testing.assert_close(both.loss[k], one.loss)
 
 
