@@ -1,6 +1,6 @@
 """Conformance of any solver: which identities of the paper hold for a function of yours.
 
-`conform(function)` runs the gate's random problems and witnesses on a function with one of three
+`conform(function)` runs the gate's random problems and witnesses on a function with one of these
 signatures, recognised by the names of its parameters, in any order. Arrays are float64 NumPy, going
 in and coming out, so that any framework can adapt; `lam` is a float.
 
@@ -14,6 +14,15 @@ in and coming out, so that any framework can adapt; `lam` is a float.
     estimate of the gradient of `E r_U(ŷ, y)`, without entropy, in `m`, `(n,)`, and in the Cholesky
     factor `L`, `(n, n)` lower triangle. It must be deterministic: its expectation is computed
     exactly, by quadrature over `epsilon` with one call per node, `3^(M n)` of them.
+
+Of `n` independent bits, `P(y_i = 1) = ρ_i`, with the reward `-Σ_i u_i (ŷ_i - y_i)²`:
+
+`f(u, rho, lam) -> z`: inner solution
+    `z`, `(n,)`: logits of the policy that maximises `E r_u + λ H`.
+`f(u, rho, lam, z) -> g`: hypergradient
+    `g`, `(n,)`: `dF/du_i` of the expected log-likelihood at the inner solution `z`.
+`f(rho, lam) -> u`: optimal reward
+    `u`, `(n,)`: the weights whose inner solution is the data's law.
 
 A function with the parameter `structure` is checked for "isotropic", "diagonal" and "full"
 covariances, another for full ones. Tolerances are those of closed forms: let an iterative solver
@@ -36,7 +45,8 @@ from hypothesis.errors import Flaky
 
 from analysis.calculus.symbols import Structure
 
-from . import EXAMPLES, derived, identities, signatures
+from . import EXAMPLES, bits, derived, identities, signatures
+from .bits import BitIdentity, BitProblem, bit_problems
 from .derived import PolicyGradient
 from .identities import Identity
 from .report import Report, Row
@@ -70,11 +80,11 @@ def conform(function: Callable[..., Any], *, examples: int = EXAMPLES, seed: int
     """Return which identities hold for a solver of your own.
 
     Args:
-        function: with one of the three signatures that this module's docstring explains.
+        function: with one of the signatures that this module's docstring explains.
         examples: random problems per identity, fewer for the costly ones.
         seed: of the random problems.
     Raises:
-        UnknownSignature: its parameters are those of none of the three; the message lists them.
+        UnknownSignature: its parameters are those of none of them; the message lists them.
     """
     target = recognise(function)
     rows: list[Row] = []
@@ -123,6 +133,8 @@ def _run(trial: Trial, examples: int, seed: int) -> Row:
 
 def _trials(target: Target) -> list[list[Trial]]:
     """Return per structure what to run, first whether results can be compared at all."""
+    if target.signature in signatures.BITS:
+        return [_of_bits(target)]
     if target.signature is signatures.ESTIMATOR:
         return [_of_estimator(target)]
     structures = STRUCTURES if "structure" in target.takes else ("full",)
@@ -160,6 +172,29 @@ def _of_matrix(target: Target, table: Sequence[Identity], structure: Structure) 
                 identity.one_in,
             )
             for identity in table
+        ),
+    ]
+
+
+def _of_bits(target: Target) -> list[Trial]:
+    """Return the checks of a function of bits."""
+    tables = (bits.HYPERGRADIENT, bits.INNER, bits.OPTIMAL)
+    table = dict(zip(signatures.BITS, tables, strict=True))[target.signature]
+
+    def at(problem: BitProblem) -> dict[str, Any]:
+        return {name: getattr(problem, name) for name in target.signature.required}
+
+    def call(problem: BitProblem) -> None:
+        target.deterministic(**at(problem))
+
+    def holds(identity: BitIdentity, problem: BitProblem) -> None:
+        identity(lambda problem: target(**at(problem))[0], problem)
+
+    return [
+        Trial(_usable(target), "diagonal", bit_problems(5), call),
+        *(
+            Trial(each.name, "diagonal", bit_problems(), partial(holds, each), each.one_in)
+            for each in table
         ),
     ]
 

@@ -1,4 +1,4 @@
-"""The three signatures that `conform` knows, and calling a function of one of them."""
+"""The signatures that `conform` knows, and calling a function of one of them."""
 
 from __future__ import annotations
 
@@ -52,14 +52,43 @@ ESTIMATOR = Signature(
     ("g_m", "g_L"),
     "f(m, L, U, y, [lam], epsilon) -> (g_m, g_L)",
 )
-SIGNATURES = (ESTIMATOR, HYPERGRADIENT, INNER)  # the inner solution's names are also in another
+BITS_INNER = Signature(
+    "inner solution of bits",
+    ("u", "rho", "lam"),
+    (),
+    ("z",),
+    "f(u, rho, lam) -> z",
+)
+BITS_HYPERGRADIENT = Signature(
+    "hypergradient of bits",
+    ("u", "rho", "lam", "z"),
+    (),
+    ("g",),
+    "f(u, rho, lam, z) -> g",
+)
+BITS_OPTIMAL = Signature(
+    "optimal reward of bits",
+    ("rho", "lam"),
+    (),
+    ("u",),
+    "f(rho, lam) -> u",
+)
+BITS = (BITS_HYPERGRADIENT, BITS_INNER, BITS_OPTIMAL)
+SIGNATURES = (
+    *BITS,
+    ESTIMATOR,
+    HYPERGRADIENT,
+    INNER,
+)  # the inner solution's names are also in another
 
+
+VECTORS = ("g_m", "z", "g", "u")
 
 DETERMINISTIC = "make it deterministic (an estimator gets its noise as epsilon)"
 
 
 class UnknownSignature(TypeError):
-    """The parameters are those of none of the three signatures."""
+    """The parameters are those of none of the signatures."""
 
 
 class Unusable(AssertionError):
@@ -90,7 +119,7 @@ class Target:
                 f"{self.signature.kind} raised {type(error).__name__}: {error}\n"
                 f"{where(error)}\n  inputs   {show(given)}"
             ) from error
-        problem = self._problem(results, len(inputs["U"]))
+        problem = self._problem(results, len(inputs[self.signature.required[0]]))
         if problem:
             raise Unusable(f"{self.signature.kind} {problem}\n  inputs   {show(given)}")
         return tuple(results) if len(self.signature.returns) > 1 else (results,)
@@ -129,7 +158,7 @@ def _fault(name: str, value: Any, n: int) -> str | None:
     """Say what is wrong with one result, if anything is."""
     if not isinstance(value, np.ndarray):
         return f"returned {type(value).__name__} for {name}: return a NumPy array"
-    shape = (n,) if name == "g_m" else (n, n)
+    shape = (n,) if name in VECTORS else (n, n)
     if value.shape != shape:
         return f"returned {name} of shape {value.shape}: return shape {shape}"
     if value.dtype != np.float64:
@@ -151,7 +180,7 @@ def show(inputs: dict[str, Any]) -> str:
 
 
 def recognise(function: Callable[..., Any]) -> Target:
-    """Return the function as one of the three kinds, by the names of its parameters.
+    """Return the function as one of the kinds, by the names of its parameters.
 
     Parameters that no kind knows must have defaults; positional-only ones do not count.
 

@@ -83,7 +83,7 @@ def test_every_answer_has_the_same_names(name: str) -> None:
     assert found.reason
 
 
-NAMES = {"value", "converged", "stationarity", "iterations", "reason", "ended", "phi"}
+NAMES = {"value", "converged", "stationarity", "reason", "ended"}
 INSIDE = {"Stop", "Solve", "Record"}  # of a search, a linear system, one step: parts of an answer
 
 

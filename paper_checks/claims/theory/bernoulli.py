@@ -5,55 +5,23 @@ Probabilities of the data are those of the problem's mean under the logistic fun
 
 from __future__ import annotations
 
-from itertools import product
-
 import numpy as np
-import torch
-from torch import Tensor
 
 from analysis.bernoulli import inner, outer
 from analysis.derivation import Derivation
 
+from ...conformance.bits import J, implicit_slope, maximum, probabilities
 from ...conformance.strategies import Problem
 from .numerics import relative_error, tensor
 from .proposition import EXACT, Check, Proposition
 
-NEWTON = 60  # steps, from ψ = ½: of a strictly concave function of each bit alone
-
-
-def _probabilities(logits: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-logits))
-
 
 def _data(problem: Problem) -> np.ndarray:
-    return _probabilities(problem.mu)
+    return probabilities(problem.mu)
 
 
 def _policy(problem: Problem) -> np.ndarray:
-    return _probabilities(problem.m)
-
-
-def _J(z: Tensor, problem: Problem, U: Tensor) -> Tensor:
-    """J of logits, by enumeration; the data of mean ρ and covariance Σ enter through moments."""
-    points = tensor(list(product((0.0, 1.0), repeat=problem.n)))
-    log_p = (points * torch.nn.functional.logsigmoid(z)).sum(-1)
-    log_p = log_p + ((1 - points) * torch.nn.functional.logsigmoid(-z)).sum(-1)
-    e = points - tensor(_data(problem))
-    reward = -((e @ U) * e).sum(-1) - (U * tensor(problem.Sigma)).sum()
-    return (log_p.exp() * (reward - problem.lam * log_p)).sum()
-
-
-def _maximum(problem: Problem, weights: np.ndarray) -> np.ndarray:
-    """The logits that maximise J for U = diag(u), by Newton's method on each bit."""
-    U, z = tensor(np.diag(weights)), torch.zeros(problem.n, dtype=torch.float64)
-    for _ in range(NEWTON):
-        z = z.requires_grad_()
-        slope = torch.autograd.grad(_J(z, problem, U), z, create_graph=True)[0]
-        curve = torch.stack([torch.autograd.grad(s, z, retain_graph=True)[0] for s in slope])
-        # Where J is not concave in z, it still rises along its slope: limited steps get there.
-        bend = curve.diagonal().abs().clamp(min=1e-3)
-        z = (z + (slope / bend).clamp(-1, 1)).detach()
-    return z.numpy()
+    return probabilities(problem.m)
 
 
 def objective(d: Derivation, problem: Problem) -> float:
@@ -61,12 +29,16 @@ def objective(d: Derivation, problem: Problem) -> float:
     z = tensor(problem.m)
     bits = {"psi": _policy(problem), "rho": _data(problem)}
     values = bits | {"U": problem.U, "Sigma": problem.Sigma, "lam": problem.lam}
-    return relative_error(d.at("stated", **values), float(_J(z, problem, tensor(problem.U))), 1.0)
+    return relative_error(
+        d.at("stated", **values),
+        float(J(z, _data(problem), tensor(problem.U), problem.lam, problem.Sigma)),
+        1.0,
+    )
 
 
 def solution(d: Derivation, problem: Problem) -> float:
     """The logits that a search finds."""
-    want = _maximum(problem, _moderate(problem))
+    want = maximum(_moderate(problem), _data(problem), problem.lam)
     got = d.at("stated", U=np.diag(_moderate(problem)), rho=_data(problem), lam=problem.lam)
     return relative_error(np.ravel(got), want, 1.0)
 
@@ -79,25 +51,19 @@ def _moderate(problem: Problem) -> np.ndarray:
 
 def hypergradient(d: Derivation, problem: Problem) -> float:
     """dF/du by the implicit function theorem on J by enumeration."""
-    u = tensor(_moderate(problem)).requires_grad_()
-    z = tensor(_maximum(problem, _moderate(problem))).requires_grad_()
-    rho = tensor(_data(problem))
-    slope = torch.autograd.grad(_J(z, problem, torch.diag(u)), z, create_graph=True)[0]
-    hessian = torch.stack([torch.autograd.grad(s, z, retain_graph=True)[0] for s in slope])
-    F = (rho * torch.nn.functional.logsigmoid(z)).sum()
-    F = F + ((1 - rho) * torch.nn.functional.logsigmoid(-z)).sum()
-    v = torch.linalg.solve(-hessian, torch.autograd.grad(F, z)[0])
-    want = torch.autograd.grad(slope @ v.detach(), u)[0].numpy()
-    got = d.at(
-        "stated", psi=_probabilities(z.detach().numpy()), rho=_data(problem), lam=problem.lam
-    )
+    u, rho = _moderate(problem), _data(problem)
+    z = maximum(u, rho, problem.lam)
+    want = implicit_slope(z, u, rho, problem.lam)
+    got = d.at("stated", psi=probabilities(z), rho=rho, lam=problem.lam)
     return relative_error(np.ravel(got), want, 1.0)
 
 
 def optimal_reward(d: Derivation, problem: Problem) -> float:
     """At u* the search for the policy ends at the data."""
     u = np.ravel(d.at("stated", rho=_data(problem), lam=problem.lam))
-    return relative_error(_probabilities(_maximum(problem, u)), _data(problem), 1.0)
+    return relative_error(
+        probabilities(maximum(u, _data(problem), problem.lam)), _data(problem), 1.0
+    )
 
 
 PROPOSITIONS = (
