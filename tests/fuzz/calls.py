@@ -16,8 +16,6 @@ from tests.fuzz import public
 from tests.solvers import test_copies as copies
 from tests.solvers.test_copies import (
     CLASSIFIER,
-    DATA,
-    LABELLED,
     POLICY,
     Next,
     normal,
@@ -26,6 +24,7 @@ from tests.solvers.test_copies import (
 )
 
 F64 = torch.float64
+DATA, LABELLED = copies.data(), copies.labelled()
 SIGMA = torch.tensor([[2.0, 0.3], [0.3, 1.0]], dtype=F64)
 LAW = so.Gaussian(normal(3, 6, 2), normal(4, 6, 2).exp())
 CLASSES = so.Categorical(normal(0, 6, 3))
@@ -304,7 +303,7 @@ def example(name: str) -> Any:
     """Return a value of the class."""
     if name in SELVES:
         return SELVES[name]
-    return next(e for e in copies.EXAMPLES if type(e) is getattr(so, name))
+    return copies.EXAMPLES[name]()
 
 
 def call(key: str, thing: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
