@@ -47,7 +47,14 @@ from .bilevel.loop import AdamSteps, Bilevel, Exact, Inexact, Result
 from .bilevel.maximum_likelihood import maximum_likelihood, solve
 from .bilevel.single_loop import single_loop
 from .data import Dataset, LabelledData
-from .errors import InputError, NonFiniteError, NotPositiveDefiniteError, ShapeError
+from .errors import (
+    InputError,
+    MissingExtraError,
+    NonFiniteError,
+    NotPositiveDefiniteError,
+    ShapeError,
+    SolverError,
+)
 from .families.bernoulli import Bernoulli, BernoulliPolicy
 from .families.categorical import Categorical, CategoricalPolicy
 from .families.gaussian import Gaussian, GaussianPolicy
@@ -114,6 +121,7 @@ __all__ = [
     "LabelledData",
     "MahalanobisReward",
     "MemberNoise",
+    "MissingExtraError",
     "Neumann",
     "NonFiniteError",
     "NotPositiveDefiniteError",
@@ -128,6 +136,7 @@ __all__ = [
     "ScoreFunction",
     "ShapeError",
     "Solution",
+    "SolverError",
     "Unrolled",
     "WindowMatch",
     "WindowReward",

@@ -22,7 +22,15 @@ PRECISIONS = (torch.float32, torch.float64)
 MOST = 2**31 - 1  # of anything that is counted: more fit into no memory
 
 
-class InputError(ValueError):
+class SolverError(Exception):
+    """What the solvers refuse on purpose; each kind is one of Python's own errors, too."""
+
+
+class MissingExtraError(SolverError, ImportError):
+    """A package is needed that only an optional extra installs."""
+
+
+class InputError(SolverError, ValueError):
     """An argument lies outside the domain of the problem."""
 
 

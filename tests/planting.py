@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import Any
+
+import pytest
 
 from analysis import kept as kept_on_disk
 from analysis.calculus.symbols import symbol
@@ -23,6 +26,26 @@ def derived_anew() -> Generator[None]:
         _forget()
         for result, made in kept:
             result.made.update(made)
+
+
+def check_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Any,
+    attribute: str,
+    plant: Callable[[Any], Any],
+    notices: Callable[[], object],
+) -> None:
+    """Assert that `notices` passes, and fails once a definition of the derived side is wrong.
+
+    Args:
+        owner: the module with the definition that becomes `plant(definition)`.
+    """
+    notices()
+    with derived_anew():
+        monkeypatch.setattr(owner, attribute, plant(getattr(owner, attribute)))
+        with pytest.raises(AssertionError, match="fails"):
+            notices()
+        monkeypatch.undo()
 
 
 def _forget() -> None:

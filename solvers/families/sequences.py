@@ -35,7 +35,7 @@ Following = Callable[[Int[Tensor, "*b M N t"]], Float[Tensor, "*b M N t1 V"]]
 """From symbols to the logits of the symbol after each of them, and of the first one."""
 
 
-def sequences(V: int, T: int) -> Int[Tensor, "Y T"]:
+def sequences(V: int, T: int, device: torch.device | None = None) -> Int[Tensor, "Y T"]:
     """Return all sequences, in the order of numbers in base `V`.
 
     Raises:
@@ -48,8 +48,8 @@ def sequences(V: int, T: int) -> Int[Tensor, "Y T"]:
             f"V = {V} symbols at T = {T} positions make {V**T} sequences: entropies and exact "
             f"expectations enumerate up to {ENUMERABLE}; pass shorter windows or fewer symbols"
         )
-    weights = V ** torch.arange(T - 1, -1, -1)
-    return torch.arange(V**T)[:, None] // weights % V
+    weights = V ** torch.arange(T - 1, -1, -1, device=device)
+    return torch.arange(V**T, device=device)[:, None] // weights % V
 
 
 @checked_class
@@ -62,12 +62,14 @@ class Autoregressive(Sampled):
         V: number of symbols.
         T: length of the sequences.
         N: number of inputs.
+        device: of the logits; torch's default if not given.
     """
 
     following: Following
     V: int
     T: int
     N: int = 1
+    device: torch.device | None = None
 
     @property
     def n(self) -> int:
@@ -96,7 +98,7 @@ class Autoregressive(Sampled):
         """Return `M` sequences per input, symbol by symbol."""
         check_count("M", M)
         with torch.no_grad():
-            y = torch.empty(M, self.N, 0, dtype=torch.int64)
+            y = torch.empty(M, self.N, 0, dtype=torch.int64, device=self.device)
             dtype = self.following(y).dtype
             uniform = noise.uniform((M, self.N, self.T), dtype)
             y = y.expand(*uniform.shape[:-1], 0)
@@ -116,7 +118,7 @@ class Autoregressive(Sampled):
         """
         check_count("T", self.T)
         sequences(self.V, self.T)
-        before = sequences(self.V, self.T - 1)
+        before = sequences(self.V, self.T - 1, self.device)
         with torch.enable_grad():  # what is kept must serve those who differentiate later
             logs = self.following(before.unsqueeze(1).expand(-1, self.N, -1)).log_softmax(-1)
             seen = before[:, None, :, None].expand(*logs.shape[:-2], self.T - 1, 1)
@@ -199,7 +201,8 @@ class RecurrentPolicy:
                     f"{x.dtype} as x is"
                 )
         check_broadcast("the parameters", batch, "x", x.shape[:-2])
-        return Autoregressive(partial(self._logits, params, x), self.V, self.T, x.shape[-2])
+        logits = partial(self._logits, params, x)
+        return Autoregressive(logits, self.V, self.T, x.shape[-2], x.device)
 
     def _logits(
         self, params: Params, x: Float[Tensor, "*#b N d"], y: Int[Tensor, "*#b M N _t"]
@@ -251,7 +254,7 @@ class CausalPolicy:
 
     def __call__(self, params: Params, x: Float[Tensor, "N d"]) -> Autoregressive:
         """Return the law at each input."""
-        return Autoregressive(partial(self.logits, params, x), self.V, self.T, len(x))
+        return Autoregressive(partial(self.logits, params, x), self.V, self.T, len(x), x.device)
 
     def logits(
         self, params: Params, x: Float[Tensor, "N d"], y: Int[Tensor, "M N _t"]
@@ -302,11 +305,11 @@ def causal_policy(module: torch.nn.Module, inputs: int, V: int, T: int) -> Causa
     check_count("T", T)
     found = CausalPolicy(module, V, T)
     params = {name: p.detach() for name, p in module.named_parameters()}
-    dtype = next((p.dtype for p in params.values()), torch.get_default_dtype())
-    words = torch.zeros(2, T - 1, dtype=torch.int64)
+    like = next(iter(params.values()), torch.zeros((), device=torch.get_default_device()))
+    words = torch.zeros(2, T - 1, dtype=torch.int64, device=like.device)
     words[1, -1:] = V - 1  # nothing before the last position may see it
     with torch.no_grad():
-        logits = found.logits(params, torch.ones(1, inputs, dtype=dtype), words.unsqueeze(1))
+        logits = found.logits(params, like.new_ones(1, inputs), words.unsqueeze(1))
     one, other = logits[:, 0, :-1]
     if not torch.allclose(one, other):
         raise InputError(

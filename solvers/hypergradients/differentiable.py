@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]
 
-from ..errors import InputError, NonFiniteError, check_finite
+from ..errors import InputError, NonFiniteError, SolverError, check_finite
 from ..numerics import minimise
 from ..numerics.norms import digits
 from ..numerics.trees import Leaves, Tree, check_alike, flat
@@ -27,7 +27,7 @@ from ..numerics.values import check_depends, finite_number, number
 from .implicit import Level
 
 
-class InnerSolutionError(RuntimeError):
+class InnerSolutionError(SolverError, RuntimeError):
     """`J` has no strict maximum where the search ended, or the search did not end."""
 
 

@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..errors import InputError, NonFiniteError
+from ..errors import InputError, NonFiniteError, SolverError
 from ..numerics import linear_solve
 from ..numerics.derivatives import curved, hessian, slopes
 from ..numerics.linear_solve import Solve
@@ -43,7 +43,7 @@ class HypergradientWarning(UserWarning):
     """A hypergradient that may be wrong; the message says why, and what to do."""
 
 
-class HypergradientError(RuntimeError):
+class HypergradientError(SolverError, RuntimeError):
     """The same, with `strict=True`; or a linear system without a finite solution."""
 
 

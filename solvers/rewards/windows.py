@@ -187,7 +187,8 @@ def inner_solution(reward: WindowReward, lam: Number | Float[Tensor, "*#b"]) -> 
 
 def markov(logs: list[Float[Tensor, "*b _ V"]], k: int) -> Autoregressive:
     """Return the law of order `k` with these `log p(v | s)`, as `soft_values` returns them."""
-    return Autoregressive(partial(_following, logs, k), logs[0].shape[-1], len(logs))
+    following = partial(_following, logs, k)
+    return Autoregressive(following, logs[0].shape[-1], len(logs), device=logs[0].device)
 
 
 def _following(

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from ..errors import InputError, check_count
+from ..errors import SolverError, check_count
 from . import controllers
 from .controllers import Controller
 from .minari_files import QUALITIES, folder, identity
 from .minari_writer import Episode, check_absent, write
-from .simulators import SIMULATORS, MissingExtraError, simulator
+from .simulators import SIMULATORS, simulator
 
 if TYPE_CHECKING:
     import gymnasium
@@ -125,7 +125,7 @@ def main(
     """Collect a dataset in Minari's format, under the name of Minari's own."""
     try:
         found = collect(environment, quality, transitions=transitions, seed=seed, root=root)
-    except (InputError, MissingExtraError) as error:
+    except SolverError as error:
         raise typer.BadParameter(str(error)) from error
     typer.echo(f"{transitions} steps in {found}")
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 
-from ..errors import check_count, check_precision
+from ..errors import MissingExtraError, check_count, check_precision
 from .episode_splits import Split, split
 from .minari_files import QUALITIES, MalformedDataError, NoDataError, find, pieces
 from .moments import Moments, Scale, moments
-from .simulators import SIMULATORS, MissingExtraError
+from .simulators import SIMULATORS
 from .transitions import Transitions, batches, join, of_piece
 
 __all__ = [

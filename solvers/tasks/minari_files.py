@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ..errors import InputError, check_choice
-from .simulators import SIMULATORS, MissingExtraError, extra
+from ..errors import InputError, MissingExtraError, check_choice
+from .simulators import SIMULATORS, extra
 
 if TYPE_CHECKING:
     import h5py

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from ..errors import check_choice
+from ..errors import MissingExtraError, check_choice
 
 if TYPE_CHECKING:
     import gymnasium
@@ -19,10 +19,6 @@ SIMULATORS = {"halfcheetah": "HalfCheetah-v5", "hopper": "Hopper-v5", "walker2d"
 
 # Said of gymnasium's model of the half-cheetah, by the versions of MuJoCo that will drop it.
 KNOWN = "'settotalmass' is deprecated"
-
-
-class MissingExtraError(ImportError):
-    """A package is needed that only an optional extra installs."""
 
 
 def extra(module: str) -> ModuleType:

@@ -17,9 +17,9 @@ import numpy as np
 import typer
 from jaxtyping import Float
 
-from ..errors import InputError
+from ..errors import SolverError
 from .controllers import FOLDER, Controller
-from .simulators import SIMULATORS, MissingExtraError, simulator
+from .simulators import SIMULATORS, simulator
 
 if TYPE_CHECKING:
     import gymnasium
@@ -179,7 +179,7 @@ def train(
                     "k": controller.k.tolist(),
                 }
                 typer.echo(f"{environment} {quality}: {totals.mean():.0f} ± {totals.std():.0f}")
-    except (InputError, MissingExtraError) as error:
+    except SolverError as error:
         raise typer.BadParameter(str(error)) from error
     text = json.dumps({"seed": seed, "controllers": controllers}, indent=1) + "\n"
     (FOLDER / f"{environment}.json").write_text(text, encoding="ascii")

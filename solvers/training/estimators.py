@@ -41,8 +41,9 @@ class ScoreFunction:
         M: number of generations.
         baseline: of the group of generations (see `families.baselines.advantage`); or, where the
             law knows them, those that minimise the variance of each entry of the score: "optimal"
-            is constant, "optimal-per-outcome" (Gaussian laws only) puts `E_ŷ r(ŷ, y)` in place of
-            its average over the outcomes.
+            is constant over the outcomes of an input, "optimal-per-outcome" (Gaussian laws only)
+            puts `E_ŷ r(ŷ, y)` in place of its average over them; where every input has one outcome
+            both are the same.
 
     Source: baselines: new (analysis.estimators, analysis.categorical.estimators).
     """

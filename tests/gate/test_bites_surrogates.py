@@ -11,9 +11,9 @@ from solvers.families import gaussian
 from solvers.hypergradients import implicit
 from solvers.numerics import linear_solve
 from solvers.numerics.linear_solve import Solve
+from tests import planting
 from tests.faults import check_noticed
 from tests.gate.identities import surrogates as identities
-from tests.planting import derived_anew
 
 PLANE, SCALAR = make_problem(2, 7), make_problem(1, 7)
 moving = partial(identities.moving_samples, PLANE, "diagonal")
@@ -39,6 +39,10 @@ def squared(right: Any) -> Any:
     return faulty
 
 
+def doubled(right: Any) -> Any:
+    return lambda *given: 2 * right(*given)
+
+
 FAULTS: dict[str, tuple[Any, str, Any, partial[None]]] = {
     "negated, pathwise": (linear_solve, "dense", negated, moving),
     "negated, held": (linear_solve, "dense", negated, held),
@@ -60,10 +64,4 @@ def test_a_planted_fault_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_wrong_derivation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = definitions.log_density
-    held()
-    with derived_anew():
-        monkeypatch.setattr(definitions, "log_density", lambda *given: 2 * right(*given))
-        with pytest.raises(AssertionError, match="fails"):
-            held()
-        monkeypatch.undo()
+    planting.check_noticed(monkeypatch, definitions, "log_density", doubled, held)

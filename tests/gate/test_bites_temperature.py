@@ -10,9 +10,9 @@ from paper_checks.conformance.strategies import make_problem
 from solvers.rewards.mahalanobis import DiagonalReward
 from solvers.training import objectives
 from solvers.training.objectives import BetaNLL, PolicyGradient
+from tests import planting
 from tests.faults import check_noticed
 from tests.gate.identities import temperature as identities
-from tests.planting import derived_anew
 
 PLANE, SCALAR = make_problem(2, 7), make_problem(1, 7)
 solution = partial(identities.inner_solution, PLANE)
@@ -87,9 +87,4 @@ WRONG: dict[str, tuple[Any, partial[None]]] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_derivation_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plant, notices = WRONG[name]
-    notices()
-    with derived_anew():
-        monkeypatch.setattr(definitions, name, plant(getattr(definitions, name)))
-        with pytest.raises(AssertionError, match="fails"):
-            notices()
-        monkeypatch.undo()
+    planting.check_noticed(monkeypatch, definitions, name, plant, notices)

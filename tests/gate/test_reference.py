@@ -17,9 +17,9 @@ from solvers.families.gaussian import Gaussian
 from solvers.hypergradients import functional
 from solvers.rewards import with_reference
 from solvers.training.objectives import PolicyGradient
+from tests import planting
 from tests.faults import check_noticed
 from tests.gate.identities import reference as identities
-from tests.planting import derived_anew
 
 
 @pytest.mark.gate
@@ -130,9 +130,9 @@ def test_a_functional_hypergradient_without_the_reference_s_bend_is_noticed(
 def test_a_wrong_derivation_is_noticed(
     notices: Callable[[Problem], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = definitions.log_likelihood
-    with derived_anew():
-        monkeypatch.setattr(definitions, "log_likelihood", lambda *of: 2 * right(*of))
-        with pytest.raises(AssertionError, match="fails"):
-            notices(make_problem(1, 7))
-        monkeypatch.undo()
+
+    def plant(right: Any) -> Any:
+        return lambda *of: 2 * right(*of)
+
+    check = partial(notices, make_problem(1, 7))
+    planting.check_noticed(monkeypatch, definitions, "log_likelihood", plant, check)

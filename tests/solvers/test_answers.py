@@ -118,3 +118,15 @@ def test_a_doubted_hypergradient_has_not_converged() -> None:
     assert "inner gradient is" in found.reason
     sure = implicit(square, outer, POINT, POINT)
     assert sure.converged
+
+
+def test_every_error_is_a_solver_error_and_one_of_python_s() -> None:
+    for info in pkgutil.walk_packages(solvers.__path__, "solvers."):
+        for thing in vars(importlib.import_module(info.name)).values():
+            if not (isinstance(thing, type) and issubclass(thing, Exception)):
+                continue
+            if thing.__module__ != info.name or issubclass(thing, Warning):
+                continue
+            assert issubclass(thing, so.SolverError), thing
+            if thing is not so.SolverError:
+                assert issubclass(thing, ValueError | ImportError | RuntimeError), thing

@@ -43,6 +43,7 @@ from solvers.rewards.mahalanobis import (
     isotropic_weight,
     optimal_reward,
     optimal_scale,
+    optimal_weights,
 )
 from solvers.rewards.windows import WindowMatch, WindowReward
 from solvers.training import ensemble, inner
@@ -183,6 +184,7 @@ TAKES: dict[tuple[str, str], Takes] = {
     ),
     ("inner_solution", "lam"): lambda v, d: bounded_solution(v, 1.0, 20, d),
     ("inner_solution", "variance"): lambda v, d: bounded_solution(0.01, v, 20, d),
+    ("optimal_weights", "lam"): lambda v, d: optimal_weights(normal(0, 3).to(d).sigmoid(), v),
     ("optimal_reward with a reference", "lam"): lambda v, d: (
         with_reference.optimal_reward(spd(d) / 9, v, law(d).mean[0], reference(d)).U
     ),

@@ -18,6 +18,7 @@ from solvers.numerics.trees import Leaves
 from solvers.rewards import windows
 from solvers.tasks import text
 from solvers.training.ensemble import train
+from tests.solvers.test_numbers import Elsewhere
 
 F64 = torch.float64
 V, T = 3, 4
@@ -246,3 +247,23 @@ def test_the_poem(capsys: pytest.CaptureFixture[str]) -> None:
     data = text.windows(poem, 5)
     assert data.y.shape == (1, len(poem) - 4, 5)
     assert data.y[0, 7].tolist() == text.symbols(poem[7:12]).tolist()
+
+
+def test_symbols_are_made_on_the_device_of_the_inputs() -> None:
+    """A tensor made anywhere else lands on `meta`, which has no values and mixes with nothing."""
+    policy = so.RecurrentPolicy(1, V, T, 3)
+    theta = policy.init([so.generator(0)], dtype=F64)
+    reward = so.WindowReward(table(1), V)
+
+    def numbers() -> list[Tensor]:
+        law = policy(theta, X)
+        module = so.causal_policy(Model(), 1, V, T)
+        chain = windows.inner_solution(reward, 0.5)
+        noise = so.MemberNoise([so.generator(1)])
+        laws = (law, module(module.start(), X), chain)
+        return [part for each in laws for part in (each.draw(3, noise), each.log_p)]
+
+    want = numbers()
+    with Elsewhere():
+        got = numbers()
+    assert all(torch.equal(a, b) for a, b in zip(want, got, strict=True))
