@@ -32,6 +32,7 @@ from ..hypergradients.implicit import Level
 from ..numerics.modes import recording
 from ..rewards.learnable import InputReward, Phi, RewardModel
 from ..rewards.mahalanobis import MahalanobisReward, optimal_reward
+from ..rewards.tempered import Tempered, TemperedReward
 from ..training import inner
 from ..training.estimators import Analytic, Estimator
 from ..training.objectives import MSE, NLL, PolicyGradient
@@ -64,8 +65,9 @@ def problem(
 
     Args:
         policy: the policy; `theta` are its parameters, of a single member.
-        reward: from `phi` and inputs to a reward. Start between classes from rewards of about the
-            size of `λ`: far larger ones put a law on one class alone, where nothing has a slope.
+        reward: from `phi` and inputs to a reward; a `TemperedReward` has an entropy weight `λ τ(x)`
+            of its own for every input. Start between classes from rewards of about the size of `λ`:
+            far larger ones put a law on one class alone, where nothing has a slope.
         lam: entropy weight `λ > 0`.
         data: of the inner problem, without batch dimensions.
         weight_decay: `ρ >= 0`, of both levels; positive for a categorical policy.
@@ -96,10 +98,10 @@ def problem(
             raise ShapeError(f"{name}.x has shape {tuple(each.x.shape)}: pass x (N, d)")
         if batch_size is not None:
             check_count("batch_size", batch_size, 0)
-    if estimator is not None and isinstance(reward, InputReward):
+    if estimator is not None and isinstance(reward, InputReward | TemperedReward):
         raise InputError(
-            "a sampled inner gradient takes one reward for all inputs, not InputReward: "
-            "leave estimator out"
+            f"a sampled inner gradient takes one reward for all inputs, not "
+            f"{type(reward).__name__}: leave estimator out"
         )
     by = Analytic() if estimator is None else estimator
     levels = _Levels(policy, reward, lam, data, outer, weight_decay, by, batch_size or 0, reference)
@@ -149,7 +151,8 @@ class _Levels:
         self, theta: Params, phi: Phi, by: Estimator, noise: MemberNoise | None
     ) -> Tensor:
         reward = self.reward(phi, self.data.x)
-        objective = PolicyGradient(reward, self.lam, by, reference=self.reference)
+        tau = reward.temperature if isinstance(reward, Tempered) else None
+        objective = PolicyGradient(reward, self.lam, by, tau, self.reference)
         J = -objective(self.policy(theta, self.data.x), self.data, noise)
         return J - self.lam * inner.decay(theta, self.weight_decay) if self.weight_decay else J
 

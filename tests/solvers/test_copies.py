@@ -35,6 +35,7 @@ from solvers.rewards.between_classes import ClassReward, FreeReward, OneHotRewar
 from solvers.rewards.bounded import BoundedReward
 from solvers.rewards.learnable import ConstantReward, InputReward
 from solvers.rewards.mahalanobis import DiagonalReward, MahalanobisReward, optimal_reward
+from solvers.rewards.tempered import Tempered, TemperedReward
 from solvers.tasks import (
     bits,
     classification,
@@ -142,6 +143,8 @@ EXAMPLES: list[Any] = [
     inner.closed_form(REWARD, torch.tensor(0.5, dtype=F64), normal(0, 2)),
     ConstantReward(2, "scalar"),
     InputReward(2, 2, MLP((3,), "tanh")),
+    TemperedReward(InputReward(2, 2, MLP(), "diagonal")),
+    Tempered(normal(0, 6, 2).exp(), 0.5),
     NLL(),
     MSE(),
     BetaNLL(0.3),
