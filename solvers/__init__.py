@@ -7,7 +7,8 @@ The inner problem, `θ*(φ) = argmax_θ J(θ, φ)`:
 - `families`: `law`, the protocol; the laws that policies return, one file each; `networks`, their
   bodies; `module`: any torch module as a policy
 - `data`: outcomes grouped by distinct input; `tasks`: where they come from
-- `rewards`: `mahalanobis`, `between_classes`, `bounded`; `learnable` ones have parameters;
+- `rewards`: `mahalanobis`, `between_classes`, `bounded`; `learnable` ones have parameters,
+  `tempered` ones an entropy weight `λ(x)` of their own;
   `with_reference`: what changes with a `reference` policy in place of the entropy; `windows` of
   sequences
 - `training`: `objectives`, `estimators` of their gradients, `inner` solvers (a `Solution` each),
@@ -78,6 +79,7 @@ from .rewards.between_classes import (
 from .rewards.bounded import BoundedReward
 from .rewards.learnable import ConstantReward, InputReward
 from .rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_scale
+from .rewards.tempered import Tempered, TemperedReward
 from .rewards.windows import WindowMatch, WindowReward
 from .training.ensemble import train
 from .training.estimators import Analytic, Pathwise, ScoreFunction
@@ -137,6 +139,8 @@ __all__ = [
     "ShapeError",
     "Solution",
     "SolverError",
+    "Tempered",
+    "TemperedReward",
     "Unrolled",
     "WindowMatch",
     "WindowReward",

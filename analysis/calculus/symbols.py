@@ -84,6 +84,7 @@ QUANTITIES = {
         Quantity("t", "positive", "time"),
         Quantity("zeta", "probability", "share of the way from the base to the data"),
         Quantity("w", "probability", "probability of the first of two inputs x"),
+        Quantity("w_held", "probability", "probability of that input in the outer problem"),
         Quantity("mu_a", "vector", "mean of the data at the first input"),
         Quantity("mu_b", "vector", "mean of the data at the second input"),
         Quantity("Sigma_a", "spd", "covariance of the data at the first input"),

@@ -200,3 +200,8 @@ def power_slope(of: str, w: Any, mu_a: Any, mu_b: Any, P_a: Any, P_b: Any, power
     size = (w * (1 - w) * gap * q_a * q_b) ** 2 / mix(w, q_a, q_b) ** 3
     change = v**-power - z**-power if of == "likelihood" else 2 * (1 / q_b - 1 / q_a)
     return size * change * (sp.log(v) - sp.log(z))
+
+
+def density_ratio(w: Any, held: Any) -> Any:
+    """w'(1-w)/(w(1-w')): p'(x)/p(x) at the first input over that at the second."""
+    return held * (1 - w) / (w * (1 - held))

@@ -3,7 +3,8 @@
 J = E_x [E r_{U(x)} + λ(x) H], where x takes two values and both means share one parameter,
 m(x) = θ a(x). `U(x)` alone shapes the mean, `U(x)/λ(x)` the covariance. With λ(x) = P(x)^β and the
 reward whose covariance is P(x), the mean is that of β-NLL (Seitzer et al., arXiv 2203.09168):
-weights P^(β-1), those of likelihood at β = 0 and of squared error at β = 1.
+weights P^(β-1), those of likelihood at β = 0 and of squared error at β = 1. Where the outer level
+has other inputs than the inner one, the best λ(x) is the ratio of their densities.
 """
 
 from __future__ import annotations
@@ -246,6 +247,55 @@ def power_slope(of: Level) -> Derivation:
             zero("∂²J/∂β∂P = 0 at P(x)", moved),
             zero("(1 - e^(-ct))/t = 0 at c = 0", ratio.subs(c, 0)),
             positive("its slope in c is positive", sp.diff(ratio, c)),
+        ),
+    )
+
+
+@result(n=1)
+def density_ratio() -> Derivation:
+    """λ*(x_a)/λ*(x_b) = w'(1-w)/(w(1-w')): an outer level of other inputs learns their density.
+
+    One mean for both inputs; the first has probability w in the inner problem and w' in the outer
+    one. Of all λ(x), with U = ½ λ(x) P(x)⁻¹, the held-out likelihood is largest where λ(x) is the
+    ratio p'(x)/p(x), up to a factor: the weight of importance sampling. Of the powers P(x)^β it is
+    the one with (P_a/P_b)^β* that ratio; β* = 0 where the inputs are the same.
+
+    Returns:
+        Scalar derivation in w, w_held; neither means nor variances of the data matter. Conditions:
+        θ moves one way with λ_a/λ_b, and F is concave in θ, so that it is the only maximum where
+        μ_a ≠ μ_b (else F is flat in λ); J with λ(x) = λ p'(x)/p(x) has the slope of F in θ.
+    Source: new.
+    """
+    w, held, mu_a, mu_b, P_a, P_b = symbols("w w_held mu_a mu_b P_a P_b", 1)
+    lam, lam_a, lam_b = symbols("lam lam_a lam_b")
+    one = {symbol("a")[0]: sp.S.One, symbol("b")[0]: sp.S.One}
+    given = {symbol("U_a")[0]: lam_a / (2 * P_a[0]), symbol("U_b")[0]: lam_b / (2 * P_b[0])}
+    rate = sp.expand(sp.diff(_objective(1), theta).xreplace(one).xreplace(given))
+    outer = -_averaged(_likelihood_loss, 1).xreplace(one)
+    pull = sp.expand(sp.diff(outer, theta).xreplace({w: held}))
+    centre, k = _root(rate), sp.Symbol("k", positive=True)
+    apart = (centre - _root(pull)).xreplace({lam_a: k * lam_b})
+    (ratio,) = sp.solve(sp.numer(sp.cancel(apart)), k)
+    shares = w * lam_a / P_a[0], (1 - w) * lam_b / P_b[0]
+    moved = shares[0] * shares[1] / lam_a * (mu_a - mu_b)[0] / (shares[0] + shares[1]) ** 2
+    imported = rate.xreplace({lam_a: lam * held / w, lam_b: lam * (1 - held) / (1 - w)})
+    return Derivation(
+        symbol="λ*(x_a)/λ*(x_b)",
+        arguments={"w": w, "w_held": held},
+        stated=stated.density_ratio(w, held),
+        derived=ratio,
+        assumptions=(MOMENTS, TWO, "m(x) = θ, μ_a and μ_b differ", "U = ½ λ(x) P(x)⁻¹"),
+        steps=(
+            Step("θ*(λ_a, λ_b)", centre),
+            Step("∂F/∂θ, of the outer inputs", pull),
+            Step("λ_a/λ_b where it is 0 at θ*", ratio),
+        ),
+        conditions=(
+            zero("dθ*/dλ_a has the sign of μ_a - μ_b", sp.diff(centre, lam_a) - moved),
+            zero(
+                "∂²F/∂θ² = -E' 1/P(x)", sp.diff(pull, theta) + held / P_a[0] + (1 - held) / P_b[0]
+            ),
+            zero("λ ∂F/∂θ is ∂J/∂θ at λ(x) = λ p'(x)/p(x)", imported - lam * pull),
         ),
     )
 

@@ -34,6 +34,7 @@ from ..numerics.modes import recording
 from ..rewards.between_classes import ClassReward, exact_diagonal
 from ..rewards.learnable import Phi, RewardModel
 from ..rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_weights
+from ..rewards.tempered import Tempered, TemperedReward
 from ..training import inner
 from ..training.estimators import Analytic, Estimator
 from ..training.objectives import MSE, NLL, Objective, PolicyGradient
@@ -66,8 +67,9 @@ def problem(
 
     Args:
         policy: the policy; `theta` are its parameters, of a single member.
-        reward: from `phi` and inputs to a reward. Start between classes from rewards of about the
-            size of `λ`: far larger ones put a law on one class alone, where nothing has a slope.
+        reward: from `phi` and inputs to a reward; a `TemperedReward` has an entropy weight `λ τ(x)`
+            of its own for every input. Start between classes from rewards of about the size of `λ`:
+            far larger ones put a law on one class alone, where nothing has a slope.
         lam: entropy weight `λ > 0`.
         data: of the inner problem, without batch dimensions.
         weight_decay: `ρ >= 0`, of both levels; positive for a categorical policy.
@@ -93,6 +95,11 @@ def problem(
             raise ShapeError(f"{name}.x has shape {tuple(each.x.shape)}: pass x (N, d)")
         if batch_size is not None:
             check_count("batch_size", batch_size, 0)
+    if estimator is not None and isinstance(reward, TemperedReward):
+        raise InputError(
+            f"a sampled inner gradient takes one temperature for all inputs, not "
+            f"{type(reward).__name__}: leave estimator out"
+        )
     by = Analytic() if estimator is None else estimator
     levels = _Levels(policy, reward, lam, data, outer, weight_decay, by, batch_size or 0, reference)
     return Bilevel(
@@ -141,7 +148,8 @@ class _Levels:
         self, theta: Params, phi: Phi, by: Estimator, noise: MemberNoise | None
     ) -> Tensor:
         reward = self.reward(phi, self.data.x)
-        objective = PolicyGradient(reward, self.lam, by, reference=self.reference)
+        tau = reward.temperature if isinstance(reward, Tempered) else None
+        objective = PolicyGradient(reward, self.lam, by, tau, self.reference)
         J = -objective(self.policy(theta, self.data.x), self.data, noise)
         return J - self.lam * inner.decay(theta, self.weight_decay) if self.weight_decay else J
 

@@ -50,12 +50,14 @@ Observe = Callable[[int, Tree, Tree], None]
 def lbfgs(tensors: list[Tensor]) -> torch.optim.Optimizer:
     """Return L-BFGS with a line search, two iterations a step: an `Outer` for smooth problems.
 
-    With one iteration torch's may stand still for ever. Its own tolerances are absolute, and off:
-    when to stop is for the loop to say.
+    Torch's own limit of 1.25 evaluations for each iteration would end line searches where they
+    have begun, without a step, and the loop would stand still for ever. Its tolerances are
+    absolute, and off: when to stop is for the loop to say.
     """
     return torch.optim.LBFGS(
         tensors,
         max_iter=2,
+        max_eval=50,
         tolerance_grad=0.0,
         tolerance_change=0.0,
         line_search_fn="strong_wolfe",

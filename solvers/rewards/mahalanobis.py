@@ -187,8 +187,11 @@ class DiagonalReward:
         """Return `E r = -Σ_i u_i [(m_i - μ_i)² + P_ii + Σ_ii]` per input.
 
         Raises:
+            InputError: a law without standard deviations, or data without moments.
             ShapeError: another outcome dimension, or batches that do not broadcast.
         """
+        check_offers("law", law, ("check_moments", "standard_deviations"), "a Gaussian, or bits")
+        check_offers("the data", data, ("mean", "covariance"), OUTCOMES)
         law.check_moments(data.mean, data.covariance)
         check_same_n("the outcome", law.mean.shape[-1], "the reward", self.n)
         check_broadcast("the reward", self.u.shape[:-1], "the outcome", law.mean.shape[:-1])

@@ -54,6 +54,7 @@ PROBLEM = so.Bilevel(square, square)
 LIKELIHOOD = so.maximum_likelihood(POLICY, so.ConstantReward(2), DATA, lam=0.5)
 PHI = so.ConstantReward(2).start(SIGMA)
 INPUT = so.InputReward(2, 2, so.MLP(), "diagonal")
+TEMPERED = so.TemperedReward(INPUT)
 FREE = so.FreeReward(2, 3)
 
 # Of a method, what follows `self`, which is an example of its class.
@@ -239,6 +240,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "InputReward.start": {"generator": so.generator(0), "dtype": F64},
     "InputReward.__call__": {"phi": INPUT.start(so.generator(0)), "x": DATA.x},
     "InputReward.weights": {"phi": INPUT.start(so.generator(0)), "x": DATA.x},
+    "Tempered.on_data": {"law": LAW, "data": DATA},
+    "TemperedReward.start": {"generator": so.generator(0), "dtype": F64},
+    "TemperedReward.__call__": {"phi": TEMPERED.start(so.generator(0)), "x": DATA.x},
     "FreeReward.start": {"generator": so.generator(0), "dtype": F64},
     "FreeReward.__call__": {"phi": FREE.start(so.generator(0)), "x": DATA.x},
     "OneHotReward.__call__": {
@@ -275,6 +279,7 @@ SELVES: dict[str, Any] = {
     "Categorical": CLASSES,
     "RecurrentPolicy": SEQUENCES,
     "InputReward": INPUT,
+    "TemperedReward": TEMPERED,
     "FreeReward": FREE,
     "OneHotReward": so.OneHotReward(so.ConstantReward(3)),
     "MahalanobisReward": REWARD,

@@ -8,6 +8,7 @@ import pytest
 from analysis import definitions
 from paper_checks.conformance.strategies import make_problem
 from solvers.rewards.mahalanobis import DiagonalReward
+from solvers.rewards.tempered import Tempered, TemperedReward
 from solvers.training import objectives
 from solvers.training.objectives import BetaNLL, PolicyGradient
 from tests import planting
@@ -18,6 +19,7 @@ PLANE, SCALAR = make_problem(2, 7), make_problem(1, 7)
 solution = partial(identities.inner_solution, PLANE)
 family = partial(identities.family, PLANE, 0.4)
 slope = partial(identities.power_slope, SCALAR, 0.4)
+learned = partial(identities.learned_power, SCALAR, 0.4)
 
 
 def followed(right: Any) -> Any:
@@ -38,7 +40,7 @@ FAULTS: dict[str, tuple[Any, str, Any, partial[None]]] = {
             lambda _: lambda self, law, *of: law.entropy(),
             identity,
         )
-        for identity in (solution, family, slope)
+        for identity in (solution, family, slope, learned)
     },
     "P^(β/2) for P^β": (
         BetaNLL,
@@ -61,6 +63,30 @@ FAULTS: dict[str, tuple[Any, str, Any, partial[None]]] = {
         ),
         family,
     ),
+    "a temperature that does not move with the reward": (
+        Tempered,
+        "temperature",
+        lambda right: property(lambda self: right.fget(self).detach()),
+        learned,
+    ),
+    "λ(x) = λ u^β": (
+        Tempered,
+        "temperature",
+        lambda right: property(lambda self: 1 / right.fget(self)),
+        learned,
+    ),
+    "weights without the temperature": (
+        Tempered,
+        "reward",
+        lambda _: property(lambda self: DiagonalReward(self.u)),
+        family,
+    ),
+    "half of β": (
+        TemperedReward,
+        "__call__",
+        lambda right: lambda self, phi, x: right(self, {**phi, "power": phi["power"] / 2}, x),
+        learned,
+    ),
     "a reward that does not move": (
         DiagonalReward,
         "on_data",
@@ -81,6 +107,7 @@ WRONG: dict[str, tuple[Any, partial[None]]] = {
     "log_density": (lambda right: lambda y, m, P: right(y, m, P * P), family),
     "mean_reward": (lambda right: lambda y, mu, *of: right(y, 2 * mu, *of), family),
     "reward": (lambda right: lambda y_hat, y, U: right(y_hat, 2 * y, U), slope),
+    "log_likelihood": (lambda right: lambda *of: 2 * right(*of), learned),
 }
 
 

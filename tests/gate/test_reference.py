@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from analysis import definitions
 from paper_checks.conformance.strategies import Problem, make_problem, one_in, problems
@@ -15,6 +16,7 @@ from solvers.families.bernoulli import Bernoulli
 from solvers.families.categorical import Categorical
 from solvers.families.gaussian import Gaussian
 from solvers.hypergradients import functional
+from solvers.hypergradients import penalty as penalties
 from solvers.rewards import with_reference
 from solvers.training.objectives import PolicyGradient
 from tests import planting
@@ -44,6 +46,20 @@ def test_hypergradient(problem: Problem) -> None:
 
 
 @pytest.mark.gate
+@one_in(20)
+@given(problem=problems(3), rate=st.floats(0.3, 0.7), steps=st.integers(1, 5))
+def test_unrolled_hypergradient(problem: Problem, rate: float, steps: int) -> None:
+    identities.unrolled_hypergradient(problem, rate, steps)
+
+
+@pytest.mark.gate
+@one_in(10)
+@given(problem=problems(3), weight=st.floats(1e2, 1e3))
+def test_penalised_hypergradient(problem: Problem, weight: float) -> None:
+    identities.penalised_hypergradient(problem, weight)
+
+
+@pytest.mark.gate
 @one_in(4)
 @given(problem=problems(4))
 def test_optimal_reward(problem: Problem) -> None:
@@ -69,6 +85,10 @@ def doubled(right: Any) -> Any:
     return lambda *of: 2 * right(*of)
 
 
+def halved(right: Any) -> Any:
+    return lambda *of: right(*of) / 2
+
+
 def without_mean(right: Any) -> Any:
     """KL of the covariances alone."""
     return lambda self, p0: right(Gaussian(0 * self.mean + p0.mean, self.scale), p0)
@@ -88,6 +108,18 @@ def entropy_alone(right: Any) -> Any:
     return lambda self, law, data, noise: law.entropy()
 
 
+def one_less(right: Any) -> Any:
+    return lambda *of, steps, **more: right(*of, steps=steps - 1, **more)
+
+
+def unrolled_hypergradient(problem: Problem) -> None:
+    identities.unrolled_hypergradient(problem, 0.4, 3)
+
+
+def penalised_hypergradient(problem: Problem) -> None:
+    identities.penalised_hypergradient(problem, 1e3)
+
+
 NOTICES: dict[str, tuple[Any, str, Plant, Callable[[Problem], None]]] = {
     "KL negated": (Gaussian, "kl", negated, identities.objective),
     "KL doubled, by the solution": (Gaussian, "kl", doubled, identities.inner_solution),
@@ -100,6 +132,19 @@ NOTICES: dict[str, tuple[Any, str, Plant, Callable[[Problem], None]]] = {
     ),
     "entropy for KL, by the hypergradient": (
         PolicyGradient, "_relative_entropy", entropy_alone, identities.hypergradient,
+    ),
+    "entropy for KL, unrolled": (
+        PolicyGradient, "_relative_entropy", entropy_alone, unrolled_hypergradient,
+    ),
+    "entropy for KL, by a penalty": (
+        PolicyGradient, "_relative_entropy", entropy_alone, penalised_hypergradient,
+    ),
+    "KL of half the weight, unrolled": (Gaussian, "kl", halved, unrolled_hypergradient),
+    "KL of half the weight, by a penalty": (Gaussian, "kl", halved, penalised_hypergradient),
+    "a step too few": (identities, "unrolled", one_less, unrolled_hypergradient),
+    "a penalty of half the weight": (
+        penalties, "difference", lambda right: lambda a, b, weight: right(a, b, weight / 2),
+        penalised_hypergradient,
     ),
     "pushed away": (with_reference, "_pull", negated, identities.inner_solution),
     "pulled twice": (with_reference, "_pull", doubled, identities.optimal_reward),

@@ -27,3 +27,9 @@ def test_family(problem: Problem, power: float) -> None:
 @given(problem=problems(1), power=powers)
 def test_power_slope(problem: Problem, power: float) -> None:
     temperature.power_slope(problem, power)
+
+
+@one_in(20)
+@given(problem=problems(1), power=powers)
+def test_learned_power(problem: Problem, power: float) -> None:
+    temperature.learned_power(problem, power)

@@ -35,6 +35,7 @@ from solvers.rewards.between_classes import ClassReward, FreeReward, OneHotRewar
 from solvers.rewards.bounded import BoundedReward
 from solvers.rewards.learnable import ConstantReward, InputReward
 from solvers.rewards.mahalanobis import DiagonalReward, MahalanobisReward, optimal_reward
+from solvers.rewards.tempered import Tempered, TemperedReward
 from solvers.tasks import (
     bits,
     classification,
@@ -170,6 +171,8 @@ EXAMPLES: dict[str, Callable[[], Any]] = {
     "Solution 2": lambda: inner.closed_form(reward(), torch.tensor(0.5, dtype=F64), normal(0, 2)),
     "ConstantReward": lambda: ConstantReward(2, "scalar"),
     "InputReward": lambda: InputReward(2, 2, MLP((3,), "tanh")),
+    "TemperedReward": lambda: TemperedReward(InputReward(2, 2, MLP(), "diagonal")),
+    "Tempered": lambda: Tempered(normal(0, 6, 2).exp(), 0.5),
     "MSE": MSE,
     "BetaNLL": lambda: BetaNLL(0.3),
     "Faithful": Faithful,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import optimize
 from torch import Tensor
 from torch.distributions import Normal
 
@@ -167,6 +168,35 @@ def power_slope(d: Derivation, problem: Problem) -> float:
     return relative_error(got, want)
 
 
+def density_ratio(d: Derivation, problem: Problem) -> float:
+    """The ratio of entropy weights at which a search for θ has the mean of a fit to outer inputs.
+
+    The outer level has the first input with probability 1/2.
+    """
+    held = 0.5
+    inputs = [(p, mu, v) for p, _, mu, v in _inputs(problem)]
+
+    def centre(shares: tuple[float, float], log_ratio: float) -> float:
+        """θ of J with λ_a/λ_b given and U = ½ λ(x) P⁻¹; that of likelihood where it is 1."""
+        weights = (float(np.exp(log_ratio)), 1.0)
+
+        def J(theta: Tensor) -> Tensor:
+            values = [
+                p * witnesses.inner_objective(
+                    theta, torch.linalg.cholesky(v), lam / 2 / v, mu, v, tensor(lam)
+                )
+                for p, lam, (_, mu, v) in zip(shares, weights, inputs, strict=True)
+            ]  # fmt: skip
+            return values[0] + values[1]
+
+        return float(numerics.maximise(J, torch.zeros(1, dtype=torch.float64))[0])
+
+    w = inputs[0][0]
+    want = centre((held, 1 - held), 0.0)
+    found = optimize.brentq(lambda x: centre((w, 1 - w), x) - want, -20.0, 20.0, xtol=1e-10)
+    return relative_error(d.at("stated", w=w, w_held=held), float(np.exp(found)))
+
+
 PROPOSITIONS = (
     Proposition(
         "temperature",
@@ -199,6 +229,13 @@ PROPOSITIONS = (
         "where a shared mean misses μ(x), a larger β in (0, 1) lowers likelihood and mean error",
         "new",
         (Check(temperature.power_slope, power_slope, DIFFERENCES),),
-        solver="solvers.hypergradients.implicit:implicit",
+        solver="solvers.rewards.tempered:TemperedReward",
+    ),
+    Proposition(
+        "temperature_of_other_inputs",
+        "an outer level with other inputs than the inner one learns λ(x) ∝ p'(x)/p(x)",
+        "new",
+        (Check(temperature.density_ratio, density_ratio, SEARCH),),
+        solver="solvers.rewards.tempered:TemperedReward",
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from solvers.families.categorical import Categorical
 from solvers.families.gaussian import Gaussian
 from solvers.hypergradients import functional
 from solvers.hypergradients.implicit import implicit
+from solvers.hypergradients.penalty import penalty
+from solvers.hypergradients.unrolled import SGD, unrolled
+from solvers.numerics.trees import Leaves, flat
 from solvers.rewards import with_reference
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training.objectives import NLL, PolicyGradient
@@ -107,9 +111,9 @@ def solved(problem: Problem) -> Gaussian:
     return Gaussian(found.mean[None], found.scale[None])
 
 
-def hypergradient(problem: Problem) -> None:
-    """`∇_U F` implicitly through the training objectives, and in outputs, is the derived one."""
-    t, data, n = problem.tensors(), data_with_moments(problem), problem.n
+def levels(problem: Problem) -> tuple[Any, Any, dict[str, Tensor]]:
+    """Return `J`, `F` of a law and of `U`, and the inner solution, as a tree of several tensors."""
+    t, data = problem.tensors(), data_with_moments(problem)
     reference, law = at_one_input(base(problem)), solved(problem)
 
     def J(theta: dict[str, Tensor], phi: dict[str, Tensor]) -> Tensor:
@@ -122,20 +126,100 @@ def hypergradient(problem: Problem) -> None:
         return -NLL()(law_of(theta, "full"), data)
 
     S = law.scale[0]
-    theta = {"m": law.mean[0], "log_s": S.diagonal().log(), "lower": S.tril(-1)}
+    return J, F, {"m": law.mean[0], "log_s": S.diagonal().log(), "lower": S.tril(-1)}
+
+
+def derived_hypergradient(problem: Problem) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return the derived `∇_U F` at the inner solution, and how near a solver's must be."""
+    at = values(problem, "Sigma", "a", "lam", S=solved(problem).covariance[0].numpy())
+    want = square(theory.outer.hypergradient(problem.n).at("derived", **at), problem.n)
+    scale = float(np.linalg.norm(problem.Sigma) / problem.lam)
+    return want, {"rtol": max(1e-9, conditioned(problem)), "scale": scale, "inputs": problem}
+
+
+def hypergradient(problem: Problem) -> None:
+    """`∇_U F` implicitly through the training objectives, and in outputs, is the derived one."""
+    t, data, law = problem.tensors(), data_with_moments(problem), solved(problem)
+    J, F, theta = levels(problem)
     by_parameters = implicit(J, F, theta, {"U": t["U"]}, method="dense", distance=1e-3).value["U"]
-    policy, params = policy_at(Gaussian(law.mean[0], S), "full")
+    policy, params = policy_at(Gaussian(law.mean[0], law.scale[0]), "full")
     by_outputs = functional.functional(
         policy, params, lambda phi: reward_of(phi["U"]), {"U": t["U"]}, t["lam"], data,
-        reference=reference, distance=1e-3,
+        reference=at_one_input(base(problem)), distance=1e-3,
     ).value["U"]  # fmt: skip
-    at = values(problem, "Sigma", "a", "lam", S=law.covariance[0].numpy())
-    want = square(theory.outer.hypergradient(n).at("derived", **at), n)
-    scale = float(np.linalg.norm(problem.Sigma) / problem.lam)
-    rtol = max(1e-9, conditioned(problem))
+    want, near = derived_hypergradient(problem)
     for name, found in (("implicit", by_parameters), ("functional", by_outputs)):
-        got = (found + found.mT) / 2
-        agree(f"∇_U F, {name}", got, want, rtol=rtol, scale=scale, inputs=problem)
+        agree(f"∇_U F, {name}", (found + found.mT) / 2, want, **near)
+
+
+def whitened(problem: Problem) -> tuple[Any, Any, Tensor]:
+    """Return both levels in coordinates in which `∂²J/∂z² = -I` at the inner solution, and that."""
+    J, F, theta = levels(problem)
+    leaves, U = Leaves.of("theta", theta), {"U": problem.tensors()["U"]}
+    centre = flat(leaves.tensors)
+
+    def tree(x: Tensor) -> Any:
+        return leaves.tree(leaves.split(x))
+
+    bend = torch.autograd.functional.hessian(lambda x: -J(tree(x), U), centre)
+    assert isinstance(bend, Tensor)
+    root = torch.linalg.cholesky(bend).mT
+    factor = torch.linalg.inv(root)
+
+    def at(level: Any) -> Any:
+        return lambda z, phi: level(tree(factor @ z), phi)
+
+    return at(J), at(F), root @ centre
+
+
+def unrolled_hypergradient(problem: Problem, rate: float, steps: int) -> None:
+    """`K` steps of size η give `1 - (1-η)^K` of the derived `∇_U F`, and in the end all of it.
+
+    Args:
+        problem: of the reference.
+        rate: `η < 1`, in coordinates in which every curvature of `J` is 1.
+        steps: `K`.
+    """
+    (J, F, still), U = whitened(problem), {"U": problem.tensors()["U"]}
+    want, near = derived_hypergradient(problem)
+    moved = still + 0.05 / len(still) ** 0.5
+    long = math.ceil(math.log(1e-11) / math.log(1 - rate))
+    for name, start, K in (
+        (f"{steps} steps", still, steps),
+        ("from the solution", still, long),
+        ("from beside it", moved, 2 * long),
+    ):
+        found = unrolled(
+            J, F, start, U, optimiser=SGD(rate), steps=K, tolerance=math.inf, distance=math.inf
+        ).value["U"]
+        share = 1 - (1 - rate) ** K
+        agree(f"∇_U F unrolled, {name}", (found + found.mT) / 2, share * want, **near)
+
+
+def penalised_hypergradient(problem: Problem, weight: float) -> None:
+    """The penalty's bias is `O(1/σ)`: at 2σ it is half of that at σ, up to `O(1/σ²)`.
+
+    Args:
+        problem: of the reference.
+        weight: σ, in units of the largest curvature of `F` where those of `J` are 1.
+    """
+    (J, F, best), U = whitened(problem), {"U": problem.tensors()["U"]}
+    want, near = derived_hypergradient(problem)
+    bend = torch.autograd.functional.hessian(lambda z: F(z, U), best)
+    pull = torch.autograd.functional.jacobian(lambda z: F(z, U), best)
+    assert isinstance(bend, Tensor)
+    assert isinstance(pull, Tensor)
+    # of F, and of J by the way that the pull moves the solution
+    sigma = weight * float(torch.linalg.eigvalsh(bend).abs().max() + pull.norm())
+    one, two = (
+        (found + found.mT) / 2
+        for found in (
+            penalty(J, F, best, U, weight=k * sigma, tolerance=2.0).value["U"] for k in (1, 2)
+        )
+    )
+    scale = {**near, "scale": near["scale"] + float(np.abs(want).max())}
+    agree("∇_U F by a penalty", one, want, **{**scale, "rtol": 1 / weight})
+    agree("its bias is O(1/σ)", 2 * two - one, want, **{**scale, "rtol": 2 / weight**2 + 1e-9})
 
 
 def optimal_reward(problem: Problem) -> None:

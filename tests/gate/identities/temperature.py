@@ -6,6 +6,7 @@ rewards and features are those of the problem, as in `claims.theory.gaussian_tem
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,14 +18,21 @@ from analysis.gaussian import temperature
 from paper_checks.conformance import witnesses
 from paper_checks.conformance.derived import EXPLICIT, square
 from paper_checks.conformance.strategies import Problem
-from paper_checks.conformance.tolerances import agree, closed_form
+from paper_checks.conformance.tolerances import FINITE_DIFFERENCE, agree, closed_form
+from solvers.bilevel.likelihood import problem as likelihood
 from solvers.data import Dataset
 from solvers.families.gaussian import Gaussian
+from solvers.families.networks import MLP
 from solvers.hypergradients.methods import Implicit
+from solvers.rewards.learnable import InputReward
 from solvers.rewards.mahalanobis import DiagonalReward, MahalanobisReward
+from solvers.rewards.tempered import Tempered, TemperedReward
+from solvers.training import inner
 from solvers.training.objectives import MSE, NLL, BetaNLL, Faithful, PolicyGradient
 
 ROWS = [0, 1, 1]  # which of the two inputs each row is
+HELD = [0, 0, 0, 1, 1]  # and each row of the outer level, where that meets others
+LEARNED = TemperedReward(InputReward(2, 1, MLP(), "diagonal"))  # of inputs (1, 0) and (0, 1)
 F64 = torch.float64
 
 
@@ -115,6 +123,8 @@ def family(problem: Problem, power: float) -> None:
     n, variances = problem.n, pair(problem, "Sigma", "P").diagonal(dim1=-2, dim2=-1)
     lam, tau = problem.tensors()["lam"], variances**power
     tempered = PolicyGradient(DiagonalReward(lam * tau / (2 * variances)), lam, temperature=tau)
+    outer = Tempered(lam / (2 * variances), power)
+    carried = PolicyGradient(outer, lam, temperature=outer.temperature)
     at, given = located(problem), values(problem, P_a=problem.Sigma, P_b=problem.P)
 
     def of_power(beta: float) -> float:
@@ -126,6 +136,7 @@ def family(problem: Problem, power: float) -> None:
     cases: list[tuple[str, Any, float]] = [
         ("β-NLL", BetaNLL(power), of_power(power)),
         ("λ(x) = λ P^β, U = ½ λ(x) P⁻¹", tempered, of_power(power)),
+        ("a reward with its temperature", carried, of_power(power)),
         ("β-NLL, β = 0", BetaNLL(0.0), likely),
         ("likelihood", NLL(), likely),
         ("β-NLL, β = 1", BetaNLL(1.0), of_power(1.0)),
@@ -143,6 +154,7 @@ def family(problem: Problem, power: float) -> None:
         ("β-NLL", BetaNLL(power), spread),
         ("faithful", Faithful(), spread),
         ("λ(x) = λ P^β, U = ½ λ(x) P⁻¹", tempered, variances),
+        ("a reward with its temperature", carried, variances),
     ):
         stationary(f"P of {name}", objective, problem, likely * a, at_variances)
 
@@ -193,3 +205,61 @@ def power_slope(problem: Problem, power: float) -> None:
         gap = float(problem.mu[0] - problem.m[0]) ** 2
         scale = gap / float(variances.min()) if of == "likelihood" else gap
         agree(f"slope of {of} in β", found.value, want, rtol=1e-9, scale=scale, inputs=problem)
+
+
+def shared_mean(params: dict[str, Tensor], x: Tensor) -> Gaussian:
+    """A policy with one mean for both inputs, and a variance for each."""
+    return Gaussian(params["m"].expand(len(x), 1), (x @ params["log_s"]).exp().unsqueeze(-1))
+
+
+def at_inputs(problem: Problem, rows: list[int]) -> Dataset:
+    """Return data with the moments of a scalar problem, at inputs (1, 0) and (0, 1)."""
+    moments = data(problem)
+    return Dataset.of(torch.eye(2, dtype=F64)[rows], moments.y[rows])
+
+
+def learned_power(problem: Problem, power: float) -> None:
+    """`maximum_likelihood`'s hypergradient in β of a `TemperedReward`, and its zero, are derived.
+
+    Beside the derived slope stand differences of the outer value at inner solutions found anew.
+
+    Args:
+        problem: scalar.
+        power: β.
+    """
+    lam, variances = problem.lam, torch.tensor([problem.Sigma.item(), problem.P.item()], dtype=F64)
+    given = {"weight0": (lam / (2 * variances)).log().unsqueeze(-1) / 2}
+    given["bias0"] = torch.zeros(1, dtype=F64)
+    gap, size = float(problem.mu[0] - problem.m[0]), float(variances.log().diff().abs())
+    scale = gap**2 / float(variances.min())
+    ratio = temperature.density_ratio().at("derived", w=1 / 3, w_held=3 / 5)
+    best = math.log(ratio) / float(variances[0].log() - variances[1].log())
+    arguments = values(problem, mu_a=problem.mu, mu_b=problem.m, P_a=problem.Sigma, P_b=problem.P)
+
+    for name, rows, beta in (("the same inputs", ROWS, power), ("others", HELD, power),
+                             ("others, at the ratio of densities", HELD, best)):  # fmt: skip
+        levels = likelihood(
+            shared_mean, LEARNED, lam, at_inputs(problem, ROWS), held_out=at_inputs(problem, rows)
+        )
+
+        def phi(beta: float | Tensor) -> dict[str, Tensor]:
+            return {"power": torch.as_tensor(beta, dtype=F64), **given}
+
+        def solved(beta: float, levels: Any = levels) -> dict[str, Tensor]:
+            start = {"m": torch.zeros(1, dtype=F64), "log_s": variances.log() / 2}
+            J = levels.J
+            return inner.minimum(start, lambda theta: -J(theta, phi(beta)), tolerance=1e-13).value
+
+        at = {**given, "power": torch.tensor(beta, dtype=F64, requires_grad=True)}
+        got = float(Implicit()(levels.J, levels.F, solved(beta), at).value["power"])
+        if rows is ROWS:
+            want = temperature.power_slope("likelihood").at("derived", **arguments, power=beta)
+            agree(f"dF/dβ, {name}", got, want, rtol=1e-9, scale=scale, inputs=problem)
+        elif beta is best:
+            agree(f"dF/dβ, {name}", got, 0.0, rtol=1e-9, scale=scale, inputs=problem)
+            continue
+        step = 1e-3 / (1 + size)
+        values_at = [float(levels.F(solved(b), phi(b))) for b in (beta - step, beta + step)]
+        want = (values_at[1] - values_at[0]) / (2 * step)
+        agree(f"dF/dβ by differences, {name}", got, want, rtol=FINITE_DIFFERENCE,
+              scale=scale * (1 + size), inputs=problem)  # fmt: skip
