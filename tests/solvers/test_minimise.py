@@ -81,3 +81,12 @@ def test_newton_steps_by_cg_keep_to_what_is_left_of_the_budget() -> None:
 
     over = [spent(limit) - limit for limit in range(20, 140, 3)]
     assert max(over) <= len(minimise.LENGTHS) + 1  # a step that is begun is tried out
+
+
+def test_newton_steps_by_cg_arrive() -> None:
+    d = torch.logspace(-1, 0, minimise.DENSE + 1, dtype=F64)
+    theta = torch.zeros_like(d, requires_grad=True)
+    loss, _ = watched(lambda t: (d * (t - 1).square()).sum() / 2, theta)
+    stop = minimise.newton([theta], loss, torch.zeros_like(d), 1e-8, 500)
+    assert stop.converged
+    torch.testing.assert_close(theta.detach(), torch.ones_like(d), rtol=1e-7, atol=0)
