@@ -98,6 +98,7 @@ def binary() -> Derivation:
     logit = sp.expand(logs[0] - logs[1])
     derived = (sp.log(best) - sp.log(1 - best)) / sp.factor(sp.diff(logit, SCALE))
     exchanged = derived.xreplace({pi: 1 - pi})
+    back = {_X: (2 * pi - 1) / (1 - pi)}
     bend = lowest_terms(_bend(2).xreplace({pi: _ODDS, p: 1 / (1 + _Y)}))
     even = likelihood_of_scale(2).xreplace({pi: sp.Rational(1, 2)})
     return Derivation(
@@ -113,6 +114,7 @@ def binary() -> Derivation:
         ),
         conditions=(
             zero("logit p* is linear in u", logit - SCALE * sp.diff(logit, SCALE)),
+            zero("π = (1+x)/(2+x) is every π > ½", _ODDS.xreplace(back) - pi),
             positive("-d²F/du² > 0 (π = (1+x)/(2+x))", sp.factor(-bend)),
             positive("u* > 0 (π = (1+x)/(2+x))", normal(derived.xreplace({pi: _ODDS}))),
             zero("u* is the same with the classes exchanged", exchanged - derived),

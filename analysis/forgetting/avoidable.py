@@ -33,13 +33,14 @@ def chain() -> Derivation:
         at |= dict(zip(symbol(name, 1), value, strict=True))
     a0, A0, a, A = symbols("m0 P0 mu Sigma", 1)
     marginal = definitions.log_likelihood(a, A, a, A) - definitions.log_likelihood(a0, A0, a, A)
+    joint, marginal = own - other, marginal.xreplace(at)
     return Derivation(
         symbol="ΔKL",
         arguments=names,
         stated=stated.conditional_kl(**names),
-        derived=own - other - marginal.xreplace(at),
+        derived=joint - marginal,
         assumptions=("P₀, Σ symmetric positive definite",),
-        steps=(Step("KL(q ‖ p₀)", own - other), Step("KL of y_1", marginal.xreplace(at))),
+        steps=(Step("KL(q ‖ p₀)", joint), Step("KL of y_1", marginal)),
     )
 
 

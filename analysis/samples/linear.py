@@ -91,13 +91,14 @@ def error_covariance(n: int) -> Derivation:
         error = (x * G * X.T * noise)[0, 0]
         square = problem.expectation(error**2, noise, sp.zeros(3, 1), sp.eye(3))
         conditions.append(zero(f"the fit varies by h, d = {d}", square - (x * G * x.T)[0, 0]))
+    both = Sigma + h * Sigma
     return Derivation(
         symbol="E eᵀe",
         arguments={"Sigma": Sigma, "leverage": h},
         stated=stated.error_covariance(Sigma, h),
-        derived=(Sigma + h * Sigma).as_immutable(),
+        derived=both.as_immutable(),
         assumptions=(FIT, "the noise of the new row is independent of the fit"),
-        steps=(Step("noise, and error of the fit", Sigma + h * Sigma),),
+        steps=(Step("noise, and error of the fit", both),),
         conditions=tuple(conditions),
     )
 

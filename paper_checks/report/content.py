@@ -20,6 +20,7 @@ from analysis.source import Place, place
 from .. import explain, store
 from ..claims.catalogue import all_claims
 from ..claims.theory import PROPOSITIONS
+from . import mutants
 
 VERDICTS = "claims.json"
 KINDS = {"fingerprint": str, "files": list}
@@ -106,6 +107,7 @@ class Content:
     formulas: tuple[Formula, ...]
     claims: tuple[Judged, ...]
     figures: tuple[Drawn, ...]
+    mutants: mutants.Matrix | None
     provenance: Mapping[str, Any]
     seed: int | None
 
@@ -124,10 +126,12 @@ def gather(kept: store.Store) -> Content:
     verdicts = store.read_record(kept.root / VERDICTS, {"seed": int, "claims": list}) or {}
     names = _pictures(kept)
     judged = _claims(verdicts.get("claims", ()), tuple(names))
+    formulas = tuple(_formula(entry, judged) for entry in smallest())
     return Content(
-        formulas=tuple(_formula(entry, judged) for entry in smallest()),
+        formulas=formulas,
         claims=judged,
         figures=tuple(_drawn(kept, name, record, judged) for name, record in names.items()),
+        mutants=mutants.matrix(kept.root / mutants.KEPT, _subjects(judged, formulas)),
         provenance=store.provenance(),
         seed=verdicts.get("seed"),
     )
@@ -161,6 +165,21 @@ def _formula(entry: Entry, claims: Sequence[Judged]) -> Formula:
     places = {**sides, **explain.places((entry,))}
     about = tuple(claim.name for claim in claims if name in claim.formulas)
     return Formula(name, derivation, about, places)
+
+
+def _subjects(claims: Sequence[Judged], formulas: Sequence[Formula]) -> Iterator[mutants.Subject]:
+    """The claims about formulas, and the modules that these are in."""
+    for claim in claims:
+        about = [formula for formula in formulas if claim.name in formula.claims]
+        modules = {
+            at.path
+            for formula in about
+            for kind in ("derived", "stated", "solver")
+            for at in formula.places.get(kind, ())
+        }
+        names = (claim.name.removeprefix("proposition."), *(formula.name for formula in about))
+        if modules:
+            yield mutants.Subject(claim.name, frozenset(modules), names)
 
 
 def _pictures(kept: store.Store) -> dict[str, Mapping[str, Any]]:

@@ -67,7 +67,7 @@ class BoundedReward:
         if not deviation.ndim:
             raise ShapeError("the deviation is one number: pass (*b, n)")
         squares = deviation.square().sum(-1)
-        return torch.exp(-squares / self._leading(squares, squares.ndim))
+        return torch.exp(-squares / self._leading(squares, squares.shape))
 
     def __call__(
         self, generation: Float[Tensor, "*d n"], y: Float[Tensor, "*e n"]
@@ -85,7 +85,8 @@ class BoundedReward:
         """
         law.check_moments(mu, Sigma)
         T = law.covariance + Sigma
-        omega = self._leading(T, max(T.ndim, mu.ndim + 1, law.mean.ndim + 1))
+        batch = torch.broadcast_shapes(T.shape[:-2], law.mean.shape[:-1], mu.shape[:-1])
+        omega = self._leading(T, (*batch, law.n, law.n))
         identity = torch.eye(law.n, dtype=T.dtype, device=T.device)
         factor = torch.linalg.cholesky(identity + 2 * T / omega)
         whitened = torch.linalg.solve_triangular(
@@ -102,16 +103,16 @@ class BoundedReward:
         nothing = torch.zeros_like(data.covariance).unsqueeze(-3)
         return self.expected(points, data.y, nothing).mean(-1)
 
-    def _leading(self, like: Tensor, ndim: int) -> Tensor:
-        """Return `ω` of the dtype of `like`, its batch ahead of `ndim` dimensions."""
+    def _leading(self, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Return `ω` of the dtype of `like`, its batch ahead, with the dimensions of `shape`."""
         omega = torch.as_tensor(self.omega).to(like)
-        if omega.ndim > ndim:
+        if omega.ndim > len(shape):
             raise ShapeError(
-                f"omega has shape {tuple(omega.shape)}, the outcomes {ndim} batch dimensions: its "
+                f"omega has shape {tuple(omega.shape)}, the outcomes {len(shape)} batch dimensions: its "
                 f"batch leads, so pass outcomes of at least as many"
             )
-        check_broadcast("omega", omega.shape, "the outcomes", like.shape[: omega.ndim])
-        return align(omega, omega.ndim, ndim)
+        check_broadcast("omega", omega.shape, "the outcomes", shape[: omega.ndim])
+        return align(omega, omega.ndim, len(shape))
 
 
 def critical_lam(

@@ -25,6 +25,7 @@ from analysis import (
 from analysis.calculus.general_n import is_general
 from analysis.calculus.normal_form import is_clearly_nonzero, is_zero
 from analysis.calculus.symbols import symbol
+from analysis.derivation import Derivation
 from tests.planting import derived_anew
 
 ENTRIES = catalogue()
@@ -216,6 +217,15 @@ def test_the_conditions_on_the_bounded_reward_bite():
             one = sp.ones(*right.shape) if isinstance(right, sp.MatrixBase) else 1
             wrong = -right if condition.kind == "positive" else right + one
             assert not dataclasses.replace(condition, expression=wrong).holds()
+
+
+def test_the_entry_that_fails_is_named_by_row_and_column():
+    U = symbol("U", 2)
+    for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        wrong = U + sp.ImmutableMatrix(2, 2, lambda k, m, at=(i, j): int((k, m) == at))
+        found = Derivation(symbol="U", arguments={"U": U}, stated=U, derived=wrong)
+        assert found.failure is not None
+        assert f"fails at entry ({i + 1}, {j + 1}): derived - stated = 1" in found.failure
 
 
 def test_the_stated_sides_are_independent():

@@ -277,6 +277,24 @@ def test_too_few_degrees_of_freedom_are_named():
         assert samples.excess.plug_in(n).at(rows=N) == pytest.approx(want, abs=1e-4)
 
 
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("result", "name", "below"),
+    [
+        (samples.excess.plug_in, "rows", 2),
+        (samples.excess.estimated_mean, "rows", 2),
+        (samples.linear.leverage, "rows", 1),
+    ],
+)
+def test_the_bound_is_where_the_expectation_ends(result: Any, name: str, below: int, n: int):
+    """There the formula has its pole; one row more is enough."""
+    derivation, bound = result(n), n + below
+    assert derivation.stated.subs(derivation.arguments[name], bound).is_infinite
+    assert derivation.at(**{name: bound + 1}) > 0
+    with pytest.raises(ArgumentError, match=f"{name} = {bound} must be above {bound}"):
+        derivation.at(**{name: bound})
+
+
 def test_bad_counts_are_named():
     for value in (1, 2.5, 0, -3, np.inf, np.nan, np.array([1.0])):
         with pytest.raises(ArgumentError, match=r"generations = .* is not an integer >= 2"):

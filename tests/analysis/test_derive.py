@@ -133,6 +133,17 @@ def test_a_bounded_kernel_on_a_bowl() -> None:
     np.testing.assert_allclose(found.solve(**values).policy["m"], mu, atol=1e-8)
 
 
+@pytest.mark.parametrize("c", [sp.Rational(1, 2), -1])
+def test_a_kernel_of_another_difference(c: Any) -> None:
+    """ŷ - cy ~ N(m - cμ, P + c²Σ), and E exp(-z²) = exp(-m²/(1+2P))/√(1+2P), z ~ N(m, P)."""
+    (y_hat,), (y,) = symbol("y_hat", 1), symbol("y", 1)
+    found = derive(sp.exp(-((y_hat - c * y) ** 2)) - y_hat**2, Gaussian(1), data=Normal())
+    m, P, mu, Sigma = 0.4, 0.7, -0.3, 1.2
+    got = found.at("expected_reward", m=m, P=P, mu=mu, Sigma=Sigma)
+    mean, spread = m - float(c) * mu, 1 + 2 * (P + float(c) ** 2 * Sigma)
+    assert got == pytest.approx(np.exp(-(mean**2) / spread) / spread**0.5 - m**2 - P, rel=1e-12)
+
+
 def test_a_ridge_under_even_powers() -> None:
     """ŷ₁² exp(-ŷ₂²) is bounded nowhere along ŷ₂ = 0, and is outweighed there."""
     found = derive(
@@ -291,6 +302,15 @@ NONE = {
     "explodes": (sp.exp(u * y_hat**2), Gaussian(1), "infinite"),
     "products of bits": (Y_hat[0] * Y_hat[1], Bits(2), r"Classes\(4\)"),
 }
+
+
+def test_of_exponentials_the_fastest_decides() -> None:
+    """On either side, in whatever order they come, and whichever leads by a little."""
+    first, last = 5 * sp.cosh(2 * y_hat).rewrite(sp.exp), sp.cosh(3 * y_hat).rewrite(sp.exp)
+    for middle in (sp.S.Zero, sp.exp(y_hat), sp.exp(-y_hat)):
+        derive(sp.expand(first + middle - last), Gaussian(1))
+        with pytest.raises(NoMaximumError, match="rises without bound"):
+            derive(sp.expand(last + middle - first), Gaussian(1))
 
 
 @pytest.mark.parametrize("name", NONE)

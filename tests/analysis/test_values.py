@@ -13,6 +13,7 @@ import sympy as sp
 import torch
 
 from analysis import categorical, estimators, gaussian
+from analysis.calculus.symbols import symbol
 from analysis.errors import ArgumentError, ArgumentNameError
 
 REFUSED: list[tuple[Any, str]] = [
@@ -127,3 +128,9 @@ def test_the_value_of_the_example():
         U=U.detach().numpy(), Sigma=np.eye(2), lam=1.0
     )
     np.testing.assert_array_equal(found, -np.eye(2) / 2)
+
+
+def test_a_symbol_is_of_one_dimension_unless_it_is_told():
+    for name in ("U", "mu", "Sigma"):
+        assert symbol(name) == symbol(name, 1)
+        assert symbol(name).shape == (1, 1)

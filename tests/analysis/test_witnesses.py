@@ -37,6 +37,26 @@ def test_objective_by_quadrature():
     assert stated == pytest.approx(value, rel=1e-9)
 
 
+def test_the_faithful_loss_by_quadrature():
+    """E_x E_y [½(y - m)² - log N(y; ⌊m⌋, P)], of normal data at two inputs."""
+    loss = gaussian.temperature.faithful(1).steps[0].expression
+    values = {"w": 0.3, "mu_a": 0.4, "Sigma_a": 0.7, "a": 1.5, "P_a": 0.9}
+    values |= {"mu_b": -0.5, "Sigma_b": 1.2, "b": 0.8, "P_b": 0.6, "theta": 0.2, "theta_held": -0.3}
+    shares, theta, held = {"a": 0.3, "b": 0.7}, values["theta"], values["theta_held"]
+
+    def of_input(at: str) -> float:
+        x, P, root = values[at], values[f"P_{at}"], values[f"Sigma_{at}"] ** 0.5
+
+        def of_noise(v):
+            y = values[f"mu_{at}"] + root * v[0]
+            return (y - theta * x) ** 2 / 2 - stats.norm(held * x, P**0.5).logpdf(y)
+
+        return quadrature(of_noise, 1)
+
+    got = loss.subs({s: values[s.name] for s in loss.free_symbols})
+    assert float(got) == pytest.approx(sum(w * of_input(at) for at, w in shares.items()), rel=1e-12)
+
+
 def test_two_moments_suffice_for_data_that_are_not_gaussian():
     """A two-point law with the same mean and variance gives the same expected objective."""
     mu, sigma, m, s, u = 0.4, 0.7, -0.2, 0.5, 1.3

@@ -20,7 +20,7 @@ from analysis.explain import smallest, title
 from paper_checks import store
 from paper_checks.__main__ import app
 from paper_checks.claims.catalogue import all_claims
-from paper_checks.report import command, content, page, sliders
+from paper_checks.report import command, content, mutants, page, sliders
 
 POSITIONS = 1000
 FORMS = sliders.forms()
@@ -81,6 +81,20 @@ def kept(tmp_path_factory) -> store.Store:
         }
         for i, claim in enumerate(all_claims()[:-1])
     ]
+    planted = {"path": "analysis/gaussian/stated.py", "kind": "mathematical", "operator": "sign"}
+    planted |= {"before": "", "verdict": "killed"}
+    by = "tests/analysis/test_derivations.py::test_derived_equals_stated[{}[n=1]]"
+    faults = [
+        planted | {"key": "0", "by": "", "verdict": "open"},  # the later line of a key counts
+        planted | {"key": "0", "by": by.format("gaussian.inner.solution[full]")},
+        planted | {"key": "1", "by": by.format("bernoulli.outer.cost")},
+        planted | {"key": "2", "by": "", "verdict": "survived", "operator": "inverse"},
+        planted | {"key": "3", "by": "", "kind": "code", "verdict": "timed out"},
+        planted | {"key": "4", "by": "", "before": "no line of it"},
+        planted | {"key": "5", "by": "", "verdict": "open"},
+    ]
+    lines = [json.dumps(one) + "\n" for one in faults]
+    (place.root / mutants.KEPT).write_text("".join([*lines, lines[-1][:20]]))
     verdicts = {"seed": 7, "claims": claims}
     (place.root / content.VERDICTS).write_text(json.dumps(verdicts))
     return place
@@ -156,6 +170,38 @@ def test_every_proposition_leads_to_its_derivations_and_back(gathered):
     assert all(formula.places["derived"] for formula in gathered.formulas)
 
 
+def test_mutants_are_counted_by_claim(gathered, text):
+    found = gathered.mutants
+    assert found is not None
+    assert found.kinds == ("inverse", "sign", "code")
+    assert found.verdicts == {
+        "mathematical": {"killed": 2, "survived": 1}, "code": {"timed out": 1}
+    }  # fmt: skip
+    about = {claim for f in gathered.formulas if f.name.startswith("gaussian.inner.solution")
+             for claim in f.claims}  # fmt: skip
+    rows = {row.claim: row for row in found.rows}
+    assert about
+    assert about <= set(rows)
+    assert not any(name.startswith("proposition.bernoulli") for name in rows)
+    for row in rows.values():
+        assert row.met == {"sign": 2, "inverse": 1, "code": 1}
+        assert row.noticed == {"sign": 2, "code": 1}
+    assert any(rows[name].own == 1 for name in about)
+    assert sum(row.own for row in rows.values()) < len(rows)
+    assert text.count("<td>2/2</td>") == text.count("<td>0/1</td>") == len(rows)
+    assert "Mathematical: 2 killed, 1 survived. Code: 1 timed out." in text
+
+
+def test_damaged_mutants_are_refused(tmp_path):
+    path = tmp_path / mutants.KEPT
+    for damaged in ('{"key": "0"}\n', "{\n", "[]\n", '{"key": 0}\n'):
+        path.write_text(damaged)
+        with pytest.raises(store.StoreError, match=f"{mutants.KEPT}:1"):
+            mutants.matrix(path, ())
+    path.unlink()
+    assert mutants.matrix(path, ()) is None
+
+
 def test_a_derivation_that_fails_is_shown_as_failed(gathered):
     good = gathered.formulas[0]
     wrong = Derivation(
@@ -213,6 +259,7 @@ def test_the_command_writes_it_whole(tmp_path):
     text = (tmp_path / command.PAGE).read_text(encoding="utf-8")
     assert "No claim was judged yet" in text
     assert "No figure was drawn yet" in text
+    assert "No fault was planted yet: run <code>make mutants</code>" in text
     assert text.endswith("</html>")
 
 

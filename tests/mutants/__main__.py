@@ -1,15 +1,15 @@
 """`python -m tests.mutants`: plant a sample of mutants, print who survived, and end with 1 if any.
 
-What is known is kept in `mutants.jsonl` and reused while module, tests and all they stand on are
-unchanged, so that a run can be stopped and taken up again, or a larger one built on a smaller.
+What is known is kept in `mutants.jsonl`, and which lines each test runs in `traces.jsonl`. Both are
+reused while tests and all they stand on are unchanged, so that a run can be stopped and taken up
+again, or a larger one built on a smaller.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from itertools import chain, islice
+from dataclasses import dataclass, replace
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Annotated
 
@@ -18,10 +18,9 @@ from rich.console import Console
 
 from paper_checks import store
 
-from . import code, report, sample
+from . import code, report, run, sample, traced
 from .mutant import Mutant
-from .nearest import Checkout, Selection
-from .run import outcomes
+from .nearest import Checkout, Round, Selection
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 console = Console(soft_wrap=True, highlight=False, markup=False)
@@ -32,19 +31,22 @@ def mutants(
     count: Annotated[int, typer.Option(help="Mutants, half of them mathematical.", min=2)] = 500,
     seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
     workers: Annotated[int, typer.Option(help="Mutants at a time.", min=1)] = 2,
-    out: Annotated[Path, typer.Option(help="Folder for mutants.jsonl.")] = Path("out"),
+    out: Annotated[Path, typer.Option(help="Folder of what is known.")] = Path("out"),
     only: Annotated[str, typer.Option(metavar="PATH", help="Modules that begin so.")] = "",
 ) -> None:
     """Plant faults in analysis and solvers, one at a time, and see whether tests notice."""
     modules = sample.texts(store.ROOT, only)
     if not modules:
         raise typer.BadParameter(f"no module of analysis or solvers begins with {only!r}")
-    chosen = chain(
+    pairs = zip_longest(  # in turns, so that a run that is stopped has met both
         islice(sample.mathematical(modules, seed), count // 2),
         islice(sample.of_code(modules, seed), count - count // 2),
     )
-    results = list(_judged(chosen, modules, out / "mutants.jsonl", workers))
-    doubtful = _doubtful(results, workers)
+    chosen = [mutant for pair in pairs for mutant in pair if mutant is not None]
+    with run.template(store.ROOT) as copy:
+        session = Session(store.ROOT, copy, modules, out, workers)
+        results = list(session.judged(chosen))
+        doubtful = session.doubtful(results)
     for one in results:
         if one.verdict in ("survived", "void"):
             console.print(report.told(one))
@@ -59,49 +61,103 @@ def mutants(
         raise typer.Exit(1)
 
 
-def _judged(
-    chosen: Iterable[Mutant], modules: sample.Texts, path: Path, workers: int
-) -> Iterator[report.Known]:
-    """Yield each mutant with its outcome, which is kept in `path` as soon as it is known."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kept, why, checkout = report.read(path), report.reasons(), Checkout(store.ROOT)
-    keys: dict[str, str] = {}
+@dataclass(frozen=True)
+class Session:
+    """A run over mutants, which reads and adds to what is known in `out`."""
 
-    def jobs() -> Iterator[tuple[Mutant, Selection]]:
+    root: Path
+    copy: Path
+    modules: sample.Texts
+    out: Path
+    workers: int
+
+    def judged(self, chosen: list[Mutant]) -> Iterator[report.Known]:
+        """Yield each mutant with its outcome, which is kept as soon as it is known.
+
+        All meet the tests that are nearest by name; those that none notices, all that run them.
+        """
+        path = self.out / "mutants.jsonl"
+        kept, why, checkout = report.read(path), report.reasons(), Checkout(self.root)
+
+        def stands(mutant: Mutant, *verdicts: str) -> bool:
+            one = kept.get(mutant.name)
+            if one is None or one.verdict not in verdicts:
+                return False
+            there = all(file in checkout.tests for file in one.files)
+            return there and one.digest == checkout.digest(one.files)
+
+        def keep(jobs: Iterable[tuple[Mutant, Selection]], *, last: bool) -> None:
+            for mutant, tests, found in self._met(jobs):
+                assert mutant is not None
+                one = report.known(mutant, self.modules[mutant.path], tests, found)
+                verdict = "open" if one.verdict == "survived" and not last else one.verdict
+                one = replace(one, verdict=verdict, digest=checkout.digest(one.files))
+                kept[one.key] = one
+                if one.verdict != "void":
+                    _add(path, report.line(one))
+                console.print(f"{one.verdict:9} {one.path}:{one.line} {one.operator}  {one.by}")
+
+        def near() -> Iterator[tuple[Mutant, Selection]]:
+            for mutant in chosen:
+                if not stands(mutant, "killed", "timed out", "open", "survived"):
+                    yield mutant, checkout.near(mutant)
+
+        keep(near(), last=False)
+        waiting = [m for m in chosen if kept[m.name].verdict in ("open", "survived")]
+        traces = self.traces(checkout, {mutant.path for mutant in waiting})
+
+        def running() -> Iterator[tuple[Mutant, Selection]]:
+            for mutant in waiting:
+                tests = checkout.selection(mutant, traces)
+                same = set(kept[mutant.name].files) == set(tests.files)
+                if not (same and stands(mutant, "survived")):
+                    yield mutant, tests
+
+        keep(running(), last=True)
         for mutant in chosen:
-            tests = checkout.nearest(mutant)
-            keys[mutant.name] = key = _key(mutant, checkout.digest(tests.files))
-            if key not in kept:
-                yield mutant, tests
+            one = kept[mutant.name]
+            yield replace(one, reason=why.get((one.path, one.before, one.after), ""))
 
+    def traces(self, checkout: Checkout, paths: Iterable[str]) -> dict[str, traced.Trace]:
+        """Return what the tests that import one of the modules run, by test file."""
+        path = self.out / "traces.jsonl"
+        kept = traced.read(path)
+        files = sorted({file for module in paths for file in checkout.reaching(module)})
+        digests = {file: checkout.digest([file]) for file in files}
+        known = {f: kept[f] for f in files if f in kept and kept[f].digest == digests[f]}
+        jobs = ((None, Selection((Round((file,)),))) for file in files if file not in known)
+        for _, tests, found in self._met(jobs, "traced"):
+            [file] = tests.files
+            if found.trace is None:
+                console.print(f"not traced, whole as near ones: {file}  {found.verdict} {found.by}")
+                continue
+            known[file] = traced.Trace(file, digests[file], **found.trace)
+            _add(path, traced.line(known[file]))
+            console.print(f"traced    {file}  {sum(known[file].tests.values()):.0f} s")
+        return known
+
+    def doubtful(self, results: list[report.Known]) -> list[str]:
+        """Return what fails of the tests that noticed a mutant when there is none."""
+        by_file: dict[str, set[str]] = {}
+        for one in results:
+            if one.verdict in ("killed", "timed out") and "::" in one.by:
+                by_file.setdefault(one.by.partition("::")[0], set()).add(one.by)
+        jobs = (
+            (None, Selection((Round((file,), tuple(sorted(names))),)))
+            for file, names in sorted(by_file.items())
+        )
+        return [found.by for _, _, found in self._met(jobs) if found.verdict != "survived"]
+
+    def _met(
+        self, jobs: Iterable[tuple[Mutant | None, Selection]], how: run.How = ""
+    ) -> Iterator[tuple[Mutant | None, Selection, run.Outcome]]:
+        return run.outcomes(self.root, self.copy, jobs, self.workers, how)
+
+
+def _add(path: Path, line: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
-        for mutant, found in outcomes(store.ROOT, jobs(), workers):
-            assert mutant is not None
-            one = report.known(keys[mutant.name], mutant, modules[mutant.path], found)
-            kept[one.key] = one
-            if one.verdict != "void":
-                file.write(report.line(one))
-                file.flush()
-            console.print(f"{one.verdict:9} {one.path}:{one.line} {one.operator}  {one.by}")
-    for key in keys.values():
-        one = kept[key]
-        yield replace(one, reason=why.get((one.path, one.before, one.after), ""))
-
-
-def _key(mutant: Mutant, tests: str) -> str:
-    return hashlib.sha256(f"{mutant.name} {tests}".encode()).hexdigest()
-
-
-def _doubtful(results: list[report.Known], workers: int) -> list[str]:
-    """Return what fails of the tests that noticed a mutant when there is none."""
-    by_file: dict[str, set[str]] = {}
-    for one in results:
-        if one.verdict in ("killed", "timed out") and one.by.startswith("tests/"):
-            by_file.setdefault(one.by.partition("::")[0], set()).add(one.by)
-    jobs = ((None, Selection((tuple(sorted(names)),))) for _, names in sorted(by_file.items()))
-    return [
-        found.by for _, found in outcomes(store.ROOT, jobs, workers) if found.verdict != "survived"
-    ]
+        file.write(line)
 
 
 if __name__ == "__main__":

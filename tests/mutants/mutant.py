@@ -67,6 +67,17 @@ def span(lines: list[str], node: ast.expr | ast.stmt) -> tuple[Position, Positio
     )
 
 
+def statement(text: str, line: int) -> range:
+    """Return the lines of the innermost statement at a line; of one with a body, its head's."""
+    found = range(line, line + 1)
+    for node in ast.walk(ast.parse(text)):  # outer ones first
+        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0):
+            body: list[ast.stmt] = getattr(node, "body", [])
+            end = max(node.lineno, body[0].lineno - 1) if body else node.end_lineno or node.lineno
+            found = range(node.lineno, end + 1)
+    return found
+
+
 def mute(tree: ast.AST) -> Iterator[ast.expr | ast.stmt]:
     """Yield what computes nothing: messages, docstrings, annotations, decorators."""
     for node in ast.walk(tree):

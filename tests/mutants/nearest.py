@@ -1,4 +1,4 @@
-"""Which tests a mutant meets: those nearest to it, the likeliest to notice it first."""
+"""Which tests a mutant meets: those that name its place, and then all that run its line."""
 
 from __future__ import annotations
 
@@ -6,36 +6,57 @@ import ast
 import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from paper_checks import imports
 
-from .mutant import Mutant, Position
+from .mutant import Mutant, Position, statement
+from .traced import Trace
 
-FOLDERS = ("tests/analysis", "tests/solvers", "tests/gate", "tests/checks")
+FOLDERS = ("tests/analysis", "tests/solvers", "tests/gate", "tests/checks", "tests/fuzz")
 # Every result is held to what is stated and to its witness there, whoever derives it.
 EVERY_RESULT = ("tests/analysis/test_derivations.py", "tests/checks/test_claims.py")
-FILES = 7
+FILES = 5  # that a mutant meets before it is asked which tests run it
+SHARE = 12.0  # seconds of processor time for a file, before what it has left waits for the others
+BUDGET = 240.0  # seconds of processor time for a mutant, in all
+START = 3.0  # seconds of processor time until the first test of a file
 SHARED = ("tests/conftest.py", "pyproject.toml")
 
 
 @dataclass(frozen=True)
-class Selection:
-    """What a mutant meets: rounds of tests, the nearest first, and the words that near tests name.
+class Round:
+    """What a mutant meets in one process, in which no test sees what another round left.
 
-    Each round, mostly of one file, is a process of its own: no test sees what another file left.
+    Attributes:
+        paths: test files or folders.
+        tests: those to run, in this order; of all that there are, what `SHARE` allows, if empty.
     """
 
-    rounds: tuple[tuple[str, ...], ...]
+    paths: tuple[str, ...]
+    tests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a mutant meets.
+
+    Attributes:
+        rounds: the nearest first.
+        words: what near tests name.
+        left: how many tests run its line and are not met, for want of time.
+    """
+
+    rounds: tuple[Round, ...]
     words: tuple[str, ...] = ()
+    left: int = 0
 
     @property
     def files(self) -> list[str]:
-        """The tests of all rounds."""
-        return [file for files in self.rounds for file in files]
+        """The test files of all rounds."""
+        return list(dict.fromkeys(path for one in self.rounds for path in one.paths))
 
     @property
     def rest(self) -> Selection:
@@ -96,8 +117,50 @@ class Checkout:
     def _names(self, paths: Iterable[Path]) -> list[str]:
         return sorted({path.relative_to(self.root).as_posix() for path in paths})
 
-    def nearest(self, mutant: Mutant) -> Selection:
-        """Return the test files that import the module, in the order in which they name it.
+    def reaching(self, path: str) -> list[str]:
+        """Return the test files that import a module, at any depth."""
+        return [file for file in self.tests if path in self.closure(file)]
+
+    def selection(self, mutant: Mutant, traces: Mapping[str, Trace]) -> Selection:
+        """Return the tests that run the line of a mutant, and beside them what time allows.
+
+        Of each file first what `SHARE` allows, then what is left, all within `BUDGET`; in a file
+        those that run the line before those that may use what these left in a cache.
+        """
+        files, words = self.nearest(mutant)
+        lines = statement((self.root / mutant.path).read_text(encoding="utf-8"), mutant.at[0])
+        running = {
+            file: traces[file].running(mutant.path, lines) for file in files if file in traces
+        }
+        first, second, wanted = list[Round](), list[Round](), 0
+        for file in files:
+            if file not in traces:
+                first.append(Round((file,)))
+            elif running[file]:
+                soon, later = _parts(traces[file], running[file], words)
+                first.append(Round((file,), soon))
+                second += [Round((file,), later)] if later else []
+                wanted += len(running[file])
+        if not first:
+            return self.near(mutant)
+        spent, rounds, met = 0.0, list[Round](), 0
+        for one in (*first, *second):
+            trace = traces.get(one.paths[0])
+            seconds = {name: trace.tests[name] if trace else SHARE for name in one.tests}
+            spent += START
+            tests = tuple(name for name in one.tests if (spent := spent + seconds[name]) <= BUDGET)
+            if tests or (not one.tests and spent <= BUDGET):
+                rounds.append(replace(one, tests=tests))
+                met += len(running.get(one.paths[0], set()) & set(tests))
+        return Selection(tuple(rounds), words, wanted - met)
+
+    def near(self, mutant: Mutant) -> Selection:
+        """Return the test files that are nearest by name, whatever they run."""
+        files, words = self.nearest(mutant)
+        return Selection(tuple(Round((file,)) for file in files[:FILES]), words)
+
+    def nearest(self, mutant: Mutant) -> tuple[list[str], tuple[str, ...]]:
+        """Return the test files that import the module, the nearest first, and what these name.
 
         A word counts the more, the fewer files have it; those around the mutant count most.
         """
@@ -107,7 +170,7 @@ class Checkout:
         places = [*(part for part in path.parent.parts[1:]), path.stem]
         weights = dict.fromkeys(others, 1.0) | dict.fromkeys(places, 1.0)
         weights |= dict.fromkeys(around, 3.0)
-        reach = {f: t for f, t in self.tests.items() if mutant.path in self.closure(f)}
+        reach = {file: self.tests[file] for file in self.reaching(mutant.path)}
         score = dict.fromkeys(reach, 0.0)
         for word, weight in weights.items():
             having = [file for file, text in reach.items() if re.search(rf"\b{word}\b", text)]
@@ -117,9 +180,29 @@ class Checkout:
             score[file] += 2 * sum(place in Path(file).stem for place in places)
         ranked = sorted(reach, key=lambda file: (-score[file], file))
         first = [file for file in EVERY_RESULT if mutant.room == "analysis" and file in reach]
-        chosen = list(dict.fromkeys([*first[:1], *ranked[:2], *first, *ranked[2:]]))[:FILES]
-        rounds = tuple((file,) for file in chosen)
-        return Selection(rounds, tuple(dict.fromkeys([*around, *reversed(places)])))
+        words = tuple(dict.fromkeys([*around, *reversed(places)]))
+        return list(dict.fromkeys([*first[:1], *ranked[:2], *first, *ranked[2:]])), words
+
+
+def _parts(
+    trace: Trace, running: Collection[str], words: Iterable[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what `SHARE` allows of a file's tests, and which that run the line are left."""
+    order = sorted(
+        trace.tests,
+        key=lambda name: (
+            name not in running,
+            -sum(word in name for word in words),
+            trace.tests[name],
+        ),
+    )
+    soon, spent = list[str](), 0.0
+    for name in order:
+        spent += trace.tests[name]
+        if spent > SHARE and soon:
+            break
+        soon.append(name)
+    return tuple(soon), tuple(name for name in order[len(soon) :] if name in running)
 
 
 def names(text: str, at: Position) -> tuple[list[str], list[str]]:

@@ -12,6 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from .mutant import Mutant
+from .nearest import Selection
 from .run import Outcome
 
 REASONS = Path(__file__).parent / "survivors.toml"
@@ -23,8 +24,11 @@ class Known:
     """A mutant and its outcome.
 
     Attributes:
-        key: of the mutant, and of its tests with all they stand on.
+        key: of the mutant.
+        files: the test files that it met; of one that was noticed, where it was.
+        digest: of these files and all they stand on.
         before, after: the lines that differ.
+        left: how many tests run its line and were not met, for want of time.
         reason: why no test could notice it; empty where none is stated.
     """
 
@@ -39,6 +43,9 @@ class Known:
     by: str
     tests: int
     seconds: float
+    files: tuple[str, ...] = ()
+    digest: str = ""
+    left: int = 0
     reason: str = ""
 
     @property
@@ -47,11 +54,14 @@ class Known:
         return self.path.partition("/")[0]
 
 
-def known(key: str, mutant: Mutant, original: str, found: Outcome) -> Known:
-    """Return what is to be kept of a mutant and its outcome."""
+def known(mutant: Mutant, original: str, tests: Selection, found: Outcome) -> Known:
+    """Return what is to be kept of a mutant and its outcome, but for the digest."""
     before, after = mutant.change(original)
-    where = (key, mutant.path, mutant.at[0], mutant.kind, mutant.operator, before, after)
-    return Known(*where, found.verdict, found.by, found.tests, found.seconds)
+    where = (mutant.name, mutant.path, mutant.at[0], mutant.kind, mutant.operator, before, after)
+    file = found.by.partition("::")[0]
+    files = (file,) if file in tests.files else tuple(tests.files)
+    left = tests.left if found.verdict == "survived" else 0
+    return Known(*where, found.verdict, found.by, found.tests, found.seconds, files, left=left)
 
 
 def line(one: Known) -> str:
@@ -62,8 +72,8 @@ def line(one: Known) -> str:
 def read(path: Path) -> dict[str, Known]:
     """Return what a file keeps, by key; a last line that was cut off is left out."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    kept = [Known(**json.loads(line)) for line in lines if line.endswith("\n")]
-    return {one.key: one for one in kept}
+    said = [json.loads(line) for line in lines if line.endswith("\n")]
+    return {one["key"]: Known(**one | {"files": tuple(one["files"])}) for one in said}
 
 
 def reasons(path: Path = REASONS) -> dict[tuple[str, str, str], str]:
@@ -119,5 +129,6 @@ def told(one: Known) -> str:
     """Return a survivor in words: where it is, and what was changed."""
     old = "\n".join(f"    - {line}" for line in one.before.splitlines())
     new = "\n".join(f"    + {line}" for line in one.after.splitlines())
-    head = f"{one.path}:{one.line} {one.verdict}, {one.operator} ({one.tests} tests)"
+    left = f", {one.left} that run the line left out" if one.left else ""
+    head = f"{one.path}:{one.line} {one.verdict}, {one.operator} ({one.tests} tests{left})"
     return "\n".join(part for part in (head, old, new, one.reason or one.by) if part)

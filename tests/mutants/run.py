@@ -21,11 +21,13 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
 from .mutant import Mutant
-from .nearest import FOLDERS, Selection
+from .nearest import BUDGET, FOLDERS, SHARE, Round, Selection
+from .traced import Tracer
 
 COPIED = ("analysis", "solvers", "paper_checks", "figures", "tests", "benchmarks", "docs")
 BESIDE = ("pyproject.toml", "constraints.txt", "Makefile", "README.md", "CITATION.cff", "LICENSE")
@@ -33,11 +35,13 @@ LIBRARIES = ("torch", "sympy", "scipy.sparse.linalg", "scipy.optimize", "scipy.s
 LIBRARIES += ("hypothesis.strategies", "rich.console", "jaxtyping", "torch.func")
 KEPT = Path(".pytest_cache", "derivations")
 
-SHARE = 12  # seconds of processor time for the tests of a round; what is left then does not run
 PER_TEST = 60  # seconds of processor time; more than any test takes that is not marked slow
 IMPORT = 60  # seconds of processor time to import and collect all tests
 WALL = 8  # times the limits on processor time: for waiting, and for a busy machine
+TRACE = 900  # seconds of processor time for the tests of a file that are traced
 MEMORY = 12 * 2**30  # bytes of addresses
+
+How = Literal["", "compiled", "traced"]  # what a process is for; meeting a mutant, if empty
 
 
 @dataclass(frozen=True)
@@ -50,31 +54,42 @@ class Outcome:
             imported.
         tests: how many tests ran.
         seconds: of processor time.
+        trace: what the tests ran, where they were traced.
     """
 
     verdict: str
     by: str
     tests: int
     seconds: float
+    trace: dict[str, Any] | None = None
 
 
 class Nearest:
-    """Plugin of pytest: near tests first, a limit for each, a share for the round, and a note."""
+    """Plugin of pytest: the tests of a round in their order, a limit for each, and a note."""
 
-    def __init__(self, words: tuple[str, ...], note: Path) -> None:
-        self.words, self.note = words, note
+    def __init__(self, tests: Selection, note: Path) -> None:
+        self.words, self.chosen, self.note = tests.words, tests.rounds[0].tests, note
         self.tests, self.failed, self.running, self.began = 0, "", "", 0.0
         self.spent = 0.0
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Put first the tests whose names have most words of the mutant's place."""
-        items.sort(key=lambda item: -sum(word in item.nodeid for word in self.words))
+        """Keep the chosen tests, all if some are not there; where none are, put near ones first.
+
+        Near are those whose names have most words of the mutant's place.
+        """
+        place = {name: i for i, name in enumerate(self.chosen)}
+        if place:
+            if len(found := [item for item in items if item.nodeid in place]) == len(place):
+                items[:] = found
+            items.sort(key=lambda item: place.get(item.nodeid, len(place)))
+        else:
+            items.sort(key=lambda item: -sum(word in item.nodeid for word in self.words))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
-        """Give a test its time, where its round has some left."""
-        if self.spent > SHARE:
+        """Give a test its time, where its round has some left, or has the test by name."""
+        if self.spent > SHARE and not self.chosen:
             return True
         self.tests, self.running, self.began = self.tests + 1, item.nodeid, time.process_time()
         self.write()
@@ -106,7 +121,11 @@ class Nearest:
 
 @contextmanager
 def template(root: Path) -> Generator[Path]:
-    """A copy of the checkout to take further copies from, with its compiled files."""
+    """A copy of the checkout to take further copies from, with its compiled files.
+
+    Raises:
+        RuntimeError: the tests of the checkout cannot be collected.
+    """
     for name in LIBRARIES:
         importlib.import_module(name)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
@@ -117,6 +136,10 @@ def template(root: Path) -> Generator[Path]:
         for name in BESIDE:
             if (root / name).is_file():
                 shutil.copy2(root / name, copy / name)
+        every = Round(tuple(folder for folder in FOLDERS if (copy / folder).is_dir()))
+        compiled = _wait(start(root, copy, None, Selection((every,)), how="compiled"))
+        if compiled.verdict != "survived":
+            raise RuntimeError(f"the tests cannot be collected, without a mutant: {compiled.by}")
         yield copy
 
 
@@ -127,7 +150,7 @@ def start(
     tests: Selection,
     before: Outcome | None = None,
     *,
-    compiled: bool = False,
+    how: How = "",
 ) -> Running:
     """Fork a process in which a mutant meets the first round of its tests.
 
@@ -137,17 +160,18 @@ def start(
         mutant: None for the code as it is.
         tests: what is left to meet.
         before: what became of it in the rounds before.
-        compiled: only collect the tests, in `copy` itself, and keep what is compiled for that.
+        how: "compiled" if the tests are only collected, in `copy` itself, to keep what is compiled
+            for that; "traced" if what they run is noted.
     """
     number = len(list(copy.parent.iterdir()))
     place = Path(tempfile.mkdtemp(prefix=f"{number}-", dir=copy.parent))
-    there = copy if compiled else place / "checkout"
-    if not compiled:
+    there = copy if how == "compiled" else place / "checkout"
+    if how != "compiled":
         shutil.copytree(copy, there, copy_function=os.link)
     if mutant is not None:
         (there / mutant.path).unlink()  # the link, not the file it shares
         (there / mutant.path).write_text(mutant.text, encoding="utf-8")
-    if mutant is None or mutant.room != "analysis":  # what is derived stays as it is
+    if how != "traced" and (mutant is None or mutant.room != "analysis"):  # derived as it was
         (root / KEPT).mkdir(parents=True, exist_ok=True)
         if not (there / KEPT).exists():
             (there / KEPT.parent).mkdir()
@@ -155,11 +179,11 @@ def start(
     note = place / "note.json"
     pid = os.fork()
     if not pid:
-        _meet(there, tests, note, place / "log.txt", compiled)
+        _meet(there, tests, note, place / "log.txt", how)
     return Running(pid, mutant, tests, before, place, time.monotonic())
 
 
-def _meet(there: Path, tests: Selection, note: Path, log: Path, compiled: bool) -> None:
+def _meet(there: Path, tests: Selection, note: Path, log: Path, how: How) -> None:
     """Run the tests in this process, a forked one, and end it."""
     code = int(pytest.ExitCode.INTERNAL_ERROR)
     try:
@@ -171,20 +195,21 @@ def _meet(there: Path, tests: Selection, note: Path, log: Path, compiled: bool) 
         gc.freeze()  # what was there before the fork is no garbage: do not look through it
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        began = int(time.process_time())
-        resource.setrlimit(resource.RLIMIT_CPU, (began + IMPORT, resource.RLIM_INFINITY))
-        sys.dont_write_bytecode = not compiled
+        limit = int(time.process_time()) + (TRACE if how == "traced" else IMPORT)
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+        sys.dont_write_bytecode = how != "compiled"
         for name in list(sys.modules):
             if name.partition(".")[0] in COPIED:
                 del sys.modules[name]
         sys.path[:] = [str(there), *(place for place in sys.path if place)]
-        plugin = Nearest(tests.words, note)
-        arguments = ["-x", "-q", "-m", "not slow", "--tb=short", "--hypothesis-profile=gate"]
+        plugin = Tracer(there, note) if how == "traced" else Nearest(tests, note)
+        arguments = ["-q", *([] if how == "traced" else ["-x"])]
+        arguments += ["-m", "not slow", "--tb=short", "--hypothesis-profile=gate"]
         arguments += ["-p", "no:cacheprovider", "-p", "no:xdist", "-c", "pyproject.toml"]
         # that Hypothesis is imported already
         arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-        arguments += ["--rootdir=.", *(["--collect-only"] if compiled else [])]
-        code = int(pytest.main([*arguments, *tests.rounds[0]], plugins=[plugin]))
+        arguments += ["--rootdir=.", *(["--collect-only"] if how == "compiled" else [])]
+        code = int(pytest.main([*arguments, *tests.rounds[0].paths], plugins=[plugin]))
         plugin.write(code)
     except BaseException:
         traceback.print_exc()
@@ -206,7 +231,7 @@ class Running:
 
     def outcome(self) -> Outcome | None:
         """Return the outcome once the process has ended, and clear up; None before."""
-        late = time.monotonic() - self.began > WALL * (IMPORT + SHARE + PER_TEST)
+        late = time.monotonic() - self.began > WALL * (IMPORT + BUDGET + PER_TEST)
         if late:
             os.killpg(self.pid, signal.SIGKILL)
         pid, status = os.waitpid(self.pid, 0 if late else os.WNOHANG)
@@ -223,6 +248,8 @@ class Running:
             found = Outcome("timed out" if slow else "killed", by, tests, seconds)
         elif said.get("failed"):
             found = Outcome("killed", said["failed"], tests, seconds)
+        elif trace := said.get("trace"):  # also of tests that fail, because tracing takes time
+            found = Outcome("survived", "", tests, seconds, trace)
         elif said.get("code") in (0, pytest.ExitCode.NO_TESTS_COLLECTED):  # all may be slow
             found = Outcome("survived", "", tests, seconds)
         else:
@@ -233,36 +260,36 @@ class Running:
 
 
 def outcomes(
-    root: Path, jobs: Iterable[tuple[Mutant | None, Selection]], workers: int
-) -> Iterator[tuple[Mutant | None, Outcome]]:
+    root: Path,
+    copy: Path,
+    jobs: Iterable[tuple[Mutant | None, Selection]],
+    workers: int,
+    how: How = "",
+) -> Iterator[tuple[Mutant | None, Selection, Outcome]]:
     """Yield what becomes of each mutant, as it is known; `workers` of them meet tests at a time."""
-    with template(root) as copy:
-        every = Selection((tuple(folder for folder in FOLDERS if (copy / folder).is_dir()),))
-        compiled = _wait(start(root, copy, None, every, compiled=True))
-        if compiled.verdict != "survived":
-            raise RuntimeError(f"the tests cannot be collected, without a mutant: {compiled.by}")
-        waiting, running = iter(jobs), list[Running]()
-        try:
-            while True:
-                while len(running) < workers and (job := next(waiting, None)) is not None:
-                    running.append(start(root, copy, *job))
-                if not running:
-                    return
-                for one in list(running):
-                    if (found := one.outcome()) is None:
-                        continue
-                    running.remove(one)
-                    if found.verdict == "survived" and one.tests.rest.rounds:
-                        running.append(start(root, copy, one.mutant, one.tests.rest, found))
-                    elif found.verdict == "survived" and not found.tests:
-                        yield one.mutant, replace(found, verdict="void", by="no test ran")
-                    else:
-                        yield one.mutant, found
-                time.sleep(0.05)
-        finally:
-            for one in running:
-                os.killpg(one.pid, signal.SIGKILL)
-                os.waitpid(one.pid, 0)
+    waiting, running = iter(jobs), list[tuple[Selection, Running]]()
+    try:
+        while True:
+            while len(running) < workers and (job := next(waiting, None)) is not None:
+                running.append((job[1], start(root, copy, *job, how=how)))
+            if not running:
+                return
+            for whole, one in list(running):
+                if (found := one.outcome()) is None:
+                    continue
+                running.remove((whole, one))
+                if found.verdict == "survived" and one.tests.rest.rounds:
+                    further = start(root, copy, one.mutant, one.tests.rest, found, how=how)
+                    running.append((whole, further))
+                elif found.verdict == "survived" and not found.tests:
+                    yield one.mutant, whole, replace(found, verdict="void", by="no test ran")
+                else:
+                    yield one.mutant, whole, found
+            time.sleep(0.05)
+    finally:
+        for _, one in running:
+            os.killpg(one.pid, signal.SIGKILL)
+            os.waitpid(one.pid, 0)
 
 
 def _wait(one: Running) -> Outcome:

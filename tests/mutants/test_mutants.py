@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from paper_checks import store
-from tests.mutants import mathematics, report, run
-from tests.mutants.mutant import Mutant
-from tests.mutants.nearest import Checkout, Selection
+from tests.mutants import mathematics, nearest, report, run, traced
+from tests.mutants.__main__ import Session
+from tests.mutants.mutant import Mutant, statement
+from tests.mutants.nearest import Checkout, Round, Selection
 
 MODULE = "solvers/half.py"
 TEXT = '''"""Halves."""
@@ -46,7 +47,7 @@ def test_twice():
 """
 CONFTEST = 'from hypothesis import settings\nsettings.register_profile("gate")\n'
 FAR, NAMED = "tests/solvers/test_far.py", "tests/solvers/test_near.py"
-NEAR = Selection(((NAMED,), (FAR,)), ("half",))
+NEAR = Selection((Round((NAMED,)), Round((FAR,))), ("half",))
 
 
 @pytest.fixture
@@ -121,13 +122,78 @@ def test_the_nearest_tests_come_first(root):
     checkout = Checkout(root)
     at_half = next(mathematics.mutants(MODULE, TEXT))
     in_same = replace(at_half, at=(TEXT[: TEXT.index("return x\n")].count("\n") + 1, 4))
-    found = checkout.nearest(in_same)  # which twice uses
-    assert found.files[0] == FAR
-    assert found.words[0] == "twice"
-    before = checkout.digest(found.files)
+    files, words = checkout.nearest(in_same)  # which twice uses
+    assert files[0] == FAR
+    assert words[0] == "twice"
+    assert checkout.near(in_same).files == files
+    before = checkout.digest(files)
     (root / "tests/solvers/test_near.py").write_text(TESTS + "\n")
-    assert Checkout(root).digest(found.files) != before
-    assert Checkout(root).digest(found.files[:1]) == checkout.digest(found.files[:1])
+    assert Checkout(root).digest(files) != before
+    assert Checkout(root).digest(files[:1]) == checkout.digest(files[:1])
+
+
+def test_the_lines_of_a_statement():
+    assert statement(TEXT, 8) == range(8, 9)  # the head of an if
+    assert statement(TEXT, 10) == range(10, 11)
+    assert statement("x = (\n    1 +\n    2\n)\n", 3) == range(1, 5)
+
+
+def test_what_each_test_runs(root):
+    with run.template(root) as copy:
+        job = (None, Selection((Round((FAR,)),)))
+        [(_, _, found)] = run.outcomes(root, copy, [job], 1, "traced")
+    assert found.trace is not None
+    trace = traced.Trace(FAR, "", **found.trace)
+    test = f"{FAR}::test_twice"
+    assert trace.names == (test,)
+    assert trace.running(MODULE, range(14, 15)) == {test}  # the body of twice
+    assert trace.running(MODULE, range(10, 11)) == set()  # that of half
+    assert trace.running(MODULE, range(6, 7)) == {test}  # the import alone
+    made = next(mathematics.mutants(MODULE, TEXT))
+    chosen = Checkout(root).selection(made, {FAR: trace, NAMED: trace})
+    assert chosen.rounds == Checkout(root).near(made).rounds  # as none runs its line
+    in_twice = replace(made, at=(14, 4))
+    assert Checkout(root).selection(in_twice, {FAR: trace}).rounds[0] == Round((FAR,), (test,))
+
+
+def test_tests_that_do_not_fit_are_counted(root, monkeypatch):
+    tests = {f"{FAR}::test_{i}": 5.0 for i in range(10)}
+    trace = traced.Trace(FAR, "", tests, {MODULE: {"14": list(range(10))}})
+    made = replace(next(mathematics.mutants(MODULE, TEXT)), at=(14, 4))
+    (root / NAMED).unlink()
+    chosen = Checkout(root).selection(made, {FAR: trace})
+    assert [len(one.tests) for one in chosen.rounds] == [2, 8]
+    assert chosen.left == 0
+    monkeypatch.setattr(nearest, "BUDGET", 30.0)
+    assert Checkout(root).selection(made, {FAR: trace}).left == 10 - 4
+
+
+def test_what_near_tests_miss_meets_all_that_run_it(root, tmp_path, monkeypatch):
+    """And what is known is taken from the file, until a test changes."""
+    monkeypatch.setattr(nearest, "FILES", 1)
+    fault = TEXT.replace("return _same(x) + x", "return _same(x) - x")
+    made = Mutant(MODULE, "mathematical", "sign", (14, 4), fault)
+    (root / NAMED).write_text("import solvers.half as twice\n" * 3 + TESTS)
+    (root / FAR).write_text("from solvers import half as h\n\n"
+        "def test_it():\n    assert getattr(h, 'twi' + 'ce')(4.0) == 8.0\n")  # fmt: skip
+    assert Checkout(root).near(made).files == [NAMED]
+
+    def judged(copy: Path) -> report.Known:
+        [one] = Session(root, copy, {MODULE: TEXT}, tmp_path / "out", 1).judged([made])
+        return one
+
+    with run.template(root) as copy:
+        first = judged(copy)
+        assert (first.verdict, first.by, first.files) == ("killed", f"{FAR}::test_it", (FAR,))
+        kept = (tmp_path / "out" / "mutants.jsonl").read_text()
+        assert [one.split('"verdict": ')[1].split('"')[1] for one in kept.splitlines()] == [
+            "open", "killed"
+        ]  # fmt: skip
+        assert judged(copy) == first
+        assert (tmp_path / "out" / "mutants.jsonl").read_text() == kept
+    (root / FAR).write_text("import solvers.half\n\ndef test_it():\n    pass\n")
+    with run.template(root) as copy:
+        assert judged(copy).verdict == "survived"
 
 
 def test_what_becomes_of_a_mutant(root, monkeypatch):
@@ -144,9 +210,11 @@ def test_what_becomes_of_a_mutant(root, monkeypatch):
     ]
     monkeypatch.setattr(run, "PER_TEST", 4)
     before = signal.getsignal(signal.SIGXCPU)
-    found = list(run.outcomes(root, [(mutant, NEAR) for mutant in (*made, None)], workers=2))
+    with run.template(root) as copy:
+        jobs = [(mutant, NEAR) for mutant in (*made, None)]
+        found = list(run.outcomes(root, copy, jobs, workers=2))
     assert signal.getsignal(signal.SIGXCPU) is before
-    verdicts = {m.operator if m else "": outcome for m, outcome in found}
+    verdicts = {m.operator if m else "": outcome for m, _, outcome in found}
     assert {name: outcome.verdict for name, outcome in verdicts.items()} == {
         "a": "killed", "b": "survived", "c": "timed out", "d": "killed", "": "survived"
     }  # fmt: skip
@@ -157,17 +225,18 @@ def test_what_becomes_of_a_mutant(root, monkeypatch):
 
 def test_tests_that_cannot_run_notice_nothing(root):
     mutant = next(mathematics.mutants(MODULE, TEXT))
-    none = Selection((("tests/solvers/test_gone.py",),))
-    [(_, outcome)] = run.outcomes(root, [(mutant, none)], workers=1)
+    none = Selection((Round(("tests/solvers/test_gone.py",)),))
+    with run.template(root) as copy:
+        [(_, _, outcome)] = run.outcomes(root, copy, [(mutant, none)], workers=1)
     assert outcome.verdict == "void"
     (root / "tests/solvers/test_far.py").write_text("import no_such_module\n")
-    with pytest.raises(RuntimeError, match="test_far"):
-        list(run.outcomes(root, [(mutant, NEAR)], workers=1))
+    with pytest.raises(RuntimeError, match="test_far"), run.template(root):
+        pass
 
 
 def known(verdict: str, kind: str = "code", reason: str = "") -> report.Known:
     where = ("key", MODULE, 10, kind, "sign", "a + b", "a - b")
-    return report.Known(*where, verdict, "", 3, 1.0, reason)
+    return report.Known(*where, verdict, "", 3, 1.0, reason=reason)
 
 
 def test_a_survivor_needs_a_reason():
@@ -186,11 +255,12 @@ def test_a_survivor_needs_a_reason():
 
 
 def test_a_line_that_was_cut_off_is_forgotten(tmp_path):
-    one = report.known("k", Mutant(MODULE, "code", "sign", (1, 0), "x\n"), "y\n",
+    one = report.known(Mutant(MODULE, "code", "sign", (1, 0), "x\n"), "y\n", NEAR,
                        run.Outcome("survived", "", 2, 0.5))  # fmt: skip
+    assert one.files == (NAMED, FAR)
     path = tmp_path / "mutants.jsonl"
     path.write_text(report.line(one) + report.line(replace(one, key="l"))[:-5])
-    assert report.read(path) == {"k": one}
+    assert report.read(path) == {one.key: one}
     assert report.read(tmp_path / "none.jsonl") == {}
 
 

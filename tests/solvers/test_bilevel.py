@@ -106,6 +106,31 @@ def test_it_stops_at_the_tolerance() -> None:
     assert found.history[-1].hypergradient <= 1e-4 < found.history[-2].hypergradient
 
 
+@pytest.mark.parametrize("sampled", [False, True])
+def test_steps_of_adam_climb_the_inner_objective(sampled: bool) -> None:
+    """By the surrogate where there is one, whose gradient here is that of `J` with noise."""
+
+    def J(theta: Tensor, phi: Tensor) -> Tensor:
+        return -(theta - phi).square().sum() / 2
+
+    def surrogate(theta: Tensor, phi: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(2, generator=generator, dtype=F64)
+        return J(theta, phi) + 0.01 * (noise * theta).sum()
+
+    problem = Bilevel(
+        J, lambda theta, phi: J(theta, phi) - 1, sampled=surrogate if sampled else None
+    )
+    phi = torch.ones(2, dtype=F64)
+    with warnings.catch_warnings():  # a hundred steps come near the inner solution only
+        warnings.simplefilter("ignore", HypergradientWarning)
+        found = bilevel.solve(
+            problem, torch.zeros(2, dtype=F64), phi,
+            optimiser=lambda tensors: torch.optim.SGD(tensors, lr=0.0), steps=1, tolerance=0.0,
+            inner=AdamSteps(100, 0.05), generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+    torch.testing.assert_close(found.theta, phi, rtol=0.0, atol=0.05)
+
+
 @pytest.mark.parametrize("optimiser", [adam, lbfgs])
 @pytest.mark.parametrize("sampled", [False, True])
 def test_a_resumed_run_has_the_same_bits(tmp_path: Path, optimiser: Any, sampled: bool) -> None:

@@ -141,6 +141,17 @@ def test_the_width_is_positive(omega: float) -> None:
         BoundedReward(number(omega))
 
 
+def test_a_width_for_each_mean_of_the_data() -> None:
+    """Each row of the batch is what it is alone, where the policy has none."""
+    law = Gaussian(torch.tensor([0.1, 0.4], dtype=F64), torch.tensor([0.5, 0.9], dtype=F64))
+    Sigma = torch.tensor([[0.6, 0.1], [0.1, 0.3]], dtype=F64)
+    mu = torch.tensor([[0.3, -0.2], [0.0, 1.0], [2.0, 0.5]], dtype=F64)
+    omega = torch.tensor([0.8, 1.5, 3.0], dtype=F64)
+    found = BoundedReward(omega).expected(law, mu, Sigma)
+    alone = [BoundedReward(w).expected(law, m, Sigma) for w, m in zip(omega, mu, strict=True)]
+    torch.testing.assert_close(found, torch.stack(alone))
+
+
 def test_the_reward_is_of_the_difference() -> None:
     generation, y = torch.tensor([[1.0, 2.0], [0.0, 1.0]]), torch.tensor([0.5, 3.0])
     expected = torch.tensor([math.exp(-1.25 / 2), math.exp(-4.25 / 2)])

@@ -194,6 +194,18 @@ def test_logits_are_those_of_the_network(network: MLP, batch: tuple[int, ...], C
             torch.testing.assert_close(law.logits[index], h)
 
 
+def test_a_member_that_diverges_is_nan_alone() -> None:
+    """Its law is built all the same, and those of the others are what they were."""
+    policy = CategoricalPolicy(INPUTS, 3)
+    params, x = policy.init(generators(2), (2,), F64), normal(0, N, INPUTS)
+    before = policy(params, x).log_p
+    law = policy(
+        {name: p.index_fill(0, torch.tensor(1), math.nan) for name, p in params.items()}, x
+    )
+    assert torch.equal(law.log_p[0], before[0])
+    assert law.log_p[1].isnan().all()
+
+
 @bodies
 def test_sharing_inputs_changes_no_gradient(network: MLP) -> None:
     policy = CategoricalPolicy(INPUTS, 3, network)

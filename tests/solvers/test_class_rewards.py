@@ -310,3 +310,11 @@ def test_a_reward_that_looks_at_nothing_has_a_row_for_every_input():
 def test_one_label_has_no_covariance():
     with pytest.raises(InputError, match="samples is 1: pass at least 2"):
         heuristic_scale(torch.tensor([0.5, 0.5]), torch.tensor(1.0), samples=1)
+
+
+def test_one_doubtful_label_among_a_thousand_bounds_the_scale() -> None:
+    """`Σ_x (π - p) π = 0` at `1000 e^-v = δ`: δ = 1e-11 counts, though its share is rounding."""
+    pi = torch.tensor([1.0, 0.0], dtype=F64).repeat(1000, 1)
+    pi[0] = torch.tensor([1 - 1e-11, 1e-11], dtype=F64)
+    want = 0.5 * math.log(1000 / 1e-11)
+    assert float(exact_scale(pi, ONE)) == pytest.approx(want, rel=1e-3)

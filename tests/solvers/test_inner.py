@@ -119,6 +119,17 @@ def test_closed_form_of_a_batch() -> None:
             torch.testing.assert_close(batched.value.covariance[k], alone.value.covariance)
 
 
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_the_closed_form_is_stationary(structure: Structure) -> None:
+    """Reward and entropy pull alike at it, each by about 1."""
+    U = torch.tensor([[2.0, 0.3], [0.3, 1.0]], dtype=F64)
+    mu = torch.tensor([0.5, -1.0], dtype=F64)
+    found = inner.closed_form(MahalanobisReward.full(U), 0.7, mu, structure)
+    assert found.stationarity < 1e-14
+    many = inner.closed_form(MahalanobisReward.full(U), 0.7, mu.expand(1000, 2), structure)
+    assert many.stationarity >= found.stationarity / 10  # of the worst, not of all on average
+
+
 def small_problem() -> tuple[GaussianPolicy, PolicyGradient, Dataset]:
     one = torch.tensor(1.0, dtype=F64)
     data = Dataset.of(torch.ones(3, 1, dtype=F64), torch.ones(3, 2, 2, dtype=F64))

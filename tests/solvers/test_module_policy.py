@@ -124,6 +124,19 @@ def test_shapes_of_any_distribution(distribution: Any, n: int) -> None:
     torch.testing.assert_close(law.cross_entropy(data), -law.log_prob(drawn).mean(0))
 
 
+def test_independent_dimensions_are_taken_together() -> None:
+    """A law of every entry is the law of the rows that torch makes of it."""
+    mean, scale, y = normal(0, 4, 2), normal(1, 4, 2).exp(), normal(2, 4, 2)
+    plain, other = Normal(mean, scale), Normal(mean + 1, 2 * scale)
+    entries, rows = Wrapped(plain), Wrapped(Independent(plain, 1))
+    torch.testing.assert_close(entries.log_prob(y[None]), rows.log_prob(y[None]))
+    torch.testing.assert_close(entries.entropy(), rows.entropy())
+    found, want = entries.kl(Wrapped(other)), rows.kl(Wrapped(Independent(other, 1)))
+    assert found is not None
+    assert want is not None
+    torch.testing.assert_close(found, want)
+
+
 def test_what_it_refuses() -> None:
     class Wrong(torch.nn.Module):
         def forward(self, x: Tensor) -> Tensor:

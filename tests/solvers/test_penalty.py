@@ -12,6 +12,7 @@ from torch import Tensor
 from solvers.errors import InputError, NonFiniteError, ShapeError
 from solvers.hypergradients.implicit import HypergradientError, HypergradientWarning, implicit
 from solvers.hypergradients.penalty import penalty
+from solvers.numerics import minimise
 
 ZERO, ONE = torch.zeros(2).double(), torch.ones(2).double()
 
@@ -93,6 +94,26 @@ def test_a_search_that_ends_early_is_doubted() -> None:
     best = torch.full((2,), 0.6823278038280193, dtype=torch.float64)
     with pytest.raises(HypergradientError, match="more max_iterations"):
         run(J=inner, theta=best, weight=200.0, max_iterations=1, tolerance=1e-2, strict=True)
+
+
+def test_evaluations_are_those_of_both_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L-BFGS comes close, Newton steps arrive."""
+    lbfgs, newton, spent = minimise.lbfgs, minimise.newton, dict[str, int]()
+
+    def watched_lbfgs(*args: Any) -> int:
+        spent["lbfgs"] = lbfgs(*args)
+        return spent["lbfgs"]
+
+    def watched_newton(*args: Any, **kwargs: Any) -> minimise.Stop:
+        stop = newton(*args, **kwargs)
+        spent["newton"] = stop.evaluations
+        return stop
+
+    monkeypatch.setattr(minimise, "lbfgs", watched_lbfgs)
+    monkeypatch.setattr(minimise, "newton", watched_newton)
+    found = run(J=lambda t, p: J(t, p) - (t - 1).pow(4).sum() / 4, weight=200.0)
+    assert found.iterations == spent["lbfgs"] + spent["newton"]
+    assert min(spent.values()) > 1
 
 
 def test_no_maximum_is_an_error() -> None:

@@ -132,6 +132,30 @@ def test_members_are_independent() -> None:
                 torch.testing.assert_close(together[name][i], p, rtol=1e-9, atol=1e-12)
 
 
+def test_the_recurrent_policy_is_a_gru() -> None:
+    """The state after each symbol is that of torch's cell, which takes the biases elsewhere."""
+    policy, x = (
+        so.RecurrentPolicy(2, V, T, width=4),
+        torch.randn(5, 2, generator=so.generator(1)).double(),
+    )
+    theta = policy.init([so.generator(0)], dtype=F64)
+    cell = torch.nn.GRUCell(V, 4, dtype=F64)
+    with torch.no_grad():
+        cell.weight_ih.copy_(theta["symbols"].mT)
+        cell.weight_hh.copy_(theta["state"].mT)
+        cell.bias_ih.zero_()
+        cell.bias_hh.copy_(theta["state_bias"])
+        h = torch.tanh(x @ theta["start"] + theta["start_bias"])
+        y = torch.randint(V, (5, T), generator=so.generator(2))
+        log_p = torch.zeros(5, dtype=F64)
+        for symbol in y.mT:
+            logits = h @ theta["out"] + theta["out_bias"]
+            log_p += logits.log_softmax(-1).gather(-1, symbol.unsqueeze(-1))[:, 0]
+            h = cell(torch.nn.functional.one_hot(symbol, V).double(), h)
+        found = policy(theta, x).log_prob(y.double().unsqueeze(0))[0]
+    torch.testing.assert_close(found, log_p)
+
+
 @pytest.mark.parametrize("k", [0, 1, T - 1])
 def test_training_ends_at_the_inner_solution(k: int) -> None:
     policy, data = so.causal_policy(Model(), 1, V, T), drawn()

@@ -1,0 +1,130 @@
+"""Which planted faults were noticed, by claim: from what `make mutants` keeps.
+
+A mutant belongs to a claim if it lies in a module that derives, states or solves one of its
+results. The first test that fails ends a mutant, so that most are noticed by one test of many.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.source import ROOT
+
+from .. import store
+
+KEPT = "mutants.jsonl"
+MATHEMATICAL = "mathematical"
+NOTICED = ("killed", "timed out")
+FIELDS = {"key": str, "path": str, "kind": str, "operator": str, "verdict": str, "by": str}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a claim stands on.
+
+    Attributes:
+        claim: its name.
+        modules: paths of the modules that derive, state or solve its results.
+        names: words in the names of its own tests: its own, and those of its results.
+    """
+
+    claim: str
+    modules: frozenset[str]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Mutants of a claim.
+
+    Attributes:
+        claim: its name.
+        met: how many were planted, by kind of fault.
+        noticed: how many of these a test noticed.
+        own: how many of these were noticed by a test named after the claim or its results.
+    """
+
+    claim: str
+    met: Mapping[str, int]
+    noticed: Mapping[str, int]
+    own: int
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """All that is kept.
+
+    Attributes:
+        kinds: of mathematical faults, then "code".
+        rows: of the claims that met a mutant.
+        verdicts: how many mutants ended so, by "mathematical" or "code" and verdict.
+    """
+
+    kinds: tuple[str, ...]
+    rows: tuple[Row, ...]
+    verdicts: Mapping[str, Mapping[str, int]]
+
+
+def matrix(path: Path, subjects: Iterable[Subject]) -> Matrix | None:
+    """Return the matrix of what a file keeps; None if there is none.
+
+    Left out are mutants of lines that are no longer there, and those that have not met all tests
+    that run them.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    if not path.exists():
+        return None
+    found = [one for one in _read(path) if one["verdict"] != "open" and _is_there(one)]
+    rows = (_row(subject, found) for subject in subjects)
+    return Matrix(
+        kinds=(*sorted({_kind(one) for one in found} - {"code"}), "code"),
+        rows=tuple(row for row in rows if row.met),
+        verdicts={
+            kind: Counter(one["verdict"] for one in found if one["kind"] == kind)
+            for kind in sorted({one["kind"] for one in found}, reverse=True)
+        },
+    )
+
+
+def _row(subject: Subject, found: Iterable[Mapping[str, Any]]) -> Row:
+    met = [one for one in found if one["path"] in subject.modules]
+    noticed = [one for one in met if one["verdict"] in NOTICED]
+    own = sum(any(name in one["by"] for name in subject.names) for one in noticed)
+    return Row(subject.claim, Counter(map(_kind, met)), Counter(map(_kind, noticed)), own)
+
+
+def _kind(one: Mapping[str, Any]) -> str:
+    return one["operator"] if one["kind"] == MATHEMATICAL else "code"
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The latest of each mutant; a last line that was cut off is left out."""
+    found: dict[str, dict[str, Any]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), 1):
+        if not line.endswith("\n"):
+            break
+        try:
+            one = json.loads(line)
+            ill = [name for name, kind in FIELDS.items() if not isinstance(one[name], kind)]
+        except (ValueError, KeyError, TypeError) as error:
+            raise store.StoreError(f"{path}:{number} is no mutant ({error}): remove it") from error
+        if ill:
+            raise store.StoreError(f"{path}:{number} has no text as {ill[0]}: remove it")
+        found[one["key"]] = one
+    return list(found.values())
+
+
+def _is_there(one: Mapping[str, Any]) -> bool:
+    """Whether the lines that the mutant changed are in its module."""
+    module = ROOT / one["path"]
+    if not module.is_file():
+        return False
+    lines = {line.strip() for line in module.read_text(encoding="utf-8").splitlines()}
+    return set(one.get("before", "").splitlines()) <= lines
