@@ -11,13 +11,26 @@ import functools
 import inspect
 import numbers
 import types
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Set
+from typing import (
+    Any,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .errors import (
+    PRECISIONS,
     InputError,
     ShapeError,
     check_broadcast,
@@ -48,27 +61,33 @@ def checked(function: Callable[Arguments, Returned]) -> Callable[Arguments, Retu
         ShapeError: another number of dimensions, nothing along one of them, or two sizes of one
             letter.
     """
-    parameters = inspect.signature(function).parameters.values()
-    names = [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
-    checks: dict[str, Check] = {}
+    parameters = list(inspect.signature(function).parameters.values())
+    if all(p.name == "self" or p.annotation in ANYTHING for p in parameters):
+        return function
+    by_place: list[tuple[int, str, Check]] = []
+    by_name: dict[str, Check] = {}
     unread = True
 
     @functools.wraps(function)
     def entered(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
         nonlocal unread
         if unread:  # not before all names that annotations use are defined
-            hints = get_type_hints(function)
-            for name in names:
-                if (check := _check_of(hints.get(name, Any))) is not None:
-                    checks[name] = check
+            by_name.update(_checks_of(function, parameters))
+            by_place[:] = [
+                (place, p.name, by_name[p.name])
+                for place, p in enumerate(parameters)
+                if p.name in by_name and p.kind is not p.KEYWORD_ONLY
+            ]
             unread = False
         sizes: Sizes = {}
-        for name, value in zip(names, args, strict=False):
-            if name in checks:
-                checks[name](name, value, sizes)
+        given = len(args)
+        for place, name, check in by_place:
+            if place >= given:
+                break
+            check(name, args[place], sizes)
         for name, value in kwargs.items():
-            if name in checks:
-                checks[name](name, value, sizes)
+            if name in by_name:
+                by_name[name](name, value, sizes)
         return function(*args, **kwargs)
 
     return entered
@@ -88,21 +107,46 @@ def checked_class(kind: Class) -> Class:
     return kind
 
 
-def _check_of(hint: Any) -> Check | None:
-    """Return the check that an annotation asks for; None where anything goes."""
+def _checks_of(
+    function: Callable[..., Any], parameters: Sequence[inspect.Parameter]
+) -> dict[str, Check]:
+    """Return the checks of the parameters that have one, by name."""
+    hints = get_type_hints(function)
+    named = [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL and p.name in hints]
+    letters = Counter(letter for name in named for letter in _letters(hints[name]))
+    shared = {letter for letter, times in letters.items() if times > 1}
+    checks = {name: _check_of(hints[name], shared) for name in named}
+    return {name: check for name, check in checks.items() if check is not None}
+
+
+def _letters(hint: Any) -> list[str]:
+    """Return the letters of all shapes in an annotation; those of a container's parts twice."""
+    if isinstance(hint, type) and hasattr(hint, "dim_str"):
+        return cast(Any, hint).dim_str.replace("#", "").split()
+    inside = [letter for part in get_args(hint) for letter in _letters(part)]
+    return inside if get_origin(hint) in (Union, types.UnionType) else 2 * inside
+
+
+def _check_of(hint: Any, shared: Set[str]) -> Check | None:
+    """Return the check that an annotation asks for; None where anything goes.
+
+    Args:
+        hint: the annotation.
+        shared: letters that stand in more than one place of the annotations of a function.
+    """
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
-        return _any_of(get_args(hint))
+        return _any_of(get_args(hint), shared)
     if origin is Literal:
-        return lambda name, value, _: check_choice(name, value, get_args(hint))
+        return _literal(get_args(hint))
     if isinstance(hint, type) and hasattr(hint, "dim_str"):
-        return _array(hint)
+        return _array(hint, shared)
     if origin is tuple:
-        return _tuple(get_args(hint))
+        return _tuple(get_args(hint), shared)
     if origin is Callable:
         return _callable
     if isinstance(origin, type) and issubclass(origin, (Mapping, Sequence)):
-        return _container(origin, get_args(hint)[-1])
+        return _container(origin, get_args(hint)[-1], shared)
     kind = hint if origin is None else origin
     if kind in (Any, object) or not isinstance(kind, type):
         return None
@@ -111,13 +155,15 @@ def _check_of(hint: Any) -> Check | None:
     return PLAIN.get(kind) or _instance(kind)
 
 
-def _any_of(hints: tuple[Any, ...]) -> Check | None:
+def _any_of(hints: tuple[Any, ...], shared: Set[str]) -> Check | None:
     """Return the check of a union; numbers and tensors are for `errors.as_tensor` to read."""
-    checks = [_check_of(hint) for hint in hints if hint is not types.NoneType]
+    checks = [_check_of(hint, shared) for hint in hints if hint is not types.NoneType]
     tensors = any(hint is Tensor or hasattr(hint, "dim_str") for hint in hints)
     if None in checks or (float in hints and tensors):
         return None
     optional = types.NoneType in hints
+    if len(checks) == 1:
+        return _unless_none(cast(Check, checks[0]))
 
     def check(name: str, value: Any, sizes: Sizes) -> None:
         if optional and value is None:
@@ -134,54 +180,95 @@ def _any_of(hints: tuple[Any, ...]) -> Check | None:
     return check
 
 
-def _array(hint: Any) -> Check:
-    """Return the check of a tensor of numbers: precision, dimensions, letters of its shape."""
-    letters: list[str] = hint.dim_str.split()
-    variadic = [letter for letter in letters if letter.startswith(("*", "..."))]
-    real = "float32" in hint.dtypes
-
+def _literal(choices: tuple[str, ...]) -> Check:
     def check(name: str, value: Any, sizes: Sizes) -> None:
-        if real:
-            check_dtype(name, value)
-        else:
-            check_index(name, value, "a tensor of integers")
-        check_dense(name, value)
-        if len(variadic) > 1 or variadic == ["..."]:
-            return
-        own = len(letters) - len(variadic)
-        shape = value.shape
-        if len(shape) < own or (not variadic and len(shape) > own):
-            raise ShapeError(f"{name} has shape {tuple(shape)}: pass {_written(letters)}")
-        if variadic:
-            _batch(name, shape[: len(shape) - own], letters[0][1:], sizes)
-        for letter, size in zip(letters[len(variadic) :], shape[len(shape) - own :], strict=True):
-            if not letter.isidentifier() or letter.startswith("_"):
-                continue
-            other, before = sizes.setdefault(letter, (name, size))
-            if size != before and other == name:
-                raise ShapeError(
-                    f"{name} must be square, got shape {tuple(shape)}: pass {_written(letters)}"
-                )
-            if size != before:
-                raise ShapeError(
-                    f"{name} has shape {tuple(shape)}, of {letter} = {size}, and {other} has "
-                    f"{letter} = {before}: pass {_written(letters)} with the same {letter}"
-                )
-            if size == 0:
-                raise ShapeError(
-                    f"{name} is empty, of shape {tuple(shape)}: pass {_written(letters)} with "
-                    f"{letter} >= 1"
-                )
+        if type(value) is not str or value not in choices:
+            check_choice(name, value, choices)
 
     return check
 
 
-def _batch(name: str, batch: tuple[int, ...], letter: str, sizes: Sizes) -> None:
-    """Raise unless batch dimensions of one letter broadcast."""
-    letter = letter.removeprefix("#")
-    other, before = sizes.setdefault(f"*{letter}", (name, batch))
-    if batch != before:
-        check_broadcast(name, batch, other, before)
+def _unless_none(one: Check) -> Check:
+    def check(name: str, value: Any, sizes: Sizes) -> None:
+        if value is not None:
+            one(name, value, sizes)
+
+    return check
+
+
+def _array(hint: Any, shared: Set[str]) -> Check:
+    """Return the check of a tensor of numbers: precision, dimensions, letters of its shape."""
+    written: list[str] = hint.dim_str.split()
+    batch = [letter for letter in written if letter.startswith(("*", "..."))]
+    own, any_shape = len(written) - len(batch), len(batch) > 1 or batch == ["..."]
+    group = batch[0].replace("#", "") if batch else ""
+    group = group if group in shared else ""
+    # Counted from the last dimension, so that a batch before them moves none.
+    named = [
+        (place - own, letter)
+        for place, letter in enumerate(written[len(batch) :])
+        if letter.isidentifier() and not letter.startswith("_")
+    ]
+    compared = [(place, letter) for place, letter in named if letter in shared]
+    dtypes = PRECISIONS if "float32" in hint.dtypes else WHOLE
+
+    def check(name: str, value: Any, sizes: Sizes) -> None:
+        if not (
+            isinstance(value, Tensor) and value.dtype in dtypes and value.layout is torch.strided
+        ):
+            _refuse(name, value, dtypes)
+        if any_shape:
+            return
+        shape = tuple(value.shape)
+        before = len(shape) - own
+        if before < 0 or (before and not batch):
+            raise ShapeError(f"{name} has shape {shape}: pass {_written(written)}")
+        if group:
+            members = shape[:before]
+            other, known = sizes.setdefault(group, (name, members))
+            if members != known:
+                check_broadcast(name, members, other, known)
+        for place, letter in compared:
+            size = shape[place]
+            other, known = sizes.setdefault(letter, (name, size))
+            if size != known:
+                raise ShapeError(_misfit(name, shape, written, letter, size, other, known))
+        if 0 in shape:
+            for place, letter in named:
+                if not shape[place]:
+                    raise ShapeError(
+                        f"{name} is empty, of shape {shape}: pass {_written(written)} with "
+                        f"{letter} >= 1"
+                    )
+
+    return check
+
+
+def _refuse(name: str, value: Any, dtypes: Sequence[torch.dtype]) -> None:
+    """Raise `InputError` unless a tensor is dense and of one of these kinds of numbers."""
+    if dtypes is PRECISIONS:
+        check_dtype(name, value)
+    else:
+        check_index(name, value, "a tensor of integers")
+    check_dense(name, value)
+
+
+def _misfit(
+    name: str,
+    shape: tuple[int, ...],
+    written: list[str],
+    letter: str,
+    size: int,
+    other: str,
+    known: int,
+) -> str:
+    """Return what is wrong with a dimension that is not as long as its letter says."""
+    if other == name:
+        return f"{name} must be square, got shape {shape}: pass {_written(written)}"
+    return (
+        f"{name} has shape {shape}, of {letter} = {size}, and {other} has {letter} = {known}: "
+        f"pass {_written(written)} with the same {letter}"
+    )
 
 
 def _written(letters: list[str]) -> str:
@@ -189,34 +276,39 @@ def _written(letters: list[str]) -> str:
     return f"({', '.join(letters).replace('#', '')}{',' if len(letters) == 1 else ''})"
 
 
-def _tuple(hints: tuple[Any, ...]) -> Check:
+def _tuple(hints: tuple[Any, ...], shared: Set[str]) -> Check:
     """Return the check of a tuple of one kind, or of a kind at each place."""
-    checks = [_check_of(hint) for hint in hints if hint is not Ellipsis]
+    kinds = [(hint, _check_of(hint, shared)) for hint in hints if hint is not Ellipsis]
+    alike, remedy = Ellipsis in hints, f"a tuple of {_named(hints[0])}"
 
     def check(name: str, value: Any, sizes: Sizes) -> None:
-        check_instance(name, value, tuple, f"a tuple of {_named(hints[0])}")
-        if Ellipsis not in hints and len(value) != len(checks):
-            raise InputError(f"{name} is {value!r}: pass {len(checks)} values")
+        check_instance(name, value, tuple, remedy)
+        if not alike and len(value) != len(kinds):
+            raise InputError(f"{name} is {value!r}: pass {len(kinds)} values")
         for place, part in enumerate(value):
-            one = checks[0 if Ellipsis in hints else place]
-            if one is not None:
+            hint, one = kinds[0 if alike else place]
+            if one is not None and type(part) is not hint:
                 one(f"{name}[{place}]", part, sizes)
 
     return check
 
 
-def _container(kind: type, hint: Any) -> Check:
+def _container(kind: type, hint: Any, shared: Set[str]) -> Check:
     """Return the check of a mapping or sequence, whose values are all of one kind."""
-    one = _check_of(hint)
+    one = _check_of(hint, shared)
     mapping = issubclass(kind, Mapping)
+    plain = (dict,) if mapping else (list, tuple)
     remedy = f"a {'dict' if mapping else 'list'} of {_named(hint)}"
 
     def check(name: str, value: Any, sizes: Sizes) -> None:
-        if not isinstance(value, kind) or isinstance(value, str | bytes):
+        if type(value) not in plain and (
+            not isinstance(value, kind) or isinstance(value, str | bytes)
+        ):
             raise InputError(f"{name} is {shown(value)}: pass {remedy}")
         if one is not None:
             for key, part in value.items() if mapping else enumerate(value):
-                one(f"{name}[{key!r}]", part, sizes)
+                if type(part) is not hint:  # a check of that kind would accept it
+                    one(f"{name}[{key!r}]", part, sizes)
 
     return check
 
@@ -252,8 +344,13 @@ def _protocol(kind: type) -> Check:
 
 
 def _instance(kind: type) -> Check:
-    article = "an" if kind.__name__[0] in "AEIOM" else "a"
-    return lambda name, value, _: check_instance(name, value, kind, f"{article} {kind.__name__}")
+    remedy = f"{'an' if kind.__name__[0] in 'AEIOM' else 'a'} {kind.__name__}"
+
+    def check(name: str, value: Any, sizes: Sizes) -> None:
+        if not isinstance(value, kind):
+            check_instance(name, value, kind, remedy)
+
+    return check
 
 
 def _whole(name: str, value: Any, sizes: Sizes) -> None:
@@ -265,5 +362,11 @@ def _real(name: str, value: Any, sizes: Sizes) -> None:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InputError(f"{name} is {shown(value)}: pass a number")
 
+
+ANYTHING = ("Any", "object")
+"""Annotations, as they are written, that exclude nothing."""
+
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+"""The kinds of whole numbers that need no second look."""
 
 PLAIN: dict[type, Check] = {int: _whole, float: _real}

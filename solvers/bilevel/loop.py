@@ -453,7 +453,7 @@ def _warn_once(history: Sequence[Record]) -> None:
             f"the hypergradient may be wrong at {len(doubtful)} of {len(history)} outer points; at "
             f"step {last.step}: {'; '.join(last.doubts)}",
             HypergradientWarning,
-            stacklevel=4,  # whoever called `solve`, which is `recording`
+            stacklevel=5,  # whoever called `solve`, which is `checked` and `recording`
         )
 
 

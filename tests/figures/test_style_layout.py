@@ -156,6 +156,7 @@ def noisy() -> pd.DataFrame:
     return estimator_variance.run(fast, seed=0)
 
 
+@cache
 def words() -> pd.DataFrame:
     return sequences.run(replace(sequences.QUICK, T=5, steps=20, compared_steps=20), seed=0)
 
@@ -197,6 +198,7 @@ def implicit_as_published() -> pd.DataFrame:
     return figure_3.run(fast, seed=0)
 
 
+@cache
 def dynamics() -> pd.DataFrame:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(table_3, "transitions", walks.transitions)
