@@ -22,6 +22,7 @@ from paper_checks.conformance.tolerances import FINITE_DIFFERENCE, agree, closed
 from solvers.bilevel.likelihood import problem as likelihood
 from solvers.data import Dataset
 from solvers.families.gaussian import Gaussian
+from solvers.families.law import Params
 from solvers.families.networks import MLP
 from solvers.hypergradients.methods import Implicit
 from solvers.rewards.learnable import InputReward
@@ -207,7 +208,7 @@ def power_slope(problem: Problem, power: float) -> None:
         agree(f"slope of {of} in β", found.value, want, rtol=1e-9, scale=scale, inputs=problem)
 
 
-def shared_mean(params: dict[str, Tensor], x: Tensor) -> Gaussian:
+def shared_mean(params: Params, x: Tensor) -> Gaussian:
     """A policy with one mean for both inputs, and a variance for each."""
     return Gaussian(params["m"].expand(len(x), 1), (x @ params["log_s"]).exp().unsqueeze(-1))
 
