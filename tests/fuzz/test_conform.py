@@ -25,6 +25,11 @@ def estimator(m: Any, L: Any, U: Any, y: Any, epsilon: Any) -> Any:
     return slope.mean(0), np.tril(slope.T @ epsilon / len(epsilon))
 
 
+def best_weights(rho: Any, lam: float) -> Any:
+    """The optimal reward of independent bits."""
+    return lam * np.log(rho / (1 - rho)) / (2 * rho - 1)
+
+
 RETURNED = [
     *spoiling.TYPES,
     *(
@@ -49,7 +54,9 @@ RETURNED = [
 ]
 
 
-@pytest.mark.parametrize("solver", [inner, hypergradient, estimator], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "solver", [inner, hypergradient, estimator, best_weights], ids=lambda f: f.__name__
+)
 def test_a_function_that_returns_anything(solver: Callable[..., Any]) -> None:
     assert conform(solver, examples=3).passed
 
@@ -68,6 +75,8 @@ def _returning(solver: Callable[..., Any], spoiler: spoiling.Spoiler) -> Callabl
             return spoiler.apply(g_m), g_L
 
         return wrong
+    if solver is best_weights:
+        return lambda rho, lam: spoiler.apply(best_weights(rho, lam))
     if solver is inner:
         return lambda U, lam: spoiler.apply(inner(U, lam))
     return lambda U, Sigma, lam: spoiler.apply(hypergradient(U, Sigma, lam))
