@@ -290,7 +290,8 @@ def group_loss(
     """
     n = y.shape[-1]
     scale = theta["log_s"].exp().expand_as(theta["mean"])
-    law = so.Gaussian(theta["mean"][..., None, None, :], scale[..., None, None, :])
+    mean = theta["mean"][..., None, None, :]
+    law = so.Gaussian(mean, scale[..., None, None, :], check=False)  # a member may diverge, alone
     with torch.no_grad():
         generations = law.mean + law.scale * noise.normal((M, len(y), n), y.dtype)
         r = -u[..., None, None] * (generations - y).square().sum(-1)

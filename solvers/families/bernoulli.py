@@ -96,7 +96,7 @@ class Bernoulli(Sampled):
         """Return `H = Σ_i [log(1 + e^{z_i}) - m_i z_i]`."""
         return (torch.nn.functional.softplus(self.logits) - self.mean * self.logits).sum(-1)
 
-    def cross_entropy(self, q: Any) -> Float[Tensor, "*b N"]:
+    def cross_entropy(self, q: Any) -> Float[Tensor, "*b"]:
         """Return `-E_{y~q} log p(y) = Σ_i [log(1 + e^{z_i}) - μ_i z_i]`, `μ` the mean of `q`.
 
         Args:

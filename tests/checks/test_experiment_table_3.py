@@ -157,6 +157,22 @@ def test_the_power_of_the_temperature_is_chosen_under_the_error_of_least_squares
     torch.testing.assert_close(error, torch.tensor([0.4, 0.6]), atol=1e-5, rtol=0)
 
 
+def test_a_rollout_that_runs_away_has_an_infinite_error_alone() -> None:
+    """A selected network, far from its inputs, has a scale that overflows: no error of the run."""
+    at = problem((0, 1))
+
+    def law(x: torch.Tensor) -> Gaussian:
+        growth = torch.tensor([1e30, 0.0]).reshape(2, 1, 1)  # of the two splits
+        mean = growth * x[..., :2].abs() + 1
+        return Gaussian(mean, mean.square(), check=False)
+
+    done = torch.tensor([[True, True]])
+    chosen = methods.select(methods.Trained(law, done, torch.zeros(1, 2)), torch.tensor([0, 0]))
+    found = chosen.law(at.validation.x)
+    assert torch.isinf(found.scale[0, 0]).all()
+    assert torch.isfinite(found.scale[0, 1]).all()
+
+
 def test_the_bilevel_solver_finds_the_scalar_of_held_out_residuals() -> None:
     """Through a network of two units, solved exactly; weight decay would let the mean follow u."""
     known = problem((0,), rows=(200, 100, 100))
