@@ -74,6 +74,7 @@ from .rewards.learnable import ConstantReward, InputReward
 from .rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_scale
 from .rewards.tempered import Tempered, TemperedReward
 from .rewards.windows import WindowMatch, WindowReward
+from .rewards.with_reference import Projection, projected_reward
 from .training.ensemble import train
 from .training.estimators import Analytic, Pathwise, ScoreFunction
 from .training.inner import closed_form, fit
@@ -124,6 +125,7 @@ __all__ = [
     "Pathwise",
     "Penalty",
     "PolicyGradient",
+    "Projection",
     "RecurrentPolicy",
     "Reference",
     "Result",
@@ -150,6 +152,7 @@ __all__ = [
     "optimal_scale",
     "plug_in",
     "policy",
+    "projected_reward",
     "single_loop",
     "solve",
     "train",

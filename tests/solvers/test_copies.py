@@ -155,6 +155,9 @@ EXAMPLES: list[Any] = [
     PolicyGradient(REWARD, 0.5, ScoreFunction(3)),
     PolicyGradient(BoundedReward(2), 0.5),
     Reference(POLICY, START),
+    so.projected_reward(
+        DATA.covariance.mean(0), 0.5, normal(0, 2), Gaussian(normal(1, 2), normal(2, 2).exp())
+    ),
     LogDensity(Gaussian(normal(0, 4, 2), normal(1, 4, 2).exp())),
     MLP((3, 4), "tanh"),
     GaussianPolicy(2, 2, "diagonal", MLP((3,)), "shared", "softplus"),
