@@ -186,8 +186,8 @@ TAKES: dict[tuple[str, str], Takes] = {
     ("optimal_reward with a reference", "lam"): lambda v, d: (
         with_reference.optimal_reward(spd(d) / 9, v, law(d).mean[0], reference(d)).U
     ),
-    ("stationary_weight", "lam"): lambda v, d: (
-        with_reference.stationary_weight(spd(d), v, law(d).mean[0], reference(d))
+    ("stationary_weight", "lam"): lambda v, d: with_reference.stationary_weight(
+        spd(d), v, law(d).mean[0], reference(d)
     ),
     ("projected_reward", "lam"): lambda v, d: (
         so.projected_reward(spd(d), v, law(d).mean[0], reference(d)).U
