@@ -81,6 +81,7 @@ from .rewards.learnable import ConstantReward, InputReward
 from .rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_scale
 from .rewards.tempered import Tempered, TemperedReward
 from .rewards.windows import WindowMatch, WindowReward
+from .rewards.with_reference import Projection, projected_reward
 from .training.ensemble import train
 from .training.estimators import Analytic, Pathwise, ScoreFunction
 from .training.inner import closed_form, fit
@@ -132,6 +133,7 @@ __all__ = [
     "Pathwise",
     "Penalty",
     "PolicyGradient",
+    "Projection",
     "RecurrentPolicy",
     "Reference",
     "Result",
@@ -159,6 +161,7 @@ __all__ = [
     "optimal_scale",
     "plug_in",
     "policy",
+    "projected_reward",
     "single_loop",
     "solve",
     "train",

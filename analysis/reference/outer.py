@@ -148,6 +148,34 @@ def slope_at_reference(n: int | None) -> Derivation:
     )
 
 
+@result((1, 2, None))
+def of_error(n: int | None) -> Derivation:
+    """∇_U F = (S + (m-μ)(m-μ)ᵀ - Σ)/λ: the error of the mean counts as variance that S lacks.
+
+    So the best U ⪰ 0 is that of data of covariance Σ - (m-μ)(m-μ)ᵀ beside a reference without a
+    pull, m = μ + Sa: where U has no maximum inside the cone, S is P₀ in the directions in which
+    that is the smaller one. F is concave in U: U is the best one iff ∇_U F ⪯ 0 and Tr(U ∇_U F) = 0.
+
+    Args:
+        n: dimension, or None for general size.
+    Returns:
+        Derivation in S, Sigma, m, mu, lam, the mean and covariance of the inner solution; shape
+        (n, n), symmetric gradient.
+    Source: new.
+    """
+    S, Sigma, m, mu, a = symbols("S Sigma m mu a", n)
+    at = hypergradient(n)
+    derived = replace(at.derived, a, inverse(S) * (m - mu))  # m - μ = Sa
+    return Derivation(
+        symbol="∇_U F",
+        arguments={"S": S, "Sigma": Sigma, "m": m, "mu": mu, "lam": symbol("lam")},
+        stated=stated.of_error(S, Sigma, m, mu, symbol("lam")),
+        derived=normal(derived) if n is None else lowest_terms(derived),
+        assumptions=(*DOMAIN, SYMMETRIC, "m = μ + Sa, the mean of the inner solution"),
+        steps=(Step("∇_U F", at.derived), Step("at a = S⁻¹(m - μ)", derived)),
+    )
+
+
 @cache
 def _precision(n: int | None) -> tuple[Any, Any, tuple[Condition, ...]]:
     """S⁻¹ = Σ⁻¹ + aaᵀ/κ of the stationary point, its κ, and the proofs.

@@ -38,6 +38,11 @@ def hypergradient(S: Any, Sigma: Any, a: Any, lam: Any) -> Any:
     return (S + outer(S * a, S * a) - Sigma) / lam
 
 
+def of_error(S: Any, Sigma: Any, m: Any, mu: Any, lam: Any) -> Any:
+    """∇_U F = (S + (m-μ)(m-μ)ᵀ - Σ)/λ."""
+    return (S + outer(m - mu, m - mu) - Sigma) / lam
+
+
 def slope_at_reference(P0: Any, m0: Any, mu: Any, Sigma: Any, lam: Any) -> Any:
     """∇_U F = (P₀ + (m₀-μ)(m₀-μ)ᵀ - Σ)/λ at U = 0."""
     return (P0 + outer(m0 - mu, m0 - mu) - Sigma) / lam

@@ -6,16 +6,21 @@ with `a = P₀⁻¹(m₀ - μ)` it is
 
     U* = (λ/2)(S⁻¹ - P₀⁻¹),    S⁻¹ = Σ⁻¹ + k a aᵀ,    k = 2/(1 + √(1 + 4aᵀΣa)),
 
-which is positive definite only where the reference is wide enough, `S ≺ P₀`.
+which is positive definite only where the reference is wide enough, `S ≺ P₀`. Elsewhere the best
+`U ⪰ 0` lies on the boundary of the cone: `projected_reward`.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..arguments import checked
 from ..errors import (
+    InputError,
     NotPositiveDefiniteError,
     Number,
     as_positive,
@@ -55,8 +60,13 @@ def inner_solution(
     check_finite("mu", mu)
     lam = as_positive("lam", lam, mu)
     check_same_n("mu", mu.shape[-1], "the reward", reward.n)
+    return _solved(reward.U, lam, mu, reference)
+
+
+def _solved(U: Tensor, lam: Tensor, mu: Tensor, reference: Gaussian) -> Gaussian:
+    """Return the inner solution of `U ⪰ 0`."""
     a = _pull(reference, mu)
-    factor = torch.linalg.cholesky(reference.precision() + 2 / lam[..., None, None] * reward.U)
+    factor = torch.linalg.cholesky(reference.precision() + 2 / lam[..., None, None] * U)
     moved = torch.cholesky_solve(a.unsqueeze(-1), factor)[..., 0]
     return Gaussian.cholesky(mu + moved, torch.linalg.cholesky(torch.cholesky_inverse(factor)))
 
@@ -83,6 +93,25 @@ def optimal_reward(
 
     Source: new (analysis.reference.outer).
     """
+    U = stationary_weight(Sigma, lam, mu, reference)
+    smallest = torch.linalg.eigvalsh(U.detach())[..., 0]
+    if bool((smallest <= 0).any()):
+        raise OutsideConeError(
+            f"U* is not positive definite: its smallest eigenvalue is {smallest.min().item():.6g}; "
+            f"the reference is narrower than the best policy there, and no reward can widen it: "
+            f"pass one with a larger covariance, or take projected_reward, or a reward with a "
+            f"centre of its own"
+        )
+    return MahalanobisReward.full(U)
+
+
+def stationary_weight(
+    Sigma: Float[Tensor, "*#b n n"],
+    lam: Number | Float[Tensor, "*#b"],
+    mu: Float[Tensor, "*b n"],
+    reference: Gaussian,
+) -> Float[Tensor, "*b n n"]:
+    """Return `(λ/2)(S⁻¹ - P₀⁻¹)`, whatever its sign; arguments and errors as `optimal_reward`."""
     check_spd("Sigma", Sigma)
     check_finite("mu", mu)
     check_same_n("mu", mu.shape[-1], "Sigma", Sigma.shape[-1])
@@ -93,15 +122,110 @@ def optimal_reward(
     k = 2 / (1 + (1 + 4 * aSa).sqrt())
     precision = torch.cholesky_inverse(torch.linalg.cholesky(Sigma))
     precision = precision + k[..., None, None] * a.unsqueeze(-1) * a.unsqueeze(-2)
-    U = lam[..., None, None] / 2 * (precision - reference.precision())
-    smallest = torch.linalg.eigvalsh(U.detach())[..., 0]
-    if bool((smallest <= 0).any()):
-        raise OutsideConeError(
-            f"U* is not positive definite: its smallest eigenvalue is {smallest.min().item():.6g}; "
-            f"the reference is narrower than the best policy there, and no reward can widen it: "
-            f"pass one with a larger covariance, or a reward with a centre of its own"
+    return lam[..., None, None] / 2 * (precision - reference.precision())
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The best reward of the closed cone, which may have directions without any weight.
+
+    Attributes:
+        U: symmetric positive semidefinite, `(*b, n, n)`.
+        law: the inner solution, `(*b, n)`.
+    """
+
+    U: Float[Tensor, "*b n n"]
+    law: Gaussian
+
+
+MOST, SHORTEST = 100, 1e-16  # steps of Newton's method, which takes about five; parts of a step
+
+
+@checked
+@torch.no_grad()
+def projected_reward(
+    Sigma: Float[Tensor, "*#b n n"],
+    lam: Number | Float[Tensor, "*#b"],
+    mu: Float[Tensor, "*b n"],
+    reference: Gaussian,
+) -> Projection:
+    """Return the most likely reward `U ⪰ 0`: `U*` where that is positive definite.
+
+    `F` is strictly concave in the precision `H = P₀⁻¹ + (2/λ)U`, so that there is one. It is no
+    nearest matrix: in a Frobenius norm, say, that one has a smaller likelihood. With the error
+    `c = m* - μ` of the mean, `H` is the inverse of `Σ - ccᵀ`, raised to `P₀⁻¹` where it is smaller
+    (in coordinates in which `P₀ = I`: eigenvalues below 1 become 1), and `c` minimises the convex
+
+        g(c) = max_{H ⪰ P₀⁻¹} [½ log det H - ½ Tr H(Σ - ccᵀ)] - cᵀP₀⁻¹(m₀ - μ),
+
+    by Newton's method. Arguments are those of `optimal_reward`; no gradient flows through it.
+
+    Raises:
+        NotPositiveDefiniteError: `Sigma` is not SPD.
+        InputError: `lam` is not positive, or a problem too ill-conditioned for the search.
+        ShapeError: `n` differs between covariance, mean and reference.
+
+    Source: new (analysis.reference.outer).
+    """
+    check_spd("Sigma", Sigma)
+    check_finite("mu", mu)
+    check_same_n("mu", mu.shape[-1], "Sigma", Sigma.shape[-1])
+    check_broadcast("mu", mu.shape[:-1], "Sigma", Sigma.shape[:-2])
+    lam = as_positive("lam", lam, Sigma)
+    root = torch.linalg.cholesky(reference.covariance())
+    pull = root.mT @ _pull(reference, mu).unsqueeze(-1)
+    half = torch.linalg.solve_triangular(root, torch.linalg.cholesky(Sigma), upper=False)
+    spread = half @ half.mT
+    batch = torch.broadcast_shapes(spread.shape[:-2], pull.shape[:-2])
+    spread, pull = (x.expand(*batch, *x.shape[-2:]) for x in (spread, pull))
+    # where U* is without the constraint: inside the domain, cᵀΣ⁻¹c < 1
+    error = spread @ pull
+    error = 2 * error / (1 + (1 + 4 * pull.mT @ error).sqrt())
+    value, slope, bend, _ = _dual(spread, pull, error)
+    tolerance = 64 * torch.finfo(Sigma.dtype).eps
+    step, gain = torch.zeros_like(slope), torch.full_like(value, torch.inf)
+    for _ in range(MOST):
+        step = -torch.linalg.solve(bend, slope)
+        gain = -(slope.mT @ step)
+        if bool((gain <= tolerance * (1 + value.abs())).all()):
+            break
+        length = torch.ones_like(gain)
+        while True:
+            new = _dual(spread, pull, error + length * step)
+            short = ~(new[0] <= value - length * gain / 4) & (gain > tolerance * (1 + value.abs()))
+            if not bool(short.any()) or bool((length < SHORTEST).any()):
+                break
+            length = torch.where(short, length / 2, length)
+        error, (value, slope, bend, _) = error + length * step, new
+    else:
+        raise InputError(
+            f"no best reward is found in {MOST} steps: the largest gain left is "
+            f"{gain.max().item():.3g}; pass a Sigma and a reference of smaller condition numbers"
         )
-    return MahalanobisReward.full(U)
+    added = torch.linalg.solve_triangular(root.mT, _dual(spread, pull, error + step)[3], upper=True)
+    U = lam[..., None, None] / 2 * (added @ added.mT)
+    return Projection(U, _solved(U, lam, mu, reference))
+
+
+def _dual(
+    spread: Float[Tensor, "*b n n"], pull: Float[Tensor, "*b n 1"], error: Float[Tensor, "*b n 1"]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return `g`, its gradient `Hc - a` and Hessian at `c`, and a root of `H - I`; `P₀ = I`."""
+    x, Q = torch.linalg.eigh(spread - error @ error.mT)
+    inside = (x[..., :1] > 0).unsqueeze(-1)
+    x = x.clamp_min(torch.finfo(x.dtype).tiny)
+    h = (1 / x).clamp_min(1)
+    value = (h.log() - h * x).sum(-1)[..., None, None] / 2 - error.mT @ pull
+    H, seen = (Q * h.unsqueeze(-2)) @ Q.mT, Q.mT @ error
+    apart = x.unsqueeze(-1) - x.unsqueeze(-2)
+    rise = (h.unsqueeze(-2) - h.unsqueeze(-1)) / apart  # -(h_i - h_j)/(x_i - x_j) >= 0
+    equal = torch.where(x < 1, h * h, torch.zeros_like(h)).unsqueeze(-1).expand_as(rise)
+    rise = torch.where(apart == 0, equal, rise)
+    # d(Hc) = H dc + Q [rise ∘ (dc' c'ᵀ + c' dc'ᵀ)] c', in eigenvectors of Σ - ccᵀ
+    turned = torch.diag_embed((rise * seen.mT**2).sum(-1)) + rise * (seen @ seen.mT)
+    bend = H + Q @ turned @ Q.mT
+    value = torch.where(inside, value, torch.full_like(value, torch.inf))
+    return value, H @ error - pull, bend, Q * (h - 1).sqrt().unsqueeze(-2)
 
 
 def _pull(reference: Gaussian, mu: Tensor) -> Float[Tensor, "*b n"]:

@@ -93,6 +93,12 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     },
     "optimal_reward": {"Sigma": SIGMA, "lam": 0.5, "structure": "full"},
     "optimal_scale": {"M": SIGMA, "Sigma": SIGMA, "lam": 0.5},
+    "projected_reward": {
+        "Sigma": SIGMA,
+        "lam": 0.5,
+        "mu": normal(0, 2),
+        "reference": so.Gaussian(normal(5, 2), normal(6, 2).exp()),
+    },
     "plug_in": {
         "policy": POLICY,
         "params": start(POLICY),

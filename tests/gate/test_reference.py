@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,6 +69,13 @@ def test_optimal_reward(problem: Problem) -> None:
 
 @pytest.mark.gate
 @one_in(4)
+@given(problem=problems(4), width=st.sampled_from([0.3, 0.5, 0.7, 1.0]))
+def test_projection(problem: Problem, width: float) -> None:
+    identities.projection(problem, width)
+
+
+@pytest.mark.gate
+@one_in(4)
 @given(problem=problems(4))
 def test_divergences(problem: Problem) -> None:
     identities.divergences(problem)
@@ -112,6 +120,21 @@ def one_less(right: Any) -> Any:
     return lambda *of, steps, **more: right(*of, steps=steps - 1, **more)
 
 
+def nearest(_: Any) -> Any:
+    """The projection in the Frobenius norm of `U*`."""
+
+    def cut(Sigma: Any, lam: Any, mu: Any, reference: Gaussian) -> with_reference.Projection:
+        x, Q = torch.linalg.eigh(with_reference.stationary_weight(Sigma, lam, mu, reference))
+        U = (Q * x.clamp_min(0)) @ Q.mT
+        return with_reference.Projection(U, with_reference._solved(U, lam, mu, reference))
+
+    return cut
+
+
+def projection(_: Problem) -> None:
+    identities.projection(make_problem(2, 9), 0.5)  # one weight of the two is 0
+
+
 def unrolled_hypergradient(problem: Problem) -> None:
     identities.unrolled_hypergradient(problem, 0.4, 3)
 
@@ -145,6 +168,12 @@ NOTICES: dict[str, tuple[Any, str, Plant, Callable[[Problem], None]]] = {
     "a penalty of half the weight": (
         penalties, "difference", lambda right: lambda a, b, weight: right(a, b, weight / 2),
         penalised_hypergradient,
+    ),
+    "projected without a pull": (
+        with_reference, "_pull", lambda right: lambda *of: 0 * right(*of), projection,
+    ),
+    "eigenvalues cut at 0, as the nearest matrix has them": (
+        with_reference, "projected_reward", nearest, projection,
     ),
     "pushed away": (with_reference, "_pull", negated, identities.inner_solution),
     "pulled twice": (with_reference, "_pull", doubled, identities.optimal_reward),

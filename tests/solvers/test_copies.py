@@ -186,6 +186,9 @@ EXAMPLES: dict[str, Callable[[], Any]] = {
     "Reference": lambda: Reference(POLICY, start()),
     "Distilled": lambda: Distilled(data().x, Reference(POLICY, start())),
     "TwoMoments": lambda: TwoMoments(data().mean, data().covariance),
+    "Projection": lambda: so.projected_reward(
+        data().covariance.mean(0), 0.5, normal(0, 2), Gaussian(normal(1, 2), normal(2, 2).exp())
+    ),
     "LogDensity": lambda: LogDensity(Gaussian(normal(0, 4, 2), normal(1, 4, 2).exp())),
     "MLP": lambda: MLP((3, 4), "tanh"),
     "GaussianPolicy": lambda: GaussianPolicy(2, 2, "diagonal", MLP((3,)), "shared", "softplus"),

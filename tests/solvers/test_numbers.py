@@ -188,6 +188,12 @@ TAKES: dict[tuple[str, str], Takes] = {
     ("optimal_reward with a reference", "lam"): lambda v, d: (
         with_reference.optimal_reward(spd(d) / 9, v, law(d).mean[0], reference(d)).U
     ),
+    ("stationary_weight", "lam"): lambda v, d: with_reference.stationary_weight(
+        spd(d), v, law(d).mean[0], reference(d)
+    ),
+    ("projected_reward", "lam"): lambda v, d: (
+        so.projected_reward(spd(d), v, law(d).mean[0], reference(d)).U
+    ),
     ("inner_solution with a reference", "lam"): lambda v, d: (
         with_reference.inner_solution(
             MahalanobisReward.full(spd(d)), v, law(d).mean[0], reference(d)
@@ -331,6 +337,7 @@ def test_no_public_scalar_is_left_out() -> None:
         "covariance_curvature",
         "MaximumLikelihood",
         "DiagonalReward",
+        "Tempered",
     }
     seen = set()
     for info in pkgutil.walk_packages(solvers.__path__, "solvers."):

@@ -243,3 +243,59 @@ def test_the_reference_has_no_gradient_and_is_trained_toward() -> None:
     assert not reference(X).mean.requires_grad
     objective = so.PolicyGradient(U, LAM, reference=reference)
     assert inner.gradient(policy, policy.zeros(), objective, DATA).converged
+
+
+# --- the best reward where U* leaves the cone ---
+
+
+def attained(U: Tensor, Sigma: Tensor, mu: Tensor, reference: so.Gaussian) -> Tensor:
+    """`F` of `U` by definition: the policy of the precision `P₀⁻¹ + (2/λ)U`, by torch's density."""
+    P0 = reference.covariance()
+    H = torch.linalg.inv(P0) + 2 / LAM * U
+    mean = mu + torch.linalg.solve(H, torch.linalg.solve(P0, reference.mean - mu))
+    L = torch.linalg.cholesky(Sigma)
+    points = torch.cat([mu + 2**0.5 * L.mT, mu - 2**0.5 * L.mT])  # of these moments, for n = 2
+    return torch.distributions.MultivariateNormal(mean, precision_matrix=H).log_prob(points).mean()
+
+
+@pytest.mark.parametrize("seed", [0, 2, 3])
+def test_the_projection_is_what_a_constrained_search_finds_and_no_nearest_matrix(seed: int) -> None:
+    root, m0 = normal(seed, 2, 2), normal(seed + 10, 2)
+    Sigma, mu = root @ root.mT + 0.5 * torch.eye(2, dtype=F64), torch.zeros(2, dtype=F64)
+    L = torch.tensor([[0.6, 0.0], [-0.5, 2.5]], dtype=F64)
+    reference = so.Gaussian.cholesky(m0, L)
+    found = so.projected_reward(Sigma, LAM, mu, reference)
+    star = with_reference.stationary_weight(Sigma, torch.tensor(LAM, dtype=F64), mu, reference)
+    x, Q = torch.linalg.eigh(star)
+    assert float(x[0]) < 0  # outside the cone
+    best = float(attained(found.U, Sigma, mu, reference))
+    assert best == pytest.approx(-float(found.law.cross_entropy(mu, Sigma)), abs=1e-10)
+    W = (0.5 * torch.eye(2, dtype=F64) + 0.1 * normal(seed + 20, 2, 2)).requires_grad_()
+    search = torch.optim.LBFGS(
+        [W], max_iter=500, tolerance_grad=1e-10, tolerance_change=0, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        search.zero_grad()
+        value = -attained(W @ W.mT, Sigma, mu, reference)
+        value.backward()
+        return value
+
+    search.step(loss)
+    searched = float(attained((W @ W.mT).detach(), Sigma, mu, reference))
+    assert searched == pytest.approx(best, abs=1e-8)
+    nearest = float(attained((Q * x.clamp_min(0)) @ Q.mT, Sigma, mu, reference))
+    assert nearest < best - 1e-4
+
+
+def test_the_projection_of_batches_and_of_what_needs_none() -> None:
+    wide = so.Gaussian(normal(1, 3, 2), torch.full((3, 2), 9.0, dtype=F64))
+    Sigma, mu = torch.eye(2, dtype=F64), normal(2, 3, 2)
+    inside = with_reference.optimal_reward(Sigma.expand(3, 2, 2), LAM, mu, wide)
+    torch.testing.assert_close(so.projected_reward(Sigma, LAM, mu, wide).U, inside.U)
+    narrow = so.Gaussian(mu, torch.full((3, 2), 0.5, dtype=F64))
+    none = so.projected_reward(Sigma, LAM, mu, narrow)
+    assert torch.equal(none.U, torch.zeros(3, 2, 2, dtype=F64))
+    torch.testing.assert_close(none.law.covariance(), narrow.covariance())
+    with pytest.raises(so.NotPositiveDefiniteError, match="Sigma"):
+        so.projected_reward(-Sigma, LAM, mu, narrow)

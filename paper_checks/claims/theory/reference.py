@@ -138,6 +138,15 @@ def hypergradient(d: Derivation, problem: Problem) -> float:
     return relative_error(square(d.at("stated", **values), problem.n), want, scale)
 
 
+def of_error(d: Derivation, problem: Problem) -> float:
+    """The same slope, at the mean and the covariance that the search finds."""
+    want = _slope(problem, *_solved(problem, "own"))
+    m, S = _learned(problem, "own")
+    values = _values(problem, "Sigma", "mu", "lam", S=S, m=m)
+    scale = float(np.linalg.norm(problem.Sigma)) / problem.lam
+    return relative_error(square(d.at("stated", **values), problem.n), want, scale)
+
+
 def slope_at_reference(d: Derivation, problem: Problem) -> float:
     """The same slope without a reward."""
     want = _slope(problem, *_solved(problem, "none"))
@@ -305,6 +314,13 @@ PROPOSITIONS = (
             Check(outer.slope_at_reference, slope_at_reference, SEARCH),
         ),
         solver="solvers.hypergradients.functional:functional",
+    ),
+    Proposition(
+        "reference.projection",
+        "∇_U F = (S + (m-μ)(m-μ)ᵀ - Σ)/λ: U ⪰ 0 is best iff it is ⪯ 0, and 0 along U",
+        "new",
+        (Check(outer.of_error, of_error, SEARCH),),
+        solver="solvers.rewards.with_reference:projected_reward",
     ),
     Proposition(
         "reference.optimal_reward",

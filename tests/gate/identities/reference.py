@@ -250,6 +250,43 @@ def optimal_reward(problem: Problem) -> None:
         agree("U*", found.U, want, rtol=conditioned(problem), scale=scale, inputs=problem)
 
 
+def projection(problem: Problem, width: float) -> None:
+    """The best `U ⪰ 0`: `∇_U F`, as derived, is `⪯ 0` there and 0 along `U`; `U*` where that is.
+
+    Args:
+        problem: of the reference.
+        width: of its deviations, to be outside the cone as well as inside.
+    """
+    t, p0, n = problem.tensors(), base(problem), problem.n
+    reference = Gaussian(p0.mean, width * p0.scale)
+    found = with_reference.projected_reward(t["Sigma"], t["lam"], t["mu"], reference)
+    S, U = found.law.covariance(), found.U
+    at = values(problem, "Sigma", "lam", "mu", S=S.numpy(), m=found.law.mean.numpy())
+    slope = torch.as_tensor(square(theory.outer.of_error(n).at("derived", **at), n))
+    whitening = torch.linalg.inv(reference.scale)
+    terms = (S + t["Sigma"]) / t["lam"]  # that cancel in the slope
+    steep, size = (whitening @ x @ whitening.mT for x in (slope, terms))
+    rtol = closed_form(problem.Sigma, reference.covariance())
+    zero, scale = torch.zeros((), dtype=F64), float(size.norm())
+    P0 = reference.covariance().numpy()
+    m = theory.inner.mean(n).at("derived", **values(problem, "m0", "mu", P=S.numpy(), P0=P0))
+    far = float(np.abs(problem.m).max() + np.abs(problem.mu).max())
+    agree("m*", found.law.mean, np.atleast_1d(m), rtol=rtol, scale=far, inputs=problem)
+    rising = torch.linalg.eigvalsh(steep)[-1].clamp_min(0)
+    agree("∇_U F ⪯ 0", rising, zero, rtol=rtol, scale=scale, inputs=problem)
+    along, total = (U * slope).sum(), float((U * terms).sum()) + problem.lam * scale
+    agree("Tr(U ∇_U F) = 0", along, zero, rtol=rtol, scale=total, inputs=problem)
+    try:
+        best = with_reference.optimal_reward(t["Sigma"], t["lam"], t["mu"], reference)
+    except with_reference.OutsideConeError:
+        if not float(torch.linalg.eigvalsh(U)[0]) <= rtol * float(U.norm()):
+            raise AssertionError(f"U fails to be singular: {U}\n  inputs   {problem}") from None
+    else:
+        agree("U = U*", U, best.U, rtol=rtol, scale=float(U.norm()), inputs=problem)
+        law = with_reference.inner_solution(best, t["lam"], t["mu"], reference)
+        agree("its law", found.law.mean, law.mean, rtol=rtol, scale=1.0, inputs=problem)
+
+
 def divergences(problem: Problem) -> None:
     """`KL(p ‖ p₀)` of every family is the sum over outcomes, or torch's."""
     t, p0, p = problem.tensors(), base(problem), policy_law(problem)
