@@ -108,8 +108,8 @@ class BoundedReward:
         omega = torch.as_tensor(self.omega).to(like)
         if omega.ndim > len(shape):
             raise ShapeError(
-                f"omega has shape {tuple(omega.shape)}, the outcomes {len(shape)} batch "
-                f"dimensions: its batch leads, so pass outcomes of at least as many"
+                f"omega has shape {tuple(omega.shape)}, the outcomes {len(shape)} batch dimensions"
+                ": its batch leads, so pass outcomes of at least as many"
             )
         check_broadcast("omega", omega.shape, "the outcomes", shape[: omega.ndim])
         return align(omega, omega.ndim, len(shape))

@@ -172,7 +172,7 @@ def projected_reward(
     check_same_n("mu", mu.shape[-1], "Sigma", Sigma.shape[-1])
     check_broadcast("mu", mu.shape[:-1], "Sigma", Sigma.shape[:-2])
     lam = as_positive("lam", lam, Sigma)
-    root = torch.linalg.cholesky(reference.covariance())
+    root = torch.linalg.cholesky(reference.covariance)
     pull = root.mT @ _pull(reference, mu).unsqueeze(-1)
     half = torch.linalg.solve_triangular(root, torch.linalg.cholesky(Sigma), upper=False)
     spread = half @ half.mT

@@ -12,6 +12,7 @@ from torch.distributions import Normal, StudentT
 
 import solvers as so
 from solvers.bilevel import likelihood
+from solvers.data import TwoMoments
 from solvers.errors import InputError, NonFiniteError, ShapeError
 from solvers.rewards import with_reference
 from solvers.rewards.learnable import ConstantReward
@@ -250,7 +251,7 @@ def test_the_reference_has_no_gradient_and_is_trained_toward() -> None:
 
 def attained(U: Tensor, Sigma: Tensor, mu: Tensor, reference: so.Gaussian) -> Tensor:
     """`F` of `U` by definition: the policy of the precision `P₀⁻¹ + (2/λ)U`, by torch's density."""
-    P0 = reference.covariance()
+    P0 = reference.covariance
     H = torch.linalg.inv(P0) + 2 / LAM * U
     mean = mu + torch.linalg.solve(H, torch.linalg.solve(P0, reference.mean - mu))
     L = torch.linalg.cholesky(Sigma)
@@ -269,7 +270,7 @@ def test_the_projection_is_what_a_constrained_search_finds_and_no_nearest_matrix
     x, Q = torch.linalg.eigh(star)
     assert float(x[0]) < 0  # outside the cone
     best = float(attained(found.U, Sigma, mu, reference))
-    assert best == pytest.approx(-float(found.law.cross_entropy(mu, Sigma)), abs=1e-10)
+    assert best == pytest.approx(-float(found.law.cross_entropy(TwoMoments(mu, Sigma))), abs=1e-10)
     W = (0.5 * torch.eye(2, dtype=F64) + 0.1 * normal(seed + 20, 2, 2)).requires_grad_()
     search = torch.optim.LBFGS(
         [W], max_iter=500, tolerance_grad=1e-10, tolerance_change=0, line_search_fn="strong_wolfe"
@@ -296,6 +297,6 @@ def test_the_projection_of_batches_and_of_what_needs_none() -> None:
     narrow = so.Gaussian(mu, torch.full((3, 2), 0.5, dtype=F64))
     none = so.projected_reward(Sigma, LAM, mu, narrow)
     assert torch.equal(none.U, torch.zeros(3, 2, 2, dtype=F64))
-    torch.testing.assert_close(none.law.covariance(), narrow.covariance())
+    torch.testing.assert_close(none.law.covariance, narrow.covariance)
     with pytest.raises(so.NotPositiveDefiniteError, match="Sigma"):
         so.projected_reward(-Sigma, LAM, mu, narrow)

@@ -260,15 +260,15 @@ def projection(problem: Problem, width: float) -> None:
     t, p0, n = problem.tensors(), base(problem), problem.n
     reference = Gaussian(p0.mean, width * p0.scale)
     found = with_reference.projected_reward(t["Sigma"], t["lam"], t["mu"], reference)
-    S, U = found.law.covariance(), found.U
+    S, U = found.law.covariance, found.U
     at = values(problem, "Sigma", "lam", "mu", S=S.numpy(), m=found.law.mean.numpy())
     slope = torch.as_tensor(square(theory.outer.of_error(n).at("derived", **at), n))
     whitening = torch.linalg.inv(reference.scale)
     terms = (S + t["Sigma"]) / t["lam"]  # that cancel in the slope
     steep, size = (whitening @ x @ whitening.mT for x in (slope, terms))
-    rtol = closed_form(problem.Sigma, reference.covariance())
+    rtol = closed_form(problem.Sigma, reference.covariance)
     zero, scale = torch.zeros((), dtype=F64), float(size.norm())
-    P0 = reference.covariance().numpy()
+    P0 = reference.covariance.numpy()
     m = theory.inner.mean(n).at("derived", **values(problem, "m0", "mu", P=S.numpy(), P0=P0))
     far = float(np.abs(problem.m).max() + np.abs(problem.mu).max())
     agree("m*", found.law.mean, np.atleast_1d(m), rtol=rtol, scale=far, inputs=problem)
