@@ -122,7 +122,7 @@ def _as_float(name: str, value: numbers.Real) -> float:
         raise InputError(f"{name} is an integer beyond float64: pass a smaller one") from error
 
 
-def check_count(name: str, value: object, least: int = 1, most: float = MOST) -> None:
+def check_count(name: str, value: object, least: int = 1, most: int | float = MOST) -> None:
     """Raise `InputError` unless `value` is a whole number in this range, of type int."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise InputError(f"{name} is {shown(value)}: pass an int >= {least}")

@@ -28,6 +28,7 @@ from .problem import (
     Moments,
     Normal,
     Regulariser,
+    check_truth,
     exact,
     exact_matrix,
 )
@@ -67,6 +68,7 @@ def derive(
     _check_kind("regulariser", regulariser, (Entropy, KL))
     if data is not None:
         _check_kind("data", data, (Moments, Normal))
+    check_truth("local", local)
     if isinstance(family, Classes):
         if data is not None:
             raise RewardError("data of classes are their probabilities π; leave data out")

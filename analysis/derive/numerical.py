@@ -16,7 +16,7 @@ from typing import Any
 import sympy as sp
 
 from ..calculus.matrices import inverse, quadratic, trace
-from ..errors import NoMaximumError
+from ..errors import ArgumentError, NoMaximumError
 
 STATIONARY = 1e-8  # ‖∂J/∂θ‖ relative to λ, in coordinates without units
 FINALISTS = 4  # starts that are searched from, the best of a grid
@@ -224,7 +224,13 @@ class Levels:
 
         row, size = self._row(numbers), len(x)
         at = [*x, *(numbers[b] for b in self.unknowns)]
-        J, F = (jet(at, row) for jet in self._both)
+        with np.errstate(all="ignore"):
+            J, F = (jet(at, row) for jet in self._both)
+        if not all(np.all(np.isfinite(part)) for part in (J.curvature, F.value, F.slope)):
+            raise ArgumentError(
+                f"the derivatives at {_shown(numbers)} are beyond a double; pass values in other "
+                "units"
+            )
         adjoint = -np.linalg.solve(J.curvature[:size, :size], F.slope[:size])
         return float(F.value), F.slope[size:] + adjoint @ J.curvature[:size, size:]
 
@@ -244,8 +250,11 @@ class Levels:
                 named[name] = float(of[X])
         return named
 
-    def _row(self, numbers: Mapping[Any, float]) -> list[float]:
-        return [numbers[x] for x in self.symbols]
+    def _row(self, numbers: Mapping[Any, float]) -> list[Any]:
+        """All symbols' numbers, as NumPy's: a power that overflows is infinite there, no error."""
+        import numpy as np
+
+        return [np.float64(numbers[x]) for x in self.symbols]
 
     def _search(self, numbers: Mapping[Any, float]) -> Any:
         """The best strict maximum over searches from the best starts of a grid."""
@@ -256,11 +265,14 @@ class Levels:
         lam = float(self.lam.xreplace(numbers))
 
         def at(x: Any) -> tuple[float, Any, Any]:
+            """J, its slope and its curvature; a derivative that overflows ends a search."""
             with np.errstate(all="ignore"):
                 J = self._inner(x, row)
+            if not (np.all(np.isfinite(J.slope)) and np.all(np.isfinite(J.curvature))):
+                raise FloatingPointError
             return float(J.value), J.slope, J.curvature
 
-        def loss(x: Any) -> float:
+        def loss(x: Any, start: Any) -> float:
             """-J, infinite where a policy is wider than floats hold: no step goes there."""
             if np.abs(x - start).max() > FARTHEST:
                 return np.inf
@@ -268,28 +280,34 @@ class Levels:
                 value = float(self._value(x, row))
             return -value if np.isfinite(value) else np.inf
 
-        found: list[tuple[float, Any]] = []
-        for start in self._starts(numbers, row):
-            search = optimize.minimize(
+        def maximum(start: Any) -> tuple[float, Any] | None:
+            """The strict maximum that a search from here ends at, if it does."""
+            x = optimize.minimize(
                 loss,
                 start,
-                jac=lambda x: -at(x)[1],
-                hess=lambda x: -at(x)[2],
+                args=(start,),
+                jac=lambda x, _: -at(x)[1],
+                hess=lambda x, _: -at(x)[2],
                 method="trust-exact",
                 options={"gtol": 1e-7 * lam, "initial_trust_radius": 0.3, "max_trust_radius": 2.0},
-            )
-            x = search.x
-            for _ in range(4):  # Newton's method, to rounding
-                value, slope, curvature = at(x)
-                if not np.all(np.isfinite(curvature)):
-                    break
-                if np.linalg.eigvalsh(curvature)[-1] >= 0:
-                    break
-                x = x - np.linalg.solve(curvature, slope)
+            ).x
             value, slope, curvature = at(x)
-            strict = np.all(np.isfinite(curvature)) and np.linalg.eigvalsh(curvature)[-1] < 0
-            if strict and np.abs(slope).max() <= STATIONARY * max(lam, 1.0):
-                found.append((value, x))
+            for _ in range(4):  # Newton's method, to rounding
+                if np.linalg.eigvalsh(curvature)[-1] >= 0:
+                    return None
+                x = x - np.linalg.solve(curvature, slope)
+                value, slope, curvature = at(x)
+            strict = np.linalg.eigvalsh(curvature)[-1] < 0
+            return (value, x) if strict and _largest(slope) <= STATIONARY * max(lam, 1.0) else None
+
+        found: list[tuple[float, Any]] = []
+        for start in self._starts(numbers, row):
+            try:
+                one = maximum(start)
+            except (FloatingPointError, ValueError):  # SciPy's, of factors that overflow in it
+                continue
+            if one is not None:
+                found.append(one)
         if not found:
             raise NoMaximumError(
                 f"no search ended at a strict maximum of J at {_shown(numbers)}: "

@@ -21,6 +21,7 @@ from ..calculus.symbols import (
 )
 from ..errors import RewardError, RewardTypeError, StructureError
 
+LARGEST = 100  # powers of ten: of larger numbers SymPy looks for factors in vain
 WHY = "its moments are written out in entries; a reward that is a sum over coordinates needs one"
 
 
@@ -51,7 +52,7 @@ class Gaussian:
 
     def __post_init__(self) -> None:
         check_explicit("Gaussian", self.n, 3, WHY)
-        if self.structure not in STRUCTURES:
+        if not isinstance(self.structure, str) or self.structure not in STRUCTURES:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise StructureError(
                 f"unknown structure {self.structure!r}; pass one of {STRUCTURES}, "
                 "as in Gaussian(2, 'full')"
@@ -137,6 +138,9 @@ class Moments:
     covariance: Any = None
     symmetric: bool = False
 
+    def __post_init__(self) -> None:
+        check_truth("symmetric", self.symmetric)
+
 
 @dataclass(frozen=True)
 class Normal:
@@ -172,6 +176,14 @@ def weight(lam: Any) -> Any:
     return value
 
 
+def check_truth(name: str, value: object) -> None:
+    """Raise `RewardTypeError` unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise RewardTypeError(
+            f"{name} is {value!r} of type {type(value).__name__}; pass True or False"
+        )
+
+
 def exact(value: Any, what: str) -> Any:
     """An expression with its decimal numbers as fractions, so that residuals can be exactly 0.
 
@@ -186,7 +198,7 @@ def exact(value: Any, what: str) -> Any:
         )
     try:
         found = sp.sympify(value, strict=True)
-    except sp.SympifyError as error:
+    except ValueError as error:  # SympifyError, or that of an array of several numbers
         raise RewardTypeError(
             f"{what} is {value!r} of type {type(value).__name__}; pass a SymPy expression"
         ) from error
@@ -199,6 +211,12 @@ def exact(value: Any, what: str) -> Any:
         raise RewardError(
             f"{what} = {found} is not real and finite; pass a real expression, sp.re(...) of it "
             "if that is what you mean"
+        )
+    far = [x for x in found.atoms(sp.Number) if x and abs(sp.log(abs(x), 10).n(5)) > LARGEST]
+    if far:
+        raise RewardError(
+            f"{what} has the number {sp.N(far[0], 3)}; pass numbers within 10^±{LARGEST}, in other "
+            "units, or a symbol for it"
         )
     return found.xreplace({x: sp.Rational(str(x)) for x in found.atoms(sp.Float)})
 

@@ -35,6 +35,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
 from analysis.calculus.symbols import Structure
+from solvers.errors import check_count
 
 from . import EXAMPLES, derived, identities, signatures
 from .derived import PolicyGradient
@@ -75,7 +76,11 @@ def conform(function: Callable[..., Any], *, examples: int = EXAMPLES, seed: int
         seed: of the random problems.
     Raises:
         UnknownSignature: its parameters are those of none of the three; the message lists them.
+        InputError: `examples` is no number from 1 to 100,000, `seed` no number >= 0.
     """
+    check_count("examples", examples, 1, 100_000)
+    check_count("seed", seed, 0)
+    examples, seed = int(examples), int(seed)  # from NumPy's integers, which Hypothesis refuses
     target = recognise(function)
     rows: list[Row] = []
     for first, *others in _trials(target):

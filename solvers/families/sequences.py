@@ -62,6 +62,9 @@ class Autoregressive(Sampled):
         V: number of symbols.
         T: length of the sequences.
         N: number of inputs.
+
+    Raises:
+        InputError: `V < 2`, `T < 1` or `N < 1`.
     """
 
     following: Following
@@ -69,10 +72,26 @@ class Autoregressive(Sampled):
     T: int
     N: int = 1
 
+    def __post_init__(self) -> None:
+        check_count("V", self.V, 2)
+        check_count("T", self.T)
+        check_count("N", self.N)
+
     @property
     def n(self) -> int:
         """Outcome dimension: `T`."""
         return self.T
+
+    def _logits(self, y: Int[Tensor, "*#b M N t"]) -> Float[Tensor, "*c M N t1 V"]:
+        """Return what follows `y`, after checking that `following` knows this alphabet."""
+        logits = self.following(y)
+        if logits.shape[-2:] != (y.shape[-1] + 1, self.V):
+            raise ShapeError(
+                f"following returned logits of shape {tuple(logits.shape)} after {y.shape[-1]} "
+                f"symbols: return (*b, M, N, {y.shape[-1] + 1}, V = {self.V}), for the first "
+                "symbol and for the one after each"
+            )
+        return logits
 
     def check_data(self, data: Any) -> None:
         """Raise unless the outcomes are sequences of `T` symbols `0 .. V-1`."""
@@ -88,7 +107,7 @@ class Autoregressive(Sampled):
     def log_prob(self, y: Float[Tensor, "*#b M N T"]) -> Float[Tensor, "*c M N"]:
         """Return `log p(y) = Σ_t log p(y_t | y_{<t})`."""
         symbols = y.long()
-        logs = self.following(symbols[..., :-1]).log_softmax(-1)
+        logs = self._logits(symbols[..., :-1]).log_softmax(-1)
         symbols = symbols.expand(logs.shape[:-1])
         return logs.gather(-1, symbols.unsqueeze(-1))[..., 0].sum(-1)
 
@@ -102,11 +121,11 @@ class Autoregressive(Sampled):
         check_count("M", M)
         with torch.no_grad():
             y = torch.empty(M, self.N, 0, dtype=torch.int64)
-            dtype = self.following(y).dtype
+            dtype = self._logits(y).dtype
             uniform = noise.uniform((M, self.N, self.T), dtype)
             y = y.expand(*uniform.shape[:-1], 0)
             for t in range(self.T):
-                cdf = self.following(y)[..., -1, :].softmax(-1).cumsum(-1)
+                cdf = self._logits(y)[..., -1, :].softmax(-1).cumsum(-1)
                 edges = cdf[..., :-1] / cdf[..., -1:]  # 1 behind all symbols that are possible
                 chosen = (edges <= uniform[..., t, None]).sum(-1, keepdim=True)
                 y = torch.cat([y, chosen], -1)
@@ -123,7 +142,7 @@ class Autoregressive(Sampled):
         sequences(self.V, self.T)
         before = sequences(self.V, self.T - 1)
         with torch.enable_grad():  # what is kept must serve those who differentiate later
-            logs = self.following(before.unsqueeze(1).expand(-1, self.N, -1)).log_softmax(-1)
+            logs = self._logits(before.unsqueeze(1).expand(-1, self.N, -1)).log_softmax(-1)
             seen = before[:, None, :, None].expand(*logs.shape[:-2], self.T - 1, 1)
             of_prefix = logs[..., :-1, :].gather(-1, seen)[..., 0].sum(-1, keepdim=True)
             found = of_prefix + logs[..., -1, :]  # (*b, V^(T-1), N, V)

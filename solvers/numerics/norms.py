@@ -11,13 +11,18 @@ from torch import Tensor
 Vector = Float[Tensor, "d"]
 
 
+def largest(v: Float[Tensor, "..."]) -> float:
+    """Return the largest absolute entry in one operation; NaN if there is one."""
+    return torch.linalg.vector_norm(v.detach(), math.inf).item()
+
+
 def norm(v: Float[Tensor, "..."]) -> float:
     """Return the Euclidean norm of all entries, right for any size that a double can hold.
 
     `v.norm()` squares the entries, and so is 0 for entries below the root of the smallest number
     of the dtype, and infinite above the root of the largest.
     """
-    scale = float(v.detach().abs().amax())
+    scale = largest(v)
     if scale == 0 or not math.isfinite(scale):
         return scale
     return scale * float((v.detach() / scale).norm())

@@ -124,7 +124,9 @@ class Leaves:
         return self.replaced(moved)
 
     def split(self, flat: Tensor) -> tuple[Tensor, ...]:
-        """Return a flat vector cut and shaped like the tensors."""
+        """Return a flat vector cut and shaped like the tensors: views, or itself if it is alike."""
+        if len(self.tensors) == 1 and self.tensors[0].ndim == 1:
+            return (flat,)
         parts = flat.split([t.numel() for t in self.tensors])
         return tuple(part.view(t.shape) for part, t in zip(parts, self.tensors, strict=True))
 

@@ -22,6 +22,7 @@ from ..errors import (
     ShapeError,
     as_number,
     as_positive,
+    check_broadcast,
     check_count,
     check_dtype,
 )
@@ -89,6 +90,7 @@ class WindowReward:
     def on_data(self, law: Autoregressive, data: Any) -> Float[Tensor, "*b N"]:
         """Return `E_ŷ r(ŷ)` at each input, exact."""
         self._check(law.T)
+        _check_symbols(self.V, law)
         return law.expected(self.of_all().to(law.log_p))
 
     def _check(self, T: int) -> None:
@@ -136,10 +138,23 @@ class WindowMatch:
         return WindowReward(torch.as_tensor(self.u).to(share) * share[..., 0, :, :], self.V)
 
     def on_data(self, law: Autoregressive, data: Any) -> Float[Tensor, "*b N"]:
-        """Return `E_y E_ŷ r(ŷ, y)` at each input, exact."""
+        """Return `E_y E_ŷ r(ŷ, y)` at each input, exact.
+
+        Raises:
+            InputError, ShapeError: sequences of other symbols, of another length or at another
+                number of inputs than the law's.
+        """
+        law.check_data(data)
+        _check_symbols(self.V, law)
         share = counts(data, self.V, self.k)  # (*b, N, places, W)
+        check_broadcast("the data", share.shape[:-2], "the law", law.log_p.shape[:-1])
         r = WindowReward(torch.as_tensor(self.u).to(share) * share, self.V).of_all()
         return (law.log_p.exp() * r).sum(-1)
+
+
+def _check_symbols(V: int, law: Autoregressive) -> None:
+    if law.V != V:
+        raise InputError(f"the reward has V = {V} symbols, the law {law.V}: use one alphabet")
 
 
 @checked

@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import sympy
 import torch
 from torch import Tensor
 
@@ -190,8 +191,47 @@ CONTAINERS = [
 ]
 
 
+SYMBOL = sympy.Symbol("z")
+EXPRESSIONS = TYPES + [
+    Spoiler(name, change)
+    for name, change in (
+        ("negated", lambda e: -e),
+        ("imaginary", lambda e: sympy.I * e),
+        ("with a symbol more", lambda e: e + SYMBOL * _one(e)),
+        ("with a name of the theory", lambda e: sympy.Symbol("Sigma") * e),
+        ("infinite", lambda e: sympy.oo * e),
+        ("undefined", lambda e: sympy.nan * e),
+        ("0", lambda e: 0 * e),
+        ("a constant", lambda e: sympy.Integer(3)),
+        ("a text", str),
+        ("an equation", lambda e: sympy.Eq(SYMBOL, 1)),
+        ("a truth value", lambda e: sympy.true),
+        ("an unknown function", lambda e: e.applyfunc(sympy.Function("f")) if _table(e) else
+            sympy.Function("f")(e)),
+        ("an integral", lambda e: sympy.Integral(SYMBOL, (SYMBOL, 0, 1)) * e),
+        ("non-commuting", lambda e: sympy.Symbol("c", commutative=False) * e),
+        ("a matrix", lambda e: sympy.Matrix([[1, 2, 3]])),
+        ("a matrix without size", lambda e: sympy.MatrixSymbol("A", 2, 2)),
+        ("huge", lambda e: 10**400 * e),
+        ("with doubles", lambda e: 0.1 * e),
+        ("with NaN of NumPy", lambda e: np.float64("nan") * e),
+    )
+]  # fmt: skip
+
+
+def _table(value: Any) -> bool:
+    return isinstance(value, sympy.MatrixBase)
+
+
+def _one(value: Any) -> Any:
+    """Return ones of the form of an expression."""
+    return sympy.ones(*value.shape) if _table(value) else sympy.Integer(1)
+
+
 def spoilers(value: Any) -> list[Spoiler]:
     """Return the ways to spoil a value of this kind."""
+    if isinstance(value, (sympy.Basic, sympy.MatrixBase)):
+        return EXPRESSIONS
     if isinstance(value, Tensor):
         ordinary = value.is_floating_point()
         return TENSORS if ordinary else [*TYPES, *LAYOUTS, *SHAPES, *DTYPES, *INDICES]

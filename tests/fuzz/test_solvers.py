@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import jaxtyping
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 import solvers as so
 from solvers.errors import InputError
+from solvers.families.sequences import Autoregressive
 from tests.fuzz import calls, oracle, public, spoiling
 
 CALLS = calls.all_calls()
@@ -99,6 +101,27 @@ FOUND: dict[str, tuple[Any, str]] = {
     "symbols that are none": (
         lambda: so.WindowReward(torch.ones(2, 4), 2).of(7 * torch.ones(1, 3, 3)),
         "symbols are 0 .. 1",
+    ),
+    "sequences of another length": (
+        lambda: so.WindowMatch(1.0, 2, 1).on_data(
+            calls.SEQUENCES(calls.start(calls.SEQUENCES), calls.WORDS.x),
+            replace(calls.WORDS, y=calls.WORDS.y.mT),
+        ),
+        "the policy T =",
+    ),
+    "symbols of another alphabet": (
+        lambda: so.WindowMatch(1.0, 3, 1).on_data(
+            calls.SEQUENCES(calls.start(calls.SEQUENCES), calls.WORDS.x), calls.WORDS
+        ),
+        "use one alphabet",
+    ),
+    "logits of another alphabet": (
+        lambda: Autoregressive(lambda y: torch.zeros(*y.shape[:-1], 1, 4), 50, 1).entropy(),
+        "V = 50",
+    ),
+    "a number of inputs that is none": (
+        lambda: Autoregressive(lambda y: torch.zeros(*y.shape[:-1], 1, 4), 4, 1, -3),
+        "N is -3",
     ),
     "two sizes of one letter": (lambda: so.Dataset.of(X, X[:2, None]), "and N"),
 }
