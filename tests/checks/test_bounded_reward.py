@@ -17,6 +17,7 @@ from paper_checks.experiments import bounded_reward
 from paper_checks.experiments.bounded_reward import LEFT, QUICK, STAYED, UNDECIDED
 from solvers.errors import InputError
 from solvers.rewards import bounded
+from tests.shapes import unchecked
 
 SMALL = replace(
     QUICK, dimensions=(2,), ladders=3, rows=6, sampled=(0.5,), sampled_steps=300, widths=5
@@ -24,6 +25,7 @@ SMALL = replace(
 
 
 @cache
+@unchecked()
 def table() -> pd.DataFrame:
     return bounded_reward.run(SMALL, seed=0)
 

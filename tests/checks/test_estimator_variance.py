@@ -22,12 +22,14 @@ from paper_checks.experiments.estimator_variance import (
     compared,
 )
 from solvers.errors import InputError
+from tests.shapes import unchecked
 
 # Variances of fewer estimates are far from normal: their tails are those of ε⁸.
 SMALL = replace(QUICK, generations=(2, 16), dimensions=(1,), groups=(2, 10), samples=100, steps=200)
 
 
 @cache
+@unchecked()
 def table() -> pd.DataFrame:
     return estimator_variance.run(SMALL, seed=0)
 

@@ -14,6 +14,7 @@ from solvers.bilevel.likelihood import second_moment
 from solvers.data import Dataset
 from solvers.families.networks import MLP
 from solvers.training import streams
+from tests.shapes import unchecked
 
 SHORT = replace(
     figure_3.AS_PUBLISHED, published_repetitions=2, epochs=2, inner_steps=3, rows=20, samples=2
@@ -23,6 +24,7 @@ SOLVER = published_implicit.Solver(1.0, 3, 5, 0.01, shared=False)
 
 
 @cache
+@unchecked()
 def corrected() -> pd.DataFrame:
     return figure_3.run(CORRECTED, seed=0)
 

@@ -20,6 +20,7 @@ from solvers.tasks import gaussian
 from solvers.training import streams
 from solvers.training.estimators import ScoreFunction
 from solvers.training.objectives import PolicyGradient
+from tests.shapes import unchecked
 
 FEW = replace(figure_2.AS_PUBLISHED, repetitions=3, lams=(0.1, 1.0), epochs=3)
 SMALL = replace(FEW, settling=(2, 5), settling_epochs=4, settling_samples=20)
@@ -197,6 +198,7 @@ def test_settling_runs_end_where_predicted() -> None:
 
 
 @cache
+@unchecked()
 def drawable() -> pd.DataFrame:
     """Two repetitions, two λ, all the epochs that are drawn."""
     fewer = replace(figure_2.QUICK, repetitions=2, lams=(0.1, 1.0), settling=(2, 5))

@@ -19,6 +19,7 @@ from figures import style
 from paper_checks.experiments import full_covariance
 from solvers.tasks import gaussian
 from solvers.training import streams
+from tests.shapes import unchecked
 
 SMALL = replace(full_covariance.CORRECTED, experiments=3, epochs=3, recorded=(), chunk=2)
 PUBLISHED = replace(SMALL, arms=full_covariance.AS_PUBLISHED.arms, paired=False)
@@ -205,11 +206,13 @@ def test_converged_arms_end_where_predicted() -> None:
 
 
 @cache
+@unchecked()
 def drawable() -> pd.DataFrame:
     return full_covariance.run(replace(SMALL, experiments=4, epochs=40, generations=5), seed=0)
 
 
 @cache
+@unchecked()
 def published() -> pd.DataFrame:
     return full_covariance.run(
         replace(full_covariance.AS_PUBLISHED, experiments=4, generations=5), seed=0

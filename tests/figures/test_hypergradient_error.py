@@ -17,6 +17,7 @@ from paper_checks.experiments.hypergradient_cases import GAUSSIAN, Case
 from solvers.hypergradients.implicit import implicit
 from solvers.hypergradients.penalty import penalty
 from solvers.numerics.trees import Leaves, flat
+from tests.shapes import unchecked
 
 SMALL = replace(
     hypergradient_error.QUICK,
@@ -33,6 +34,7 @@ PROBLEMS = ("quadratic, κ = 10", "quadratic, κ = 40", GAUSSIAN)
 
 
 @cache
+@unchecked()
 def small() -> pd.DataFrame:
     return hypergradient_error.run(SMALL, seed=0)
 

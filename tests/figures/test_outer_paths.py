@@ -14,12 +14,14 @@ from scipy import linalg
 from figures import outer_paths as drawing
 from figures import style
 from paper_checks.experiments import outer_paths
+from tests.shapes import unchecked
 
 SMALL = replace(outer_paths.QUICK, rows=60, steps=50, learning_rate=0.2, loops=500, batch_size=20)
 ARMS = ("implicit, Adam", "implicit, L-BFGS", "single loop")
 
 
 @cache
+@unchecked()
 def small() -> pd.DataFrame:
     return outer_paths.run(SMALL, seed=0)
 

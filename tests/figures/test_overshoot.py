@@ -14,6 +14,7 @@ from figures import overshoot as drawing
 from figures import style
 from paper_checks.experiments import overshoot
 from solvers.errors import InputError
+from tests.shapes import unchecked
 
 SMALL = overshoot.Settings(
     lowest=0.1, points=17, generations=50, repetitions=6, steps=600, learning_rate=0.05
@@ -22,6 +23,7 @@ PUBLISHED, EXACT = ("PG(2β*)", "PG(β*)"), ("PG(u*)", "PG(diag)")
 
 
 @cache
+@unchecked()
 def small() -> pd.DataFrame:
     return overshoot.run(SMALL, seed=0)
 

@@ -13,11 +13,13 @@ from paper_checks.claims.claim import Verdict
 from paper_checks.claims.pictures import sequences as claims
 from paper_checks.experiments import sequences
 from solvers.errors import InputError
+from tests.shapes import unchecked
 
 SMALL = replace(sequences.QUICK, T=3, steps=150, compared_steps=40, width=8)
 
 
 @cache
+@unchecked()
 def small() -> pd.DataFrame:
     return sequences.run(SMALL, seed=0)
 

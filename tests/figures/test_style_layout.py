@@ -52,21 +52,25 @@ from paper_checks.experiments import (
     wrong_covariance,
 )
 from tests import walks
+from tests.shapes import unchecked
 
 SMALL = replace(figure_1.CORRECTED, experiments=1, lams=(0.25,))
 
 
 @cache
+@unchecked()
 def corrected() -> pd.DataFrame:
     return figure_1.run(SMALL, seed=0)
 
 
 @cache
+@unchecked()
 def published() -> pd.DataFrame:
     return figure_1.run(replace(figure_1.ONE_RUN, experiments=3, lams=(0.25,)), seed=0)
 
 
 @cache
+@unchecked()
 def real() -> pd.DataFrame:
     return wrong_covariance.run(wrong_covariance.Settings(lams=(1.0,)), seed=0)
 
@@ -86,17 +90,20 @@ def test_captions_stand_a_level_where_every_run_of_an_arm_diverged() -> None:
 
 
 @cache
+@unchecked()
 def evolution() -> pd.DataFrame:
     fast = replace(figure_2.QUICK, repetitions=1, settling_epochs=120, settling_samples=10)
     return figure_2.run(fast, seed=0)
 
 
 @cache
+@unchecked()
 def evolution_as_published() -> pd.DataFrame:
     return figure_2.run(figure_2.AS_PUBLISHED, seed=0)
 
 
 @cache
+@unchecked()
 def covariance() -> pd.DataFrame:
     return full_covariance.run(
         replace(full_covariance.CORRECTED, experiments=3, generations=5), seed=0
@@ -104,12 +111,14 @@ def covariance() -> pd.DataFrame:
 
 
 @cache
+@unchecked()
 def covariance_as_published() -> pd.DataFrame:
     fast = replace(full_covariance.AS_PUBLISHED, experiments=3, generations=5)
     return full_covariance.run(fast, seed=0)
 
 
 @cache
+@unchecked()
 def hypergradients() -> pd.DataFrame:
     return hypergradient_error.run(
         replace(hypergradient_error.QUICK, size=20, products=(1, 2, 8, 32, 64)), seed=0
@@ -117,38 +126,45 @@ def hypergradients() -> pd.DataFrame:
 
 
 @cache
+@unchecked()
 def samples() -> pd.DataFrame:
     return how_much_data.run(replace(how_much_data.QUICK, repetitions=50), seed=0)
 
 
 @cache
+@unchecked()
 def trajectories() -> pd.DataFrame:
     return outer_paths.run(replace(outer_paths.QUICK, rows=50, steps=30, loops=200), seed=0)
 
 
 @cache
+@unchecked()
 def races() -> pd.DataFrame:
     return who_is_faster.run(replace(who_is_faster.QUICK, small=0.02, steps=200), seed=0)
 
 
 @cache
+@unchecked()
 def binary() -> pd.DataFrame:
     return overshoot.run(overshoot.Settings(repetitions=2, generations=10, steps=100), seed=0)
 
 
 @cache
+@unchecked()
 def beside_a_reference() -> pd.DataFrame:
     fast = replace(reference_policy.QUICK, dimensions=(1, 2, 3), generations=8, steps=20)
     return reference_policy.run(fast, seed=0)
 
 
 @cache
+@unchecked()
 def bounded() -> pd.DataFrame:
     fast = replace(bounded_reward.QUICK, ladders=1, rows=4, sampled_steps=30, widths=3)
     return bounded_reward.run(fast, seed=0)
 
 
 @cache
+@unchecked()
 def noisy() -> pd.DataFrame:
     fast = replace(
         estimator_variance.QUICK, batches=4, size=50, groups=(2, 50), members=2, steps=10
@@ -157,11 +173,13 @@ def noisy() -> pd.DataFrame:
 
 
 @cache
+@unchecked()
 def words() -> pd.DataFrame:
     return sequences.run(replace(sequences.QUICK, T=5, steps=20, compared_steps=20), seed=0)
 
 
 @cache
+@unchecked()
 def forgotten() -> pd.DataFrame:
     fast = replace(
         forgetting.QUICK,
@@ -174,6 +192,7 @@ def forgotten() -> pd.DataFrame:
 
 
 @cache
+@unchecked()
 def classification() -> pd.DataFrame:
     """Run the fastest table only, and call it by the names of all."""
     fast = replace(tables_1_2.QUICK, names=("iris",), splits=(0, 1), repetitions=2, updates=100)
@@ -182,23 +201,27 @@ def classification() -> pd.DataFrame:
 
 
 @cache
+@unchecked()
 def classification_as_published() -> pd.DataFrame:
     return tables_1_2.run(replace(tables_1_2.AS_PUBLISHED, epochs=4, generations=5), seed=0)
 
 
 @cache
+@unchecked()
 def implicit() -> pd.DataFrame:
     fast = replace(figure_3.QUICK, repetitions=1, epochs=3, inner_steps=5)
     return figure_3.run(fast, seed=0)
 
 
 @cache
+@unchecked()
 def implicit_as_published() -> pd.DataFrame:
     fast = replace(figure_3.AS_PUBLISHED, published_repetitions=2, epochs=6, inner_steps=5)
     return figure_3.run(fast, seed=0)
 
 
 @cache
+@unchecked()
 def dynamics() -> pd.DataFrame:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(table_3, "transitions", walks.transitions)
@@ -207,6 +230,7 @@ def dynamics() -> pd.DataFrame:
 
 
 @cache
+@unchecked()
 def dynamics_as_published() -> pd.DataFrame:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(table_3, "transitions", walks.transitions)

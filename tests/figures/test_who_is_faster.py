@@ -15,12 +15,14 @@ from paper_checks.claims.claim import Verdict
 from paper_checks.claims.pictures import who_is_faster as claims
 from paper_checks.experiments import who_is_faster
 from solvers.errors import InputError
+from tests.shapes import unchecked
 
 SMALL = replace(who_is_faster.QUICK, steps=300)
 STARTS = SMALL.columns * SMALL.rows
 
 
 @cache
+@unchecked()
 def small() -> pd.DataFrame:
     return who_is_faster.run(SMALL, seed=0)
 
@@ -56,7 +58,8 @@ def test_flows_are_the_derived_ones() -> None:
 def test_times_of_the_theory() -> None:
     """δ₀ = .2, v₀ = .01, σ = .8: |δ| < .01 after .28 by NLL, and 1.92 by PG."""
     one = replace(SMALL, errors=(0.2, 0.3), variances=(0.01, 0.02), columns=2, rows=2, small=0.001)
-    table = who_is_faster.run(replace(one, horizon=2.2, steps=1), seed=0)
+    with unchecked():
+        table = who_is_faster.run(replace(one, horizon=2.2, steps=1), seed=0)
     rows = table[(table.measure == "mean") & (table.delta_0 == 0.2) & (table.v_0 == 0.01)]
     predicted = rows[rows.kind == "predicted"][["PG", "NLL"]].iloc[0].tolist()
     assert predicted == pytest.approx([0.64 * np.log(20), 0.27557], abs=1e-4)
