@@ -80,7 +80,7 @@ class Bernoulli(Sampled):
 
     def check_data(self, data: Any) -> None:
         """Raise unless there are `n` outcomes, every one 0 or 1, or the probabilities of each."""
-        check_offers("the data", data, ("n", "mean"), OUTCOMES)
+        check_offers("the data", data, ("x", "n", "mean"), OUTCOMES)
         check_same_n("the policy", self.n, "the data", data.n)
         if not hasattr(data, "y"):
             outside = (data.mean < 0) | (data.mean > 1)

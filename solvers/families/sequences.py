@@ -26,6 +26,7 @@ from ..errors import (
     check_count,
     check_instance,
     check_offers,
+    shown,
 )
 from .law import OUTCOMES, Params, Sampled, UniformNoise
 from .networks import init_members, parameter
@@ -86,7 +87,9 @@ class Autoregressive(Sampled):
 
     def _logits(self, y: Int[Tensor, "*#b M N t"]) -> Float[Tensor, "*c M N t1 V"]:
         """Return what follows `y`, after checking that `following` knows this alphabet."""
-        logits = self.following(y)
+        logits: Any = self.following(y)
+        if not isinstance(logits, Tensor):
+            raise InputError(f"following returned {shown(logits)}: return a tensor of logits")
         if logits.shape[-2:] != (y.shape[-1] + 1, self.V):
             raise ShapeError(
                 f"following returned logits of shape {tuple(logits.shape)} after {y.shape[-1]} "

@@ -79,6 +79,7 @@ class WindowReward:
 
     def __call__(self, y_hat: Tensor, y: Tensor) -> Tensor:
         """Return `r(ŷ)`, whatever the outcomes."""
+        check_pair(y_hat, y)
         shape = torch.broadcast_shapes(y_hat.shape, y.shape)[:-1]
         return self.of(y_hat).expand(shape)
 

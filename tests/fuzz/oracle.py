@@ -59,9 +59,9 @@ def tried(
     """
     place = f"{label}: {'.'.join(map(str, path))} {by.name}"
     arguments = own(arguments)
-    before = function(**own(arguments)) if by.same else None
     with warnings.catch_warnings(), limits.processor_time(SECONDS, place):
         warnings.simplefilter("ignore")
+        before = function(**own(arguments)) if by.same else None
         try:
             spoilt = changed(arguments, path, by.apply)
             found = function(**spoilt)

@@ -56,5 +56,5 @@ def test_outcomes_of_another_kind_are_refused() -> None:
         gaussian.cross_entropy(so.LabelledData.soft(normal(0, 5, 1), classes.mean))
     with pytest.raises(so.InputError, match="Gaussian, without"):
         classes.cross_entropy(gaussian)
-    with pytest.raises(so.InputError, match="Gaussian, without y"):
+    with pytest.raises(so.InputError, match="Gaussian, without x"):
         bits.cross_entropy(so.Gaussian(normal(0, 5, 3), normal(0, 5, 3).exp()))

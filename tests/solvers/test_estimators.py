@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from solvers.data import Dataset
-from solvers.errors import InputError, ShapeError
+from solvers.errors import InputError
 from solvers.families.baselines import BASELINES, advantage
 from solvers.families.gaussian import Gaussian, GaussianPolicy, Structure
 from solvers.rewards.bounded import BoundedReward
@@ -172,13 +172,33 @@ def test_a_constant_scale_counts_for_every_input(structure: Structure) -> None:
         torch.testing.assert_close(once, often)
 
 
+class SameAtEachInput:
+    """Noise of chosen inputs out of `N`, the same whether one is asked for or all of them."""
+
+    def __init__(self, N: int, chosen: slice) -> None:
+        self.N, self.chosen = N, chosen
+
+    def normal(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        of_all = (*shape[:-1], self.N)  # inputs last
+        found = torch.randn(of_all, generator=streams.generator(0, "noise"), dtype=dtype)
+        return found[..., self.chosen]
+
+
 @pytest.mark.parametrize("estimator", [ScoreFunction(5), Pathwise(5)], ids=["score", "pathwise"])
 def test_a_reward_per_input_is_not_taken_for_one_per_generation(estimator):
     """As many inputs as generations: the shapes alone would let one pass for the other."""
     N = 5
-    law = Gaussian.diagonal(torch.zeros(N, 2), torch.ones(N, 2))
-    data = Dataset.of(torch.zeros(N, 1), torch.ones(N, 1, 2))
-    reward = MahalanobisReward.diagonal(1 + torch.rand(N, 2, generator=streams.generator(0, "u")))
-    with pytest.raises(ShapeError, match="Analytic"):
-        estimator(law, data, reward, streams.MemberNoise([streams.generator(0, "noise")]))
-    assert Analytic()(law, data, reward).shape == (N,)
+    mean = torch.zeros(N, 2, dtype=torch.float64, requires_grad=True)
+    ones = torch.ones(N, 2, dtype=torch.float64)
+    u = 1 + torch.rand(N, 2, generator=streams.generator(0, "u"), dtype=torch.float64)
+
+    def slope(chosen: slice) -> torch.Tensor:
+        law = Gaussian.diagonal(mean[chosen], ones[chosen])
+        data = Dataset.of(ones[chosen, :1], ones[chosen].unsqueeze(-2))
+        reward = MahalanobisReward.diagonal(u[chosen])
+        surrogate = estimator(law, data, reward, SameAtEachInput(N, chosen))
+        return torch.autograd.grad(surrogate.sum(), mean)[0][chosen]
+
+    each = torch.cat([slope(slice(i, i + 1)) for i in range(N)])
+    torch.testing.assert_close(slope(slice(0, N)), each)
+    assert bool((each != 0).all())
