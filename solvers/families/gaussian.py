@@ -32,6 +32,7 @@ from ..errors import (
     check_precision,
     check_same_n,
 )
+from ..numerics.triangular import lower_triangular_by_rows
 from .baselines import Baseline, advantage
 from .law import (
     OUTCOMES,
@@ -534,9 +535,4 @@ class GaussianPolicy:
             return positive(raw).expand(*raw.shape[:-1], self.n)
         if self.structure == "diagonal":
             return positive(raw)
-        # Row by row up to the diagonal; of the ways to fill a matrix the cheapest to differentiate.
-        n, (rows, columns) = self.n, torch.tril_indices(self.n, self.n).unbind()
-        empty = raw.new_zeros(*raw.shape[:-1], n * n)
-        factor = empty.index_copy(-1, rows * n + columns, raw).unflatten(-1, (n, n))
-        diagonal = positive(factor.diagonal(dim1=-2, dim2=-1))
-        return factor.diagonal_scatter(diagonal, dim1=-2, dim2=-1)
+        return lower_triangular_by_rows(raw, self.n, positive)
