@@ -25,6 +25,7 @@ from ..errors import Number, as_number, check_same_n
 from ..families.gaussian import Gaussian
 from ..numerics.derivatives import slopes
 from ..numerics.modes import recording
+from ..numerics.norms import largest_entry
 from ..numerics.trees import flat
 from ..rewards.learnable import InputReward, Phi
 from ..training.early_stopping import EarlyStopping
@@ -126,7 +127,7 @@ def learn(
     return Learned(
         {name: p.detach() for name, p in kept.items()},
         stop.ended,
-        float(slope.abs().amax()),
+        largest_entry(slope),
         taken,
         f"no member improved for {patience} looks" if stop.ended else f"{steps} steps are taken",
         stop.score,

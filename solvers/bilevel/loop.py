@@ -34,7 +34,7 @@ from ..numerics.checkpoint import (
 )
 from ..numerics.derivatives import slopes
 from ..numerics.modes import recording
-from ..numerics.norms import norm
+from ..numerics.norms import largest_entry, norm
 from ..numerics.progress import bar
 from ..numerics.solution import Solution
 from ..numerics.trees import Leaves, Tree, check_alike, flat
@@ -571,7 +571,7 @@ def _adam_steps(
     return Solution(
         tuple(leaf.detach() for leaf in leaves.tensors),
         False,
-        float(slope.abs().amax()),
+        largest_entry(slope),
         inner.count + 1,
         math.inf,
         f"{inner.count} steps of Adam are taken",

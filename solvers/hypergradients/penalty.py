@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import InputError, check_count, check_number
 from ..numerics import minimise
 from ..numerics.modes import recording
-from ..numerics.norms import norm, share
+from ..numerics.norms import largest_entry, norm, share
 from ..numerics.trees import Leaves, Tree, check_alike, flat
 from .implicit import Hypergradient, HypergradientError, Level, first_derivatives, judged
 
@@ -144,7 +144,7 @@ def _tracked(
     def loss() -> Tensor:
         return -(J(theta, phi) + F(theta, phi) / weight)
 
-    start, enough = flat(inner.tensors).detach(), ENOUGH * float(pull.abs().amax()) / weight
+    start, enough = flat(inner.tensors).detach(), ENOUGH * largest_entry(pull) / weight
     # L-BFGS only comes close, and leaves evaluations to the Newton steps should it get stuck
     spent = minimise.lbfgs(moved.tensors, loss, CLOSE, limit // 2)
     stop = minimise.newton(moved.tensors, loss, start, 0.0, limit - spent, enough=enough)

@@ -15,7 +15,7 @@ import torch
 from ..errors import InputError, NonFiniteError
 from ..numerics.derivatives import curved
 from ..numerics.modes import recording
-from ..numerics.norms import digits, largest, norm, share
+from ..numerics.norms import digits, largest_entry, norm, share
 from ..numerics.optimisers import SGD, Adam, Moments, Optimiser, Vector
 from ..numerics.trees import Leaves, Tree, check_alike, flat
 from ..numerics.values import check_depends, number
@@ -101,7 +101,7 @@ def unrolled(
     for step in range(steps - last, steps):
         slope = _slope(J, inner, end, outer, step, graph=True)
         end, moments = optimiser.step(end, slope, moments)
-    if not math.isfinite(largest(end)):
+    if not math.isfinite(largest_entry(end)):
         raise _diverged(steps)
 
     there = inner.replaced(inner.split(end.detach()))
@@ -157,12 +157,12 @@ def _slope(
     J: Level, inner: Leaves, point: Vector, outer: Leaves, step: int, *, graph: bool
 ) -> Vector:
     """Return `∂_θJ` at a flat point, checked."""
-    if not math.isfinite(largest(point)):
+    if not math.isfinite(largest_entry(point)):
         raise _diverged(step)
     value = number("J", J(inner.tree(inner.split(point)), outer.tree()))
     check_depends("J", value, "theta or phi")
     (slope,) = torch.autograd.grad(value, [point], create_graph=graph, materialize_grads=True)
-    if not (math.isfinite(value.item()) and math.isfinite(largest(slope))):
+    if not (math.isfinite(value.item()) and math.isfinite(largest_entry(slope))):
         raise NonFiniteError(
             f"J or ∂J/∂θ is not finite at theta after {step} steps: start inside the domain of J, "
             "or pass a smaller learning rate"

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from . import linear_solve
 from .derivatives import curved, hessian, slopes
-from .norms import norm
+from .norms import largest_entry, norm
 from .trees import flat
 
 Loss = Callable[[], Tensor]
@@ -233,7 +233,7 @@ class _Point:
         value = loss()
         self.value = float(value.detach())
         self.gradient = flat(slopes(value, leaves, create_graph=True))
-        self.stationarity = float(self.gradient.detach().abs().amax())
+        self.stationarity = largest_entry(self.gradient)
         self.size = 0.0  # of θ, squared, once measured
 
     def product(self, v: Tensor) -> Tensor:
@@ -449,7 +449,7 @@ def place(leaves: Sequence[Tensor], vector: Tensor) -> None:
 
 def _scale(leaves: Sequence[Tensor], loss: Loss) -> float:
     """Return the power of two that brings the largest entry of the gradient to about 1."""
-    largest = float(flat(slopes(loss(), leaves)).abs().amax())
+    largest = largest_entry(flat(slopes(loss(), leaves)))
     if largest == 0 or not math.isfinite(largest):
         return 1.0
     least, most = (math.frexp(x)[1] for x in _range(leaves[0].dtype))

@@ -11,7 +11,7 @@ from torch import Tensor
 Vector = Float[Tensor, "d"]
 
 
-def largest(v: Float[Tensor, "..."]) -> float:
+def largest_entry(v: Float[Tensor, "..."]) -> float:
     """Return the largest absolute entry in one operation; NaN if there is one."""
     return torch.linalg.vector_norm(v.detach(), math.inf).item()
 
@@ -22,7 +22,7 @@ def norm(v: Float[Tensor, "..."]) -> float:
     `v.norm()` squares the entries, and so is 0 for entries below the root of the smallest number
     of the dtype, and infinite above the root of the largest.
     """
-    scale = largest(v)
+    scale = largest_entry(v)
     if scale == 0 or not math.isfinite(scale):
         return scale
     return scale * float((v.detach() / scale).norm())

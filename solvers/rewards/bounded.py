@@ -31,7 +31,7 @@ from ..errors import (
 )
 from ..families.gaussian import Gaussian, align
 from ..numerics.modes import recording
-from ..numerics.norms import digits
+from ..numerics.norms import digits, largest_entry
 from ..training.inner import Solution
 from .mahalanobis import check_pair
 
@@ -204,7 +204,7 @@ def inner_solution(
     # J is of the size of λ, and the natural unit of the mean is sqrt(s).
     relative = (slopes[0].abs().amax(-1) * s.sqrt()).maximum(slopes[1].abs()) / (weight * n / 2)
     distance = float(relative.detach().amax())
-    stationarity = max(float(slope.abs().amax()) for slope in slopes)
+    stationarity = max(map(largest_entry, slopes))
     converged = distance <= digits(1e-8, mu.dtype)
     return Solution(law, converged, stationarity, 0, distance, "it is the root of an equation")
 
