@@ -112,11 +112,7 @@ def stationary_weight(
     reference: Gaussian,
 ) -> Float[Tensor, "*b n n"]:
     """Return `(λ/2)(S⁻¹ - P₀⁻¹)`, whatever its sign; arguments and errors as `optimal_reward`."""
-    check_spd("Sigma", Sigma)
-    check_finite("mu", mu)
-    check_same_n("mu", mu.shape[-1], "Sigma", Sigma.shape[-1])
-    check_broadcast("mu", mu.shape[:-1], "Sigma", Sigma.shape[:-2])
-    lam = as_positive("lam", lam, Sigma)
+    lam = _weight(Sigma, lam, mu)
     a = _pull(reference, mu)
     aSa = torch.einsum("...i,...ij,...j->...", a, Sigma, a)
     k = 2 / (1 + (1 + 4 * aSa).sqrt())
@@ -167,11 +163,7 @@ def projected_reward(
 
     Source: new (analysis.reference.outer).
     """
-    check_spd("Sigma", Sigma)
-    check_finite("mu", mu)
-    check_same_n("mu", mu.shape[-1], "Sigma", Sigma.shape[-1])
-    check_broadcast("mu", mu.shape[:-1], "Sigma", Sigma.shape[:-2])
-    lam = as_positive("lam", lam, Sigma)
+    lam = _weight(Sigma, lam, mu)
     root = torch.linalg.cholesky(reference.covariance)
     pull = root.mT @ _pull(reference, mu).unsqueeze(-1)
     half = torch.linalg.solve_triangular(root, torch.linalg.cholesky(Sigma), upper=False)
@@ -226,6 +218,15 @@ def _dual(
     bend = H + Q @ turned @ Q.mT
     value = torch.where(inside, value, torch.full_like(value, torch.inf))
     return value, H @ error - pull, bend, Q * (h - 1).sqrt().unsqueeze(-2)
+
+
+def _weight(Sigma: Tensor, lam: Number | Tensor, mu: Tensor) -> Tensor:
+    """Return `λ`, after checking what the data and `λ` must be for there to be a best reward."""
+    check_spd("Sigma", Sigma)
+    check_finite("mu", mu)
+    check_same_n("mu", mu.shape[-1], "Sigma", Sigma.shape[-1])
+    check_broadcast("mu", mu.shape[:-1], "Sigma", Sigma.shape[:-2])
+    return as_positive("lam", lam, Sigma)
 
 
 def _pull(reference: Gaussian, mu: Tensor) -> Float[Tensor, "*b n"]:
