@@ -58,7 +58,7 @@ def make_bit_problem(n: int, seed: int) -> BitProblem:
     rng = np.random.default_rng([n, seed])
     lam = float(10 ** rng.uniform(-1, 1))
     logits = rng.choice([-1, 1], n) * rng.uniform(0.2, 3, n)
-    return BitProblem(lam, lam * rng.uniform(0.1, 2, n), 1 / (1 + np.exp(-logits)))
+    return BitProblem(lam, lam * rng.uniform(0.1, 2, n), probabilities(logits))
 
 
 def bit_problems(most: int = EXPLICIT) -> st.SearchStrategy[BitProblem]:

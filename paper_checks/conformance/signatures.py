@@ -74,13 +74,8 @@ BITS_OPTIMAL = Signature(
     "f(rho, lam) -> u",
 )
 BITS = (BITS_HYPERGRADIENT, BITS_INNER, BITS_OPTIMAL)
-SIGNATURES = (
-    *BITS,
-    ESTIMATOR,
-    HYPERGRADIENT,
-    INNER,
-)  # the inner solution's names are also in another
-
+# Those of a kind are looked for from the one with most names: an inner solution's are in another.
+SIGNATURES = (*BITS, ESTIMATOR, HYPERGRADIENT, INNER)
 
 VECTORS = ("g_m", "z", "g", "u")
 

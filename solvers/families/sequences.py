@@ -138,7 +138,6 @@ class Autoregressive(Sampled):
         Raises:
             InputError: there are too many of them.
         """
-        check_count("T", self.T)
         sequences(self.V, self.T)
         before = sequences(self.V, self.T - 1, self.device)
         with torch.enable_grad():  # what is kept must serve those who differentiate later
