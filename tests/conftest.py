@@ -10,6 +10,7 @@ import pytest
 from hypothesis import Phase, settings
 
 from tests import limits
+from tests.shapes import unchecked
 
 # Select another with --hypothesis-profile. Derandomised: the same code gives the same verdict.
 # One bug per report, so that the message holds one set of drawn inputs.
@@ -81,6 +82,13 @@ def pytest_configure(config: pytest.Config) -> None:
         from jaxtyping import install_import_hook
 
         install_import_hook("solvers", "beartype.beartype")
+
+
+@pytest.fixture(scope="module")
+def as_users_run() -> Generator[None]:
+    """Without the shape checks, which would speak up before the solvers do."""
+    with unchecked():
+        yield
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

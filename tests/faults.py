@@ -16,7 +16,7 @@ def check_noticed(
     owner: Any,
     attribute: str,
     plant: Callable[[Any], Any],
-    notices: Callable[[], None],
+    notices: Callable[[], object],
     fails: str = "fails",
 ) -> None:
     """Assert that `notices` passes, and fails as it says once a fault is planted.
@@ -26,6 +26,18 @@ def check_noticed(
         fails: pattern of the message that the failed check ends with.
     """
     notices()
+    check_fails(monkeypatch, owner, attribute, plant, notices, fails)
+
+
+def check_fails(
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Any,
+    attribute: str,
+    plant: Callable[[Any], Any],
+    notices: Callable[[], object],
+    fails: str = "fails",
+) -> None:
+    """Plant a fault, and assert that `notices` fails as it says; arguments of `check_noticed`."""
     monkeypatch.setattr(owner, attribute, plant(vars(owner)[attribute]))
     with warnings.catch_warnings():
         # a fault that announces itself is noticed too, but the check must not need that

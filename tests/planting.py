@@ -12,6 +12,7 @@ import pytest
 from analysis import kept as kept_on_disk
 from analysis.calculus.symbols import symbol
 from analysis.catalogue import DERIVATIONS
+from tests.faults import check_fails
 
 
 @contextmanager
@@ -41,11 +42,8 @@ def check_noticed(
         owner: the module with the definition that becomes `plant(definition)`.
     """
     notices()
-    with derived_anew():
-        monkeypatch.setattr(owner, attribute, plant(getattr(owner, attribute)))
-        with pytest.raises(AssertionError, match="fails"):
-            notices()
-        monkeypatch.undo()
+    with derived_anew(), monkeypatch.context() as patch:  # undone before results are kept again
+        check_fails(patch, owner, attribute, plant, notices)
 
 
 def _forget() -> None:

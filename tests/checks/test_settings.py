@@ -1,10 +1,9 @@
 """Settings are refused where they are made: by name, with the value and what to pass."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -29,12 +28,7 @@ from solvers.training.objectives import NLL, PolicyGradient
 F64 = torch.float64
 
 
-@pytest.fixture(autouse=True, scope="module")
-def as_users_run() -> Iterator[None]:
-    """Without the shape checks of `conftest.py`, which would speak up before the solvers do."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("as_users_run")
 
 
 DATA = Dataset.of(torch.arange(6.0).reshape(3, 2), torch.arange(3.0).reshape(3, 1, 1))

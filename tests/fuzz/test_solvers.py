@@ -1,12 +1,10 @@
 """Whatever is passed to a public function of the solvers: a typed error, or a documented result."""
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import jaxtyping
 import pytest
 import torch
 from hypothesis import given, settings
@@ -22,12 +20,7 @@ ATTEMPTS = 8 if settings().derandomize else settings().max_examples
 LEFT_ALONE = {("self",), ("method",)}  # what a method is called on; its parts are spoilt
 
 
-@pytest.fixture(autouse=True, scope="module")
-def as_users_run() -> Iterator[None]:
-    """Without the shape checks of `conftest.py`, which would speak up before the solvers do."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("as_users_run")
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,5 @@
 """Bad input to the solvers: a typed error that names the value and the remedy, before any work."""
 
-from collections.abc import Iterator
-
-import jaxtyping
 import pytest
 import torch
 from hypothesis import given
@@ -28,12 +25,7 @@ from solvers.training.objectives import MSE, NLL, PolicyGradient
 F64 = torch.float64
 
 
-@pytest.fixture(autouse=True, scope="module")
-def as_users_run() -> Iterator[None]:
-    """Without the shape checks of `conftest.py`, which would speak up before the solvers do."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("as_users_run")
 
 
 def normal(seed: int, *shape: int) -> Tensor:

@@ -10,7 +10,6 @@ from dataclasses import is_dataclass
 from fractions import Fraction
 from typing import Any
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -53,12 +52,7 @@ F32, F64 = torch.float32, torch.float64
 POLICY, CLASSIFIER = GaussianPolicy(2, 2), CategoricalPolicy(2, 3)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def as_users_run() -> Iterator[None]:
-    """Without the shape checks of `conftest.py`, which would speak up before the solvers do."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("as_users_run")
 
 
 def normal(seed: int, *shape: int, dtype: torch.dtype = F64) -> Tensor:

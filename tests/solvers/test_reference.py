@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from solvers.rewards import with_reference
 from solvers.rewards.learnable import ConstantReward
 from solvers.training import ensemble, inner, streams
 from solvers.training.reference import Reference
+from tests.shapes import unchecked
 
 F64 = torch.float64
 
@@ -220,12 +220,9 @@ def test_a_reference_that_does_not_fit_is_refused() -> None:
 
 
 def test_a_law_is_no_function_of_inputs() -> None:
-    jaxtyping.config.update("jaxtyping_disable", True)  # as users run it
-    try:
-        with pytest.raises(InputError, match="reference is a Gaussian: pass a function"):
-            so.PolicyGradient(U, LAM, reference=BASE)  # pyright: ignore[reportArgumentType]
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
+    told = pytest.raises(InputError, match="reference is a Gaussian: pass a function")
+    with unchecked(), told:  # as users run it
+        so.PolicyGradient(U, LAM, reference=BASE)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_temperature_weighs_the_divergence() -> None:

@@ -1,9 +1,8 @@
 """Shapes that would broadcast to other numbers: `torch.distributions`' value, or a typed error."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 from hypothesis import given
@@ -38,12 +37,7 @@ from tests.labelled import labelled_by
 F64 = torch.float64
 
 
-@pytest.fixture(autouse=True, scope="module")
-def as_users_run() -> Iterator[None]:
-    """Without the shape checks of `conftest.py`, which would speak up before the solvers do."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("as_users_run")
 
 
 def normal(seed: int, *shape: int) -> Tensor:
