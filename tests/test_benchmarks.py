@@ -24,6 +24,7 @@ from benchmarks import (
 )
 from benchmarks.measure import Record, process, seconds, to_json
 from benchmarks.plain_loop import Member
+from figures import catalogue
 from paper_checks import store
 from paper_checks.experiments import figure_1, figure_2, full_covariance, tables_1_2
 from solvers.data import Dataset
@@ -184,6 +185,15 @@ def test_json_has_every_field() -> None:
 def test_failed_processes_say_why() -> None:
     with pytest.raises(RuntimeError, match="the reason"):
         process("-c", "raise SystemExit('the reason')")
+
+
+def test_the_unchanged_figure_is_drawn_by_its_name(monkeypatch) -> None:
+    """A figure that was renamed would leave the benchmark without a number."""
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(names, "process", lambda *arguments: calls.append(arguments))
+    assert names.figures_unchanged_seconds().target == 10
+    (drawn,) = {name for _, package, name in calls if package == "figures"}
+    assert catalogue.find(drawn).name == drawn
 
 
 def test_names_of_the_promised_numbers_are_there() -> None:

@@ -141,13 +141,15 @@ def _run_arm(settings: Settings, seed: int, arm: Arm, chunk: Sequence[int]) -> p
     params = POLICY.init([_init(settings, arm, i, seed) for i in chunk], (len(chunk),), dtype)
     noise_streams = [streams.generator(seed, "noise", arm, i) for i in chunk]
     recorded = settings.recorded or tuple(range(settings.epochs + 1))
+    least = NLL()(_best(task.train), task.train)
     measured: list[Tensor] = []
 
     def observe(epoch: int, params: Params) -> None:
         if epoch in recorded:
             law = POLICY(params, data.x)
             double = Gaussian(law.mean.double(), law.scale.double(), check=False)
-            measured.append(_metrics(double, task))  # of members that diverge NaN, theirs alone
+            # of members that diverge NaN, theirs alone
+            measured.append(_metrics(double, task, least))
 
     with torch.no_grad():
         observe(0, params)
@@ -220,16 +222,15 @@ def predicted(settings: Settings, arm: Arm, task: gaussian.GaussianTask) -> list
     return ends
 
 
-def _metrics(law: Gaussian, task: gaussian.GaussianTask) -> Tensor:
-    """Return the metrics of every member, (E, len(METRICS))."""
+def _metrics(law: Gaussian, task: gaussian.GaussianTask, least: Tensor) -> Tensor:
+    """Return the metrics of every member, (E, len(METRICS)), given the least training NLL."""
     data = task.train
     nll = NLL()(law, data)
     mean_error = (law.mean[:, 0] - task.mean).norm(dim=-1)
     covariance_error = (law.covariance - data.covariance)[:, 0].norm(dim=(-2, -1))
     cholesky = torch.linalg.cholesky(task.covariance)
     cholesky_error = (law.scale[:, 0] - cholesky).norm(dim=(-2, -1))
-    excess = nll - NLL()(_best(data), data)
-    return torch.stack([nll, excess, mean_error, covariance_error, cholesky_error], dim=-1)
+    return torch.stack([nll, nll - least, mean_error, covariance_error, cholesky_error], dim=-1)
 
 
 def _best(data: Dataset) -> Gaussian:

@@ -84,21 +84,21 @@ class Gaussian:
         for many, few in zip(mean[:-1], scale, strict=False):
             if few != many and few != 1:
                 raise ShapeError(_misfit(mean, scale))
+        # Inside a transform of torch.func values cannot be looked at.
+        if not check or torch._C._are_functorch_transforms_active():  # pyright: ignore[reportPrivateUsage]
+            return
         # Deviations are positive, and a factor is 0 above the diagonal: where the shape alone would
         # let one pass for the other, as with a factor that n rows share, one entry tells.
-        # (Inside a transform of torch.func values cannot be looked at.)
         n = mean[-1]
-        hidden = torch._C._are_functorch_transforms_active()  # pyright: ignore[reportPrivateUsage]
-        if n > 1 and scale[-2:] == (n, n) and self.scale.numel() and not hidden:
+        if n > 1 and scale[-2:] == (n, n) and self.scale.numel():
             corner = self.scale[(0,) * (len(scale) - 1) + (n - 1,)].abs()
             if bool(corner > 0 if extra else corner == 0):
                 raise InputError(_misread(mean, scale, corner.item()))
-        if check and not hidden:
-            check_finite("mean", self.mean)
-            if extra:
-                check_factor("scale", self.scale)
-            else:
-                check_positive("scale", self.scale)
+        check_finite("mean", self.mean)
+        if extra:
+            check_factor("scale", self.scale)
+        else:
+            check_positive("scale", self.scale)
 
     @classmethod
     def diagonal(cls, mean: Float[Tensor, "*#b n"], s: Float[Tensor, "*#b n"]) -> Gaussian:

@@ -7,7 +7,7 @@ Every formula for a reward between classes that training uses stands here, once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from typing import Literal
 
 import torch
@@ -50,6 +50,7 @@ class ClassReward:
             dimensions broadcast with those of the ensemble. Where it does not depend on the
             outcome it may be -inf for some classes: those are forbidden. It takes dtype and device
             of the laws and data it meets.
+        check: whether to look at the numbers.
 
     Raises:
         ShapeError: a table of another shape.
@@ -57,8 +58,9 @@ class ClassReward:
     """
 
     table: Float[Tensor, "*b N C K"]
+    check: InitVar[bool] = field(default=True, kw_only=True)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, check: bool) -> None:
         check_dtype("table", self.table)
         shape = self.table.shape
         if len(shape) < 3 or shape[-1] not in (1, shape[-2]):
@@ -66,9 +68,9 @@ class ClassReward:
                 f"table has shape {tuple(shape)}: pass (*b, N, C, C), or (*b, N, C, 1) where the "
                 f"outcome does not matter, with N = 1 where the input does not"
             )
-        if shape[-1] == 1:
+        if check and shape[-1] == 1:
             check_logits(self.table[..., 0])
-        else:
+        elif check:
             check_finite("table", self.table)
 
     @classmethod
@@ -146,15 +148,15 @@ class ClassReward:
 
         The batch of the index, one order of the rows for each member, broadcasts with its own.
         """
-        *b, N, C, K = self.table.shape
+        b, N = self.table.shape[:-3], self.table.shape[-3]
         if N == 1:
             return self
         if index.ndim == 1:
-            return ClassReward(self.table[..., index, :, :])
+            return ClassReward(self.table[..., index, :, :], check=False)
         check_broadcast("the reward", b, "the rows", index.shape[:-1])
-        batch = torch.broadcast_shapes(torch.Size(b), index.shape[:-1])
-        chosen = index[..., None, None].expand(*batch, index.shape[-1], C, K)
-        return ClassReward(self.table.expand(*batch, N, C, K).gather(-3, chosen))
+        more = index.ndim - 1 - len(b)  # take_along_dim broadcasts as many dimensions only
+        table, chosen = self.table[(None,) * more], index[(None,) * -more][..., None, None]
+        return ClassReward(table.take_along_dim(chosen, -3), check=False)
 
     def on_data(self, law: Categorical, data: LabelledData) -> Float[Tensor, "*e N"]:
         """Return `E_y E_ŷ r(ŷ, y) = Σ_c p(c) r̄(c)` per input."""

@@ -107,6 +107,7 @@ def train(
                 "the data"
             )
     batches: list[Tensor] = []
+    by_rows = isinstance(objective, ByRows)
 
     def losses(theta: Params, step: int) -> Tensor:
         if batch_size is None or shuffle is None:
@@ -115,7 +116,7 @@ def train(
             batches[:] = shuffle.permutation(N).split(batch_size, -1)
         rows = batches[(step - 1) % batches_per_epoch]
         batch = data.rows(rows)
-        here = objective.rows(rows) if isinstance(objective, ByRows) else objective
+        here = objective.rows(rows) if by_rows else objective
         return here(policy(theta, batch.x), batch, noise)
 
     def after(step: int, theta: Params) -> object:

@@ -6,6 +6,7 @@ They serve every family of `solvers.families`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -270,4 +271,6 @@ class PolicyGradient:
             here = replace(here, temperature=rows_at(index, tau)[0])
         if not hasattr(self.reward, "rows"):
             return here
-        return replace(here, reward=self.reward.rows(index))
+        here = copy(here)  # not `replace`, which would look at all fields again, at every step
+        object.__setattr__(here, "reward", self.reward.rows(index))
+        return here
