@@ -21,7 +21,6 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
@@ -38,7 +37,6 @@ from . import Progress
 F64 = torch.float64
 POLICY = so.GaussianPolicy(1, 1, "isotropic")
 LEARNED, ENTROPIC, GROUP = "learned", "entropy's reward", "group"
-ADDED = 1e-4  # to the deviation, as commonly published, so that it is never 0
 NODES, FARTHEST = 40, 8.0  # of the quadrature over the distance of data, in deviations
 SCALES = (0.1, 1.0, 10.0)  # u, which must not matter
 
@@ -243,11 +241,16 @@ def _groups(settings: Settings, n: int, seed: int) -> pd.DataFrame:
         [streams.generator(seed, "noise", n, k) for k in range(lam.numel())], batch
     )
     outcomes = streams.generator(seed, "data", n)
+    estimator = so.ScoreFunction(settings.generations, "standardised")
+    objective = so.PolicyGradient(so.MahalanobisReward.scalar(u, n), lam, estimator)
     trace: list[Tensor] = []
 
     def losses(theta: Params, _: int) -> Tensor:
-        y = torch.randn(settings.outcomes, n, generator=outcomes, dtype=F64)
-        return group_loss(theta, y, u, lam, settings.generations, noise)
+        y = torch.randn(1, settings.outcomes, n, generator=outcomes, dtype=F64)
+        scale = theta["log_s"].exp().expand_as(theta["mean"])
+        # a member may diverge, alone
+        law = so.Gaussian(theta["mean"].unsqueeze(-2), scale.unsqueeze(-2), check=False)
+        return objective(law, so.Dataset.of(torch.zeros(1, 1, dtype=F64), y), noise)
 
     adam(
         {"mean": torch.zeros(*batch, n, dtype=F64), "log_s": torch.zeros(*batch, 1, dtype=F64)},
@@ -268,34 +271,3 @@ def _groups(settings: Settings, n: int, seed: int) -> pd.DataFrame:
     columns = {name: value.flatten().numpy() for name, value in found.items()}
     columns["implied"] = np.array([group_weight(n, float(s)) for s in columns["variance"]])
     return pd.DataFrame({"arm": GROUP, "kind": "measured", "n": n, **columns})
-
-
-def group_loss(
-    theta: Params,
-    y: Float[Tensor, "S n"],
-    u: Float[Tensor, "*b"],
-    lam: Float[Tensor, "*b"],
-    M: int,
-    noise: streams.MemberNoise,
-) -> Float[Tensor, "*b"]:
-    """Return the loss of GRPO with entropy, one group of `M` generations for each data point.
-
-    Args:
-        theta: `mean` `(*b, n)` and `log_s` `(*b, 1)`, log standard deviation.
-        y: data points, the same for all members.
-        u: the reward is `-u‖ŷ - y‖²`.
-        lam: entropy weight.
-        M: generations.
-        noise: of the members.
-    """
-    n = y.shape[-1]
-    scale = theta["log_s"].exp().expand_as(theta["mean"])
-    mean = theta["mean"][..., None, None, :]
-    law = so.Gaussian(mean, scale[..., None, None, :], check=False)  # a member may diverge, alone
-    with torch.no_grad():
-        generations = law.mean + law.scale * noise.normal((M, len(y), n), y.dtype)
-        r = -u[..., None, None] * (generations - y).square().sum(-1)
-        centred = r - r.mean(-2, keepdim=True)
-        advantage = centred / (r.std(-2, keepdim=True) + ADDED)
-    gain = (advantage * law.log_prob(generations)).mean((-2, -1))
-    return -(gain + lam * law.entropy()[..., 0, 0])

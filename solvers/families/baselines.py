@@ -9,16 +9,17 @@ from torch import Tensor
 
 from ..errors import InputError, ShapeError, check_choice, check_count
 
-GroupBaseline = Literal["none", "minimum", "mean", "leave-one-out"]
+GroupBaseline = Literal["none", "minimum", "mean", "leave-one-out", "standardised"]
 OptimalBaseline = Literal["optimal", "optimal-per-outcome"]
 Baseline = GroupBaseline | OptimalBaseline
+ADDED = 1e-4  # to the deviation of a group, so that it is never 0
 BASELINES = (*get_args(GroupBaseline), *get_args(OptimalBaseline))
 
 
 def check_generations(M: object, baseline: str) -> None:
     """Raise `InputError` unless `M` counts the generations of a group that has this baseline."""
     check_count("M", M)
-    if baseline == "leave-one-out" and M == 1:
+    if baseline in ("leave-one-out", "standardised") and M == 1:
         raise InputError(f"M is 1: pass at least 2 for {baseline!r}")
 
 
@@ -37,10 +38,15 @@ def advantage(
 
     `b_k` is 0 ("none"), the group's minimum ("minimum", as published: biased, since the minimum
     depends on every sample), the group's mean ("mean": shrinks the expected gradient by
-    `(M-1)/M`), or the mean of the *other* rewards ("leave-one-out": unbiased).
+    `(M-1)/M`), or the mean of the *other* rewards ("leave-one-out": unbiased). "standardised" is
+    GRPO's: less the mean, and divided by the group's deviation plus 1e-4, so that the scale of the
+    reward cancels against the entropy's weight (analysis.reference.group_deviation).
 
     Raises:
-        InputError: leave-one-out with a single generation, or an unknown baseline.
+        InputError: leave-one-out or standardised with one generation, or an unknown baseline.
+
+    Source: GRPO: Shao et al., "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open
+    Language Models", 2024.
     """
     check_choice("baseline", baseline, get_args(GroupBaseline))
     if not rewards.ndim or not rewards.shape[-1]:
@@ -54,4 +60,6 @@ def advantage(
     if baseline == "mean":
         return centred
     check_generations(M, baseline)
+    if baseline == "standardised":
+        return centred / (rewards.std(-1, keepdim=True) + ADDED)
     return centred * (M / (M - 1))

@@ -27,7 +27,7 @@ from ..errors import (
     check_offers,
     check_same_classes,
 )
-from .baselines import Baseline, check_group
+from .baselines import ADDED, Baseline, check_group
 from .law import Params, Quadratic, UniformNoise, check_family, check_law, reward_of_pairs
 from .networks import MLP, NetworkPolicy, check_outputs
 
@@ -237,6 +237,9 @@ def _slopes(
         advantage = advantage - (share * r).sum(-1, keepdim=True)
         if baseline == "leave-one-out":
             advantage = advantage * (M / (M - 1))
+        elif baseline == "standardised":
+            variance = (share * advantage.square()).sum(-1, keepdim=True) * (M / (M - 1))
+            advantage = advantage / (variance.sqrt() + ADDED)
     weights = share * advantage
     return weights - p * weights.sum(-1, keepdim=True)
 

@@ -107,7 +107,7 @@ def train(
                 "the data"
             )
     batches: list[Tensor] = []
-    by_rows = isinstance(objective, ByRows)
+    by_rows = objective if isinstance(objective, ByRows) else None
 
     def losses(theta: Params, step: int) -> Tensor:
         if batch_size is None or shuffle is None:
@@ -116,7 +116,7 @@ def train(
             batches[:] = shuffle.permutation(N).split(batch_size, -1)
         rows = batches[(step - 1) % batches_per_epoch]
         batch = data.rows(rows)
-        here = objective.rows(rows) if by_rows else objective
+        here = objective if by_rows is None else by_rows.rows(rows)
         return here(policy(theta, batch.x), batch, noise)
 
     def after(step: int, theta: Params) -> object:

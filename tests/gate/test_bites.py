@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from paper_checks.conformance.strategies import Sizes, make_problem
 from solvers.data import TwoMoments
 from solvers.families import gaussian
-from solvers.families.baselines import advantage
+from solvers.families.baselines import GroupBaseline, advantage
 from solvers.families.gaussian import Gaussian
 from solvers.rewards import mahalanobis
 from solvers.rewards.mahalanobis import MahalanobisReward
@@ -205,6 +205,21 @@ FAULTS: list[Fault] = [
             by_definition("leave-one-out", False),
         )
     ),
+    *(
+        Fault(
+            f"rewards not divided by their deviation, {notices.func.__name__}",
+            gaussian,
+            "advantage",
+            lambda right: (
+                lambda r, baseline: right(r, "mean" if baseline == "standardised" else baseline)
+            ),
+            notices,
+        )
+        for notices in (
+            partial(policy_gradients.standardised_slope, 2, 3.0, 0),
+            by_definition("standardised", True),
+        )
+    ),
     Fault(
         "published minimum for leave-one-out",
         gaussian,
@@ -259,7 +274,7 @@ def test_a_planted_fault_is_noticed(fault: Fault, monkeypatch: pytest.MonkeyPatc
 def test_every_sampled_baseline_is_told_apart() -> None:
     """No two baselines give the same advantages, so that swapping them cannot go unnoticed."""
     rewards_ = torch.tensor([-3.0, -1.0, -0.5], dtype=torch.float64)
-    names = ("none", "minimum", "mean", "leave-one-out")
+    names = get_args(GroupBaseline)
     values = [advantage(rewards_, name) for name in names]
     for i, one in enumerate(values):
         for other in values[:i]:

@@ -179,6 +179,10 @@ FAULTS: dict[str, tuple[Any, str, Plant, partial[None], str]] = {
         family, "_slopes", baseline("mean"),
         at(categorical_training.expected_estimate, "leave-one-out", 2), "∇E r, leave-one-out",
     ),
+    "rewards not divided by their deviation": (
+        family, "_slopes", baseline("mean"),
+        at(categorical_training.expected_estimate, "standardised", 2), "∇E r, standardised",
+    ),
     "leave-one-out factor dropped, sampled": (
         family, "_slopes", baseline("mean"),
         at(categorical_training.sampled_estimate, 2, 0), "E ∇E r, leave-one-out",

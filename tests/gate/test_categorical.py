@@ -109,7 +109,9 @@ def test_exact_gradient(problem: ClassProblem) -> None:
     categorical_training.exact_gradient(problem)
 
 
-@pytest.mark.parametrize("baseline", ["none", "mean", "minimum", "leave-one-out", "optimal"])
+@pytest.mark.parametrize(
+    "baseline", ["none", "mean", "minimum", "leave-one-out", "standardised", "optimal"]
+)
 @given(problem=class_problems(4), M=st.integers(2, 3))
 def test_expected_estimate(baseline: Baseline, problem: ClassProblem, M: int) -> None:
     categorical_training.expected_estimate(problem, baseline, M)

@@ -58,13 +58,18 @@ def test_sampled_score_gradient(
 
 
 @pytest.mark.parametrize("full", [False, True])
-@pytest.mark.parametrize("baseline", ["none", "minimum", "mean", "leave-one-out"])
+@pytest.mark.parametrize("baseline", ["none", "minimum", "mean", "leave-one-out", "standardised"])
 @one_in(3)
 @given(sizes=sizes(), seed=st.integers(0, 2**32 - 1))
 def test_score_gradient_by_definition(
     baseline: Baseline, full: bool, sizes: Sizes, seed: int
 ) -> None:
     policy_gradients.score_gradient_by_definition(sizes, baseline, full, seed)
+
+
+@pytest.mark.parametrize(("n", "u"), [(1, 0.1), (1, 10.0), (2, 1.0)])
+def test_standardised_slope(n: int, u: float) -> None:
+    policy_gradients.standardised_slope(n, u, seed=0)
 
 
 @pytest.mark.parametrize(("n", "M"), [(1, 2), (1, 5), (2, 2), (2, 5)])

@@ -30,6 +30,8 @@ def test_advantages_are_their_definitions(M: int, seed: int) -> None:
     torch.testing.assert_close(advantage(r, "mean"), r - r.mean(-1, keepdim=True))
     assert torch.equal(advantage(r, "minimum"), r - r.min(-1, keepdim=True).values)
     assert torch.equal(advantage(r, "none"), r)
+    scaled = (r - r.mean(-1, keepdim=True)) / (r.std(-1, keepdim=True) + 1e-4)
+    torch.testing.assert_close(advantage(r, "standardised"), scaled)
 
 
 @given(M=st.integers(2, 7), seed=st.integers(0, 2**20))
@@ -38,7 +40,7 @@ def test_group_mean_is_leave_one_out_shrunk(M: int, seed: int) -> None:
     torch.testing.assert_close(advantage(r, "mean") * M / (M - 1), advantage(r))
 
 
-@pytest.mark.parametrize("baseline", ["minimum", "mean", "leave-one-out"])
+@pytest.mark.parametrize("baseline", ["minimum", "mean", "leave-one-out", "standardised"])
 def test_baselines_ignore_a_constant_and_leave_their_argument_alone(baseline) -> None:
     r = normal(0, 3, 5)
     before = r.clone()
@@ -54,6 +56,8 @@ def test_one_generation() -> None:
         advantage(r)
     with pytest.raises(InputError, match="M is 1: pass at least 2 for 'leave-one-out'"):
         ScoreFunction(1)
+    with pytest.raises(InputError, match="M is 1: pass at least 2 for 'standardised'"):
+        ScoreFunction(1, "standardised")
     assert ScoreFunction(1, "none").M == 1
 
 

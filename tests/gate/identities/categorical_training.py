@@ -76,6 +76,9 @@ def by_definition(problem: ClassProblem, drawn: Tensor, baseline: Baseline) -> T
     if baseline == "optimal":
         b = torch.as_tensor(value(categorical.estimators.optimal_baseline(problem.C), problem))
         return ((r[..., None] - b) * score).mean(1)
+    if baseline == "standardised":
+        advantage = (r - r.mean(1, keepdim=True)) / (r.std(1, keepdim=True) + 1e-4)
+        return (advantage[..., None] * score).mean(1)
     if baseline == "leave-one-out":
         others = [torch.cat([r[:, :k], r[:, k + 1 :]], 1).mean(1) for k in range(M)]
         b = torch.stack(others, 1)
@@ -102,13 +105,16 @@ def slope_of_shifted_reward(problem: ClassProblem, M: int) -> Tensor:
 def expected_estimate(problem: ClassProblem, baseline: Baseline, M: int) -> None:
     """Every estimate is REINFORCE by its definition; their mean over all groups is the theory's.
 
-    That is the derived gradient, shrunk by `(M-1)/M` for "mean"; for "minimum" another one.
+    That is the derived gradient, shrunk by `(M-1)/M` for "mean"; for "minimum" another one; for
+    "standardised" none is derived.
     """
     drawn, chance, noise = every_group(problem, M)
     found = estimates(problem, ScoreFunction(M, baseline), noise)
     name, scale = f"∇E r, {baseline}, M = {M}", float(problem.tensors()["r"].abs().max())
     want = by_definition(problem, drawn, baseline)
     agree(f"{name}, every group", found, want, rtol=closed_form(), scale=scale, inputs=problem)
+    if baseline == "standardised":
+        return
     if baseline == "minimum":
         want = slope_of_shifted_reward(problem, M)
     else:

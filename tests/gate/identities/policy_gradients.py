@@ -10,6 +10,7 @@ from scipy import integrate
 from scipy.stats import chi2
 from torch import Tensor
 
+from analysis.reference import group_deviation
 from paper_checks.conformance import derived, identities, witnesses
 from paper_checks.conformance.derived import PolicyGradient
 from paper_checks.conformance.strategies import Problem, Sizes
@@ -130,6 +131,10 @@ def score_gradient_by_definition(sizes: Sizes, baseline: Baseline, full: bool, s
             r = r - r.mean(-1, keepdim=True)
         elif baseline == "minimum":
             r = r - r.min(-1, keepdim=True).values
+        elif baseline == "standardised":
+            pairs = (r.unsqueeze(-1) - r.unsqueeze(-2)).square().sum((-2, -1))
+            deviation = (pairs / (2 * M * (M - 1))).sqrt().unsqueeze(-1)
+            r = (r - r.mean(-1, keepdim=True)) / (deviation + 1e-4)
         want = witnesses.reinforce(mean[member], L, generations.detach(), r.detach())
         in_scale = want[1].tril() if full else want[1].diagonal(dim1=-2, dim2=-1)
         inputs = f"{sizes}, member {member}, seed {seed}"
@@ -161,3 +166,22 @@ def minimum_shift_gradient(n: int, M: int, seed: int) -> None:
     (slopes,) = torch.autograd.grad(surrogate.sum(), log_scale)
     name = f"slope of the minimum shift in log s, n = {n}, M = {M}"
     agree_on_average(name, slopes.sum((-2, -1)), want, inputs=f"u = {u}, s = {s}, seed {seed}")
+
+
+def standardised_slope(n: int, u: float, seed: int) -> None:
+    """The slope of standardised advantages in log s is `-λn`, `λ` derived, whatever `u` is."""
+    s, M, draws = 1.4, 2000, 2000
+    m, y = np.full(n, 0.3), np.linspace(-0.5, 0.7, n)
+    at = {"m": m, "y": y} if n > 1 else {"m": float(m[0]), "y": float(y[0])}
+    lam = group_deviation.entropy_weight(n).at("derived", **at, s=s**2)
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn((draws, n, M, 1, 1), generator=generator, dtype=torch.float64)
+    log_scale = torch.full((draws, 1, 1), np.log(s), dtype=torch.float64, requires_grad=True)
+    mean = torch.as_tensor(m).expand(draws, 1, n)
+    data = Dataset.of(torch.zeros(1, 1, dtype=torch.float64), torch.as_tensor(y)[None, None])
+    reward = MahalanobisReward.scalar(torch.tensor(u, dtype=torch.float64), n)
+    law = Gaussian(mean, log_scale.exp().expand(draws, 1, n))
+    surrogate = ScoreFunction(M, "standardised")(law, data, reward, witnesses.FixedNoise(noise))
+    (slopes,) = torch.autograd.grad(surrogate.sum(), log_scale)
+    name = f"slope of standardised advantages in log s, n = {n}"
+    agree_on_average(name, slopes[:, 0, 0], -lam * n, inputs=f"u = {u}, s = {s}, seed {seed}")
