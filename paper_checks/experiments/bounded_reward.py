@@ -33,7 +33,7 @@ from torch import Tensor
 from analysis.bounded import inner as theory
 from solvers.data import Dataset
 from solvers.errors import InputError
-from solvers.families.gaussian import GaussianPolicy
+from solvers.families.gaussian import Gaussian, GaussianPolicy
 from solvers.families.law import Params
 from solvers.rewards.bounded import BoundedReward
 from solvers.training import streams
@@ -205,14 +205,16 @@ def objective_value(n: int, s: float, lam: float, omega: float) -> float:
 
 
 @dataclass(frozen=True)
-class OnGaussianData:
-    """The exact gradient for normal outcomes that have the moments of the data."""
+class Against:
+    """The exact gradient for the outcomes of a law, in place of those in the data."""
+
+    q: Gaussian
 
     def __call__(
         self, law: Any, data: Any, reward: Any, noise: object = None
     ) -> Float[Tensor, "*b N"]:
         """Return `E_ŷ E_y r(ŷ, y)` per input."""
-        return reward.expected(law, data.mean, data.covariance)
+        return reward.expected(law, self.q)
 
 
 def outcomes(n: int) -> Dataset:
@@ -251,7 +253,8 @@ def train(
     weight = torch.as_tensor(lam)
     width = torch.full_like(weight, settings.omega) if omega is None else torch.as_tensor(omega)
     policy, data = GaussianPolicy(1, n, "isotropic"), outcomes(n)
-    objective = PolicyGradient(BoundedReward(width), weight, OnGaussianData())
+    normal = Gaussian(data.mean, torch.full_like(data.mean, BETA))
+    objective = PolicyGradient(BoundedReward(width), weight, Against(normal))
     theta = _start(n, start)
     last = theta["scale.raw"][:, 0].clone()
     limit = np.log(settings.far) / 2

@@ -256,7 +256,7 @@ def _path(settings: Settings, seed: int, u: float, repetition: int) -> list[dict
                 "U_11": first, "U_22": second,
                 "train": float(NLL()(law, known.train)) / N,
                 "validation": float(NLL()(POLICY(theta, known.validation.x), known.validation)) / N,
-                "reward": float(reward.on_data(law, known.train).mean()),
+                "reward": float(reward.expected(law, known.train).mean()),
                 **_optimum(settings.lam, law.mean, known.train), **_lines(known),
             }
         )  # fmt: skip

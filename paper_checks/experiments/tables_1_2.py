@@ -261,7 +261,7 @@ def _objective(
     if rewards is None:
         return NLL()
     # What an arm expects of each class at each training row does not change: (arms, 1, N, C, 1)
-    expected = torch.stack([each.reward.expected(each.data.pi) for each in rewards.values()])
+    expected = torch.stack([each.reward.by_class(each.data.pi) for each in rewards.values()])
     estimator = ScoreFunction(settings.generations, "minimum") if settings.sampled else Analytic()
     reward = ClassReward(expected.to(dtype)[:, None, ..., None])
     return PolicyGradient(reward, torch.tensor(settings.lam, dtype=dtype), estimator)

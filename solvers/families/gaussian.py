@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..arguments import checked_class
+from ..data import TwoMoments
 from ..errors import (
     InputError,
     ShapeError,
@@ -385,14 +386,14 @@ def _least_variance(
             f"the optimal baselines are known for MahalanobisReward, not "
             f"{type(reward).__name__}: pass baseline='leave-one-out'"
         )
-    expected = reward.on_data(law, data)[..., None, None, :]
+    expected = reward.expected(law, data)[..., None, None, :]
     if baseline == "optimal-per-outcome":
         # E_ŷ r(ŷ, y) of each outcome: a data set of one outcome has no spread of its own
         points = Gaussian(
             law.mean.unsqueeze(-2), law.scale.unsqueeze(-3 if law.full else -2), check=False
         )
         nothing = torch.zeros_like(data.covariance).unsqueeze(-3)
-        expected = reward.expected(points, data.y, nothing).mT.unsqueeze(-3)
+        expected = reward.expected(points, TwoMoments(data.y, nothing)).mT.unsqueeze(-3)
     first, second = _whitened(epsilon, rewards - expected, law.full)
     plain_first, plain_second = _whitened(epsilon, torch.ones_like(rewards), law.full)
     U = align(reward.U.to(law.mean), reward.U.ndim - 2, law.mean.ndim + 1)

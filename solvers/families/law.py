@@ -124,12 +124,8 @@ class Quadratic(Protocol):
         """Return `r` of `ŷ - y`; the batch of `U` leads its dimensions."""
         ...
 
-    def on_data(self, law: Any, data: Any) -> Float[Tensor, "*e N"]:
-        """Return `E_y E_ŷ r(ŷ, y)` per input, exact for the outcomes in the data."""
-        ...
-
-    def expected(self, law: Any, mu: Tensor, Sigma: Tensor) -> Tensor:
-        """Return `E r` against outcomes of mean `mu` and covariance `Sigma`."""
+    def expected(self, law: Any, q: Any) -> Float[Tensor, "*e N"]:
+        """Return `E_y E_ŷ r(ŷ, y)` per input, of outcomes `q` that have moments."""
         ...
 
 

@@ -118,7 +118,7 @@ def functional(
     at_data = outputs.law(points.inner)
     base = None if reference is None else reference(data.x)
     kept = at_data.entropy() if base is None else -at_data.kl(base)
-    J = reward.expected(at_data, data.mean, data.covariance) + weight * kept
+    J = reward.expected(at_data, data) + weight * kept
     free = [outputs.mean, outputs.spread]
     slopes = torch.autograd.grad(J.mean(), free, create_graph=True, materialize_grads=True)
     F = -outputs.law(points.outer).cross_entropy(held_out).mean()

@@ -114,7 +114,7 @@ class ClassReward:
         """Whether the table may hold -inf."""
         return self.table.shape[-1] == 1
 
-    def expected(self, pi: Float[Tensor, "*#b N C"]) -> Float[Tensor, "*d N C"]:
+    def by_class(self, pi: Float[Tensor, "*#b N C"]) -> Float[Tensor, "*d N C"]:
         """Return `r̄(c) = Σ_k π_k r(c, k)` for every class `c`.
 
         Raises:
@@ -139,7 +139,7 @@ class ClassReward:
         Raises:
             ShapeError: another number of classes or inputs.
         """
-        r = self.expected(data.pi)
+        r = self.by_class(data.pi)
         check_broadcast("the reward", r.shape, "the policy", law.logits.shape)
         return torch.where(law.p > 0, r, 0.0) if self.may_forbid else r
 
@@ -158,7 +158,7 @@ class ClassReward:
         table, chosen = self.table[(None,) * more], index[(None,) * -more][..., None, None]
         return ClassReward(table.take_along_dim(chosen, -3), check=False)
 
-    def on_data(self, law: Categorical, data: LabelledData) -> Float[Tensor, "*e N"]:
+    def expected(self, law: Categorical, data: LabelledData) -> Float[Tensor, "*e N"]:
         """Return `E_y E_ŷ r(ŷ, y) = Σ_c p(c) r̄(c)` per input."""
         return (law.p * self.where_possible(law, data)).sum(-1)
 
@@ -178,7 +178,7 @@ def gibbs(
     """
     check_probabilities("pi", pi)
     lam = as_positive("lam", lam, pi)
-    r = reward.expected(pi)
+    r = reward.by_class(pi)
     check_broadcast("lam", lam.shape, "the reward", r.shape[:-2])
     return Categorical(r / lam[..., None, None])
 

@@ -17,7 +17,6 @@ from scipy.optimize import elementwise
 from torch import Tensor
 
 from ..arguments import checked_class
-from ..data import Dataset
 from ..errors import (
     InputError,
     Number,
@@ -27,9 +26,11 @@ from ..errors import (
     check_count,
     check_dtype,
     check_finite,
+    check_offers,
     precedent,
 )
 from ..families.gaussian import Gaussian, align
+from ..families.law import OUTCOMES
 from ..numerics.modes import recording
 from ..numerics.norms import digits, largest_entry
 from ..training.inner import Solution
@@ -76,13 +77,29 @@ class BoundedReward:
         check_pair(generation, y)
         return self.of(generation - y)
 
-    def expected(
-        self, law: Gaussian, mu: Float[Tensor, "*#d n"], Sigma: Float[Tensor, "*#d n n"]
-    ) -> Float[Tensor, "*e"]:
+    def expected(self, law: Gaussian, q: Any) -> Float[Tensor, "*e"]:
         """Return `E r = det(I + 2T/ω)^{-1/2} exp(-(m-μ)ᵀ(ωI + 2T)⁻¹(m-μ))`, `T = P + Σ`.
 
-        Exact for *Gaussian* data of mean `μ` and covariance `Σ`; `Σ = 0` is a single outcome.
+        Args:
+            law: of the generations, of mean `m` and covariance `P`.
+            q: a Gaussian law of mean `μ` and covariance `Σ`; or data, over whose outcomes, each
+                with `Σ = 0`, the mean of these is taken.
+
+        Raises:
+            InputError: `q` without outcomes: two moments of them do not say what it expects.
+            ShapeError: another outcome dimension, or batches that do not broadcast.
         """
+        if isinstance(q, Gaussian):
+            return self._against_normal(law, q.mean, q.covariance)
+        check_offers("q", q, ("y", "covariance"), OUTCOMES)
+        points = Gaussian(
+            law.mean.unsqueeze(-2), law.scale.unsqueeze(-3 if law.full else -2), check=False
+        )
+        nothing = torch.zeros_like(q.covariance).unsqueeze(-3)
+        return self._against_normal(points, q.y, nothing).mean(-1)
+
+    def _against_normal(self, law: Gaussian, mu: Tensor, Sigma: Tensor) -> Tensor:
+        """Return `E r` against a normal outcome, which is a point where `Σ = 0`."""
         law.check_moments(mu, Sigma)
         T = law.covariance + Sigma
         batch = torch.broadcast_shapes(T.shape[:-2], law.mean.shape[:-1], mu.shape[:-1])
@@ -94,14 +111,6 @@ class BoundedReward:
         )[..., 0]
         log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return torch.exp(-whitened.square().sum(-1) / omega[..., 0, 0] - log_det / 2)
-
-    def on_data(self, law: Gaussian, data: Dataset) -> Float[Tensor, "*e"]:
-        """Return `E_y E_ŷ r(ŷ, y)` per input: a mean of closed forms over the outcomes."""
-        points = Gaussian(
-            law.mean.unsqueeze(-2), law.scale.unsqueeze(-3 if law.full else -2), check=False
-        )
-        nothing = torch.zeros_like(data.covariance).unsqueeze(-3)
-        return self.expected(points, data.y, nothing).mean(-1)
 
     def _leading(self, like: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Return `ω` of the dtype of `like`, its batch ahead, with the dimensions of `shape`."""
@@ -229,6 +238,6 @@ def _slopes(
     mean = mu.detach().clone().requires_grad_()
     log_s = s.detach().log().requires_grad_()
     law = Gaussian(mean, (log_s / 2).exp().unsqueeze(-1).expand_as(mean), check=False)
-    Sigma = torch.diag_embed(variance.detach().unsqueeze(-1).expand_as(mu))
-    J = reward.expected(law, mu.detach(), Sigma) + lam.detach() * law.entropy()
+    data = Gaussian(mu.detach(), variance.detach().sqrt().unsqueeze(-1).expand_as(mu), check=False)
+    J = reward.expected(law, data) + lam.detach() * law.entropy()
     return torch.autograd.grad(J.sum(), [mean, log_s])

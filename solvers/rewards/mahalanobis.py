@@ -116,21 +116,21 @@ class MahalanobisReward:
         check_pair(generation, y)
         return self.of(generation - y)
 
-    def on_data(self, law: Moments, data: Any) -> Float[Tensor, "*e"]:
-        """Return `E_y E_ŷ r(ŷ, y)` per input: two moments of the outcomes are all it needs."""
-        check_offers("the data", data, ("mean", "covariance"), OUTCOMES)
-        return self.expected(law, data.mean, data.covariance)
+    def expected(self, law: Moments, q: Any) -> Float[Tensor, "*e"]:
+        """Return `E_y E_ŷ r(ŷ, y) = -(m-μ)ᵀU(m-μ) - Tr(U(P + Σ))` per input.
 
-    def expected(
-        self, law: Moments, mu: Float[Tensor, "*#d n"], Sigma: Float[Tensor, "*#d n n"]
-    ) -> Float[Tensor, "*e"]:
-        """Return `E r = -(m-μ)ᵀU(m-μ) - Tr(U(P + Σ))` against data of mean `μ`, covariance `Σ`.
+        Args:
+            law: of the generations, of mean `m` and covariance `P`.
+            q: data or a law, of mean `μ` and covariance `Σ`; of no more than these, `TwoMoments`.
 
-        Exact for any two laws with these moments.
+        Raises:
+            InputError: `q` without moments.
+            ShapeError: another outcome dimension, or batches that do not broadcast.
         """
-        law.check_moments(mu, Sigma)
+        check_offers("q", q, ("mean", "covariance"), OUTCOMES)
+        law.check_moments(q.mean, q.covariance)
         U = align(self.U.to(law.mean), self._check_outcome(law.mean), law.mean.ndim + 1)
-        return -self.quadratic(law.mean - mu) - law.trace(U) - (Sigma * U).sum((-2, -1))
+        return -self.quadratic(law.mean - q.mean) - law.trace(U) - (q.covariance * U).sum((-2, -1))
 
     def _check_outcome(self, outcome: Tensor) -> int:
         """Return the number of batch dimensions, after checking that those of `outcome` fit."""
@@ -183,20 +183,24 @@ class DiagonalReward:
             raise ShapeError(f"u has shape {tuple(self.u.shape)}: rows are taken from u (N, n)")
         return DiagonalReward(self.u[index])
 
-    def on_data(self, law: Any, data: Any) -> Float[Tensor, "*e N"]:
+    def expected(self, law: Any, q: Any) -> Float[Tensor, "*e N"]:
         """Return `E r = -Σ_i u_i [(m_i - μ_i)² + P_ii + Σ_ii]` per input.
 
+        Args:
+            law: of the generations, a Gaussian or bits.
+            q: data or a law, of mean `μ` and covariance `Σ`.
+
         Raises:
-            InputError: a law without standard deviations, or data without moments.
+            InputError: a law without standard deviations, or `q` without moments.
             ShapeError: another outcome dimension, or batches that do not broadcast.
         """
         check_offers("law", law, ("check_moments", "standard_deviations"), "a Gaussian, or bits")
-        check_offers("the data", data, ("mean", "covariance"), OUTCOMES)
-        law.check_moments(data.mean, data.covariance)
+        check_offers("q", q, ("mean", "covariance"), OUTCOMES)
+        law.check_moments(q.mean, q.covariance)
         check_same_n("the outcome", law.mean.shape[-1], "the reward", self.n)
         check_broadcast("the reward", self.u.shape[:-1], "the outcome", law.mean.shape[:-1])
-        spread = data.covariance.diagonal(dim1=-2, dim2=-1) + law.standard_deviations().square()
-        return -(self.u.to(law.mean) * ((law.mean - data.mean).square() + spread)).sum(-1)
+        spread = q.covariance.diagonal(dim1=-2, dim2=-1) + law.standard_deviations().square()
+        return -(self.u.to(law.mean) * ((law.mean - q.mean).square() + spread)).sum(-1)
 
 
 def check_pair(generation: Tensor, y: Tensor) -> None:

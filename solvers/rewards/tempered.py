@@ -62,9 +62,9 @@ class Tempered:
         """`τ(x)`: the entropy weight is `λ(x) = λ τ(x)`, of each outcome dimension."""
         return self.u ** -torch.as_tensor(self.power)
 
-    def on_data(self, law: Any, data: Any) -> Float[Tensor, "*e N"]:
-        """Return `E r` per input (see `DiagonalReward.on_data`)."""
-        return self.reward.on_data(law, data)
+    def expected(self, law: Any, q: Any) -> Float[Tensor, "*e N"]:
+        """Return `E r` per input (see `DiagonalReward.expected`)."""
+        return self.reward.expected(law, q)
 
 
 @checked_class

@@ -88,7 +88,7 @@ class WindowReward:
         numbers = windows(sequences(self.V, self.T), self.V, self.k)  # (V^T, places)
         return self.table.gather(-1, numbers.mT.expand(*self.table.shape[:-1], -1)).sum(-2)
 
-    def on_data(self, law: Autoregressive, data: Any) -> Float[Tensor, "*b N"]:
+    def expected(self, law: Autoregressive, data: Any) -> Float[Tensor, "*b N"]:
         """Return `E_ŷ r(ŷ)` at each input, exact."""
         self._check(law.T)
         _check_symbols(self.V, law)
@@ -138,7 +138,7 @@ class WindowMatch:
             )
         return WindowReward(torch.as_tensor(self.u).to(share) * share[..., 0, :, :], self.V)
 
-    def on_data(self, law: Autoregressive, data: Any) -> Float[Tensor, "*b N"]:
+    def expected(self, law: Autoregressive, data: Any) -> Float[Tensor, "*b N"]:
         """Return `E_y E_ŷ r(ŷ, y)` at each input, exact.
 
         Raises:

@@ -109,9 +109,9 @@ class Analytic:
         Raises:
             InputError: the expectation of this reward is not known.
         """
-        if not hasattr(reward, "on_data"):
+        if not hasattr(reward, "expected"):
             raise InputError(
                 f"the expectation of {type(reward).__name__} has no closed form: pass "
                 f"estimator=ScoreFunction() or Pathwise()"
             )
-        return reward.on_data(law, data)
+        return reward.expected(law, data)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..arguments import checked
+from ..data import TwoMoments
 from ..errors import (
     InputError,
     Number,
@@ -127,7 +128,7 @@ def _stationarity(
     at = Gaussian(mean, scale, check=False)
     Sigma = mu.new_zeros(*mu.shape, mu.shape[-1])  # Tr(UΣ) does not depend on the policy
     fixed = MahalanobisReward(reward.cholesky.detach(), check=False)
-    J = fixed.expected(at, mu.detach(), Sigma) + lam.detach() * at.entropy()
+    J = fixed.expected(at, TwoMoments(mu.detach(), Sigma)) + lam.detach() * at.entropy()
     mean_gradient, gradient = torch.autograd.grad(J.sum(), [mean, raw])
     if structure == "full":
         gradient = gradient.tril()

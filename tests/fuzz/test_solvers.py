@@ -103,14 +103,14 @@ FOUND: dict[str, tuple[Any, str]] = {
         "symbols are 0 .. 1",
     ),
     "sequences of another length": (
-        lambda: so.WindowMatch(1.0, 2, 1).on_data(
+        lambda: so.WindowMatch(1.0, 2, 1).expected(
             calls.SEQUENCES(calls.start(calls.SEQUENCES), calls.WORDS.x),
             replace(calls.WORDS, y=calls.WORDS.y.mT),
         ),
         "the policy T =",
     ),
     "symbols of another alphabet": (
-        lambda: so.WindowMatch(1.0, 3, 1).on_data(
+        lambda: so.WindowMatch(1.0, 3, 1).expected(
             calls.SEQUENCES(calls.start(calls.SEQUENCES), calls.WORDS.x), calls.WORDS
         ),
         "use one alphabet",

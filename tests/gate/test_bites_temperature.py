@@ -57,7 +57,7 @@ FAULTS: dict[str, tuple[Any, str, Any, partial[None]]] = {
     ),
     "a reward of one weight": (
         DiagonalReward,
-        "on_data",
+        "expected",
         lambda right: (
             lambda self, *of: right(DiagonalReward(0 * self.u + self.u.mean(-1, keepdim=True)), *of)
         ),
@@ -89,7 +89,7 @@ FAULTS: dict[str, tuple[Any, str, Any, partial[None]]] = {
     ),
     "a reward that does not move": (
         DiagonalReward,
-        "on_data",
+        "expected",
         lambda right: lambda self, *of: right(DiagonalReward(self.u.detach()), *of),
         slope,
     ),

@@ -50,7 +50,7 @@ FAULTS: dict[str, tuple[type, str, Callable[[Any], Any], Callable[[], None]]] = 
         partial(forgetting.natural_gradient, PLANE, "NLL"),
     ),
     "rewards of the wrong sign": (
-        ClassReward, "on_data", lambda right: lambda self, law, data: -right(self, law, data),
+        ClassReward, "expected", lambda right: lambda self, law, data: -right(self, law, data),
         partial(forgetting.ties, make_class_problem(3, 7)),
     ),
     "sign of the likelihood": (

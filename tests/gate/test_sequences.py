@@ -76,7 +76,7 @@ FAULTS: dict[str, tuple[Any, str, Plant, Callable[[ClassProblem], None]]] = {
         sequences.optimal_reward,
     ),
     "mean over positions for the sum": (
-        windows.WindowMatch, "on_data",
+        windows.WindowMatch, "expected",
         lambda right: lambda self, law, data: right(self, law, data) / law.T,
         sequences.policy_gradient,
     ),

@@ -60,7 +60,7 @@ def test_the_expected_reward_is_a_sum_over_pairs() -> None:
     reward, data, p = so.MahalanobisReward.full(spd(3)), bits(), probabilities(LAW)
     pairs = reward(POINTS[:, None, None], data.y)  # (2ⁿ, N, S)
     want = (p.mT.unsqueeze(-1) * pairs).sum(0).mean(-1)
-    torch.testing.assert_close(reward.on_data(LAW, data), want)
+    torch.testing.assert_close(reward.expected(LAW, data), want)
 
 
 @pytest.mark.parametrize("baseline", ["none", "mean", "leave-one-out"])
@@ -69,7 +69,7 @@ def test_the_sampled_gradient_has_the_exact_mean(baseline: Baseline) -> None:
     data, M, runs = bits(), 3, 4000
     reward = so.MahalanobisReward.full(spd(3))
     z = LAW.logits.clone().requires_grad_()
-    exact = torch.autograd.grad(reward.on_data(so.Bernoulli(z), data).sum(), z)[0]
+    exact = torch.autograd.grad(reward.expected(so.Bernoulli(z), data).sum(), z)[0]
     noise = so.MemberNoise([so.generator(0, k) for k in range(runs)], (runs,))
     many = z.detach().expand(runs, N, n).clone().requires_grad_()
     estimator = so.ScoreFunction(M, baseline)

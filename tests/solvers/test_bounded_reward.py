@@ -64,7 +64,9 @@ def test_expected_reward_is_its_quadrature(problem: Problem, omega: float) -> No
     """Principal axes of `P + Σ` separate the integral into one-dimensional ones."""
     t = problem.tensors()
     law = Gaussian(t["m"], torch.linalg.cholesky(t["P"]))
-    got = BoundedReward(number(omega)).expected(law, t["mu"], t["Sigma"])
+    got = BoundedReward(number(omega)).expected(
+        law, Gaussian(t["mu"], torch.linalg.cholesky(t["Sigma"]))
+    )
     spread, axes = np.linalg.eigh(problem.P + problem.Sigma)
     offset = axes.T @ (problem.m - problem.mu)
     want = 1.0
@@ -147,8 +149,9 @@ def test_a_width_for_each_mean_of_the_data() -> None:
     Sigma = torch.tensor([[0.6, 0.1], [0.1, 0.3]], dtype=F64)
     mu = torch.tensor([[0.3, -0.2], [0.0, 1.0], [2.0, 0.5]], dtype=F64)
     omega = torch.tensor([0.8, 1.5, 3.0], dtype=F64)
-    found = BoundedReward(omega).expected(law, mu, Sigma)
-    alone = [BoundedReward(w).expected(law, m, Sigma) for w, m in zip(omega, mu, strict=True)]
+    data = [Gaussian(m, torch.linalg.cholesky(Sigma)) for m in mu]
+    found = BoundedReward(omega).expected(law, Gaussian.cholesky(mu, data[0].scale))
+    alone = [BoundedReward(w).expected(law, q) for w, q in zip(omega, data, strict=True)]
     torch.testing.assert_close(found, torch.stack(alone))
 
 
@@ -201,7 +204,7 @@ def test_sampled_gradients_are_the_analytic_one_on_average(estimator, full: bool
     sampled = estimator(Gaussian(*leaves), data, reward, noise)
     slopes = torch.autograd.grad(sampled.sum(), leaves)
     one = [leaf[0].detach().clone().requires_grad_() for leaf in leaves]
-    exact = BoundedReward(number(2.0)).on_data(Gaussian(*one), data)
+    exact = BoundedReward(number(2.0)).expected(Gaussian(*one), data)
     wants = torch.autograd.grad(exact.sum(), one)
     for got, want in zip(slopes, wants, strict=True):
         error = got.std(0) / math.sqrt(members)

@@ -81,7 +81,7 @@ def test_expectations_by_enumeration(rows: int, C: int, seed: int, compares: boo
     table, pi = normal(seed, 3, rows, C, K), simplex(seed + 1, N, C)
     law = Categorical(normal(seed + 2, 3, N, C))
     reward, data = ClassReward(table), LabelledData(normal(seed, N, INPUTS), pi)
-    expected, value = reward.expected(pi), reward.on_data(law, data)
+    expected, value = reward.by_class(pi), reward.expected(law, data)
     for b, n in np.ndindex(3, N):
         r = table[b, n if rows > 1 else 0]
         outcome = range(C) if K > 1 else [0] * C
@@ -262,7 +262,7 @@ def test_what_rewards_refuse(value: float) -> None:
     with pytest.raises(NotPositiveDefiniteError, match=rf"smallest eigenvalue {value:g}"):
         ClassReward.full(torch.diag(torch.stack([ONE, bad]))[None])
     with pytest.raises(ShapeError, match="the reward has C = 3 classes, pi 4"):
-        ClassReward.scalar(ONE, 3).expected(simplex(0, N, 4))
+        ClassReward.scalar(ONE, 3).by_class(simplex(0, N, 4))
 
 
 def gibbs_of_scalar(pi: Tensor, lam: Tensor) -> Categorical:
@@ -304,7 +304,7 @@ def test_free_rewards(compares, K: int) -> None:
 def test_a_reward_that_looks_at_nothing_has_a_row_for_every_input():
     reward = ClassReward(torch.tensor([[[1.0], [2.0], [3.0]]], dtype=torch.float64))
     pi = torch.full((4, 3), 1 / 3, dtype=torch.float64)
-    assert torch.equal(reward.expected(pi), torch.tensor([[1.0, 2.0, 3.0]]).double().expand(4, 3))
+    assert torch.equal(reward.by_class(pi), torch.tensor([[1.0, 2.0, 3.0]]).double().expand(4, 3))
 
 
 def test_one_label_has_no_covariance():

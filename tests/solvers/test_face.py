@@ -86,7 +86,7 @@ def test_quadratic_rewards_serve_classes() -> None:
     law = so.Categorical(normal(4, 5, 3))
     data = so.LabelledData.soft(normal(5, 5, 2), normal(6, 5, 3).softmax(-1))
     vectors, table = so.MahalanobisReward.full(U), so.ClassReward.full(U.unsqueeze(0))
-    torch.testing.assert_close(vectors.on_data(law, data), table.on_data(law, data))
+    torch.testing.assert_close(vectors.expected(law, data), table.expected(law, data))
     noise = [so.MemberNoise([so.generator(0)]) for _ in range(2)]
     z = law.logits.clone().requires_grad_()
     slopes = [

@@ -186,7 +186,7 @@ def numbers(lay: Callable[[Tensor], Tensor], rows: Callable[[Tensor], Tensor]) -
         for by in (ScoreFunction(2), Pathwise(2)):
             out.append(PolicyGradient(optimal_reward(Sigma, 0.5), 0.5, by)(g, at, noise()))
         for reward in (MahalanobisReward(L), BoundedReward(lam[0])):
-            out += [reward.of(mean), reward(mean, x), reward.on_data(g, at)]
+            out += [reward.of(mean), reward(mean, x), reward.expected(g, at)]
         out.append(PolicyGradient(MahalanobisReward.scalar(lam[0], 2), lam)(g, at))
     for class_reward in (ClassReward.diagonal(u), ClassReward(u[..., None])):
         for by in (None, ScoreFunction(2)):
@@ -268,10 +268,10 @@ def test_units_of_outcomes(unit: tuple[torch.dtype, float], seed: int) -> None:
         near(NLL()(laws[1], other) - shift, NLL()(laws[0], one))
         near(laws[1].standard_deviations() / c, laws[0].standard_deviations())
         rewards = optimal_reward(Sigma, 0.5), optimal_reward(c * (c * Sigma), 0.5)
-        near(rewards[1].on_data(laws[1], other), rewards[0].on_data(laws[0], one))
+        near(rewards[1].expected(laws[1], other), rewards[0].expected(laws[0], one))
         near(rewards[1](c * mean, c * x), rewards[0](mean, x))
         widths = BoundedReward(2.0), BoundedReward(torch.tensor(2 * c, dtype=F64) * c)
-        near(widths[1].on_data(laws[1], other), widths[0].on_data(laws[0], one))
+        near(widths[1].expected(laws[1], other), widths[0].expected(laws[0], one))
 
 
 @pytest.mark.parametrize(("dtype", "c"), [(F32, 1e-30), (F32, 1e30), (F64, 1e-170), (F64, 1e170)])

@@ -79,7 +79,7 @@ def test_it_agrees_with_the_gaussian_policy() -> None:
     means = mean.detach()[:2].expand(3000, 2, 1).clone().requires_grad_()
     data, reward = DATA.rows(torch.arange(2)), so.MahalanobisReward.scalar(1.0, 1)
     exact = torch.autograd.grad(
-        reward.on_data(so.Gaussian(means[:1], torch.ones_like(means[:1])), data).sum(), means
+        reward.expected(so.Gaussian(means[:1], torch.ones_like(means[:1])), data).sum(), means
     )[0][0]
     found = []
     for k in range(300):

@@ -169,7 +169,7 @@ TAKES: dict[tuple[str, str], Takes] = {
         law(d), data(d)
     ),
     ("functional", "lam"): through_phi,
-    ("BoundedReward", "omega"): lambda v, d: BoundedReward(v).on_data(law(d), data(d)),
+    ("BoundedReward", "omega"): lambda v, d: BoundedReward(v).expected(law(d), data(d)),
     ("critical_lam", "omega"): lambda v, d: bounded.critical_lam(
         v, torch.tensor([0.7], dtype=d), 2
     ),
@@ -210,7 +210,7 @@ TAKES: dict[tuple[str, str], Takes] = {
     ("inner_law", "lam"): cross_fitted_law,
     ("learn", "lam"): cross_fitted_loss,
     ("closed_form", "lam"): closed_form_inner,
-    ("ClassReward.scalar", "u"): lambda v, d: ClassReward.scalar(v, 3).expected(labelled(d).pi),
+    ("ClassReward.scalar", "u"): lambda v, d: ClassReward.scalar(v, 3).by_class(labelled(d).pi),
     ("gibbs", "lam"): lambda v, d: gibbs(ClassReward.scalar(1.0, 3), v, labelled(d).pi).p,
     ("heuristic_scale", "lam"): lambda v, d: heuristic_scale(labelled(d).pi, v),
     ("exact_scale", "lam"): lambda v, d: exact_scale(labelled(d).pi, v),
@@ -381,7 +381,7 @@ def test_a_reward_made_of_a_number_is_exact_in_either_precision() -> None:
         torch.testing.assert_close(reward.of(e), want)
         torch.testing.assert_close(bound.of(e), (-e.square().sum(-1) / 0.1).exp())
         assert reward.of(e).dtype == bound.of(e).dtype == dtype
-        found = ClassReward.scalar(0.1, 3).expected(labelled(dtype).pi)
+        found = ClassReward.scalar(0.1, 3).by_class(labelled(dtype).pi)
         assert found.dtype == dtype
 
 

@@ -230,7 +230,7 @@ def test_a_temperature_weighs_the_divergence() -> None:
     law, reference = policy(drawn(policy, 1), X), Reference(policy, drawn(policy, 2))
     tau = normal(5, 5).exp()
     found = so.PolicyGradient(U, LAM, temperature=tau, reference=reference)(law, DATA)
-    want = -(U.on_data(law, DATA) - LAM * tau * law.kl(reference(X))).mean()
+    want = -(U.expected(law, DATA) - LAM * tau * law.kl(reference(X))).mean()
     torch.testing.assert_close(found, want)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from paper_checks.conformance.strategies import Problem, problems
 from paper_checks.conformance.witnesses import cubature, reward
+from solvers.data import TwoMoments
 from solvers.errors import InputError, NonFiniteError, NotPositiveDefiniteError
 from solvers.families.gaussian import Gaussian
 from solvers.rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_scale
@@ -80,7 +81,7 @@ def test_expected_reward_by_cubature(structure: str, problem: Problem) -> None:
         law, L = Gaussian(t["m"], deviations), torch.diag(deviations)
     else:
         law = Gaussian(t["m"], L)
-    got = MahalanobisReward.full(t["U"]).expected(law, t["mu"], t["Sigma"])
+    got = MahalanobisReward.full(t["U"]).expected(law, TwoMoments(t["mu"], t["Sigma"]))
     y = cubature(t["mu"], torch.linalg.cholesky(t["Sigma"]))
     want = reward(cubature(t["m"], L)[:, None], y, t["U"]).mean()
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
@@ -91,12 +92,14 @@ def test_expected_reward_of_a_batch_with_shared_scale() -> None:
     U, Sigma = spd(0, b, n=n), spd(1, b, N, n=n)
     mean, mu = normal(2, b, N, n), normal(3, b, N, n)
     scale = torch.linalg.cholesky(spd(4, b, 1, n=n))
-    got = MahalanobisReward.full(U).expected(Gaussian(mean, scale), mu, Sigma)
+    got = MahalanobisReward.full(U).expected(Gaussian(mean, scale), TwoMoments(mu, Sigma))
     assert got.shape == (b, N)
     for k in range(b):
         one = MahalanobisReward.full(U[k])
         for i in range(N):
-            want = one.expected(Gaussian(mean[k, i], scale[k, 0]), mu[k, i], Sigma[k, i])
+            want = one.expected(
+                Gaussian(mean[k, i], scale[k, 0]), TwoMoments(mu[k, i], Sigma[k, i])
+            )
             torch.testing.assert_close(got[k, i], want)
 
 

@@ -246,7 +246,7 @@ def sequence(*symbols: float) -> Dataset:
         (lambda: so.WindowMatch(1.0, V, 4).against(drawn()), "k is 4, the sequences have T = 4"),
         (lambda: so.WindowMatch(-1.0, V), "u must be positive, got -1"),
         (
-            lambda: windows.WindowReward(table(1), V).on_data(law_of(T=3), sequence(0, 1, 2)),
+            lambda: windows.WindowReward(table(1), V).expected(law_of(T=3), sequence(0, 1, 2)),
             "the reward has T = 4 positions, the sequences 3",
         ),
         (lambda: windows.optimal_windows(drawn(), 0.5, V, 1), "its best reward is -inf"),

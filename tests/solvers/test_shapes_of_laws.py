@@ -168,14 +168,16 @@ MISFITS: dict[str, Callable[[], Any]] = {
     "a batch of rewards of other members": lambda: BATCH.of(five(3, 1)),
     "a batch of bounded rewards of other members": lambda: BoundedReward(five(2)).of(five(3, 1)),
     "a batch of bounded rewards of one point": lambda: BoundedReward(five(2)).of(five(1)),
-    "expected at means (5,)": lambda: SCALAR.expected(law(5, 1), five(5), five(5, 1, 1)),
-    "expected at variances": lambda: SCALAR.expected(law(5, 1), five(5, 1), five(5, 1)),
-    "bounded, at means (5,)": lambda: BoundedReward(1.0).expected(
-        law(5, 1), five(5), five(5, 1, 1)
+    "expected at means (5,)": lambda: SCALAR.expected(
+        law(5, 1), TwoMoments(five(5), five(5, 1, 1))
     ),
-    "bounded, at variances": lambda: BoundedReward(1.0).expected(law(5, 2), five(5, 2), five(5, 2)),
+    "expected at variances": lambda: SCALAR.expected(law(5, 1), TwoMoments(five(5, 1), five(5, 1))),
+    "bounded, at means (5,)": lambda: BoundedReward(1.0).expected(law(5, 1), law(5, 2)),
+    "bounded, at moments alone": lambda: BoundedReward(1.0).expected(
+        law(5, 2), TwoMoments(five(5, 2), five(5, 2, 2))
+    ),
     "a batch of rewards of another law": lambda: BATCH.expected(
-        law(3, 1), five(3, 1), five(3, 1, 1)
+        law(3, 1), TwoMoments(five(3, 1), five(3, 1, 1))
     ),
     "outcomes (5,) of inputs": lambda: Dataset.of(five(5, 2), five(5)),
     "outcomes (5, 1) of inputs": lambda: Dataset.of(five(5, 2), five(5, 1)),
@@ -195,8 +197,8 @@ MISFITS: dict[str, Callable[[], Any]] = {
     ),
     "cross-entropy of (5,)": lambda: Categorical(zeros(5, 3)).cross_entropy(labelled_by(five(5))),
     "cross-entropy of other rows": lambda: NLL()(Categorical(zeros(5, 3)), labelled(4, 3)),
-    "a reward of other inputs": lambda: ClassReward(zeros(4, 3, 1)).expected(five(5, 3) / 3),
-    "a reward of pi without rows": lambda: ClassReward(zeros(1, 3, 1)).expected(five(3) / 3),
+    "a reward of other inputs": lambda: ClassReward(zeros(4, 3, 1)).by_class(five(5, 3) / 3),
+    "a reward of pi without rows": lambda: ClassReward(zeros(1, 3, 1)).by_class(five(3) / 3),
     "a table without inputs": lambda: ClassReward(zeros(3, 3)),
     "a table of other outcomes": lambda: ClassReward(zeros(1, 3, 2)),
     "lam of other members": lambda: gibbs(ClassReward(zeros(2, 1, 3, 1)), five(3), five(4, 3) / 3),

@@ -178,8 +178,8 @@ def test_a_diagonal_reward_is_the_matrix_without_its_zeros() -> None:
         POLICY(params(), data_set().x),
         Gaussian.cholesky(normal(5, 6, 2), torch.eye(2).double()),
     ):
-        want = MahalanobisReward.diagonal(u).on_data(law, data_set())
-        torch.testing.assert_close(DiagonalReward(u).on_data(law, data_set()), want)
+        want = MahalanobisReward.diagonal(u).expected(law, data_set())
+        torch.testing.assert_close(DiagonalReward(u).expected(law, data_set()), want)
     rows = torch.tensor([3, 0])
     assert torch.equal(DiagonalReward(u).rows(rows).u, u[rows])
     shared = DiagonalReward(u[:1])
@@ -193,4 +193,4 @@ def test_diagonal_rewards_are_checked() -> None:
     with pytest.raises(ShapeError, match="rows are taken"):
         DiagonalReward(torch.ones(2, 6, 2)).rows(torch.tensor([0]))
     with pytest.raises(ShapeError, match="n = 3"):
-        DiagonalReward(torch.ones(1, 3)).on_data(POLICY(params(), data_set().x), data_set())
+        DiagonalReward(torch.ones(1, 3)).expected(POLICY(params(), data_set().x), data_set())

@@ -126,8 +126,8 @@ def expected_reward(problem: ClassProblem) -> None:
             [sum(float(data.pi[i, k] * table[i, c, k]) for k in range(C)) for c in range(C)]
             for i in range(2)
         ]
-        agree(name, reward.expected(data.pi), want, rtol=closed_form(), inputs=problem)
-        got, mean = reward.on_data(law, data), (law.logits.softmax(-1).numpy() * want).sum(-1)
+        agree(name, reward.by_class(data.pi), want, rtol=closed_form(), inputs=problem)
+        got, mean = reward.expected(law, data), (law.logits.softmax(-1).numpy() * want).sum(-1)
         agree(f"E {name}", got, mean, rtol=closed_form(), inputs=problem)
 
 

@@ -250,7 +250,7 @@ def class_steepness(model: RewardModel, phi: dict[str, Tensor], pi: Tensor) -> f
     x = data_of(*pi).x
 
     def levels(*values: Tensor) -> Tensor:
-        r = model(dict(zip(phi, values, strict=True)), x).expected(pi)
+        r = model(dict(zip(phi, values, strict=True)), x).by_class(pi)
         return (r - r.mean(-1, keepdim=True)).flatten()
 
     parts = torch.autograd.functional.jacobian(levels, tuple(phi.values()))

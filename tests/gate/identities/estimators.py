@@ -186,7 +186,7 @@ def bounded_expected_reward(problem: Problem) -> None:
     t, n, omega = problem.tensors(), problem.n, problem.lam
     law = Gaussian(t["m"], torch.linalg.cholesky(t["P"]))
     reward = bounded.BoundedReward(t["lam"])
-    got = reward.expected(law, t["mu"], t["Sigma"])
+    got = reward.expected(law, Gaussian(t["mu"], torch.linalg.cholesky(t["Sigma"])))
     spread, weight = problem.P + problem.Sigma, np.eye(n) / omega
     at = problem.pick("m", "mu") | {
         "S": spread if n > 1 else float(spread[0, 0]),

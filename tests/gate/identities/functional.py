@@ -186,7 +186,7 @@ def differentiable(problem: Problem, structure: Structure) -> None:
             law = Gaussian(m, L)
             reward = MahalanobisReward(torch.linalg.cholesky(weights))
             # in units of λ the curvature of the scale is of order 1
-            expected = reward.expected(law, t["mu"], t["Sigma"])
+            expected = reward.expected(law, TwoMoments(t["mu"], t["Sigma"]))
             return (expected + t["lam"] * law.entropy()) / t["lam"]
 
         start = torch.zeros(witnesses.free_parameters(n, structure), dtype=torch.float64)
