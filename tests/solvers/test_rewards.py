@@ -81,10 +81,12 @@ def test_expected_reward_by_cubature(structure: str, problem: Problem) -> None:
         law, L = Gaussian(t["m"], deviations), torch.diag(deviations)
     else:
         law = Gaussian(t["m"], L)
-    got = MahalanobisReward.full(t["U"]).expected(law, TwoMoments(t["mu"], t["Sigma"]))
-    y = cubature(t["mu"], torch.linalg.cholesky(t["Sigma"]))
+    factor = torch.linalg.cholesky(t["Sigma"])
+    y = cubature(t["mu"], factor)
     want = reward(cubature(t["m"], L)[:, None], y, t["U"]).mean()
-    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+    for q in (TwoMoments(t["mu"], t["Sigma"]), Gaussian(t["mu"], factor)):
+        got = MahalanobisReward.full(t["U"]).expected(law, q)
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
 
 
 def test_expected_reward_of_a_batch_with_shared_scale() -> None:
