@@ -16,6 +16,7 @@ from torch.distributions import Normal
 from torch.utils.data import DataLoader, TensorDataset
 
 from paper_checks.experiments import figure_1
+from paper_checks.experiments.arms import MSE, NLL, PG_IDENTITY, PG_OPTIMAL, Arm
 from solvers.data import Dataset
 from solvers.tasks import linear
 from solvers.tasks.linear import LinearTask
@@ -32,7 +33,7 @@ Loader = Callable[[Tensor, Tensor], Batches]
 class Member:
     """One training: the arm, and for policy gradients the reward weight `u` and `λ`."""
 
-    arm: figure_1.Arm
+    arm: Arm
     u: float = 0.0
     lam: float = 0.0
 
@@ -67,9 +68,9 @@ def law_at(model: nn.Module, x: Tensor) -> Normal:
 
 def loss(member: Member, law: Normal, y: Tensor) -> Tensor:
     """Return the loss of the member's arm, summed over outcomes and averaged over rows."""
-    if member.arm == "MSE":
+    if member.arm == MSE:
         return (law.mean - y).square().sum(-1).mean()
-    if member.arm == "NLL":
+    if member.arm == NLL:
         return -law.log_prob(y).sum(-1).mean()
     generations = law.sample((SETTINGS.generations,))
     rewards = -member.u * (generations - y).square().sum(-1)
@@ -112,11 +113,11 @@ def train_sample(loader: Loader) -> int:
     """Train a twelfth of figure 1's members, every arm in proportion; return how many."""
     experiments = range(4)
     tasks = [linear.draw([streams.generator(0, "data", i)]) for i in experiments]
-    members = [(Member("MSE"), tasks[0]), (Member("NLL"), tasks[0])]
+    members = [(Member(MSE), tasks[0]), (Member(NLL), tasks[0])]
     for i, task in zip(experiments, tasks, strict=True):
         lam = SETTINGS.lams[i]
         u_star = lam / (2 * float(task.sigma[0]) ** 2)
-        members += [(Member("PG(I)", 1.0, lam), task), (Member("PG(U*)", u_star, lam), task)]
+        members += [(Member(PG_IDENTITY, 1.0, lam), task), (Member(PG_OPTIMAL, u_star, lam), task)]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for member, task in members:

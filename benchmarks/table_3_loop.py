@@ -25,6 +25,15 @@ from torch.distributions import Normal
 from benchmarks import plain_loop
 from benchmarks.measure import Record
 from paper_checks.experiments import table_3
+from paper_checks.experiments.arms import (
+    MSE,
+    NLL,
+    PG_IDENTITY,
+    PG_IMPLICIT,
+    PG_MARGINAL_FULL,
+    PG_MARGINAL_SCALAR,
+    labels,
+)
 from paper_checks.experiments.table_3_data import problem
 from solvers.data import Dataset
 from solvers.rewards.mahalanobis import optimal_reward
@@ -33,9 +42,9 @@ from solvers.tasks import collect
 SEEDS = 10
 SETTINGS = replace(table_3.AS_PUBLISHED, repetitions=SEEDS, collected=None)
 (ENVIRONMENT,) = SETTINGS.environments
-DRAWING = ("PG(I)", table_3.IMPLICIT, "PG(marginal scaled)", "PG(marginal full)")
+DRAWING = labels((PG_IDENTITY, PG_IMPLICIT, PG_MARGINAL_SCALAR, PG_MARGINAL_FULL))
 MEMBERS = 2 + SEEDS * len(DRAWING)
-SAMPLE = ("MSE", "NLL", *DRAWING)
+SAMPLE = (*labels((MSE, NLL)), *DRAWING)
 Loss = Callable[[Normal, Tensor], Tensor]
 
 
@@ -89,13 +98,13 @@ def losses(data: Dataset, u: float) -> dict[str, Loss]:
     y = data.mean[0]
     marginal, eye = torch.cov(y.double().T, correction=0), torch.eye(y.shape[-1])
     weights = {
-        "PG(I)": eye,
-        table_3.IMPLICIT: u * eye,
-        "PG(marginal scaled)": optimal_reward(marginal, SETTINGS.lam, "isotropic").U.float(),
-        "PG(marginal full)": optimal_reward(marginal, SETTINGS.lam, "full").U.float(),
+        PG_IDENTITY.label: eye,
+        PG_IMPLICIT.label: u * eye,
+        PG_MARGINAL_SCALAR.label: optimal_reward(marginal, SETTINGS.lam, "isotropic").U.float(),
+        PG_MARGINAL_FULL.label: optimal_reward(marginal, SETTINGS.lam, "full").U.float(),
     }
     drawing = {arm: partial(policy_gradient, U=weights[arm]) for arm in DRAWING}
-    return {"MSE": squared_error, "NLL": negative_likelihood, **drawing}
+    return {MSE.label: squared_error, NLL.label: negative_likelihood, **drawing}
 
 
 def training_rows() -> Dataset:

@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from paper_checks.experiments.arms import MSE
+
 from . import style
 
 
 def median_and_quartiles(axis: Axes, spread: pd.DataFrame, arm: str) -> None:
     """Draw the columns 0.25, 0.5 and 0.75 of a table with a row per epoch."""
     epochs, look = spread.index.to_numpy(), style.look(arm)
-    above = 4 if arm == "MSE" else 2  # dotted: seen above the line it lies on
+    above = 4 if arm == MSE.label else 2  # dotted: seen above the line it lies on
     axis.plot(
         epochs,
         spread[0.5],

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper_checks.experiments import figure_1 as experiment
+from paper_checks.experiments.arms import NLL
 from paper_checks.experiments.summaries import quartiles
 
 from . import curves, style
@@ -19,10 +20,10 @@ PANELS = {
     "covariance_error": "Covariance error",
 }
 LABELS = {
-    "PG(I)": "PG, $U = I$",
-    "PG(U*)": "PG, $U^\\star$, no baseline (published)",
-    "PG(U*), leave-one-out": "PG, $U^\\star$, leave-one-out",
-    "PG(U*), analytic": "PG, $U^\\star$, analytic",
+    experiment.PG_IDENTITY.label: "PG, $U = I$",
+    experiment.PG_OPTIMAL.label: "PG, $U^\\star$, no baseline (published)",
+    experiment.PG_OPTIMAL_LOO.label: "PG, $U^\\star$, leave-one-out",
+    experiment.PG_OPTIMAL_ANALYTIC.label: "PG, $U^\\star$, analytic",
 }
 EPOCHS = (10, 25, 50, 100)
 
@@ -72,7 +73,7 @@ def caption(table: pd.DataFrame) -> str:
         f"{metric.replace('_', ' ')} at epoch {epoch}: σ = {', '.join(levels)}"
         for metric in ("mean_error", "covariance_error")
         for epoch in EPOCHS[:3]
-        if (levels := where_nll_leads(table, "PG(U*), analytic", metric, epoch))
+        if (levels := where_nll_leads(table, experiment.PG_OPTIMAL_ANALYTIC.label, metric, epoch))
     ]
     return (
         f"Figure 1 of the paper, corrected. Median and quartiles over {experiments} experiments "
@@ -104,7 +105,7 @@ def where_nll_leads(table: pd.DataFrame, arm: str, metric: str, epoch: int) -> l
     leads: list[str] = []
     for level, rows in by_level(table):
         medians = {name: float(spread.loc[epoch, 0.5]) for name, spread in quartiles(rows, metric)}
-        if medians.get("NLL", np.inf) < medians.get(arm, np.inf):
+        if medians.get(NLL.label, np.inf) < medians.get(arm, np.inf):
             leads.append(level)
     return leads
 
@@ -163,7 +164,7 @@ def draw_as_published(table: pd.DataFrame) -> Figure:
 def _failures_by_repetition(table: pd.DataFrame) -> pd.Series:
     """Return how many runs of PG(U*) fail in each repetition."""
     last = experiment.final(table)
-    return last[last.arm == "PG(U*)"].groupby("repetition").failed.sum()
+    return last[last.arm == experiment.PG_OPTIMAL.label].groupby("repetition").failed.sum()
 
 
 def _shown_repetition(table: pd.DataFrame) -> int:

@@ -11,11 +11,13 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from paper_checks.experiments import figure_2 as experiment
+from paper_checks.experiments.arms import NLL, labels
 
 from . import style
 
 EPOCHS = (0, 5, 10, 25, 40, 50)
-LABELS = {"PG(U*)": "PG, $U^\\star$", "PG(I)": "PG, $U = I$"}
+OPTIMAL, IDENTITY = labels((experiment.PG_OPTIMAL, experiment.PG_IDENTITY))
+LABELS = {OPTIMAL: "PG, $U^\\star$", IDENTITY: "PG, $U = I$"}
 SAMPLES = 100  # drawn from each law, as published
 LIMITS = (-5.5, 12.5)
 ONE_LAM = 0.1  # of the published picture with a single λ
@@ -37,7 +39,7 @@ def draw_as_published(table: pd.DataFrame) -> Figure:
 
 def draw_grid(table: pd.DataFrame) -> Figure:
     """Draw a row of scatter plots for every λ."""
-    lams = sorted(set(table[table.arm == "PG(U*)"].lam))
+    lams = sorted(set(table[table.arm == OPTIMAL].lam))
     size = style.size((_panel_lines(beside=5) + 0.5) * len(lams) + 2)
     figure, axes = plt.subplots(len(lams), len(EPOCHS), figsize=size, squeeze=False)
     for row, lam in zip(axes, lams, strict=True):
@@ -102,7 +104,7 @@ def _evolution(
     first = table[(table.repetition == 0) & (table.lam.isna() | (table.lam == lam))]
     rng = np.random.default_rng(0)
     laws = {arm: rows.set_index("epoch") for arm, rows in first.groupby("arm", sort=False)}
-    start = laws["NLL"].loc[0]
+    start = laws[NLL.label].loc[0]
     target = pd.Series(
         {f"mean_{i}": experiment.MEAN for i in (1, 2)}
         | {f"std_{i}": experiment.SIGMA for i in (1, 2)}
@@ -112,7 +114,7 @@ def _evolution(
     for axis, epoch in zip(axes, EPOCHS, strict=True):
         _scatter(axis, start, rng, "initial", "0.6", "x", area)
         _scatter(axis, target, rng, "target", "black", "*", area)
-        for arm in ("NLL", "PG(U*)", "PG(I)"):
+        for arm in (NLL.label, OPTIMAL, IDENTITY):
             look = style.look(arm)
             _scatter(axis, laws[arm].loc[epoch], rng, arm, look["color"], look["marker"], area)
         axis.set(xlim=LIMITS, ylim=LIMITS, xticks=[], yticks=[], aspect="equal")
@@ -231,10 +233,10 @@ def _spread(table: pd.DataFrame) -> str:
     """Say how wide the laws of PG(U*) and of PG(I) are at the end."""
     rows = summary(table)
     wide = [
-        f"λ = {row['λ']:g}: {row['median std / σ']:.2f} and {_of(rows, 'PG(I)', row['λ']):.2f}"
-        for _, row in rows[rows.arm == "PG(U*)"].iterrows()
+        f"λ = {row['λ']:g}: {row['median std / σ']:.2f} and {_of(rows, IDENTITY, row['λ']):.2f}"
+        for _, row in rows[rows.arm == OPTIMAL].iterrows()
     ]
-    runs = table[table.arm == "PG(U*)"].repetition.nunique()
+    runs = table[table.arm == OPTIMAL].repetition.nunique()
     over = f"median of {runs} repetitions" if runs > 1 else "one run"
     return (
         f"Standard deviation at epoch {EPOCHS[-1]} in units of the data's, PG(U*) and PG(I), "

@@ -10,17 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from paper_checks.experiments import full_covariance as experiment
+from paper_checks.experiments.arms import NLL, labels
 from paper_checks.experiments.summaries import quartiles
 
 from . import curves, style
 
 LABELS = {
-    "PG(M)": "PG, $U = M$",
-    "PG(U*)": "PG, $U = (\\lambda n / \\mathrm{Tr}\\,\\Sigma)\\,M$",
-    "PG(U*), leave-one-out": "PG, $U^\\star$, leave-one-out",
-    "PG(U*), analytic": "PG, $U^\\star$, analytic",
-    "PG(ray)": "PG, best multiple of $M$",
-    "PG(isotropic)": "PG, best multiple of $I$",
+    experiment.PG_FIXED.label: "PG, $U = M$",
+    experiment.PG_FIXED_SCALED.label: "PG, $U = (\\lambda n / \\mathrm{Tr}\\,\\Sigma)\\,M$",
+    experiment.PG_OPTIMAL_LOO.label: "PG, $U^\\star$, leave-one-out",
+    experiment.PG_OPTIMAL_ANALYTIC.label: "PG, $U^\\star$, analytic",
+    experiment.PG_RAY.label: "PG, best multiple of $M$",
+    experiment.PG_ISOTROPIC.label: "PG, best multiple of $I$",
 }
 PANELS = {
     "excess_nll": "Excess NLL [nats]",
@@ -32,7 +33,7 @@ PUBLISHED_PANELS = {
     "mean_error": "$\\|m - \\mu\\|_2$",
     "nll": "NLL [nats]",
 }
-ENDS_ELSEWHERE = ("PG(ray)", "PG(isotropic)")
+ENDS_ELSEWHERE = labels((experiment.PG_RAY, experiment.PG_ISOTROPIC))
 MEASURABLE = 1e-4  # nats: predicted ends below this are drawn at it
 
 
@@ -168,15 +169,15 @@ def caption_as_published(table: pd.DataFrame) -> str:
     """Say what is drawn and how it compares with the published picture."""
     ends = final(table).groupby("arm", sort=False)[list(PUBLISHED_PANELS)].mean()
     compared = summary_as_published(table)
-    start = compared[(compared.epoch == 0) & (compared.arm != "PG(U*)")]
+    start = compared[(compared.epoch == 0) & (compared.arm != experiment.PG_FIXED_SCALED.label)]
     later = compared[(compared.epoch == 50) & (compared.metric == "mean_error")]
     faster = ": the published settings learn faster than the published picture shows"
     return (
         "Full covariance, as published, faults included: mean and 95 % bootstrap interval over "
         f"{table.experiment.nunique()} experiments, training data; markers: read off the "
         "published picture. NLL ends lowest in "
-        f"{int((ends.idxmin() == 'NLL').sum())} of {len(PUBLISHED_PANELS)} panels. Curves of NLL "
-        "and PG(M) start within "
+        f"{int((ends.idxmin() == NLL.label).sum())} of {len(PUBLISHED_PANELS)} panels. Curves of "
+        "NLL and PG(M) start within "
         f"{np.abs(start.ours / start.published - 1).max():.0%} of the published ones; by epoch 50 "
         "our mean errors are "
         + ", ".join(

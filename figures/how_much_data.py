@@ -97,7 +97,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     interval = table[table.kind == "measured"].set_index(keys)[["low", "high"]]
     found = sides.join(interval).reset_index().dropna(subset="measured")
     crossings = table[table.kind == "crossing"]
-    columns = {"part": crossings.part, "rows": crossings.rows, "arm": "crossing " + crossings.arm}
+    pairs = "crossing " + crossings.arm + ", " + crossings.larger
+    columns = {"part": crossings.part, "rows": crossings.rows, "arm": pairs}
     return pd.concat(
         [found, pd.DataFrame(columns | {"predicted": crossings.lost})], ignore_index=True
     )
@@ -116,7 +117,7 @@ def caption(table: pd.DataFrame) -> str:
     """Say what is drawn, where structures cross over, and which rows to learn from."""
     both, crossings = compared(table), table[table.kind == "crossing"]
     said = "; ".join(
-        f"{row.arm.replace(', ', ' to ').replace('isotropic', 'scalar')} at N = {row.rows:.1f} "
+        f"{'scalar' if row.arm == 'isotropic' else row.arm} to {row.larger} at N = {row.rows:.1f} "
         f"(to order 1/N: {row.leading:.1f})"
         for row in crossings.itertuples()
     )

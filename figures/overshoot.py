@@ -9,18 +9,20 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from paper_checks.experiments import overshoot as experiment
+from paper_checks.experiments.arms import labels
 from paper_checks.experiments.convergence import arrived, not_converged
 from paper_checks.experiments.overshoot import HALF, KINDS
 
 from . import style
 
 LABELS = {
-    "PG(2β*)": "PG, $U = 2\\beta^\\star I$ (published)",
-    "PG(β*)": "PG, $U = \\beta^\\star I$ (published)",
-    "PG(u*)": "PG, $U = u^\\star I$ (exact)",
-    "PG(diag)": "PG, exact diagonal $U$",
+    experiment.PG_TWICE_BETA.label: "PG, $U = 2\\beta^\\star I$ (published)",
+    experiment.PG_BETA.label: "PG, $U = \\beta^\\star I$ (published)",
+    experiment.PG_SCALAR.label: "PG, $U = u^\\star I$ (exact)",
+    experiment.PG_DIAGONAL.label: "PG, exact diagonal $U$",
 }
-EXACT = ("PG(u*)", "PG(diag)")
+EXACT = labels(experiment.EXACT)
 HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 0.7}
 EVERY = 6  # grid points between the markers of an arm
 SHOWN = (0.6, 0.9)  # π in the caption, or the nearest there is

@@ -15,6 +15,8 @@ from cycler import cycler
 from matplotlib import font_manager
 from tueplots import figsizes, fontsizes
 
+from paper_checks.experiments import arms
+
 from . import venues
 from .venues import Venue
 
@@ -60,20 +62,20 @@ PALETTE = {
 }
 # Of methods that are in several figures; what is in one alone has its look there.
 METHODS = {
-    "MSE": "black",
-    "NLL": "vermilion",
-    "PG(I)": "sky",
-    "PG(U*)": "orange",
-    "PG(U*), leave-one-out": "green",
-    "PG(U*), analytic": "blue",
-    "PG(ray)": "wine",
-    "PG(isotropic)": "brown",
-    "PG(M)": "indigo",
-    "PG(2β*)": "ultramarine",
-    "PG(β*)": "cyan",
-    "PG(u*)": "peach",
-    "PG(diag)": "violet",
-    "PG(learned)": "midnight",
+    arms.MSE.label: "black",
+    arms.NLL.label: "vermilion",
+    arms.PG_IDENTITY.label: "sky",
+    arms.PG_OPTIMAL.label: "orange",
+    arms.PG_OPTIMAL_LOO.label: "green",
+    arms.PG_OPTIMAL_ANALYTIC.label: "blue",
+    arms.PG_RAY.label: "wine",
+    arms.PG_ISOTROPIC.label: "brown",
+    arms.PG_FIXED.label: "indigo",
+    arms.PG_TWICE_BETA.label: "ultramarine",
+    arms.PG_BETA.label: "cyan",
+    arms.PG_SCALAR.label: "peach",
+    arms.PG_DIAGONAL.label: "violet",
+    arms.PG_LEARNED.label: "midnight",
 }
 
 POINTS_PER_INCH = 72

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from paper_checks import statistics
 from paper_checks.experiments import table_3 as experiment
 from paper_checks.experiments import table_3_methods as methods
+from paper_checks.experiments.arms import labels
 from paper_checks.statistics import Difference
 
 from . import style
@@ -31,7 +32,7 @@ SHOWN = {  # arms of the picture, the look of each, and how it is printed
 COMPARED = (("rmse", "MSE", "$\\Delta$ RMSE to MSE"), ("nll", "NLL", "$\\Delta$ NLL to NLL"))
 TABLED = (("rmse", "MSE"), ("nll", "NLL"), ("rmse", "β-NLL"), ("nll", "β-NLL"))
 HALF = methods.powers()[methods.TEMPERATURES.index(0.5)]  # by theory the mean of β-NLL, β = ½
-RANKS = ("MSE", "PG(implicit)", "PG(I)", "PG(marginal scaled)", "NLL", "PG(marginal full)")
+RANKS = labels(experiment.RANKED)
 
 
 def tasks(table: pd.DataFrame) -> list[str]:
@@ -210,14 +211,12 @@ def draw_as_published(table: pd.DataFrame) -> Figure:
             values = table[table.arm == arm][metric].dropna()
             look = style.look("vermilion" if arm == "NLL" else "blue")
             line = {"linestyle": "none", "color": look["color"], "marker": "o"}
-            axis.plot(
-                values, [-place] * len(values), label="ours" if arm == "PG(I)" else None, **line
-            )
+            named = arm == experiment.PG_IDENTITY.label  # in the legend
+            axis.plot(values, [-place] * len(values), label="ours" if named else None, **line)
             theirs = float(published[metric][arm])
             if not math.isnan(theirs):
                 hollow = line | {"marker": "s", "color": "0.3", "fillstyle": "none"}
-                named = "published" if arm == "PG(I)" else None
-                axis.plot(theirs, -place, label=named, **hollow)
+                axis.plot(theirs, -place, label="published" if named else None, **hollow)
         axis.set_xlabel(
             {"rmse": "RMSE", "nll": style.wrap("NLL per dimension [nats]", 0.3)}[metric]
         )

@@ -11,6 +11,7 @@ from scipy import stats
 
 from paper_checks import statistics
 from paper_checks.experiments import tables_1_2 as experiment
+from paper_checks.experiments.arms import NLL
 from paper_checks.experiments.convergence import arrived, not_converged
 from paper_checks.statistics import Difference
 from solvers.tasks import classification
@@ -19,14 +20,14 @@ from . import curves, style
 
 NAMES: tuple[classification.BuiltIn, ...] = ("wine", "iris", "breast_cancer", "digits")
 LABELS = {
-    "NLL": "NLL",
-    "PG(2β*)": "PG, $2\\beta^\\star$",
-    "PG(β*)": "PG, $\\beta^\\star$",
-    "PG(u*)": "PG, $u^\\star$",
-    "PG(diag)": "PG, diagonal",
-    "PG(learned)": "PG, learned reward",
+    NLL.label: "NLL",
+    experiment.PG_TWICE_BETA.label: "PG, $2\\beta^\\star$",
+    experiment.PG_BETA.label: "PG, $\\beta^\\star$",
+    experiment.PG_SCALAR.label: "PG, $u^\\star$",
+    experiment.PG_DIAGONAL.label: "PG, diagonal",
+    experiment.PG_LEARNED.label: "PG, learned reward",
 }
-LEARNED = "PG(learned)"
+LEARNED = experiment.PG_LEARNED.label
 LEVEL = 0.95
 EARLY = 0.03  # of the epochs: before, accuracies leave the start all at once, and the panel
 NEAR = 0.01  # relative difference of two likelihoods that a caption calls near
@@ -56,9 +57,9 @@ def differences(
         rows = arrived(table[(table["name"] == name) & (table.stage == stage)])
         splits = rows.groupby("arm").split.unique()
         for arm in arms[1:]:
-            both = set(splits.get(arm, ())) & set(splits.get("NLL", ()))
+            both = set(splits.get(arm, ())) & set(splits.get(NLL.label, ()))
             if len(both) > 1:
-                pairs = rows[rows.split.isin(both) & rows.arm.isin([arm, "NLL"])]
+                pairs = rows[rows.split.isin(both) & rows.arm.isin([arm, NLL.label])]
                 difference = statistics.paired(pairs, arm, metric, level=LEVEL)
                 found.setdefault(arm, []).append((name, difference))
     return found
@@ -91,7 +92,7 @@ def _accuracies(axis: Axes, training: pd.DataFrame, arms: list[str]) -> None:
         steps = max(len(epochs) // 6, 1)  # markers side by side, not on each other
         mark = (place * steps // len(arms), steps)
         axis.plot(epochs, mean, label=arm, markevery=mark, linewidth=1, **look)
-        if arm == "NLL" and len(runs) > 1:
+        if arm == NLL.label and len(runs) > 1:
             half = runs.sem() * float(stats.t.ppf((1 + LEVEL) / 2, len(runs) - 1))
             band = mean - half, (mean + half).clip(upper=1)
             axis.fill_between(epochs, *band, color=look["color"], alpha=0.15, linewidth=0)
@@ -111,7 +112,7 @@ def _limits(axis: Axes, training: pd.DataFrame, metric: str) -> None:
 
 def _relative(axis: Axes, found: dict[str, Difference | None]) -> None:
     """Draw the difference of every arm to NLL with its interval, in the order of the legend."""
-    nll = style.look("NLL")
+    nll = style.look(NLL.label)
     axis.axvline(0, color=nll["color"], linestyle=nll["linestyle"], linewidth=0.8)
     for place, (arm, difference) in enumerate(found.items()):
         if difference is None:
@@ -225,7 +226,7 @@ def _after_training(table: pd.DataFrame) -> str:
     if LEARNED not in found:
         return text
     learned = ", ".join(f"{name} {text}" for (arm, name), text in points.items() if arm == LEARNED)
-    behind = differences(table[table.arm.isin([LEARNED, "NLL"])], "nll", "trained")[LEARNED]
+    behind = differences(table[table.arm.isin([LEARNED, NLL.label])], "nll", "trained")[LEARNED]
     return (
         f"{text} {LEARNED} after as many updates as NLL: accuracy in points {learned}; test NLL "
         f"{_percent(behind)}."

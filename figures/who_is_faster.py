@@ -15,7 +15,7 @@ from paper_checks.experiments.who_is_faster import OBJECTIVES, compared
 
 from . import style
 
-LOOKS = {"PG": "PG(U*), analytic", "NLL": "NLL"}
+LOOKS = {"PG": "blue", "NLL": "vermilion"}
 NAMES = {"PG": "PG, $U = U^\\star$", "NLL": "NLL"}
 PANELS = {
     (0, 1): ("small steps", "mean", "small steps: mean"),

@@ -26,7 +26,7 @@ from benchmarks.measure import Record, process, seconds, to_json
 from benchmarks.plain_loop import Member
 from figures import catalogue
 from paper_checks import store
-from paper_checks.experiments import figure_1, figure_2, full_covariance, tables_1_2
+from paper_checks.experiments import arms, figure_1, figure_2, full_covariance, tables_1_2
 from solvers.data import Dataset
 from solvers.families.gaussian import GaussianPolicy
 from solvers.families.law import Params
@@ -38,7 +38,8 @@ from solvers.training.ensemble import train
 from solvers.training.objectives import MSE, NLL
 
 LOADERS = [plain_loop.dataloader, plain_loop.tensors]
-ARMS = [Member("MSE"), Member("NLL"), Member("PG(I)", 1.0, 0.1), Member("PG(U*)", 0.3, 0.1)]
+ARMS = [Member(arms.MSE), Member(arms.NLL), Member(arms.PG_IDENTITY, 1.0, 0.1)]
+ARMS += [Member(arms.PG_OPTIMAL, 0.3, 0.1)]
 
 
 def task() -> LinearTask:
@@ -56,7 +57,7 @@ def network_of(params: Params) -> nn.Sequential:
 
 
 @pytest.mark.parametrize("loader", LOADERS)
-@pytest.mark.parametrize("member", ARMS, ids=lambda member: member.arm)
+@pytest.mark.parametrize("member", ARMS, ids=lambda member: member.arm.label)
 def test_the_loop_returns_metrics(loader: plain_loop.Loader, member: Member) -> None:
     history = plain_loop.train(member, task(), plain_loop.network(), loader, epochs=3)
     assert [list(metrics) for metrics in history] == 3 * [list(figure_1.METRICS)]
@@ -64,7 +65,7 @@ def test_the_loop_returns_metrics(loader: plain_loop.Loader, member: Member) -> 
 
 
 @pytest.mark.parametrize("loader", LOADERS)
-@pytest.mark.parametrize(("arm", "objective"), [("MSE", MSE()), ("NLL", NLL())])
+@pytest.mark.parametrize(("arm", "objective"), [(arms.MSE, MSE()), (arms.NLL, NLL())])
 def test_the_loop_is_our_training(loader: plain_loop.Loader, arm, objective) -> None:
     """Same start, same data: same metrics as the batched run, epoch by epoch."""
     data, policy = task(), figure_1.POLICY
@@ -89,7 +90,7 @@ def test_the_loop_is_our_training(loader: plain_loop.Loader, arm, objective) -> 
 
 def test_the_loop_estimates_our_policy_gradient() -> None:
     """Averaged over draws, its gradient in the network's outputs is the exact one."""
-    member, data = Member("PG(U*)", 0.3, 0.1), task()
+    member, data = Member(arms.PG_OPTIMAL, 0.3, 0.1), task()
     x, y = plain_loop.rows(data.train)
     outputs = plain_loop.network()(x).mean(0).detach().requires_grad_()
     identity = nn.Identity()
@@ -111,8 +112,8 @@ def test_the_loop_estimates_our_policy_gradient() -> None:
 
 def test_the_sample_has_the_mix_of_the_figure() -> None:
     settings = figure_1.ONE_RUN
-    arms = [len(settings.lams) if arm.startswith("PG") else 1 for arm in settings.arms]
-    assert settings.experiments * sum(arms) == names.B_MEMBERS
+    members = [len(settings.lams) if arm.reward else 1 for arm in settings.arms]
+    assert settings.experiments * sum(members) == names.B_MEMBERS
 
 
 def test_the_members_are_those_of_the_figures() -> None:

@@ -20,7 +20,12 @@ from .excess import LEARNED, expected_cost, second_order
 from .wishart import GAUSSIAN
 
 Pair = Literal["isotropic, diagonal", "diagonal, full", "isotropic, full"]
-PAIRS: tuple[Pair, ...] = ("isotropic, diagonal", "diagonal, full", "isotropic, full")
+PAIRS: dict[Pair, tuple[Structure, Structure]] = {
+    "isotropic, diagonal": ("isotropic", "diagonal"),
+    "diagonal, full": ("diagonal", "full"),
+    "isotropic, full": ("isotropic", "full"),
+}
+"""The smaller structure and the larger one."""
 ONLY = "the entries of Σ are written out"
 MATCHED = "isotropic: Tr S as a multiple of χ² with its mean and variance (exact for Σ ∝ I)"
 
@@ -103,7 +108,7 @@ def total(structure: Structure, n: int) -> Derivation:
     )
 
 
-@result((2, 3), PAIRS, only="with n = 1 all structures are one; else " + ONLY)
+@result((2, 3), tuple(PAIRS), only="with n = 1 all structures are one; else " + ONLY)
 def crossing(pair: Pair, n: int) -> Derivation:
     """ν at which two structures lose the same, to order 1/ν: above it learn the larger one.
 
@@ -119,7 +124,7 @@ def crossing(pair: Pair, n: int) -> Derivation:
     Source: new.
     """
     Sigma, gap, nu = symbols("Sigma gap freedom", n)
-    less, more = (_of_gaussian(structure, n) for structure in pair.split(", "))
+    less, more = (_of_gaussian(structure, n) for structure in PAIRS[pair])
     derived = solve_linear([gap * nu + less - more], [nu])[0]
     seen = {} if pair == "diagonal, full" else {"Sigma": Sigma}
     return Derivation(

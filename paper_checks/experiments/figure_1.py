@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -30,17 +29,25 @@ from solvers.families.law import Params
 from solvers.families.networks import MLP
 from solvers.rewards.mahalanobis import MahalanobisReward, optimal_reward
 from solvers.tasks import linear
-from solvers.training import streams
+from solvers.training import objectives, streams
 from solvers.training.ensemble import train
-from solvers.training.estimators import Analytic, Estimator, ScoreFunction
-from solvers.training.objectives import MSE, NLL, Objective, PolicyGradient
+from solvers.training.objectives import Objective, PolicyGradient
 
 from . import Progress
+from .arms import (
+    MSE,
+    NLL,
+    PG_IDENTITY,
+    PG_OPTIMAL,
+    PG_OPTIMAL_ANALYTIC,
+    PG_OPTIMAL_LOO,
+    Arm,
+    check_arms,
+)
 from .parallel import run_arms
 from .summaries import quartiles
 
-Arm = Literal["MSE", "NLL", "PG(I)", "PG(U*)", "PG(U*), leave-one-out", "PG(U*), analytic"]
-
+ARMS = (MSE, NLL, PG_IDENTITY, PG_OPTIMAL, PG_OPTIMAL_LOO, PG_OPTIMAL_ANALYTIC)
 METRICS = ("excess_nll", "nll", "mean_error", "covariance_error")
 PUBLISHED = Path(__file__).parents[1] / "published" / "figure_1.csv"
 FAILURE = 1.0  # an experiment fails if its excess NLL per dimension ends above this many nats
@@ -67,7 +74,7 @@ class Settings:
         chunk: experiments trained at once; bounds memory, changes numbers by rounding only.
     """
 
-    arms: tuple[Arm, ...] = ("MSE", "NLL", "PG(I)", "PG(U*)")
+    arms: tuple[Arm, ...] = (MSE, NLL, PG_IDENTITY, PG_OPTIMAL)
     repetitions: int = 1
     experiments: int = 10
     sigma: tuple[float, ...] = ()
@@ -80,11 +87,14 @@ class Settings:
     max_norm: float = 2e5
     chunk: int = 10
 
+    def __post_init__(self) -> None:
+        check_arms(self.arms, ARMS)
+
 
 ONE_RUN = Settings()  # the published notebook, once: 120 members
 AS_PUBLISHED = Settings(repetitions=10)  # enough to compare medians with the published code's
 CORRECTED = Settings(
-    arms=("MSE", "NLL", "PG(U*)", "PG(U*), leave-one-out", "PG(U*), analytic"),
+    arms=(MSE, NLL, PG_OPTIMAL, PG_OPTIMAL_LOO, PG_OPTIMAL_ANALYTIC),
     experiments=50,
     sigma=(0.1, 0.15, 0.2, 0.3, 0.6, 1.0, 2.0),
     paired=True,
@@ -143,9 +153,9 @@ def _run_arm(settings: Settings, seed: int, arm: Arm, chunk: Sequence[Experiment
     ids = [experiment.id for experiment in chunk]
     sigma = [experiment.sigma for experiment in chunk if experiment.sigma is not None] or None
     # As published, MSE and NLL draw their own data sets; both PG arms share theirs.
-    data_owner = "all" if settings.paired else arm if arm in ("MSE", "NLL") else "PG"
+    data_owner = "all" if settings.paired else "PG" if arm.reward else arm.label
     task = linear.draw([streams.generator(seed, "data", data_owner, i) for i in ids], sigma=sigma)
-    lams = settings.lams if arm.startswith("PG") else (float("nan"),)
+    lams = settings.lams if arm.reward else (float("nan"),)
     batch = (len(ids), len(lams))
     objective = _objective(settings, arm, task.sigma, torch.tensor(lams).expand(batch))
     starts = [("own", e.id) if settings.paired else ("shared", e.repetition) for e in chunk]
@@ -155,7 +165,7 @@ def _run_arm(settings: Settings, seed: int, arm: Arm, chunk: Sequence[Experiment
         name: p.detach().expand(*batch, *p.shape[2:]).contiguous() for name, p in initial.items()
     }
     noise = streams.MemberNoise(
-        [streams.generator(seed, "noise", arm, i, lam) for i in ids for lam in lams], batch
+        [streams.generator(seed, "noise", arm.label, i, lam) for i in ids for lam in lams], batch
     )
     recorded = settings.recorded or tuple(range(1, settings.epochs + 1))
     measured: list[Tensor] = []
@@ -177,11 +187,11 @@ def _run_arm(settings: Settings, seed: int, arm: Arm, chunk: Sequence[Experiment
         observe=observe,
     )
     values = torch.stack(measured, dim=-2).numpy()  # (E, L, recorded, metrics)
-    if arm == "MSE":
+    if arm == MSE:
         values[..., [METRICS.index(m) for m in METRICS if m != "mean_error"]] = np.nan
     index = pd.MultiIndex.from_product([ids, lams, recorded], names=["experiment", "lam", "epoch"])
     table = pd.DataFrame(values.reshape(-1, len(METRICS)), index, METRICS).reset_index()
-    table.insert(0, "arm", arm)
+    table.insert(0, "arm", arm.label)
     rows = len(lams) * len(recorded)
     table.insert(1, "repetition", np.repeat([e.repetition for e in chunk], rows))
     table.insert(2, "sigma", np.repeat(task.sigma.numpy(), rows))
@@ -195,21 +205,14 @@ def _per_lam(data: Dataset) -> Dataset:
 
 def _objective(settings: Settings, arm: Arm, sigma: Tensor, lam: Tensor) -> Objective:
     """Return the objective of an arm for members of shape (experiments, λ)."""
-    if arm == "MSE":
-        return MSE()
-    if arm == "NLL":
-        return NLL()
-    if arm == "PG(I)":
+    if not arm.reward:
+        return objectives.MSE() if arm == MSE else objectives.NLL()
+    if arm.reward == "identity":
         reward = MahalanobisReward.scalar(torch.ones_like(lam), POLICY.n)
     else:
         Sigma = sigma.square()[:, None, None, None] * torch.eye(POLICY.n)
         reward = optimal_reward(Sigma.expand(*lam.shape, -1, -1), lam, "isotropic")
-    estimators: dict[Arm, Estimator] = {
-        "PG(U*), leave-one-out": ScoreFunction(settings.generations, "leave-one-out"),
-        "PG(U*), analytic": Analytic(),
-    }
-    published = ScoreFunction(settings.generations, "none")
-    return PolicyGradient(reward, lam, estimators.get(arm, published))
+    return PolicyGradient(reward, lam, arm.estimate(settings.generations, "none"))
 
 
 def _metrics(params: Params, task: linear.LinearTask) -> Tensor:
@@ -227,7 +230,7 @@ def _metrics(params: Params, task: linear.LinearTask) -> Tensor:
 
 def final(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the last epoch, with a column `failed` (excess NLL not below 1)."""
-    last = table[(table.epoch == table.epoch.max()) & (table.arm != "MSE")]
+    last = table[(table.epoch == table.epoch.max()) & (table.arm != MSE.label)]
     return last.assign(failed=~(last.excess_nll <= FAILURE))
 
 

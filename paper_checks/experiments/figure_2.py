@@ -8,7 +8,6 @@ long run: started at the optimum, training with it walks away and settles where 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -22,16 +21,16 @@ from solvers.families.law import Params
 from solvers.families.networks import MLP
 from solvers.rewards.mahalanobis import MahalanobisReward, optimal_reward
 from solvers.tasks import gaussian
-from solvers.training import streams
+from solvers.training import objectives, streams
 from solvers.training.ensemble import train
 from solvers.training.estimators import ScoreFunction
-from solvers.training.objectives import NLL, Objective, PolicyGradient
+from solvers.training.objectives import Objective, PolicyGradient
 
 from . import Progress
+from .arms import NLL, PG_IDENTITY, PG_OPTIMAL, Arm
 from .minimum_shift import stationary_scale
 
-Arm = Literal["NLL", "PG(I)", "PG(U*)"]
-
+ARMS = (NLL, PG_IDENTITY, PG_OPTIMAL)
 N = 2
 MEAN, SIGMA = 6.5, 0.8  # of the data, in every dimension
 POLICY = GaussianPolicy(2, N, "diagonal", mean=MLP((64, 64)), scale="shared")
@@ -87,17 +86,16 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
         which has none. The rows of the settling runs have the arm "settling" and `predicted`, the
         standard deviation at which they must settle; their data are standard normal.
     """
-    arms: tuple[Arm, ...] = ("NLL", "PG(I)", "PG(U*)")
-    jobs = len(arms) + len(settings.settling)
+    jobs = len(ARMS) + len(settings.settling)
     tables: list[pd.DataFrame] = []
-    for arm in arms:
+    for arm in ARMS:
         tables.append(_evolution(settings, arm, seed))
         if progress is not None:
             progress("evolution", len(tables), jobs)
     for M in settings.settling:
         tables += [_settling(settings, M, baseline, seed) for baseline in SETTLING]
         if progress is not None:
-            progress("settling", len(arms) + settings.settling.index(M) + 1, jobs)
+            progress("settling", len(ARMS) + settings.settling.index(M) + 1, jobs)
     return pd.concat(tables, ignore_index=True)
 
 
@@ -108,13 +106,13 @@ def _evolution(settings: Settings, arm: Arm, seed: int) -> pd.DataFrame:
     task = gaussian.draw(
         data_streams, inputs=2, n=N, samples=settings.samples, mean=MEAN, scale=SIGMA
     )
-    lams = settings.lams if arm != "NLL" else (float("nan"),)
+    lams = settings.lams if arm.reward else (float("nan"),)
     batch = (len(ids), len(lams))
     initial = POLICY.init([streams.generator(seed, "init", i) for i in ids], (len(ids), 1))
     params = {
         name: p.detach().expand(*batch, *p.shape[2:]).contiguous() for name, p in initial.items()
     }
-    noise = [streams.generator(seed, "noise", arm, i, lam) for i in ids for lam in lams]
+    noise = [streams.generator(seed, "noise", arm.label, i, lam) for i in ids for lam in lams]
     data = Dataset(*(t.unsqueeze(1) for t in vars(task.train).values()))
     laws = _train(
         POLICY,
@@ -129,7 +127,7 @@ def _evolution(settings: Settings, arm: Arm, seed: int) -> pd.DataFrame:
         [ids, lams, range(settings.epochs + 1)], names=["repetition", "lam", "epoch"]
     )
     return _table(laws, index).assign(
-        arm=arm,
+        arm=arm.label,
         baseline=settings.baseline,
         generations=settings.generations,
         predicted=float("nan"),
@@ -138,14 +136,14 @@ def _evolution(settings: Settings, arm: Arm, seed: int) -> pd.DataFrame:
 
 def _objective(settings: Settings, arm: Arm, task: gaussian.GaussianTask, lam: Tensor) -> Objective:
     """Return the objective of an arm for members of shape (repetitions, λ)."""
-    if arm == "NLL":
-        return NLL()
+    if not arm.reward:
+        return objectives.NLL()
     reward = MahalanobisReward.scalar(torch.ones_like(lam), N)
-    if arm == "PG(U*)":
+    if arm.reward == "optimal":
         # as published, Σ is the unbiased estimate from the few outcomes
         unbiased = task.train.covariance * (settings.samples / (settings.samples - 1))
         reward = optimal_reward(unbiased.expand(*lam.shape, -1, -1), lam, "isotropic")
-    return PolicyGradient(reward, lam, ScoreFunction(settings.generations, settings.baseline))
+    return PolicyGradient(reward, lam, arm.estimate(settings.generations, settings.baseline))
 
 
 def _settling(settings: Settings, M: int, baseline: GroupBaseline, seed: int) -> pd.DataFrame:

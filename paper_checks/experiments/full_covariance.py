@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -31,18 +31,26 @@ from solvers.families.law import Params
 from solvers.families.networks import MLP
 from solvers.rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_scale
 from solvers.tasks import gaussian
-from solvers.training import streams
+from solvers.training import objectives, streams
 from solvers.training.ensemble import train
-from solvers.training.estimators import Analytic, Estimator, ScoreFunction
-from solvers.training.objectives import NLL, Objective, PolicyGradient
+from solvers.training.objectives import Objective, PolicyGradient
 
 from . import Progress
+from .arms import (
+    NLL,
+    PG_FIXED,
+    PG_FIXED_SCALED,
+    PG_ISOTROPIC,
+    PG_OPTIMAL_ANALYTIC,
+    PG_OPTIMAL_LOO,
+    PG_RAY,
+    Arm,
+    check_arms,
+)
 from .parallel import run_arms
 
-PublishedArm = Literal["NLL", "PG(M)", "PG(U*)"]
-CorrectedArm = Literal["PG(U*), leave-one-out", "PG(U*), analytic", "PG(ray)", "PG(isotropic)"]
-Arm = PublishedArm | CorrectedArm
-
+PUBLISHED_ARMS = (NLL, PG_FIXED, PG_FIXED_SCALED)
+CORRECTED_ARMS = (NLL, PG_OPTIMAL_LOO, PG_OPTIMAL_ANALYTIC, PG_RAY, PG_ISOTROPIC)
 METRICS = ("nll", "excess_nll", "mean_error", "covariance_error", "cholesky_error")
 PUBLISHED = Path(__file__).parents[1] / "published" / "full_covariance.csv"
 N = 2
@@ -74,7 +82,7 @@ class Settings:
         chunk: experiments trained at once; bounds memory, changes numbers by rounding only.
     """
 
-    arms: tuple[Arm, ...] = get_args(PublishedArm)
+    arms: tuple[Arm, ...] = PUBLISHED_ARMS
     experiments: int = 150
     paired: bool = False
     samples: int = 64
@@ -86,10 +94,13 @@ class Settings:
     learning_rate: float = 7e-4
     chunk: int = 50
 
+    def __post_init__(self) -> None:
+        check_arms(self.arms, {*PUBLISHED_ARMS, *CORRECTED_ARMS})
+
 
 AS_PUBLISHED = Settings()
 CORRECTED = Settings(
-    arms=("NLL", *get_args(CorrectedArm)),
+    arms=CORRECTED_ARMS,
     paired=True,
     precision="float64",  # some Σ are nearly singular
     epochs=300,
@@ -139,9 +150,9 @@ def _run_arm(settings: Settings, seed: int, arm: Arm, chunk: Sequence[int]) -> p
     dtype = getattr(torch, settings.precision)
     data = Dataset(*(t.to(dtype) for t in vars(task.train).values()))
     params = POLICY.init([_init(settings, arm, i, seed) for i in chunk], (len(chunk),), dtype)
-    noise_streams = [streams.generator(seed, "noise", arm, i) for i in chunk]
+    noise_streams = [streams.generator(seed, "noise", arm.label, i) for i in chunk]
     recorded = settings.recorded or tuple(range(settings.epochs + 1))
-    least = NLL()(_best(task.train), task.train)
+    least = objectives.NLL()(_best(task.train), task.train)
     measured: list[Tensor] = []
 
     def observe(epoch: int, params: Params) -> None:
@@ -167,14 +178,15 @@ def _run_arm(settings: Settings, seed: int, arm: Arm, chunk: Sequence[int]) -> p
     values = torch.stack(measured, dim=1).numpy()  # (E, recorded, metrics)
     index = pd.MultiIndex.from_product([chunk, recorded], names=["experiment", "epoch"])
     table = pd.DataFrame(values.reshape(-1, len(METRICS)), index, METRICS).reset_index()
-    table.insert(0, "arm", arm)
+    table.insert(0, "arm", arm.label)
     return table.assign(predicted=np.repeat(predicted(settings, arm, task), len(recorded)))
 
 
 def _init(settings: Settings, arm: Arm, experiment: int, seed: int) -> torch.Generator:
     if settings.paired:
         return streams.generator(seed, "init", experiment)
-    return streams.generator(seed, "init", arm, "fixed" if arm == "PG(U*)" else experiment)
+    own = "fixed" if arm == PG_FIXED_SCALED else experiment
+    return streams.generator(seed, "init", arm.label, own)
 
 
 def weight(settings: Settings, arm: Arm, task: gaussian.GaussianTask) -> Tensor:
@@ -182,27 +194,27 @@ def weight(settings: Settings, arm: Arm, task: gaussian.GaussianTask) -> Tensor:
     lam = torch.full(task.train.x.shape[:1], settings.lam, dtype=torch.float64)
     direction = torch.tensor(M, dtype=torch.float64).expand_as(task.covariance)
     Sigma_hat = task.train.covariance[:, 0]
-    if arm == "PG(M)":
-        return direction
-    if arm == "PG(U*)":
-        trace = task.covariance.diagonal(dim1=-2, dim2=-1).sum(-1)
-        return (lam * N / trace)[:, None, None] * direction
-    if arm == "PG(ray)":
-        return optimal_scale(direction, Sigma_hat, lam)[:, None, None] * direction
-    return optimal_reward(Sigma_hat, lam, "isotropic" if arm == "PG(isotropic)" else "full").U
+    match arm.reward:
+        case "fixed":
+            return direction
+        case "fixed, scaled":
+            trace = task.covariance.diagonal(dim1=-2, dim2=-1).sum(-1)
+            return (lam * N / trace)[:, None, None] * direction
+        case "ray":
+            return optimal_scale(direction, Sigma_hat, lam)[:, None, None] * direction
+        case "isotropic":
+            return optimal_reward(Sigma_hat, lam, "isotropic").U
+        case _:
+            return optimal_reward(Sigma_hat, lam, "full").U
 
 
 def _objective(settings: Settings, arm: Arm, U: Tensor) -> Objective:
     """Return the objective of an arm for members of shape (experiments,)."""
-    if arm == "NLL":
-        return NLL()
-    estimators: dict[Arm, Estimator] = {
-        "PG(M)": ScoreFunction(settings.generations, "minimum"),
-        "PG(U*)": ScoreFunction(settings.generations, "minimum"),
-        "PG(U*), leave-one-out": ScoreFunction(settings.generations, "leave-one-out"),
-    }
+    if not arm.reward:
+        return objectives.NLL()
     lam = torch.full(U.shape[:1], settings.lam, dtype=U.dtype)
-    return PolicyGradient(MahalanobisReward.full(U), lam, estimators.get(arm, Analytic()))
+    estimator = arm.estimate(settings.generations, "minimum")
+    return PolicyGradient(MahalanobisReward.full(U), lam, estimator)
 
 
 def predicted(settings: Settings, arm: Arm, task: gaussian.GaussianTask) -> list[float]:
@@ -211,7 +223,7 @@ def predicted(settings: Settings, arm: Arm, task: gaussian.GaussianTask) -> list
     On the ray of `U = kc*M`, by the derivations: `½[n log(Tr(MΣ̂)/n) - log det(MΣ̂)]` plus
     `(n/2)(k - 1 - log k)`. (The bias of the minimum shift, where there is one, comes on top.)
     """
-    if arm == "NLL":
+    if not arm.reward:
         return [0.0] * len(task.mean)
     ray_loss, regret = rays.loss(N), rays.rescaling_regret(N)
     weights = weight(settings, arm, task).numpy()
@@ -225,7 +237,7 @@ def predicted(settings: Settings, arm: Arm, task: gaussian.GaussianTask) -> list
 def _metrics(law: Gaussian, task: gaussian.GaussianTask, least: Tensor) -> Tensor:
     """Return the metrics of every member, (E, len(METRICS)), given the least training NLL."""
     data = task.train
-    nll = NLL()(law, data)
+    nll = objectives.NLL()(law, data)
     mean_error = (law.mean[:, 0] - task.mean).norm(dim=-1)
     covariance_error = (law.covariance - data.covariance)[:, 0].norm(dim=(-2, -1))
     cholesky = torch.linalg.cholesky(task.covariance)

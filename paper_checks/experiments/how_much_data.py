@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -41,7 +41,7 @@ F64 = torch.float64
 Outer = Literal["same rows", "rescaled", "half held out", "cross-fitted"]
 OUTERS: tuple[Outer, ...] = get_args(Outer)
 LEVEL = 0.99  # of the intervals
-PAIRS = samples.choice.PAIRS[:2]  # neighbours in size
+PAIRS = tuple(samples.choice.PAIRS.items())[:2]  # neighbours in size
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
     Returns:
         One row per part ("structure", "mean"), arm, kind and `rows`. "predicted": `lost` in nats
         per new row (NaN where nothing is derived); "measured": its mean over repetitions with an
-        interval `low`, `high`; "crossing": the arm is a pair of structures, `rows` the N at which
-        both lose the same, and `leading` the derived one to order 1/N.
+        interval `low`, `high`; "crossing": `rows` is the N at which the arm and the structure
+        that is the next `larger` lose the same, and `leading` the derived one to order 1/N.
     """
     found: list[Mapping[str, object]] = []
     every = len(settings.rows) + len(settings.totals)
@@ -130,7 +130,7 @@ def _entries(
 ) -> list[Mapping[str, object]]:
     entries: list[Mapping[str, object]] = []
     for arm, lost in measured.items():
-        key = {"part": part, "arm": arm, "rows": N}
+        key = {"part": part, "arm": arm, "larger": None, "rows": N}
         interval = mean_interval(lost.numpy(), LEVEL)
         entries.append(key | {"kind": "predicted", "lost": predicted.get(arm, float("nan"))})
         entries.append(
@@ -253,8 +253,7 @@ def _crossings(settings: Settings) -> list[Mapping[str, object]]:
     n, Sigma = len(settings.variances), settings.covariance().numpy()
     far = 1e7  # rows, at which what is left is the fit of the structure
     entries: list[Mapping[str, object]] = []
-    for pair in PAIRS:
-        less, more = cast(tuple[Structure, Structure], pair.split(", "))
+    for pair, (less, more) in PAIRS:
 
         def gap(nu: float, less: Structure = less, more: Structure = more) -> float:
             return _total(settings, less, nu) - _total(settings, more, nu)
@@ -267,6 +266,6 @@ def _crossings(settings: Settings) -> list[Mapping[str, object]]:
         leading = crossing.at(
             "derived", **{k: v for k, v in known.items() if k in crossing.arguments}
         )
-        entry = {"part": "structure", "arm": pair, "kind": "crossing", "rows": at}
+        entry = {"part": "structure", "arm": less, "larger": more, "kind": "crossing", "rows": at}
         entries.append(entry | {"lost": _total(settings, less, at), "leading": leading})
     return entries

@@ -9,7 +9,6 @@ by the exact gradient, to the end, and by a sampled one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -33,10 +32,11 @@ from solvers.training.estimators import ScoreFunction
 from solvers.training.objectives import Objective, PolicyGradient
 
 from . import Progress
+from .arms import PG_BETA, PG_DIAGONAL, PG_SCALAR, PG_TWICE_BETA, Arm, labels
 
 F64, HALF = torch.float64, 0.5
-Arm = Literal["PG(2β*)", "PG(β*)", "PG(u*)", "PG(diag)"]
-ARMS: tuple[Arm, ...] = get_args(Arm)
+EXACT = (PG_SCALAR, PG_DIAGONAL)
+ARMS = (PG_TWICE_BETA, PG_BETA, *EXACT)
 KINDS = ("predicted", "exact", "sampled")
 NEWTON_STEPS = 500  # at most: far from its end, Newton's method moves a logit by 1 a step
 SETTLED = 1e-12  # its last step, relative to the logit
@@ -114,14 +114,14 @@ def data(settings: Settings) -> LabelledData:
 def weights(arm: Arm, pi: Float[Tensor, "N 2"], settings: Settings) -> Float[Tensor, "N 2"]:
     """Return the diagonal of the arm's `U` at every input."""
     lam = torch.full_like(pi[:, 0], settings.lam)
-    if arm == "PG(diag)":
+    if arm.reward == "exact diagonal":
         return exact_diagonal(pi, lam)
-    if arm == "PG(u*)":
+    if arm.reward == "exact scalar":
         # At ½ every u is optimal, and `exact_scale` refuses to choose: the limit is λ.
         u, away = lam.clone(), pi[:, 0] != HALF
         u[away] = exact_scale(pi[away].unsqueeze(-2), lam[away])
     else:
-        u = heuristic_scale(pi, lam) * (2 if arm == "PG(2β*)" else 1)
+        u = arm.scale * heuristic_scale(pi, lam)
     return u.unsqueeze(-1).expand_as(pi)
 
 
@@ -162,7 +162,7 @@ def _sampled(
     """Return the logits after training by the score function, from p = ½."""
     batch = (len(ARMS), settings.repetitions)
     generators = [
-        streams.generator(seed, "noise", arm, repetition)
+        streams.generator(seed, "noise", arm.label, repetition)
         for arm in ARMS
         for repetition in range(settings.repetitions)
     ]
@@ -188,7 +188,8 @@ def _table(
     kl = found.cross_entropy(task) - Categorical(task.pi.log()).entropy()
     values = {"logit": logit, "p": found.p[..., 0], "kl": kl}
     index = pd.MultiIndex.from_product(
-        [ARMS, range(logit.shape[1]), task.pi[:, 0].tolist()], names=["arm", "repetition", "pi"]
+        [labels(ARMS), range(logit.shape[1]), task.pi[:, 0].tolist()],
+        names=["arm", "repetition", "pi"],
     )
     columns = {name: value.flatten().numpy() for name, value in values.items()}
     return pd.DataFrame(columns, index=index).reset_index().assign(kind=kind)
@@ -206,19 +207,19 @@ def _predicted(settings: Settings, task: LabelledData) -> pd.DataFrame:
             logit = categorical.inner.binary_logit().at(
                 side="derived", pi=pi, U=np.diag(u), lam=lam
             )
-            row = {"arm": arm, "pi": pi[0], "kind": "predicted", "repetition": 0}
+            row = {"arm": arm.label, "pi": pi[0], "kind": "predicted", "repetition": 0}
             rows.append({**row, "logit": logit, "p": p[0], "kl": kl})
     return pd.DataFrame(rows)
 
 
 def derived_weights(arm: Arm, pi: np.ndarray, lam: float) -> np.ndarray:
     """Return the diagonal of the arm's `U` as derived, for one `π`."""
-    if arm in ("PG(β*)", "PG(2β*)"):
+    if arm.reward == "heuristic scalar":
         beta = categorical.scalar.heuristic_scale(2).at(side="derived", pi=pi, lam=lam)
-        return np.full(2, beta * (2 if arm == "PG(2β*)" else 1))
+        return np.full(2, arm.scale * beta)
     if pi[0] == HALF:  # every u is optimal: the limit
         return np.full(2, categorical.scalar.binary_limit().at(side="derived", lam=lam))
-    if arm == "PG(u*)":
+    if arm.reward == "exact scalar":
         return np.full(2, categorical.scalar.binary().at(side="derived", pi=pi, lam=lam))
     # not the offset that the solvers choose: what is learned must not depend on it
     offset = -np.log(pi).mean()

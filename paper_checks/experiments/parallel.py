@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from solvers.engine import Engine, Processes, Ray, Threads
 from .. import store
 from . import Progress
 
-Arm = TypeVar("Arm", bound=str)
+Arm = TypeVar("Arm", bound=Hashable)
 Experiment = TypeVar("Experiment")
 
 # The engine changes where and when a table is computed, never what is in it. Hence it is no
@@ -60,7 +60,7 @@ def run_arms(
         run: trains one arm on some experiments; a function of a module.
         settings: of the experiment.
         seed: of the run.
-        arms: the arms.
+        arms: the arms; as a text, each is its name.
         experiments: the experiments.
         chunk: how many are given to `run` at once.
         progress: called as `progress(arm, chunks done, chunks)`.
@@ -78,7 +78,7 @@ def run_arms(
         arm = cells[cell][2]
         finished[arm] += 1
         if progress is not None:
-            progress(arm, finished[arm], len(parts))
+            progress(str(arm), finished[arm], len(parts))
 
     local = Processes() if processes else Threads()
     tables = engine.sweep(

@@ -28,12 +28,22 @@ from solvers.families.law import Params
 from solvers.families.networks import MLP
 from solvers.rewards.mahalanobis import MahalanobisReward, isotropic_weight, optimal_reward
 from solvers.tasks import collect, dynamics
-from solvers.training import ensemble, streams
+from solvers.training import ensemble, objectives, streams
 from solvers.training.estimators import ScoreFunction
-from solvers.training.objectives import MSE, NLL, Objective, PolicyGradient
+from solvers.training.objectives import Objective, PolicyGradient
 
 from . import Progress
 from . import table_3_methods as methods
+from .arms import (
+    MSE,
+    NLL,
+    PG_IDENTITY,
+    PG_IMPLICIT,
+    PG_MARGINAL_FULL,
+    PG_MARGINAL_SCALAR,
+    Arm,
+    labels,
+)
 from .parallel import run_arms
 from .table_3_data import Problem, problem, rollout_errors
 
@@ -41,7 +51,8 @@ METRICS = ("rmse", "nll", "coverage", "r2")
 HORIZONS = (1, 5, 20, 50)
 ROLLOUTS = tuple(f"rollout_{horizon}" for horizon in HORIZONS)
 PUBLISHED = Path(__file__).parents[1] / "published" / "table_3.csv"
-IMPLICIT = "PG(implicit)"
+RANKED = (MSE, PG_IMPLICIT, PG_IDENTITY, PG_MARGINAL_SCALAR, NLL, PG_MARGINAL_FULL)
+"""Trained as published; in the order of the published test errors, the smallest first."""
 PUBLISHED_U = 0.08  # of PG(implicit) on half-cheetah medium, as the published solver learned it
 
 
@@ -137,15 +148,15 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
     if settings.published:
         arms = settings.environments
         return run_arms(_as_published, settings, seed, arms, settings.splits, chunk, progress)
-    arms = [f"{name}, {part}" for name in settings.environments for part in PARTS]
-    return run_arms(_corrected, settings, seed, arms, settings.splits, chunk, progress)
+    work = [Work(name, part) for name in settings.environments for part in PARTS]
+    return run_arms(_corrected, settings, seed, work, settings.splits, chunk, progress)
 
 
 def published_scalar() -> float:
     """Return `u = 1/(2 RMSE²)`, `λn/(2 Tr S)` at λ = 1, of the published error of PG(implicit)."""
     published = pd.read_csv(PUBLISHED, comment="#")
     medium = published[published.quality == "medium"].set_index("arm")
-    return 1 / (2 * float(medium.rmse[IMPLICIT]) ** 2)
+    return 1 / (2 * float(medium.rmse[PG_IMPLICIT.label]) ** 2)
 
 
 def transitions(settings: Settings, environment: str, seed: int) -> dynamics.Transitions:
@@ -179,13 +190,23 @@ def load(
     )
 
 
-def _corrected(settings: Settings, seed: int, arm: str, splits: Sequence[int]) -> pd.DataFrame:
-    environment, part = arm.split(", ")
-    data = load(settings, seed, environment, splits, "episode")
-    groups = PARTS[part](settings, data, seed)
+@dataclass(frozen=True)
+class Work:
+    """What is trained apart from the rest: one of the `PARTS`, in one environment."""
+
+    environment: str
+    part: str
+
+    def __str__(self) -> str:
+        return f"{self.environment}, {self.part}"
+
+
+def _corrected(settings: Settings, seed: int, work: Work, splits: Sequence[int]) -> pd.DataFrame:
+    data = load(settings, seed, work.environment, splits, "episode")
+    groups = PARTS[work.part](settings, data, seed)
     table = pd.concat(groups, ignore_index=True)
-    table.loc[table.arm == "MSE", ["nll", "coverage"]] = float("nan")  # it trains no scale
-    return table.assign(environment=environment)
+    table.loc[table.arm == MSE.label, ["nll", "coverage"]] = float("nan")  # it trains no scale
+    return table.assign(environment=work.environment)
 
 
 def _likelihoods(settings: Settings, data: Problem, seed: int) -> list[pd.DataFrame]:
@@ -214,7 +235,7 @@ def _rewards(settings: Settings, data: Problem, seed: int) -> list[pd.DataFrame]
     return [
         _table(data, ("copy the state",), methods.copied(data)),
         _table(data, ("least squares",), methods.least_squares(data)),
-        _table(data, ("MSE",), squares.trained.law, squares.trained.ended),
+        _table(data, (MSE.label,), squares.trained.law, squares.trained.ended),
         _table(data, methods.CONSTANT, constant.law, constant.ended),
         *powers,
     ]
@@ -267,10 +288,10 @@ def _as_published(
     lam, n = settings.lam, data.n
     u = implicit_scalar(settings, data, model, one)
     rewards = {
-        "PG(I)": MahalanobisReward.scalar(1.0, n),
-        IMPLICIT: MahalanobisReward.scalar(u, n),
-        "PG(marginal scaled)": optimal_reward(marginal, lam, "isotropic"),
-        "PG(marginal full)": optimal_reward(marginal, lam, "full"),
+        PG_IDENTITY: MahalanobisReward.scalar(1.0, n),
+        PG_IMPLICIT: MahalanobisReward.scalar(u, n),
+        PG_MARGINAL_SCALAR: optimal_reward(marginal, lam, "isotropic"),
+        PG_MARGINAL_FULL: optimal_reward(marginal, lam, "full"),
     }
     factors = torch.stack([each.cholesky.float() for each in rewards.values()])[:, None]
     R = settings.repetitions
@@ -283,15 +304,15 @@ def _as_published(
         _repeated(data, ("copy the state",), methods.copied(data)),
         _repeated(data, ("least squares",), methods.least_squares(data)),
     ]
-    groups: list[tuple[tuple[str, ...], Objective, int]] = [
-        (("MSE",), MSE(), 1),
-        (("NLL",), NLL(), 1),
+    groups: list[tuple[tuple[Arm, ...], Objective, int]] = [
+        ((MSE,), objectives.MSE(), 1),
+        ((NLL,), objectives.NLL(), 1),
         (tuple(rewards), sampled, R),
     ]
     for arms, objective, repetitions in groups:
-        batch = (len(arms), repetitions)
+        names, batch = labels(arms), (len(arms), repetitions)
         noise = streams.MemberNoise(
-            [streams.generator(seed, "noise", arm, r) for arm in arms for r in range(repetitions)],
+            [streams.generator(seed, "noise", arm, r) for arm in names for r in range(repetitions)],
             batch,
         )
         begin = {k: p.detach().expand(*batch, *p.shape).clone() for k, p in one.items()}
@@ -306,9 +327,9 @@ def _as_published(
             noise=noise,
             max_norm=10.0,
         )
-        tables.append(_repeated(data, arms, partial(model, theta), repetitions))
+        tables.append(_repeated(data, names, partial(model, theta), repetitions))
     table = pd.concat(tables, ignore_index=True)
-    table.loc[table.arm == "MSE", ["nll", "coverage"]] = float("nan")
+    table.loc[table.arm == MSE.label, ["nll", "coverage"]] = float("nan")
     return table.assign(environment=environment, split=split, u=u)
 
 

@@ -27,6 +27,7 @@ from solvers.training.early_stopping import EarlyStopping
 from solvers.training.ensemble import adam
 from solvers.training.objectives import MSE, NLL, BetaNLL, Faithful, Objective, PolicyGradient
 
+from . import arms
 from .affine import affine, coefficients
 from .table_3_data import Problem
 
@@ -37,9 +38,7 @@ TEMPERATURES = (0.0, 0.5, 1.0)
 """Powers `β` of `λ(x) = Σ(x)^β` that held-out rows choose from; 0 is one λ for all inputs."""
 COVERAGE = 0.9
 CONSTANT = (
-    "PG(I)",
-    "PG(marginal scaled)",
-    "PG(marginal full)",
+    *arms.labels((arms.PG_IDENTITY, arms.PG_MARGINAL_SCALAR, arms.PG_MARGINAL_FULL)),
     "PG(residual diagonal)",
     "PG(residual, online)",
 )
@@ -48,7 +47,8 @@ LEARNED, TEMPERED = "PG(learned U(x))", "PG(learned U(x), λ(x))"
 
 def named(betas: Sequence[float]) -> tuple[str, ...]:
     """Return the names of β-NLL for each β: 0 is NLL, 0.5 the β-NLL of the table."""
-    return tuple({0.0: "NLL", 0.5: "β-NLL"}.get(beta, f"β-NLL, β = {beta:g}") for beta in betas)
+    known = {0.0: arms.NLL.label, 0.5: "β-NLL"}
+    return tuple(known.get(beta, f"β-NLL, β = {beta:g}") for beta in betas)
 
 
 def powers() -> tuple[str, ...]:

@@ -21,11 +21,9 @@ from solvers.tasks import classification
 from solvers.training import inner
 from solvers.training.objectives import PolicyGradient
 
+from .arms import Arm
 from .convergence import solved
 
-PublishedArm = Literal["NLL", "PG(2β*)", "PG(β*)"]
-ExactArm = Literal["PG(u*)", "PG(diag)", "PG(learned)"]
-Arm = PublishedArm | ExactArm
 Name = Literal["wine", "iris", "breast_cancer", "digits"]
 
 OUTER_STEPS = 60  # of L-BFGS, on the learned reward
@@ -117,19 +115,19 @@ class Taught:
 
 
 def reward(problem: Problem, arm: Arm) -> Taught:
-    """Return what an arm other than NLL is trained on."""
+    """Return what an arm with a reward is trained on."""
     train, lam, C = problem.train, problem.lam, problem.train.classes
     pi = train.pi.mean(0)
-    if arm == "PG(learned)":
+    if arm.reward == "learned":
         return learn(problem)
-    if arm == "PG(u*)":
+    if arm.reward == "exact scalar":
         u = between_classes.exact_scale(problem.distilled.pi, lam)
         return Taught(ClassReward.scalar(u, C), problem.distilled, problem.estimated)
-    if arm == "PG(diag)":
+    if arm.reward == "exact diagonal":
         u = between_classes.exact_diagonal(problem.distilled.pi, lam)
         return Taught(ClassReward.diagonal(u), problem.distilled, problem.estimated)
     beta = between_classes.heuristic_scale(pi, lam, samples=len(train.x))
-    return Taught(ClassReward.scalar(2 * beta if arm == "PG(2β*)" else beta, C), train)
+    return Taught(ClassReward.scalar(arm.scale * beta, C), train)
 
 
 def learn(problem: Problem) -> Taught:

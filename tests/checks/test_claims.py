@@ -21,6 +21,7 @@ from paper_checks.claims.claim import Claim, Judgement, Result, Verdict, counts,
 from paper_checks.claims.pictures import figure_1, figure_1_published
 from paper_checks.claims.theory import PROPOSITIONS, proposition
 from paper_checks.claims.theory.proposition import Check, problems, verdict
+from paper_checks.experiments.arms import PG_OPTIMAL_ANALYTIC, labels
 from paper_checks.statistics import Interval
 
 CHECKS = [
@@ -288,7 +289,7 @@ def test_stability_is_judged_on_paired_failures(monkeypatch, corrected, expected
         for arm, p in arms.items()
     ]
     monkeypatch.setattr(figure_1, "small_noise", lambda seed: pd.DataFrame(rows))
-    found = figure_1.is_stable("PG(U*), analytic", 0)
+    found = figure_1.is_stable(PG_OPTIMAL_ANALYTIC, 0)
     assert found.verdict == expected
     assert found.interval is not None
     assert "NLL" in found.evidence
@@ -315,4 +316,4 @@ def test_runs_are_trained_once_and_give_a_median_per_run(monkeypatch) -> None:
     assert len(calls) == len(set(calls)) == 2
     assert len(found) == 2
     assert {epoch for _, epoch in found.columns} == set(figure_1_published.EPOCHS)
-    assert {arm for arm, _ in found.columns} == set(small.arms)
+    assert {arm for arm, _ in found.columns} == set(labels(small.arms))

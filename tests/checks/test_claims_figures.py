@@ -8,6 +8,7 @@ import pytest
 
 from paper_checks.claims.claim import Verdict
 from paper_checks.claims.pictures import figure_2, full_covariance
+from paper_checks.experiments.arms import PG_RAY
 from paper_checks.experiments.minimum_shift import stationary_scale
 from paper_checks.statistics import Interval
 
@@ -260,7 +261,7 @@ def test_the_optimum_is_judged_by_what_it_loses(monkeypatch, rng, loss, expected
 )
 def test_a_ray_must_end_at_its_loss(monkeypatch, rng, measured, expected) -> None:
     fake_ends(monkeypatch, rng, {"PG(ray)": measured}, 0.02)
-    assert full_covariance.ends_as_predicted("PG(ray)", 0).verdict is expected
+    assert full_covariance.ends_as_predicted(PG_RAY, 0).verdict is expected
 
 
 def test_tables_of_full_covariance_come_from_its_experiment(monkeypatch) -> None:

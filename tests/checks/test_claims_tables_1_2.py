@@ -12,6 +12,7 @@ from paper_checks.claims.claim import Verdict, judge
 from paper_checks.claims.pictures import overshoot as overshoot_claims
 from paper_checks.claims.pictures import tables_1_2 as claims
 from paper_checks.experiments import overshoot, tables_1_2
+from paper_checks.experiments.arms import labels
 
 Change = Callable[[str, str], float]
 PUBLISHED = pd.read_csv(tables_1_2.PUBLISHED, comment="#")
@@ -68,7 +69,7 @@ def optima(settings: tables_1_2.Settings, nll: Change, accuracy: Change) -> pd.D
         rng = np.random.default_rng(len(name))
         for split in settings.splits:
             base, right, noise = rng.uniform(0.1, 0.2), rng.uniform(0.9, 0.95), rng.normal(0, 1e-3)
-            for arm in settings.arms:
+            for arm in labels(settings.arms):
                 own = 0.0 if arm == "NLL" else accuracy(name, arm) + noise
                 factor = 1.0 if arm == "NLL" else 1 + nll(name, arm)
                 rows.append(
@@ -138,7 +139,7 @@ def test_splits_are_fresh_for_every_seed_and_solved_without_training(monkeypatch
     for settings in seen:
         assert settings.optimum
         assert settings.epochs == 0
-        assert settings.arms == ("NLL", "PG(learned)")
+        assert labels(settings.arms) == ("NLL", "PG(learned)")
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,7 @@ def test_a_claim_fails_where_nothing_is_left(monkeypatch) -> None:
     assert "on wine nothing is left to compare: 4 of 32 runs did not converge" in found.evidence
 
 
-@pytest.mark.parametrize("arm", overshoot.ARMS[1:])
+@pytest.mark.parametrize("arm", labels(overshoot.ARMS[1:]))
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_the_scale_is_judged_by_what_converged(monkeypatch, arm, everywhere) -> None:
     right = overshoot.run

@@ -64,7 +64,7 @@ def test_as_published_repetitions_share_all_but_the_noise() -> None:
     table = table_3.run(walks.SMALL_AS_PUBLISHED, seed=0)
     counts = table.groupby("arm").repetition.nunique()
     assert counts["MSE"] == counts["NLL"] == 1
-    assert counts["PG(I)"] == counts[table_3.IMPLICIT] == 2
+    assert counts["PG(I)"] == counts["PG(implicit)"] == 2
     assert table[table.arm == "PG(I)"].rmse.nunique() == 2
     assert (table.u > 0).all()
     assert "λn/(2 Tr S)" in drawing.caption_as_published(table)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from paper_checks.experiments import tables_1_2
+from paper_checks.experiments import arms, tables_1_2
 from paper_checks.experiments import tables_1_2_methods as methods
 from solvers.data import LabelledData
 from solvers.families.categorical import Categorical
@@ -22,7 +22,7 @@ PUBLISHED = replace(
 CORRECTED = replace(
     tables_1_2.CORRECTED,
     names=("iris",),
-    arms=("NLL", "PG(β*)", "PG(diag)"),
+    arms=(arms.NLL, arms.PG_BETA, arms.PG_DIAGONAL),
     splits=(0, 1),
     repetitions=2,
     updates=3,
@@ -46,7 +46,11 @@ def test_every_run_is_in_the_table() -> None:
     table = tables_1_2.run(replace(CORRECTED, optimum=True), seed=0)
     counts = table.groupby(["arm", "stage"]).size()
     for arm in CORRECTED.arms:
-        assert counts[arm].to_dict() == {"training": 2 * 4 * 2, "trained": 2 * 2, "optimum": 2}
+        assert counts[arm.label].to_dict() == {
+            "training": 2 * 4 * 2,
+            "trained": 2 * 2,
+            "optimum": 2,
+        }
     trained, training = table[table.stage != "training"], table[table.stage == "training"]
     assert trained[list(tables_1_2.METRICS)].notna().all(axis=None)
     assert training[["validation", "last_batch"]].notna().all(axis=None)
@@ -66,12 +70,14 @@ def test_same_seed_same_bits_and_other_seeds_differ(settings: tables_1_2.Setting
 
 
 @pytest.mark.parametrize("settings", [PUBLISHED, CORRECTED], ids=["published", "corrected"])
-@pytest.mark.parametrize("arm", ["NLL", "PG(β*)"])
-def test_other_arms_do_not_change_a_run(settings: tables_1_2.Settings, arm: tables_1_2.Arm) -> None:
+@pytest.mark.parametrize("arm", [arms.NLL, arms.PG_BETA], ids=str)
+def test_other_arms_do_not_change_a_run(settings: tables_1_2.Settings, arm: arms.Arm) -> None:
     whole, alone = (
         tables_1_2.run(each, seed=0) for each in (settings, replace(settings, arms=(arm,)))
     )
-    pd.testing.assert_frame_equal(sorted_rows(whole, arm), sorted_rows(alone, arm), rtol=1e-5)
+    pd.testing.assert_frame_equal(
+        sorted_rows(whole, arm.label), sorted_rows(alone, arm.label), rtol=1e-5
+    )
 
 
 def test_paired_arms_start_from_the_same_policies_and_published_ones_do_not() -> None:
@@ -96,24 +102,24 @@ def test_plug_ins_teach_the_estimate_and_heuristics_do_not() -> None:
     given = problem()
     pi, lam = given.distilled.pi, given.lam
 
-    def likelihood(arm: tables_1_2.Arm) -> tuple[torch.Tensor, float]:
+    def likelihood(arm: arms.Arm) -> tuple[torch.Tensor, float]:
         taught = methods.reward(given, arm)
         law = gibbs(taught.reward, lam, pi)
-        plug_in = arm in ("PG(u*)", "PG(diag)")
+        plug_in = arm in (arms.PG_SCALAR, arms.PG_DIAGONAL)
         assert (taught.data is given.distilled) == plug_in
         assert taught.converged is (True if plug_in else None)
         return law.p, float(law.cross_entropy(labelled_by(pi)).mean())
 
-    found = {arm: likelihood(arm) for arm in ("PG(diag)", "PG(u*)", "PG(β*)", "PG(2β*)")}
-    torch.testing.assert_close(found["PG(diag)"][0], pi, rtol=0, atol=1e-12)
-    losses = [loss for _, loss in found.values()]
-    assert losses == sorted(losses)
+    ordered = (arms.PG_DIAGONAL, arms.PG_SCALAR, arms.PG_BETA, arms.PG_TWICE_BETA)
+    (taught, *_), losses = zip(*map(likelihood, ordered), strict=True)
+    torch.testing.assert_close(taught, pi, rtol=0, atol=1e-12)
+    assert list(losses) == sorted(losses)
     assert losses[0] < losses[1] - 1e-3 < losses[2] - 2e-3
 
 
 def test_the_published_scale_is_that_of_the_sample_covariance() -> None:
     given = problem()
-    taught = methods.reward(given, "PG(β*)")
+    taught = methods.reward(given, arms.PG_BETA)
     beta = 0.1 * 3 / (2 * np.trace(np.cov(given.train.pi.numpy().T)))
     want = -2 * beta * (1 - np.eye(3))
     np.testing.assert_allclose(taught.reward.table[0].numpy(), want, rtol=1e-12)
@@ -124,7 +130,7 @@ def test_the_learned_reward_gives_maximum_likelihood() -> None:
     given = problem()
     learned, likely = (
         given.policy(methods.solve(given, taught).value, given.test.x)
-        for taught in (methods.reward(given, "PG(learned)"), None)
+        for taught in (methods.reward(given, arms.PG_LEARNED), None)
     )
     nll = [float(law.cross_entropy(given.test).mean()) for law in (learned, likely)]
     assert nll[0] == pytest.approx(nll[1], rel=0.01)
@@ -142,7 +148,7 @@ def test_the_last_batch_is_what_full_ones_leave() -> None:
 
 def test_a_learned_reward_that_is_not_found_marks_all_its_rows(monkeypatch) -> None:
     monkeypatch.setattr(methods, "OUTER_STEPS", 2)
-    settings = replace(CORRECTED, arms=("NLL", "PG(learned)"), splits=(0,), optimum=True)
+    settings = replace(CORRECTED, arms=(arms.NLL, arms.PG_LEARNED), splits=(0,), optimum=True)
     table = tables_1_2.run(settings, seed=0)
     learned = table[table.arm == "PG(learned)"].converged
     assert learned.notna().all()
@@ -187,6 +193,6 @@ def test_a_learned_reward_is_solved_at_the_best_inner_maximum_known(monkeypatch)
 
 def test_a_fit_that_is_not_found_marks_its_plug_ins() -> None:
     given = replace(problem(), estimated=False)
-    for arm in ("PG(u*)", "PG(diag)"):
+    for arm in (arms.PG_SCALAR, arms.PG_DIAGONAL):
         assert methods.reward(given, arm).converged is False
-    assert methods.reward(given, "PG(β*)").converged is None
+    assert methods.reward(given, arms.PG_BETA).converged is None

@@ -14,6 +14,7 @@ from figures import figure_1 as drawing_b
 from figures import style
 from figures import wrong_covariance as drawing_r
 from paper_checks.experiments import figure_1, wrong_covariance
+from paper_checks.experiments.arms import labels
 from tests.shapes import unchecked
 
 SMALL = replace(
@@ -35,7 +36,8 @@ def rows_of(table: pd.DataFrame, arm: str) -> pd.DataFrame:
 def test_every_run_is_in_the_table() -> None:
     table, recorded = corrected(), len(SMALL.recorded)
     counts = table.groupby("arm").size().to_dict()
-    assert counts == {arm: 4 * (2 if arm.startswith("PG") else 1) * recorded for arm in SMALL.arms}
+    runs = {arm.label: 4 * (2 if arm.reward else 1) for arm in SMALL.arms}
+    assert counts == {arm: n * recorded for arm, n in runs.items()}
     assert sorted(set(table.sigma)) == [0.5, 1.0]
     assert set(table.epoch) == set(SMALL.recorded)
 
@@ -57,8 +59,8 @@ def test_same_seed_same_bits_and_other_seeds_differ() -> None:
 def test_neither_other_arms_nor_chunks_change_a_run() -> None:
     fewer = replace(SMALL, epochs=3, recorded=())
     whole = figure_1.run(fewer, seed=0)
-    arm = "PG(U*), leave-one-out"
-    alone = figure_1.run(replace(fewer, arms=(arm,)), seed=0)
+    alone = figure_1.run(replace(fewer, arms=(figure_1.PG_OPTIMAL_LOO,)), seed=0)
+    arm = figure_1.PG_OPTIMAL_LOO.label
     pd.testing.assert_frame_equal(rows_of(whole, arm), rows_of(alone, arm), check_exact=True)
     one = figure_1.run(replace(fewer, chunk=1), seed=0)
     pd.testing.assert_frame_equal(whole.sort_values(list(whole.columns[:5])).reset_index(drop=True),
@@ -67,7 +69,7 @@ def test_neither_other_arms_nor_chunks_change_a_run() -> None:
 
 def test_paired_arms_start_alike_and_published_ones_do_not() -> None:
     """After one update MSE and NLL differ little in the mean only if data and start are shared."""
-    arms = ("MSE", "NLL", "PG(U*), analytic")
+    arms = (figure_1.MSE, figure_1.NLL, figure_1.PG_OPTIMAL_ANALYTIC)
     one_step = replace(SMALL, arms=arms, epochs=1, recorded=(), learning_rate=1e-9)
     paired = figure_1.run(one_step, seed=0).groupby("arm").mean_error.first()
     assert paired.max() - paired.min() < 1e-5
@@ -79,14 +81,14 @@ def test_paired_arms_start_alike_and_published_ones_do_not() -> None:
 
 def test_progress_reports_every_chunk() -> None:
     seen: list[tuple[str, int, int]] = []
-    few = replace(SMALL, arms=("MSE", "NLL"), epochs=1, recorded=())
+    few = replace(SMALL, arms=(figure_1.MSE, figure_1.NLL), epochs=1, recorded=())
     figure_1.run(few, seed=0, progress=lambda *report: seen.append(report))
-    assert seen == [(arm, done, 2) for arm in few.arms for done in (1, 2)]
+    assert seen == [(arm.label, done, 2) for arm in few.arms for done in (1, 2)]
 
 
 def test_policy_gradient_learns_the_law() -> None:
     last = figure_1.final(corrected())
-    assert set(last.arm) == set(SMALL.arms) - {"MSE"}
+    assert set(last.arm) == {*labels(SMALL.arms)} - {"MSE"}
     analytic = last[last.arm == "PG(U*), analytic"]
     assert not analytic.failed.any()
     assert analytic.excess_nll.median() < 0.1

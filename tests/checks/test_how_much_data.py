@@ -97,6 +97,7 @@ def test_a_larger_structure_that_never_pays_has_no_crossing() -> None:
     found = how_much_data.run(round_, seed=0)
     assert not (found.kind == "crossing").any()
     assert "cross over" not in drawing.caption(found)
+    assert not drawing.summary(found).arm.str.startswith("crossing").any()
 
 
 def test_the_caption_has_the_numbers_of_the_table() -> None:

@@ -21,7 +21,7 @@ SMALL = {
         figure_1,
         replace(
             figure_1.CORRECTED,
-            arms=("NLL", "PG(U*)"),
+            arms=(figure_1.NLL, figure_1.PG_OPTIMAL),
             sigma=(0.3,),
             experiments=2,
             epochs=3,
@@ -32,7 +32,7 @@ SMALL = {
         full_covariance,
         replace(
             full_covariance.QUICK,
-            arms=("NLL", "PG(M)"),
+            arms=(full_covariance.NLL, full_covariance.PG_FIXED),
             experiments=3,
             epochs=2,
             recorded=(),
@@ -44,7 +44,7 @@ SMALL = {
         replace(
             tables_1_2.QUICK,
             names=("iris",),
-            arms=("NLL", "PG(β*)"),
+            arms=(tables_1_2.NLL, tables_1_2.PG_BETA),
             splits=(0, 1),
             updates=3,
             processes=False,

@@ -3,7 +3,6 @@
 import math
 from dataclasses import replace
 from functools import cache
-from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from torch.distributions import MultivariateNormal
 from figures import full_covariance as drawing
 from figures import style
 from paper_checks.experiments import full_covariance
+from paper_checks.experiments.arms import labels
 from solvers.tasks import gaussian
 from solvers.training import streams
 from tests.shapes import unchecked
@@ -47,7 +47,7 @@ def outcomes(experiments: int) -> list[np.ndarray]:
 
 
 def test_every_run_is_in_the_table() -> None:
-    assert small().groupby("arm").size().to_dict() == dict.fromkeys(SMALL.arms, 3 * 4)
+    assert small().groupby("arm").size().to_dict() == dict.fromkeys(labels(SMALL.arms), 3 * 4)
     assert not small().duplicated(["arm", "experiment", "epoch"]).any()
     assert set(small().epoch) == {0, 1, 2, 3}
     assert small().notna().all(axis=None)
@@ -67,7 +67,7 @@ def test_neither_other_arms_nor_chunks_change_a_run(settings: full_covariance.Se
     whole = full_covariance.run(settings, seed=0)
     for arm in settings.arms:
         alone = full_covariance.run(replace(settings, arms=(arm,)), seed=0)
-        pd.testing.assert_frame_equal(rows_of(whole, arm), rows_of(alone, arm), check_exact=True)
+        pd.testing.assert_frame_equal(rows_of(whole, arm.label), alone, check_exact=True)
     one = full_covariance.run(replace(settings, chunk=1), seed=0)
     a, b = (t.set_index(["arm", "experiment", "epoch"]).sort_index() for t in (whole, one))
     pd.testing.assert_frame_equal(a, b, rtol=1e-8, atol=1e-12)
@@ -86,7 +86,7 @@ def spied(monkeypatch, settings: full_covariance.Settings) -> tuple[dict, pd.Dat
     # one after the other: arms of one run are trained side by side
     runs = [replace(settings, arms=(arm,), chunk=50) for arm in settings.arms]
     tables = [full_covariance.run(one, seed=0) for one in runs]
-    return dict(zip(settings.arms, seen, strict=True)), pd.concat(tables, ignore_index=True)
+    return dict(zip(labels(settings.arms), seen, strict=True)), pd.concat(tables, ignore_index=True)
 
 
 def test_paired_arms_start_from_the_same_policies(monkeypatch) -> None:
@@ -122,7 +122,7 @@ def test_arms_share_data(settings: full_covariance.Settings) -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_metrics_against_their_definitions(monkeypatch, precision) -> None:
-    settings = replace(SMALL, arms=("NLL", "PG(U*), leave-one-out"), precision=precision)
+    settings = replace(SMALL, arms=full_covariance.CORRECTED_ARMS[:2], precision=precision)
     params, table = spied(monkeypatch, settings)
     data = task(3)
     for arm, (start, end) in params.items():
@@ -149,7 +149,7 @@ def test_metrics_against_their_definitions(monkeypatch, precision) -> None:
 @cache
 def predictions() -> pd.DataFrame:
     """A column per arm, a row per experiment: the predicted excess NLL."""
-    arms: tuple[full_covariance.Arm, ...] = (*SMALL.arms, "PG(M)", "PG(U*)")
+    arms = (*SMALL.arms, *PUBLISHED.arms[1:])
     table = full_covariance.run(replace(STARTS, arms=arms, experiments=8), seed=0)
     return table.pivot(index="experiment", columns="arm", values="predicted")
 
@@ -193,13 +193,13 @@ def test_only_the_optimum_is_predicted_to_lose_nothing() -> None:
 
 def test_converged_arms_end_where_predicted() -> None:
     """On experiments whose Σ̂ is well conditioned, all of them; gradients are exact."""
-    arms = get_args(full_covariance.CorrectedArm)[1:]
+    arms = full_covariance.CORRECTED_ARMS[2:]
     settings = replace(full_covariance.CORRECTED, arms=arms, experiments=10, recorded=(0, 300))
     last = drawing.final(full_covariance.run(settings, seed=0))
     conditions = [np.linalg.cond(np.cov(y.T, bias=True)) for y in outcomes(10)]
     good = [i for i, condition in enumerate(conditions) if condition < 100]
     assert len(good) >= 6
-    for arm in arms:
+    for arm in labels(arms):
         rows = last[(last.arm == arm) & last.experiment.isin(good)]
         assert len(rows) == len(good)
         assert (rows.excess_nll - rows.predicted).abs().max() < 1e-4, arm
@@ -236,7 +236,7 @@ def test_picture_shows_every_arm_and_the_predicted_ends() -> None:
     table.loc[table.arm == "PG(ray)", "predicted"] = 0.25
     figure = drawn(drawing.draw, table)
     assert len(figure.axes) == 4
-    assert legend(figure) == [drawing.LABELS.get(arm, arm) for arm in SMALL.arms]
+    assert legend(figure) == [drawing.LABELS.get(arm, arm) for arm in labels(SMALL.arms)]
     dotted = [line for line in figure.axes[0].lines if line.get_linestyle() == ":"]
     isotropic = rows_of(table, "PG(isotropic)").predicted.median()
     assert [float(np.ravel(line.get_ydata())[0]) for line in dotted] == [0.25, isotropic]
@@ -250,7 +250,7 @@ def test_picture_shows_every_arm_and_the_predicted_ends() -> None:
 
 def test_published_picture_has_the_published_values_as_markers() -> None:
     figure = drawn(drawing.draw_as_published, published())
-    assert legend(figure) == [drawing.LABELS.get(arm, arm) for arm in PUBLISHED.arms]
+    assert legend(figure) == [drawing.LABELS.get(arm, arm) for arm in labels(PUBLISHED.arms)]
     for axis, end in zip(figure.axes, (0.273, 0.190, 1.509), strict=True):
         markers = [line for line in axis.lines if line.get_linestyle() == "None"]
         assert len(markers) == 3
@@ -271,7 +271,7 @@ def test_caption_and_summary_are_computed_from_the_table() -> None:
         assert f"at epoch {epoch}" in caption
     assert "What moved" in fewer
     summary = drawing.summary(table).set_index("arm")
-    assert list(summary.index) == list(SMALL.arms)
+    assert list(summary.index) == [*labels(SMALL.arms)]
     for arm, rows in table[table.epoch == 40].groupby("arm"):
         assert summary["median excess_nll"][arm] == rows.excess_nll.median()
         assert summary["median mean_error"][arm] == rows.mean_error.median()

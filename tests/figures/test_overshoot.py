@@ -13,13 +13,15 @@ from matplotlib.colors import to_hex
 from figures import overshoot as drawing
 from figures import style
 from paper_checks.experiments import overshoot
+from paper_checks.experiments.arms import labels
 from solvers.errors import InputError
 from tests.shapes import unchecked
 
 SMALL = overshoot.Settings(
     lowest=0.1, points=17, generations=50, repetitions=6, steps=600, learning_rate=0.05
 )
-PUBLISHED, EXACT = ("PG(2β*)", "PG(β*)"), ("PG(u*)", "PG(diag)")
+ARMS, EXACT = labels(overshoot.ARMS), labels(overshoot.EXACT)
+PUBLISHED = ARMS[:2]
 
 
 @cache
@@ -30,7 +32,7 @@ def small() -> pd.DataFrame:
 
 def of(kind: str, *arms: str) -> pd.DataFrame:
     """Return the rows of a kind, of these arms or of all."""
-    rows = small()[(small().kind == kind) & small().arm.isin(arms or overshoot.ARMS)]
+    rows = small()[(small().kind == kind) & small().arm.isin(arms or ARMS)]
     return rows.reset_index(drop=True)
 
 
@@ -43,7 +45,7 @@ def kl(pi: pd.Series, logit: pd.Series) -> pd.Series:
 def test_every_case_is_in_the_table_once() -> None:
     assert not small().duplicated(["arm", "pi", "kind", "repetition"]).any()
     counts = small().groupby("kind").size().to_dict()
-    cases = len(overshoot.ARMS) * SMALL.points
+    cases = len(ARMS) * SMALL.points
     assert counts == {"predicted": cases, "exact": cases, "sampled": cases * SMALL.repetitions}
     assert small().drop(columns="converged").notna().all(axis=None)
     assert of("exact").converged.all()
@@ -80,7 +82,7 @@ def test_logits_are_those_of_the_theory() -> None:
             "PG(2β*)": 2 * (2 * pi - 1) / (pi * (1 - pi)),
         }
         exact = np.log(pi / (1 - pi))
-        for arm in overshoot.ARMS:
+        for arm in ARMS:
             chosen = rows.arm == arm
             assert rows.logit[chosen].to_numpy() == pytest.approx(
                 want.get(arm, exact)[chosen].to_numpy(), abs=1e-9
@@ -119,8 +121,10 @@ def test_classes_can_be_exchanged_and_one_half_stays() -> None:
 def test_derived_and_solved_diagonals_differ_in_all_but_what_they_teach() -> None:
     """Else that they agree would say nothing about the freedom in the diagonal."""
     task = overshoot.data(SMALL)
-    solved = overshoot.weights("PG(diag)", task.pi, SMALL).numpy()
-    derived = [overshoot.derived_weights("PG(diag)", pi, SMALL.lam) for pi in task.pi.numpy()]
+    solved = overshoot.weights(overshoot.PG_DIAGONAL, task.pi, SMALL).numpy()
+    derived = [
+        overshoot.derived_weights(overshoot.PG_DIAGONAL, pi, SMALL.lam) for pi in task.pi.numpy()
+    ]
     away = (task.pi[:, 0] != 0.5).numpy()
     assert (np.abs(np.array(derived) - solved).max(-1)[away] > 1e-3).all()
     assert np.sum(derived, -1)[away] == pytest.approx(solved.sum(-1)[away])
@@ -128,7 +132,7 @@ def test_derived_and_solved_diagonals_differ_in_all_but_what_they_teach() -> Non
 
 def test_at_one_half_the_limit_is_chosen() -> None:
     pi = torch.tensor([[0.5, 0.5], [0.5 + 1e-4, 0.5 - 1e-4]], dtype=torch.float64)
-    weights = overshoot.weights("PG(u*)", pi, SMALL)
+    weights = overshoot.weights(overshoot.PG_SCALAR, pi, SMALL)
     assert weights[0].tolist() == [SMALL.lam, SMALL.lam]
     assert weights[1] == pytest.approx(SMALL.lam, abs=1e-6)
 
@@ -176,14 +180,14 @@ def test_picture_shows_lines_markers_and_the_diagonal() -> None:
     plt.close(figure)
     assert len(figure.axes) == 2
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        *(drawing.LABELS[arm] for arm in overshoot.ARMS),
+        *(drawing.LABELS[arm] for arm in ARMS),
         "trained, exact gradient",
         "trained, sampled gradient",
     ]
     diagonal = figure.axes[0].lines[0]
     assert np.asarray(diagonal.get_xydata()).tolist() == [[0, 0], [1, 1]]
     for axis, column in zip(figure.axes, ("p", "kl"), strict=True):
-        for arm in overshoot.ARMS:
+        for arm in ARMS:
             color = style.look(arm)["color"].lower()
             own = [line for line in axis.lines if to_hex(line.get_color()) == color]
             points = [np.asarray(line.get_xydata()) for line in own]
@@ -242,7 +246,7 @@ def test_caption_says_what_is_wrong_with_other_tables() -> None:
 
 def test_summary_has_every_arm_at_the_listed_probabilities() -> None:
     rows = drawing.summary(small())
-    assert rows.groupby("pi").arm.apply(list).tolist() == [list(overshoot.ARMS)] * 7
+    assert rows.groupby("pi").arm.apply(list).tolist() == [list(ARMS)] * 7
     assert rows.pi.unique() == pytest.approx(drawing.LISTED)
     row = rows[(rows.arm == "PG(β*)") & np.isclose(rows.pi, 0.6)].iloc[0]
     assert row["p, predicted"] == pytest.approx(0.69706, abs=1e-5)
@@ -261,7 +265,7 @@ def unconverged(*arms: str) -> pd.DataFrame:
 
 
 def test_runs_that_did_not_converge_are_counted_and_left_out() -> None:
-    cases = len(overshoot.ARMS) * SMALL.points
+    cases = len(ARMS) * SMALL.points
     table = unconverged("PG(β*)")
     text = drawing.caption(table)
     assert f"16 of {cases} runs did not converge: PG(β*) (16). They are left out." in text
@@ -277,7 +281,7 @@ def test_runs_that_did_not_converge_are_counted_and_left_out() -> None:
 
 
 def test_no_number_comes_from_no_run() -> None:
-    table = unconverged(*overshoot.ARMS)
+    table = unconverged(*ARMS)
     table.loc[table.kind == "exact", "converged"] = False
     text = drawing.caption(table)
     assert "nan" not in text

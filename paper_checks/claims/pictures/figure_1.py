@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ...experiments import figure_1
+from ...experiments.arms import NLL, Arm, labels
 from ...statistics import (
     FAMILY,
     Interval,
@@ -41,8 +42,8 @@ class Direction:
     name: str
     statement: str
     metric: str
-    smaller: str
-    larger: str
+    smaller: Arm
+    larger: Arm
     epochs: tuple[int, ...]
 
 
@@ -51,24 +52,24 @@ DIRECTIONS = (
         "mean",
         "PG(U*) has a smaller mean error than NLL at epochs 10 and 25",
         "mean_error",
-        "PG(U*)",
-        "NLL",
+        figure_1.PG_OPTIMAL,
+        NLL,
         (10, 25),
     ),
     Direction(
         "covariance",
         "PG(U*) has a smaller covariance error than NLL at epochs 10 and 25",
         "covariance_error",
-        "PG(U*)",
-        "NLL",
+        figure_1.PG_OPTIMAL,
+        NLL,
         (10, 25),
     ),
     Direction(
         "uncalibrated",
         "PG(I) does not calibrate: its covariance error stays above that of PG(U*)",
         "covariance_error",
-        "PG(U*)",
-        "PG(I)",
+        figure_1.PG_OPTIMAL,
+        figure_1.PG_IDENTITY,
         EPOCHS,
     ),
 )
@@ -81,11 +82,9 @@ def has_direction(claim: Direction, seed: int) -> Judgement:
     number of claims.
     """
     level = bonferroni(FAMILY, len(DIRECTIONS))
-    ours = medians(seed, claim.metric)
+    ours, (smaller, larger) = medians(seed, claim.metric), labels((claim.smaller, claim.larger))
     found = {
-        epoch: mean_interval(
-            np.log(ours[(claim.smaller, epoch)] / ours[(claim.larger, epoch)]), level
-        )
+        epoch: mean_interval(np.log(ours[(smaller, epoch)] / ours[(larger, epoch)]), level)
         for epoch in claim.epochs
     }
     epoch = max(found, key=lambda e: found[e].high)
@@ -94,18 +93,18 @@ def has_direction(claim: Direction, seed: int) -> Judgement:
     rows = rows[(rows.metric == claim.metric) & (rows.epoch == epoch)].set_index("arm")["median"]
     return Judgement(
         Verdict.reproduced if interval.high < 0 else Verdict.not_reproduced,
-        f"log ratio of medians, {claim.smaller} over {claim.larger}, with its {100 * level:.1f} % "
+        f"log ratio of medians, {smaller} over {larger}, with its {100 * level:.1f} % "
         f"t interval over {RUNS} runs, at epoch {epoch}, the least clear of "
         f"{', '.join(map(str, claim.epochs))}: below 0 holds",
         (interval.low + interval.high) / 2,
         interval,
-        float(np.log(rows[claim.smaller] / rows[claim.larger])),
+        float(np.log(rows[smaller] / rows[larger])),
     )
 
 
 # --- (c) stability at small noise ---
 
-CORRECTIONS = ("PG(U*), leave-one-out", "PG(U*), analytic")
+CORRECTIONS = (figure_1.PG_OPTIMAL_LOO, figure_1.PG_OPTIMAL_ANALYTIC)
 # Small noise, where sampled gradients are large; without the arms that do not take part. A first
 # design, 30 experiments per noise level with all λ, was inconclusive at two seeds of three. This
 # one was sized by a pilot at another seed (1000, 20 experiments per level): paired differences of
@@ -113,7 +112,7 @@ CORRECTIONS = ("PG(U*), leave-one-out", "PG(U*), analytic")
 # the middle one stands for all.
 SMALL_NOISE = replace(
     figure_1.CORRECTED,
-    arms=("NLL", "PG(U*)", *CORRECTIONS),
+    arms=(NLL, figure_1.PG_OPTIMAL, *CORRECTIONS),
     experiments=120,
     sigma=(0.1, 0.15, 0.2),
     lams=(0.63,),
@@ -129,7 +128,7 @@ def small_noise(seed: int) -> pd.DataFrame:
     return figure_1.final(runs.once(figure_1.run, SMALL_NOISE, seed=state))
 
 
-def is_stable(arm: str, seed: int) -> Judgement:
+def is_stable(arm: Arm, seed: int) -> Judgement:
     """Judge `PG(U*) fails no more often than NLL`, as published and with another estimator.
 
     Arms share data and initial policy, so that the differences of an experiment's failures are
@@ -139,21 +138,20 @@ def is_stable(arm: str, seed: int) -> Judgement:
     table = small_noise(seed)
     failing = table.groupby(["experiment", "arm"]).failed.mean().unstack()
     level = bonferroni(FAMILY, 2 * len(CORRECTIONS))
+    names = likely, *_ = labels((NLL, figure_1.PG_OPTIMAL, arm))
     published, corrected = (
-        bootstrap_interval(failing[name] - failing["NLL"], level, seed=seed)
-        for name in ("PG(U*)", arm)
+        bootstrap_interval(failing[name] - failing[likely], level, seed=seed) for name in names[1:]
     )
     means = failing.mean()
-    names = ("NLL", "PG(U*)", arm)
     sigmas = ", ".join(f"{sigma:g}" for sigma in SMALL_NOISE.sigma)
     return Judgement(
         correction(published, corrected),
         f"failing runs at σ = {sigmas}, λ = {SMALL_NOISE.lams[0]:g}: "
         + ", ".join(f"{name} {100 * means[name]:.0f} %" for name in names)
-        + f" (published code, σ < 0.3: {100 * published_failures('PG(U*)', 0.3):.0f} %); minus "
+        + f" (published code, σ < 0.3: {100 * published_failures(names[1], 0.3):.0f} %); minus "
         f"NLL's, {100 * level:.1f} % paired bootstrap: as published "
         f"[{published.low:+.2f}, {published.high:+.2f}], corrected shown",
-        float(means[arm] - means["NLL"]),
+        float(means[arm.label] - means[likely]),
         corrected,
     )
 
@@ -188,9 +186,9 @@ def _direction_claims() -> list[Claim]:
 def _stability_claims() -> list[Claim]:
     return [
         Claim(
-            f"figure-1.stability.{SHORT[arm]}",
-            f"at small noise PG(U*) fails less often than NLL; corrected estimator: "
-            f"{arm.rpartition(' ')[2]}",
+            f"figure-1.stability.{SHORT[arm.label]}",
+            "at small noise PG(U*) fails less often than NLL; corrected estimator: "
+            f"{arm.estimator}",
             "figure 1; estimator new",
             Verdict.corrected,
             partial(is_stable, arm),

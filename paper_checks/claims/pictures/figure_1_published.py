@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ...experiments import figure_1
+from ...experiments import arms, figure_1
 from ...statistics import (
     FAMILY,
     Interval,
@@ -29,12 +29,12 @@ RUNS = 12
 PUBLISHED_RUNS = 5  # repetitions of the notebook behind the published medians
 FAILURES = Path(__file__).parents[2] / "published" / "figure_1_failures.csv"
 SHORT = {  # names of arms that need no quotes in a shell
-    "MSE": "mse",
-    "NLL": "nll",
-    "PG(I)": "identity",
-    "PG(U*)": "optimal",
-    "PG(U*), leave-one-out": "leave_one_out",
-    "PG(U*), analytic": "analytic",
+    arms.MSE.label: "mse",
+    arms.NLL.label: "nll",
+    arms.PG_IDENTITY.label: "identity",
+    arms.PG_OPTIMAL.label: "optimal",
+    arms.PG_OPTIMAL_LOO.label: "leave_one_out",
+    arms.PG_OPTIMAL_ANALYTIC.label: "analytic",
 }
 
 

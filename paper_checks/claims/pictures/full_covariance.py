@@ -13,6 +13,7 @@ from functools import cache, partial
 import pandas as pd
 
 from ...experiments import full_covariance
+from ...experiments.arms import NLL, Arm, labels
 from ...statistics import (
     FAMILY,
     Interval,
@@ -24,13 +25,13 @@ from ...statistics import (
 from .. import runs
 from ..claim import Claim, Judgement, Verdict, seeds
 
-SHORT = {"NLL": "nll", "PG(M)": "fixed", "PG(U*)": "optimal"}  # need no quotes in a shell
-
 # --- the published picture ---
 
 EPOCHS = (0, 25, 50, 75, 99)
 RUNS = 10  # each with one initial policy for all experiments of PG(U*)
 PUBLISHED = replace(full_covariance.AS_PUBLISHED, experiments=20, recorded=EPOCHS)
+NAMES = "nll", "fixed", "optimal"  # of its arms, without quotes in a shell
+SHORT = dict(zip(labels(PUBLISHED.arms), NAMES, strict=True))
 PIXEL = {"mean_error": 0.008, "cholesky_error": 0.005, "nll": 0.05}  # as full_covariance.csv says
 # What the published picture may come from; measured on 150 experiments at seed 1000.
 CLOSER = (
@@ -75,7 +76,7 @@ def compare(metric: str, arm: str, epoch: int, published: float, seed: int) -> C
     table = published_runs(seed)
     rows = table[(table.arm == arm) & (table.epoch == epoch)]
     by_run = rows.groupby("run")[metric].mean()
-    shared = arm == "PG(U*)"
+    shared = arm == full_covariance.PG_FIXED_SCALED.label
     interval = prediction_interval(
         by_run if shared else rows[metric],
         bonferroni(FAMILY, len(picture())),
@@ -156,7 +157,8 @@ def nll_wins(panel: Panel, seed: int) -> Judgement:
     """
     last, level = EPOCHS[-1], bonferroni(FAMILY, len(PANELS))
     means = panel_means(seed)[panel.metric]
-    found = {arm: mean_interval(means["NLL"] - means[arm], level) for arm in ("PG(M)", "PG(U*)")}
+    likely, *others = labels(PANEL.arms)
+    found = {arm: mean_interval(means[likely] - means[arm], level) for arm in others}
     arm = max(found, key=lambda arm: found[arm].high)
     rows = picture()
     read = rows[(rows.metric == panel.metric) & (rows.epoch == last)].set_index("arm")["value"]
@@ -166,19 +168,19 @@ def nll_wins(panel: Panel, seed: int) -> Judgement:
         f"at epoch {last}: {said}; NLL minus {arm}, the closer PG arm, paired, "
         f"{100 * level:.1f} % t interval over {PANEL_RUNS} runs of {PANEL.experiments} "
         "experiments: below 0 holds",
-        float((means["NLL"] - means[arm]).mean()),
+        float((means[likely] - means[arm]).mean()),
         found[arm],
-        float(read["NLL"] - read[arm]),
+        float(read[likely] - read[arm]),
     )
 
 
 # --- the reward ---
 
-RESTRICTED = ("PG(ray)", "PG(isotropic)")
+RESTRICTED = (full_covariance.PG_RAY, full_covariance.PG_ISOTROPIC)
 # The published reward joins the corrected runs: same data, initial policies and training.
 CORRECTED = replace(
     full_covariance.CORRECTED,
-    arms=("PG(U*)", "PG(U*), analytic", *RESTRICTED),
+    arms=(full_covariance.PG_FIXED_SCALED, full_covariance.PG_OPTIMAL_ANALYTIC, *RESTRICTED),
     experiments=40,
     recorded=(full_covariance.CORRECTED.epochs,),
 )
@@ -199,17 +201,17 @@ def is_optimal(seed: int) -> Judgement:
     """Judge `U* ends at maximum likelihood`, with the published U* and with (λ/2)Σ̂⁻¹."""
     table = ends(seed)
     medians = table.groupby("arm").excess_nll.median()
+    names = theirs, ours = labels(CORRECTED.arms[:2])
     published, corrected = (
-        median_interval(table[table.arm == arm].excess_nll, CORRECTED_LEVEL)
-        for arm in ("PG(U*)", "PG(U*), analytic")
+        median_interval(table[table.arm == arm].excess_nll, CORRECTED_LEVEL) for arm in names
     )
     return Judgement(
         correction(published, corrected),
         f"median excess NLL in nats, {CORRECTED.experiments} experiments, epoch "
         f"{CORRECTED.epochs}, {100 * CORRECTED_LEVEL:.1f} % intervals: published reward "
-        f"{medians['PG(U*)']:.2f} [{published.low:.2f}, {published.high:.2f}]; (λ/2)Σ̂⁻¹ with "
+        f"{medians[theirs]:.2f} [{published.low:.2f}, {published.high:.2f}]; (λ/2)Σ̂⁻¹ with "
         f"analytic gradients shown; below {CLOSE:g} holds",
-        float(medians["PG(U*), analytic"]),
+        float(medians[ours]),
         corrected,
         0.0,
     )
@@ -224,10 +226,10 @@ def correction(published: Interval, corrected: Interval) -> Verdict:
     return Verdict.not_reproduced
 
 
-def ends_as_predicted(arm: str, seed: int) -> Judgement:
+def ends_as_predicted(arm: Arm, seed: int) -> Judgement:
     """Judge the predicted loss of a restricted reward, by experiment."""
     table = ends(seed)
-    rows = table[table.arm == arm]
+    rows = table[table.arm == arm.label]
     interval = median_interval(rows.gap, CORRECTED_LEVEL)
     return Judgement(
         Verdict.reproduced if interval.high < CLOSE else Verdict.not_reproduced,
@@ -260,7 +262,12 @@ def _picture_claims() -> list[Claim]:
                 f"the curves of {arm} in the published picture, epochs 25, 50, 75, 99",
                 "full covariance",
                 Verdict.not_reproduced,
-                partial(shows, (arm,), EPOCHS[1:], f"; {CLOSER}" if arm == "NLL" else ""),
+                partial(
+                    shows,
+                    (arm,),
+                    EPOCHS[1:],
+                    f"; {CLOSER}" if arm == NLL.label else "",
+                ),
             )
             for arm, short in SHORT.items()
         ),
@@ -291,7 +298,7 @@ def _reward_claims() -> list[Claim]:
         ),
         *(
             Claim(
-                f"full-covariance.{arm.removeprefix('PG(').removesuffix(')')}",
+                f"full-covariance.{arm.reward}",
                 f"{arm} ends at the predicted loss of its ray",
                 "new",
                 Verdict.reproduced,

@@ -54,17 +54,16 @@ def crossing(seed: int) -> Judgement:
     """Judge `the larger structure pays from the derived N on`, by which of two loses less."""
     table = _table(seed)
     measured = _by_arm(table, "structure", "measured")
-    crossings = table[table.kind == "crossing"].set_index("arm")
+    crossings = table[table.kind == "crossing"].set_index(["arm", "larger"])
     right: list[bool] = []
-    for pair in PAIRS:
-        less, more = pair.split(", ")
-        at = float(crossings.loc[pair, "rows"])
+    for _, (less, more) in PAIRS:
+        at = float(crossings.loc[(less, more), "rows"])
         for N, row in measured[np.abs(measured.index / at - 1) > NEAR].iterrows():
             right.append(bool((row[more] < row[less]) == (float(str(N)) > at)))
     short = float((crossings.leading / crossings.rows).max())
     said = ", ".join(
-        f"{pair}: {row.rows:.1f} ({row.leading:.1f} to order 1/N)"
-        for pair, row in crossings.iterrows()
+        f"{less}, {more}: {row.rows:.1f} ({row.leading:.1f} to order 1/N)"
+        for (less, more), row in crossings.iterrows()
     )
     return Judgement(
         Verdict.reproduced if right and all(right) else Verdict.not_reproduced,

@@ -8,11 +8,12 @@ from __future__ import annotations
 import pandas as pd
 
 from ...experiments import overshoot
+from ...experiments.arms import labels
 from ...experiments.convergence import NoneConverged, arrived, not_converged
 from .. import runs
 from ..claim import Claim, Judgement, Verdict
 
-EXACT = ("PG(u*)", "PG(diag)")
+EXACT = labels(overshoot.EXACT)
 SETTINGS = overshoot.Settings(points=25, repetitions=1, steps=1)
 LOSES_NOTHING = 1e-6  # nats
 
@@ -22,10 +23,10 @@ def scale(seed: int) -> Judgement:
     table = runs.once(overshoot.run, SETTINGS, seed=seed)
     ends = table[table.kind == "exact"]
     trained, left_out = arrived(ends), not_converged(ends, ["arm", "pi"], ["arm"])
-    published = trained[trained.arm == "PG(β*)"]
+    published = trained[trained.arm == overshoot.PG_BETA.label]
     away = published[(published.pi - 0.5).abs() > 0.05]
     looked_at = pd.concat([away, trained[trained.arm.isin(EXACT)]])
-    if missing := sorted({"PG(β*)", *EXACT} - set(looked_at.arm)):
+    if missing := sorted({overshoot.PG_BETA.label, *EXACT} - set(looked_at.arm)):
         raise NoneConverged(f"of {', '.join(missing)} nothing is left to look at:{left_out}")
     exact = float(trained[trained.arm.isin(EXACT)].kl.max())
     overshoots = bool(((away.p - 0.5).abs() > (away.pi - 0.5).abs()).all()) and away.kl.min() > 1e-3

@@ -12,8 +12,9 @@ from typing import get_args
 import pandas as pd
 
 from ...experiments import tables_1_2
+from ...experiments.arms import NLL, Arm, labels
 from ...experiments.convergence import NoneConverged, arrived, not_converged
-from ...experiments.tables_1_2_methods import Arm, Name
+from ...experiments.tables_1_2_methods import Name
 from ...statistics import FAMILY, Interval, bonferroni, mean_interval
 from .. import runs
 from ..claim import Claim, Judgement, Verdict, seeds
@@ -88,8 +89,8 @@ def optima(seed: int, arm: Arm, names: tuple[Name, ...], splits: int) -> Optima:
     Raises:
         NoneConverged: on one of the data sets no split is left.
     """
-    drawn = seeds(seed, f"splits of {arm}", splits)
-    settings = replace(OPTIMA, names=names, arms=("NLL", arm), splits=drawn)
+    drawn = seeds(seed, f"splits of {arm.label}", splits)
+    settings = replace(OPTIMA, names=names, arms=(NLL, arm), splits=drawn)
     table = runs.once(tables_1_2.run, settings, seed=seed)
     table = table[table.stage == "optimum"]
     left_out = not_converged(table, ["name", "split", "arm"], ["arm", "name"])
@@ -113,7 +114,7 @@ def learned_differences(table: pd.DataFrame) -> dict[str, Gap]:
     means = table.groupby(["name", "arm"])[["nll", "accuracy"]].mean()
     found: dict[str, Gap] = {}
     for name in NAMES:
-        learned, likely = means.loc[(name, "PG(learned)")], means.loc[(name, "NLL")]
+        learned, likely = (means.loc[(name, arm)] for arm in labels((tables_1_2.PG_LEARNED, NLL)))
         gap = float(learned.accuracy - likely.accuracy)
         tested = tables_1_2.size_of_test(name) * table[table["name"] == name].split.nunique()
         found[name] = Gap(float(learned.nll / likely.nll - 1), gap * tested)
@@ -122,7 +123,7 @@ def learned_differences(table: pd.DataFrame) -> dict[str, Gap]:
 
 def learned(seed: int) -> Judgement:
     """Judge `a learned reward is as good as maximum likelihood` on all data sets."""
-    table = optima(seed, "PG(learned)", NAMES, LEARNED_SPLITS)
+    table = optima(seed, tables_1_2.PG_LEARNED, NAMES, LEARNED_SPLITS)
     found = learned_differences(table.rows)
     holds = all(each.nll <= WITHIN and each.rows >= -1 for each in found.values())
     said = ", ".join(
@@ -139,9 +140,10 @@ def learned(seed: int) -> Judgement:
 
 def no_less_accurate(seed: int) -> Judgement:
     """Judge `PG(β*) classifies digits at least as well as NLL` by paired differences."""
-    table = optima(seed, "PG(β*)", ("digits",), ACCURACY_SPLITS)
+    table = optima(seed, tables_1_2.PG_BETA, ("digits",), ACCURACY_SPLITS)
     by_arm = table.rows.pivot(index="split", columns="arm", values="accuracy")
-    found = mean_interval(by_arm["PG(β*)"] - by_arm["NLL"], FAMILY)
+    beta, likely = labels((tables_1_2.PG_BETA, NLL))
+    found = mean_interval(by_arm[beta] - by_arm[likely], FAMILY)
     published = pd.read_csv(tables_1_2.PUBLISHED, comment="#").set_index(["name", "arm"]).accuracy
     return Judgement(
         Verdict.not_reproduced if found.high < 0 else Verdict.reproduced,
@@ -150,7 +152,7 @@ def no_less_accurate(seed: int) -> Judgement:
         f"hold.{table.left_out}",
         (found.low + found.high) / 2,
         found,
-        float(published["digits", "PG(β*)"] - published["digits", "NLL"]),
+        float(published["digits", beta] - published["digits", likely]),
     )
 
 

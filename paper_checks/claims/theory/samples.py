@@ -7,6 +7,7 @@ is the density of `torch` at cubature points of the data; see `gaussian_witnesse
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -326,7 +327,8 @@ def crossing(d: Derivation, problem: Problem) -> float:
         "diagonal": (e**4 / variances**2).sum(1),
         "isotropic": n * e.square().sum(1).square() / variances.sum() ** 2,
     }
-    less, more = (float((weights * kappa[s]).sum()) for s in str(d.key.variant).split(", "))
+    pair = choice.PAIRS[cast(choice.Pair, d.key.variant)]
+    less, more = (float((weights * kappa[s]).sum()) for s in pair)
     values = {"gap": gap} | (problem.pick("Sigma") if "Sigma" in d.arguments else {})
     return relative_error(d.at("stated", **values), (more - less) / (4 * gap))
 
