@@ -17,7 +17,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 import jaxtyping
-from jaxtyping import _import_hook
+from jaxtyping import _decorator, _import_hook
 
 
 def check_shapes(room: str) -> None:
@@ -25,6 +25,7 @@ def check_shapes(room: str) -> None:
 
     As `jaxtyping.install_import_hook` does, with `checked` above every definition.
     """
+    _decorator._tb_flag = False  # or its first use imports jax, for seconds, to cut tracebacks
     finder = _import_hook._JaxtypingFinder([room], PathFinder, _Decorator(f"{__name__}.checked"))
     sys.meta_path.insert(0, finder)
 
@@ -53,78 +54,63 @@ class _Decorator(_import_hook.Typechecker):
 def checked(definition: Any) -> Any:
     """Return a function or class that checks its arguments and results, shapes included.
 
-    `jaxtyped` looks at every argument once more for the result, and at the signature at every
-    call; both together take as long as the checks.
+    `jaxtyped` does so too, but looks at every argument once more for the result, and at the
+    signature at every call, which takes longer than the checks. And it makes the checks of a
+    function inside another anew at every call of that, as it is defined: a millisecond or two.
     """
     if inspect.isclass(definition):
         if dataclasses.is_dataclass(definition) and "__init__" in vars(definition):
             definition.__init__ = checked(definition.__init__)
         return definition
-    if "<locals>" in definition.__qualname__:
-        return _checked_inside(definition)
-    # Not before a call: until then names that annotations use may be undefined.
-    checks = functools.cache(lambda: _beartype(_annotated(definition)))
+    key = definition.__module__, inspect.unwrap(definition).__code__
+    checks = _CHECKS.setdefault(key, _Checks(definition))
 
     @functools.wraps(definition)
     def entered(*args: Any, **kwargs: Any) -> Any:
         if jaxtyping.config.jaxtyping_disable:
             return definition(*args, **kwargs)
         with jaxtyping.jaxtyped("context"):  # in which a letter stands for one size
-            return checks()(*args, **kwargs)
+            return checks.made(*args, __beartype_func=definition, **kwargs)
 
     return entered
 
 
-def _checked_inside(definition: FunctionType) -> Callable[..., Any]:
-    """Return the same of a function inside another, which is defined at every call of that.
+class _Checks:
+    """The checks of all functions that one definition makes, by beartype."""
 
-    Its checks are made once: to make them takes a millisecond or two, as long as some of the loops
-    that such functions serve.
-    """
-    key = definition.__module__, definition.__code__
-    if key not in _CHECKS:
-        _CHECKS[key] = jaxtyping.jaxtyped(_caller(definition), typechecker=_beartype)
-    checks = _CHECKS[key]
+    def __init__(self, definition: FunctionType) -> None:
+        self.definition = definition
 
-    @functools.wraps(definition)
-    def entered(*args: Any, **kwargs: Any) -> Any:
-        return checks(definition, *args, **kwargs)
+    @functools.cached_property
+    def made(self) -> Callable[..., Any]:
+        """What checks, and calls the function that it is given as `__beartype_func`.
 
-    return entered
+        Made at the first call: until then names that annotations use may be undefined.
+        """
+        from beartype import BeartypeConf, beartype
 
-
-_CHECKS: dict[tuple[str, CodeType], Callable[..., Any]] = {}
-"""By module and code of a function inside another: what checks, then calls the one it is given."""
-
-
-def _beartype(function: Any) -> Any:
-    from beartype import BeartypeConf, beartype
-
-    return beartype(conf=BeartypeConf(violation_type=jaxtyping.TypeCheckError))(function)
+        self.definition.__annotations__ = {
+            name: _type_of(annotation, self.definition)
+            for name, annotation in self.definition.__annotations__.items()
+        }
+        conf = BeartypeConf(violation_type=jaxtyping.TypeCheckError)
+        made = beartype(conf=conf)(self.definition)
+        return _unchecked if made is self.definition else made
 
 
-def _annotated(definition: FunctionType) -> FunctionType:
-    """Give a function types for annotations; Any for what is imported for type checkers alone."""
-    for name, annotation in definition.__annotations__.items():
-        if isinstance(annotation, str):
-            try:
-                hint = eval(annotation, definition.__globals__)
-            except NameError:
-                hint = Any
-            definition.__annotations__ = definition.__annotations__ | {name: hint}
-    return definition
+_CHECKS: dict[tuple[str, CodeType], _Checks] = {}
+"""By module and code of the definition."""
 
 
-def _caller(definition: FunctionType) -> FunctionType:
-    """Return a function of a function and of its arguments, annotated as in `definition`."""
+def _unchecked(*args: Any, __beartype_func: Callable[..., Any], **kwargs: Any) -> Any:
+    return __beartype_func(*args, **kwargs)
 
-    def call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs)
 
-    caller = FunctionType(call.__code__, definition.__globals__, definition.__name__)
-    caller.__module__, caller.__qualname__ = definition.__module__, definition.__qualname__
-    signature = inspect.signature(definition)
-    given = inspect.Parameter("function", inspect.Parameter.POSITIONAL_ONLY)
-    parameters = [given, *signature.parameters.values()]
-    caller.__signature__ = signature.replace(parameters=parameters)
-    return caller
+def _type_of(annotation: Any, definition: FunctionType) -> Any:
+    """Return the type that an annotation names; Any for one imported for type checkers alone."""
+    if not isinstance(annotation, str):
+        return annotation
+    try:
+        return eval(annotation, definition.__globals__)
+    except NameError:
+        return Any
