@@ -92,7 +92,8 @@ def digests(root: Path = store.ROOT) -> dict[str, str]:
         for path in sorted((root / "tests").rglob("test_*.py"))
         if "mark.gate" in path.read_text(encoding="utf-8")
     ]
-    needed = {path: imports.closure(root, [path, *shared]) for path in files}
+    read: dict[Path, tuple[Path, ...]] = {}
+    needed = {path: imports.closure(root, [path, *shared], read) for path in files}
     names = {
         path: [
             found.relative_to(root).as_posix() for found in (*needed[path], root / CONFIGURATION)

@@ -7,22 +7,32 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
-def closure(root: Path, start: Iterable[Path]) -> tuple[Path, ...]:
+def closure(
+    root: Path, start: Iterable[Path], read: dict[Path, tuple[Path, ...]] | None = None
+) -> tuple[Path, ...]:
     """Return `start` and every file of `root` that these import, in order of their paths.
 
     Imports inside functions count, and so do the packages that a module lies in. A module whose
     name is only known when it runs does not: what imports one names it in `start`.
 
+    Args:
+        root: the checkout.
+        start: files of it.
+        read: by file what it imports, for files that were read before; those read now are added.
+
     Raises:
         SyntaxError: a file is not Python.
     """
+    read = {} if read is None else read
     found: set[Path] = set()
     waiting = list(start)
     while waiting:
         path = waiting.pop()
         if path not in found:
             found.add(path)
-            waiting += imported(root, path)
+            if path not in read:
+                read[path] = tuple(imported(root, path))
+            waiting += read[path]
     return tuple(sorted(found))
 
 

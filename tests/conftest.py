@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
-from tests import limits
-from tests.shapes import unchecked
+from tests import limits, shapes
 
 # Select another with --hypothesis-profile. Derandomised: the same code gives the same verdict.
 # One bug per report, so that the message holds one set of drawn inputs.
@@ -79,15 +78,13 @@ def pytest_configure(config: pytest.Config) -> None:
     kept = import_module("analysis.kept")
     kept.keep_in(config.rootpath / ".pytest_cache" / "derivations")
     if config.option.markexpr != "gate" and importlib.util.find_spec("beartype"):
-        from jaxtyping import install_import_hook
-
-        install_import_hook("solvers", "beartype.beartype")
+        shapes.check_shapes("solvers")
 
 
 @pytest.fixture(scope="module")
 def as_users_run() -> Generator[None]:
     """Without the shape checks, which would speak up before the solvers do."""
-    with unchecked():
+    with shapes.unchecked():
         yield
 
 
