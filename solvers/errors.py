@@ -140,6 +140,11 @@ def check_count(name: str, value: object, least: int = 1, most: int | float = MO
         raise InputError(f"{name} is {shown(value)}: pass at most {most}")
 
 
+def check_seed(seed: object) -> None:
+    """Raise `InputError` unless both torch and NumPy take `seed`: a whole number below 2**64."""
+    check_count("seed", seed, 0, 2**64 - 1)
+
+
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
     """Raise `InputError` unless `value` is one of the choices."""
     known = list(choices)

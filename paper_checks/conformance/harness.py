@@ -44,7 +44,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
 from analysis.calculus.symbols import Structure
-from solvers.errors import check_count
+from solvers.errors import check_count, check_seed
 
 from . import EXAMPLES, bits, derived, identities, signatures
 from .bits import BitIdentity, BitProblem, bit_problems
@@ -89,7 +89,7 @@ def conform(function: Callable[..., Any], *, examples: int = EXAMPLES, seed: int
         InputError: `examples` is no number from 1 to 100,000, `seed` no number >= 0.
     """
     check_count("examples", examples, 1, 100_000)
-    check_count("seed", seed, 0)
+    check_seed(seed)
     examples, seed = int(examples), int(seed)  # from NumPy's integers, which Hypothesis refuses
     target = recognise(function)
     rows: list[Row] = []

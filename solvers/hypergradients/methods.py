@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 
 from ..arguments import checked_class
-from ..errors import check_count
+from ..errors import check_count, check_seed
 from ..numerics.optimisers import Optimiser
 from ..numerics.trees import Tree
 from .implicit import Hypergradient, Level, implicit
@@ -106,7 +106,7 @@ class Nystrom:
 
     def __post_init__(self) -> None:
         check_count("rank", self.rank)
-        check_count("seed", self.seed, 0)
+        check_seed(self.seed)
 
     def options(self) -> dict[str, Any]:
         """Return the arguments of `implicit`."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from ..errors import SolverError, check_count
+from ..errors import SolverError, check_count, check_seed
 from . import controllers
 from .controllers import Controller
 from .minari_files import QUALITIES, folder, identity
@@ -51,7 +51,7 @@ def collect(
     """
     name, top = identity(environment, quality), folder(root)
     check_count("transitions", transitions)
-    check_count("seed", seed, 0)
+    check_seed(seed)
     check_absent(top / name)
     controller = controllers.read(environment, quality)
     streams = np.random.SeedSequence([seed, *name.encode()])

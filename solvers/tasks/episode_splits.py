@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from ..errors import InputError, check_choice, check_count
+from ..errors import InputError, check_choice, check_count, check_seed
 from .transitions import Transitions
 
 Fractions = tuple[float, float, float]
@@ -50,7 +50,7 @@ def split(
         InputError: a seed, fractions, `by` or `rows` out of range, fewer than three episodes (or
             steps, by transition) to fill three parts.
     """
-    check_count("seed", seed, 0)
+    check_seed(seed)
     check_choice("by", by, ("episode", "transition"))
     if len(fractions) != 3 or not min(fractions) > 0 or not abs(sum(fractions) - 1) < 1e-9:
         raise InputError(

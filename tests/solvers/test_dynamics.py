@@ -573,6 +573,14 @@ def test_the_seed_decides(by, rows) -> None:
     assert not same(one.test, other.test)
 
 
+@pytest.mark.parametrize("seed", [2**32 - 1, 2**64 - 1])
+def test_seeds_are_as_large_as_generators_take(seed: int) -> None:
+    """Those that a SeedSequence draws have 32 or 64 bits."""
+    assert len(dynamics.split(made_up([30, 20, 50]), seed=seed).train) > 0
+    with pytest.raises(InputError, match=r"seed is \d+ \(int\): pass at most 18446744073709551615"):
+        dynamics.split(made_up([30, 20, 50]), seed=2**64)
+
+
 @pytest.mark.parametrize("fractions", [(0.5, 0.2, 0.3), (0.8, 0.1, 0.1), (0.1, 0.1, 0.8)])
 def test_the_shares_are_met(fractions) -> None:
     """Exactly by steps, within half the longest episode at each border by episodes."""
