@@ -195,7 +195,10 @@ def inverse(X: Any) -> Any:
 
     _cholesky(X)  # or an error: the inverse would have no digit
     S, halves = scaled(X)
-    Y = np.linalg.inv(S)
+    try:
+        Y = np.linalg.inv(S)
+    except np.linalg.LinAlgError as error:  # where Cholesky just got through
+        raise _singular(S) from error
     return np.ldexp((Y + Y.T) / 2, -halves[:, None] - halves)
 
 
@@ -229,11 +232,16 @@ def _cholesky(X: Any) -> tuple[Any, Any]:
     try:
         return np.linalg.cholesky(S), halves
     except np.linalg.LinAlgError as error:
-        condition = np.linalg.cond(S)
-        raise ArgumentError(
-            f"a matrix of condition number {condition:.1e} (its diagonal scaled to 1) cannot be "
-            "inverted in double precision; pass one below 1e15, or an explicit n = 1, 2, 3"
-        ) from error
+        raise _singular(S) from error
+
+
+def _singular(S: Any) -> ArgumentError:
+    import numpy as np
+
+    return ArgumentError(
+        f"a matrix of condition number {np.linalg.cond(S):.1e} (its diagonal scaled to 1) cannot "
+        "be inverted in double precision; pass one below 1e15, or an explicit n = 1, 2, 3"
+    )
 
 
 def _diagonal_part(X: Any) -> Any:

@@ -61,9 +61,7 @@ def by_definition(baseline: Any, full: bool) -> partial[None]:
 
 def without_policy_spread(right: Any) -> Any:
     """`E r` without `Tr(UP)`."""
-    return lambda self, law, mu, Sigma: right(
-        self, Gaussian(law.mean, 1e-200 * law.scale), mu, Sigma
-    )
+    return lambda self, law, q: right(self, Gaussian(law.mean, 1e-200 * law.scale), q)
 
 
 def transposed_scores(right: Any) -> Any:

@@ -138,10 +138,10 @@ FAULTS: dict[str, tuple[Any, str, Plant, partial[None], str]] = {
         "r̄ of a Mahalanobis reward",
     ),
     "axes of the reward swapped": (
-        ClassReward, "expected", axes_swapped, at(categorical.expected_reward), "r̄ of any reward",
+        ClassReward, "by_class", axes_swapped, at(categorical.expected_reward), "r̄ of any reward",
     ),
     "axes of the reward swapped, by ∇J": (
-        ClassReward, "expected", axes_swapped, at(categorical_training.exact_gradient), "exact ∇J",
+        ClassReward, "by_class", axes_swapped, at(categorical_training.exact_gradient), "exact ∇J",
     ),
     "entropy dropped": (Categorical, "entropy", no_entropy, gap, "J(p*) - J(p), full"),
     "entropy dropped, by ∇J": (

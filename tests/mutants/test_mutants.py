@@ -45,7 +45,11 @@ import solvers.half
 def test_twice():
     assert solvers.half.twice(4.0) == 8.0
 """
-CONFTEST = 'from hypothesis import settings\nsettings.register_profile("gate")\n'
+CONFTEST = """
+from hypothesis import settings
+from tests import shapes  # with which this process checks every `solvers`
+settings.register_profile("gate")
+"""
 FAR, NAMED = "tests/solvers/test_far.py", "tests/solvers/test_near.py"
 NEAR = Selection((Round((NAMED,)), Round((FAR,))), ("half",))
 
@@ -59,6 +63,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "solvers/__init__.py": "",
         "tests/__init__.py": "",
         "tests/conftest.py": CONFTEST,
+        "tests/shapes.py": (store.ROOT / "tests/shapes.py").read_text(),
         "tests/solvers/__init__.py": "",
         "tests/solvers/test_near.py": TESTS,
         "tests/solvers/test_far.py": OTHERS,
