@@ -243,6 +243,7 @@ def _groups(settings: Settings, n: int, seed: int) -> pd.DataFrame:
     outcomes = streams.generator(seed, "data", n)
     estimator = so.ScoreFunction(settings.generations, "standardised")
     objective = so.PolicyGradient(so.MahalanobisReward.scalar(u, n), lam, estimator)
+    x = torch.zeros(1, 1, dtype=F64)  # where all data are
     trace: list[Tensor] = []
 
     def losses(theta: Params, _: int) -> Tensor:
@@ -250,7 +251,7 @@ def _groups(settings: Settings, n: int, seed: int) -> pd.DataFrame:
         scale = theta["log_s"].exp().expand_as(theta["mean"])
         # a member may diverge, alone
         law = so.Gaussian(theta["mean"].unsqueeze(-2), scale.unsqueeze(-2), check=False)
-        return objective(law, so.Dataset.of(torch.zeros(1, 1, dtype=F64), y), noise)
+        return objective(law, so.Dataset.of(x, y), noise)
 
     adam(
         {"mean": torch.zeros(*batch, n, dtype=F64), "log_s": torch.zeros(*batch, 1, dtype=F64)},

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -259,7 +259,7 @@ class PolicyGradient:
 
     def rows(self, index: Int[Tensor, "*i B"]) -> PolicyGradient:
         """Return the objective at some inputs of the data, for batches."""
-        here = self
+        here = copy(self)  # not `replace`, which would look at all fields again, at every step
         if isinstance(self.temperature, Tensor):
             if self.temperature.ndim > 2:
                 raise ShapeError(
@@ -268,9 +268,7 @@ class PolicyGradient:
                 )
             tau = self.temperature
             tau = tau.unsqueeze(-1) if tau.ndim == 1 else tau
-            here = replace(here, temperature=rows_at(index, tau)[0])
-        if not hasattr(self.reward, "rows"):
-            return here
-        here = copy(here)  # not `replace`, which would look at all fields again, at every step
-        object.__setattr__(here, "reward", self.reward.rows(index))
+            object.__setattr__(here, "temperature", rows_at(index, tau)[0])
+        if hasattr(self.reward, "rows"):
+            object.__setattr__(here, "reward", self.reward.rows(index))
         return here

@@ -64,6 +64,11 @@ def without_policy_spread(right: Any) -> Any:
     return lambda self, law, q: right(self, Gaussian(law.mean, 1e-200 * law.scale), q)
 
 
+def mean_for(name: str) -> Any:
+    """The group's mean alone, where another baseline is asked for."""
+    return lambda right: lambda r, baseline: right(r, "mean" if baseline == name else baseline)
+
+
 def transposed_scores(right: Any) -> Any:
     """The score of the scale, transposed."""
 
@@ -192,9 +197,7 @@ FAULTS: list[Fault] = [
             f"leave-one-out factor dropped, {notices.func.__name__}",
             gaussian,
             "advantage",
-            lambda right: (
-                lambda r, baseline: right(r, "mean" if baseline == "leave-one-out" else baseline)
-            ),
+            mean_for("leave-one-out"),
             notices,
         )
         for notices in (
@@ -208,9 +211,7 @@ FAULTS: list[Fault] = [
             f"rewards not divided by their deviation, {notices.func.__name__}",
             gaussian,
             "advantage",
-            lambda right: (
-                lambda r, baseline: right(r, "mean" if baseline == "standardised" else baseline)
-            ),
+            mean_for("standardised"),
             notices,
         )
         for notices in (
