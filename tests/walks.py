@@ -20,6 +20,8 @@ FAST = Training(
     folds=2,
     reward_hidden=(4,),
     reward_steps=20,
+    outer_steps=1,
+    evaluations=1,
 )
 SMALL = replace(
     table_3.CORRECTED,

@@ -6,7 +6,8 @@ initial policy for all repetitions, a fixed number of full-batch updates with sa
 scalar of PG(implicit) is learned by this package. `CORRECTED` predicts standardised differences, in
 paired splits by episode with an initial policy each, stops early on validation rows, takes exact
 gradients, and adds what the theory offers: residual covariances, and a reward `U(x)` and entropy
-weight `λ(x)` learned on rows that the mean was not trained on.
+weight `λ(x)` learned on rows that the mean was not trained on, by alternation and from there by
+implicit differentiation.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from solvers.training import ensemble, objectives, streams
 from solvers.training.estimators import ScoreFunction
 from solvers.training.objectives import Objective, PolicyGradient
 
-from . import Progress
+from . import Progress, table_3_bilevel
 from . import table_3_methods as methods
 from .arms import (
     MSE,
@@ -45,6 +46,7 @@ from .arms import (
     labels,
 )
 from .parallel import run_arms
+from .table_3_bilevel import IMPLICIT, IMPLICIT_TEMPERED
 from .table_3_data import Problem, problem, rollout_errors
 
 METRICS = ("rmse", "nll", "coverage", "r2")
@@ -112,7 +114,9 @@ FULL = replace(
     collected=100_000,
     rows=(2500, 1000, 1500),
     betas=(0.0, 0.25, 0.5, 0.75, 1.0),
-    training=methods.Training(steps=10_000, learning_rate=2e-3, batch=200, patience=10),
+    training=methods.Training(
+        steps=10_000, learning_rate=2e-3, batch=200, patience=10, outer_steps=5, evaluations=60
+    ),
 )
 QUICK = replace(
     CORRECTED,
@@ -120,7 +124,9 @@ QUICK = replace(
     collected=8_000,
     splits=(0, 1, 2),
     rows=(400, 200, 300),
-    training=replace(CORRECTED.training, steps=200, reward_steps=200),
+    training=replace(
+        CORRECTED.training, steps=200, reward_steps=200, outer_steps=2, evaluations=30
+    ),
 )
 
 
@@ -136,8 +142,9 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
         A row per environment, arm, split and repetition, with the columns of `METRICS`, in units of
         the target and NLL per dimension in nats; of `ROLLOUTS`, median over stretches, in
         deviations of an observation (as published, of episodes that training has seen); `ended`,
-        whether early stopping would have ended its training, and ended that of its reward; and
-        `power`, the β of `λ(x) = Σ(x)^β`, where there is one.
+        whether early stopping would have ended its training, and ended that of its reward;
+        `power`, the β of `λ(x) = Σ(x)^β`, where there is one; and `accurate`, the share of the
+        bilevel solver's inner solves that were as accurate as it asked.
 
     Raises:
         MissingExtraError: to collect, gymnasium and MuJoCo are needed.
@@ -232,12 +239,18 @@ def _rewards(settings: Settings, data: Problem, seed: int) -> list[pd.DataFrame]
     power = dict(zip(methods.powers(), methods.TEMPERATURES, strict=True))
     powers[0]["power"] = powers[0].arm.map(power)
     powers[1]["power"] = [methods.TEMPERATURES[int(k)] for k in chosen]
+    for arm, beta in ((IMPLICIT, 0.0), (IMPLICIT_TEMPERED, None)):
+        found = table_3_bilevel.learned(data, how, learned, beta, lam, seed)
+        table = _table(data, (arm,), found.trained.law, found.trained.ended)
+        powers.append(table.assign(power=found.power.numpy(), accurate=found.inner))
+    controls = table_3_bilevel.controls(data, how, squares.residuals, lam, seed)
     return [
         _table(data, ("copy the state",), methods.copied(data)),
         _table(data, ("least squares",), methods.least_squares(data)),
         _table(data, (MSE.label,), squares.trained.law, squares.trained.ended),
         _table(data, methods.CONSTANT, constant.law, constant.ended),
         *powers,
+        *(_table(data, (arm,), control.law, control.ended) for arm, control in controls.items()),
     ]
 
 

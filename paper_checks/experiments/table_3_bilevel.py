@@ -1,26 +1,41 @@
-"""The scalar reward of table 3 by implicit differentiation, its outer problem on held-out rows.
+"""Rewards of table 3 by implicit differentiation through networks, outer problems on held-out rows.
 
-The corrected table learns its rewards by cross-fitted alternation; this is the general solver on
-the same data, with a network of a size that it can afford. The inner problem, that network trained
-to stationarity, is not concave: the search spends its time there, and is no more accurate than it.
+The inner problem, a network trained to stationarity, is not concave: the search spends its time
+there, and is no more accurate than it. `scalar` learns `U = uI` of one split, with a small network.
+`learned` goes on from the reward that cross-fitted alternation found, with the networks of the
+table: a mean of a restricted class answers to `U(x)`, and `λ(x)` says how, which alternation leaves
+out of its gradient.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from solvers import bilevel
 from solvers.bilevel import likelihood
 from solvers.data import Dataset
 from solvers.families.gaussian import GaussianPolicy
+from solvers.families.law import Params
 from solvers.families.networks import MLP
-from solvers.rewards.learnable import ConstantReward
-from solvers.rewards.mahalanobis import isotropic_weight
-from solvers.training import streams
+from solvers.hypergradients.implicit import HypergradientWarning
+from solvers.rewards.learnable import ConstantReward, Phi
+from solvers.rewards.mahalanobis import DiagonalReward, isotropic_weight, optimal_reward
+from solvers.training import inner, streams
+from solvers.training.early_stopping import EarlyStopping
+from solvers.training.objectives import NLL, Objective, PolicyGradient
 
 from .table_3_data import Problem
+from .table_3_methods import LearnedReward, Trained, Training, policy, reward, rows_of, start
+
+IMPLICIT, IMPLICIT_TEMPERED = "PG(implicit U(x))", "PG(implicit U(x), λ(x))"
+CONTROLS = ("PG(residual diagonal), L-BFGS", "NLL, L-BFGS")
+"""What the inner solver and its weight decay do without a learned reward."""
 
 
 @dataclass(frozen=True)
@@ -102,3 +117,160 @@ def scalar(
         len(found.history),
         sum(row.inner_evaluations for row in found.history),
     )
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the bilevel solver found for `U(x)` and `λ(x)`.
+
+    Attributes:
+        trained: the policies, of one method.
+        power: β of `λ(x) ∝ Σ̂(x)^β`, `(splits,)`.
+        inner: share of the inner solves that reached the accuracy asked of them.
+    """
+
+    trained: Trained
+    power: Float[Tensor, "splits"]
+    inner: float
+
+
+def learned(
+    problem: Problem,
+    training: Training,
+    found: LearnedReward,
+    power: float | None,
+    lam: float,
+    seed: int,
+) -> Learned:
+    """Learn `U(x) = ½ λ(x) Σ̂(x)⁻¹`, with `λ(x) = λ Σ̂(x)^β`, by `bilevel.solve`, for all splits.
+
+    The outer problem has one half of the validation rows; the other tells at which outer step the
+    policy of a split is kept. Splits have levels of their own, so that the sums over them make one
+    problem, whose hypergradient holds that of each. What ends a search is the sum: a split's answer
+    depends on its company, but no more than on how far the search goes.
+
+    Args:
+        problem: the data.
+        training: settings.
+        found: where the search of `Σ̂(x)` begins.
+        power: β, if it stays as it is; None learns it, from ½.
+        lam: entropy weight.
+        seed: of the initial policies.
+    """
+    half = problem.validation.x.shape[-2] // 2
+    rows = torch.arange(2 * half)
+    levels = _Levels(problem, training, lam, rows_of(problem.validation, rows[:half]))
+    kept = rows_of(problem.validation, rows[half:])
+    stop = EarlyStopping(
+        lambda leaves: NLL()(levels.policy(leaves, kept.x), kept) / problem.n,
+        patience=2,
+        least=training.least,
+    )
+    phi = {name: leaf.detach().requires_grad_() for name, leaf in found.found.value.items()}
+    beta = torch.full((len(problem.splits), 1, 1), 0.5 if power is None else power)
+    phi["power"] = beta.requires_grad_(power is None)  # if not, a frozen leaf
+
+    def observe(step: int, theta: Any, phi: Any) -> None:  # trees; here dictionaries
+        stop(step, {**theta, "power": phi["power"]})
+
+    with warnings.catch_warnings():
+        # that inner solutions are not stationary is told by `inner`
+        warnings.simplefilter("ignore", HypergradientWarning)
+        answer = bilevel.solve(
+            bilevel.Bilevel(levels.J, levels.F),
+            {name: leaf[0] for name, leaf in start(levels.policy, 1, problem, seed).items()},
+            phi,
+            optimiser=lambda leaves: torch.optim.Adam(leaves, lr=training.outer_rate),
+            steps=training.outer_steps,
+            inner=bilevel.Inexact(max_iterations=training.evaluations),
+            observe=observe,
+        )
+    best = {name: leaf[None] for name, leaf in stop.best().items()}
+    solved = [row.inner_converged for row in answer.history]
+    return Learned(
+        Trained(lambda x: levels.policy(best, x), stop.done[None], stop.score[None]),
+        best["power"].reshape(-1),
+        sum(solved) / len(solved),
+    )
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """Both objectives, summed over splits."""
+
+    problem: Problem
+    training: Training
+    lam: float
+    held_out: Dataset
+
+    @property
+    def policy(self) -> GaussianPolicy:
+        return policy(self.problem, self.training)
+
+    def J(self, theta: Params, phi: Phi) -> Tensor:
+        train = self.problem.train
+        weights = reward(self.problem, self.training).weights(phi, train.x)
+        tau = (self.lam / (2 * weights)) ** phi["power"]
+        objective = PolicyGradient(DiagonalReward(tau * weights), self.lam, temperature=tau)
+        value = -objective(self.policy(theta, train.x), train).sum()
+        return value - self.lam * inner.decay(theta, self.training.decay)
+
+    def F(self, theta: Params, phi: Phi) -> Tensor:
+        value = -NLL()(self.policy(theta, self.held_out.x), self.held_out).sum()
+        return value - inner.decay(theta, self.training.decay)
+
+
+def controls(
+    problem: Problem, training: Training, residuals: Tensor, lam: float, seed: int
+) -> dict[str, Trained]:
+    """Train the arms `CONTROLS` by the inner solver's L-BFGS, with its weight decay.
+
+    Args:
+        problem: the data.
+        training: settings.
+        residuals: of rows that the mean was not trained on, of which the constant reward is made.
+        lam: entropy weight.
+        seed: of the initial policies.
+    """
+    second = torch.diag_embed(residuals.square().mean(-2))
+    constant = PolicyGradient(optimal_reward(second, lam, "diagonal"), lam)
+    objectives: tuple[Objective, ...] = (constant, NLL())
+    return {
+        arm: _descended(problem, training, objective, seed)
+        for arm, objective in zip(CONTROLS, objectives, strict=True)
+    }
+
+
+def _descended(problem: Problem, training: Training, objective: Objective, seed: int) -> Trained:
+    """Train by L-BFGS, and keep of each split the best of the looks at its validation rows."""
+    model = policy(problem, training)
+    leaves = {
+        name: leaf[0].requires_grad_() for name, leaf in start(model, 1, problem, seed).items()
+    }
+    stop = EarlyStopping(
+        lambda at: NLL()(model(at, problem.validation.x), problem.validation) / problem.n,
+        patience=training.patience,
+        least=training.least,
+    )
+    optimiser = torch.optim.LBFGS(
+        list(leaves.values()),
+        max_iter=10,
+        max_eval=50,
+        tolerance_grad=0.0,
+        tolerance_change=0.0,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        value = objective(model(leaves, problem.train.x), problem.train).sum()
+        value = value + inner.decay(leaves, training.decay)
+        value.backward()
+        return value
+
+    for step in range(training.evaluations):
+        optimiser.step(loss)  # pyright: ignore[reportArgumentType]
+        if stop(step, leaves):
+            break
+    best = {name: leaf[None] for name, leaf in stop.best().items()}
+    return Trained(lambda x: model(best, x), stop.done[None], stop.score[None])

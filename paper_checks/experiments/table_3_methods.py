@@ -75,6 +75,11 @@ class Training:
         reward_decay: its weight decay.
         reward_steps: at most so many Adam steps on it.
         reward_rate: Adam's learning rate for it.
+        outer_steps: of the bilevel solver, on `U(x)` and `λ(x)`.
+        outer_rate: Adam's learning rate for them there.
+        evaluations: of gradients and Hessian-vector products of each of its inner solves; ten times
+            as many of the first.
+        decay: weight decay `ρ` of its policy, in nats.
     """
 
     hidden: tuple[int, ...] = (64, 64)
@@ -91,6 +96,10 @@ class Training:
     reward_decay: float = 1e-3
     reward_steps: int = 1500
     reward_rate: float = 3e-3
+    outer_steps: int = 6
+    outer_rate: float = 1e-2
+    evaluations: int = 150
+    decay: float = 1e-3
 
 
 @dataclass(frozen=True)
@@ -367,11 +376,16 @@ class LearnedReward:
     found: cross_fitted.Learned
 
 
+def reward(problem: Problem, training: Training) -> InputReward:
+    """Return the network of `U(x)`."""
+    return InputReward(problem.inputs, problem.n, MLP(training.reward_hidden), "diagonal")
+
+
 def learn_reward(
     problem: Problem, training: Training, residuals: Tensor, mean: LawAt, lam: float, seed: int
 ) -> LearnedReward:
     """Learn `U(x)` on residuals of held-out rows; validation rows say when to stop."""
-    model = InputReward(problem.inputs, problem.n, MLP(training.reward_hidden), "diagonal")
+    model = reward(problem, training)
     drawn = [
         model.start(streams.generator(seed, "reward", split), problem.train.x.dtype)
         for split in problem.splits

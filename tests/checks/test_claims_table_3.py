@@ -11,6 +11,7 @@ import pytest
 from paper_checks.claims.claim import Verdict
 from paper_checks.claims.pictures import table_3 as claims
 from paper_checks.experiments import table_3, table_3_bilevel
+from paper_checks.experiments.table_3_bilevel import IMPLICIT_TEMPERED
 from paper_checks.experiments.table_3_methods import TEMPERED
 
 
@@ -87,15 +88,16 @@ def test_differences_on_the_same_split_decide(
             for arm in ("MSE", *claims.LIKELY):
                 rows.append({"split": split, "arm": arm, "rmse": error, "nll": likely})
             noise = rng.normal(0, 1e-3)
-            rows.append(
-                {"split": split, "arm": TEMPERED, "rmse": error + rmse, "nll": likely + nll + noise}
-            )
+            own = {"split": split, "rmse": error + rmse, "nll": likely + nll + noise}
+            rows += [own | {"arm": IMPLICIT_TEMPERED}, own | {"arm": TEMPERED, "rmse": error + 1}]
         return pd.DataFrame(rows).assign(power=1.0)
 
     monkeypatch.setattr(table_3, "run", run)
     assert claims.learned(0).verdict is expected
+    assert claims.alternation(0).verdict is Verdict.not_reproduced
 
 
 def test_every_claim_has_a_name_of_its_own() -> None:
     names = [claim.name for claim in claims.claims()]
-    assert names == ["table-3.order", "table-3.scalar", "table-3.bilevel", "table-3.learned"]
+    kinds = ("order", "scalar", "bilevel", "learned", "alternation")
+    assert names == [f"table-3.{kind}" for kind in kinds]

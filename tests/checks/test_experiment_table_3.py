@@ -17,7 +17,9 @@ from paper_checks.experiments import table_3_data as data
 from paper_checks.experiments import table_3_methods as methods
 from solvers.errors import InputError
 from solvers.families.gaussian import Gaussian
+from solvers.hypergradients.implicit import HypergradientWarning, implicit
 from tests import walks
+from tests.shapes import unchecked
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +45,8 @@ def test_every_arm_is_measured_on_every_split() -> None:
     arms = set(table.arm)
     assert {*methods.named(walks.SMALL.betas), *methods.CONSTANT, *methods.powers()} < arms
     assert {"copy the state", "least squares", "MSE", "faithful", methods.TEMPERED} < arms
+    assert {table_3_bilevel.IMPLICIT, table_3_bilevel.IMPLICIT_TEMPERED} < arms
+    assert set(table_3_bilevel.CONTROLS) < arms
     assert (table.groupby("arm").split.nunique() == 3).all()
     assert not table.duplicated(["environment", "arm", "split", "repetition"]).any()
     rest = table[table.arm != "MSE"]
@@ -181,6 +185,58 @@ def test_the_bilevel_solver_finds_the_scalar_of_held_out_residuals() -> None:
     assert found.slope < 1e-5
     assert found.u == pytest.approx(found.predicted, rel=5e-3)
     assert found.start < 0.9 * found.predicted
+
+
+def found(at: data.Problem, training: methods.Training) -> methods.LearnedReward:
+    squares = methods.means(at, training, 0)
+    return methods.learn_reward(at, training, squares.residuals, squares.trained.law, 1.0, 0)
+
+
+@unchecked()
+def test_the_bilevel_solver_goes_on_from_the_reward_of_alternation() -> None:
+    """No split ends below where it begins; a power that is given stays, the other is learned."""
+    at = problem((0, 1), rows=(60, 60, 40))
+    training = replace(walks.FAST, outer_steps=3, evaluations=40, outer_rate=0.1)
+    begin = found(at, training)
+
+    def learned(power: float | None, steps: int) -> table_3_bilevel.Learned:
+        how = replace(training, outer_steps=steps)
+        return table_3_bilevel.learned(at, how, begin, power, 1.0, 0)
+
+    first, last = learned(None, 0), learned(None, 3)
+    gain = first.trained.validation - last.trained.validation
+    assert bool((gain >= 0).all())
+    assert float(gain.max()) > 0.005
+    assert not bool((last.power == 0.5).all())
+    assert bool((learned(0.25, 1).power == 0.25).all())
+
+
+def test_both_levels_are_sums_over_splits() -> None:
+    """So that the hypergradient of one of them does not see the others."""
+
+    def slope(splits: tuple[int, ...], place: int) -> dict[str, Tensor]:
+        at = problem(splits)
+        train, held_out = (
+            methods.pairs(part.x.double(), part.mean.double()) for part in (at.train, at.validation)
+        )
+        levels = table_3_bilevel._Levels(replace(at, train=train), walks.FAST, 1.0, held_out)
+        theta = methods.start(levels.policy, 1, at, 0)
+        reward = methods.reward(at, walks.FAST)
+        drawn = [reward.start(torch.Generator().manual_seed(k)) for k in splits]
+        phi = {name: torch.stack([each[name] for each in drawn]) for name in drawn[0]}
+        phi["power"] = torch.full((len(splits), 1, 1), 0.3, dtype=torch.float64)
+        with pytest.warns(HypergradientWarning, match="the inner gradient is"):
+            found = implicit(
+                levels.J,
+                levels.F,
+                {name: leaf[0].double() for name, leaf in theta.items()},
+                phi,
+                method="dense",
+                damping=100.0,
+            )
+        return {name: leaf[place] for name, leaf in found.value.items()}
+
+    torch.testing.assert_close(slope((0, 1), 1), slope((1,), 0))
 
 
 def test_what_trains_apart_is_kept_apart_and_the_table_is_the_same(tmp_path: Path) -> None:

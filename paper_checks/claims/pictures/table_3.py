@@ -1,8 +1,8 @@
 """Claims about table 3: the published order, its scalar, and what the learned reward attains.
 
 Judged on fresh seeds: collected transitions, splits and initial policies are others than those of
-the picture. The order of errors was looked at on one seed before it was made a claim. That of the
-learned reward compares medians over splits: on another seed t intervals of means were tried first,
+the picture. The order of errors was looked at on one seed before it was made a claim. Those of the
+learned rewards compare medians over splits: on another seed t intervals of means were tried first,
 and were far wider than the differences, since one odd episode, on the test side of a split, costs
 some methods nats.
 """
@@ -20,6 +20,7 @@ from solvers.hypergradients.implicit import HypergradientWarning
 from ...experiments import table_3, table_3_bilevel
 from ...experiments.arms import labels
 from ...experiments.table_3 import PUBLISHED_U, published_scalar
+from ...experiments.table_3_bilevel import IMPLICIT_TEMPERED
 from ...experiments.table_3_methods import TEMPERED
 from ...statistics import FAMILY, Interval, bonferroni, median_interval
 from .. import runs
@@ -28,9 +29,9 @@ from ..claim import Claim, Judgement, Verdict, seeds
 ORDER = labels(table_3.RANKED)
 LIKELY = (table_3.NLL.label, "β-NLL", "faithful")
 SPLITS = 20
-# The claim is about every environment; one where it fails decides it. Hopper was taken once its
-# frontier was seen on 1000 rows. On 300, where rivals overfit, the picture's likelihood is better
-# than theirs by far, and its error that of MSE: an interval around 0, which is not below it.
+# One environment of three, for the sake of time; hopper was taken as the hardest, once the frontier
+# of alternation was seen on 1000 rows. On 300 the error of alternation is that of MSE: an interval
+# around 0, which is not below it.
 ENVIRONMENT = "hopper"
 CORRECTED = replace(table_3.CORRECTED, environments=(ENVIRONMENT,), betas=(0.0, 0.5))
 WITHIN = 1.5  # factor between two scalars of networks that were not trained to the end
@@ -110,6 +111,16 @@ def bilevel(seed: int) -> Judgement:
 
 
 def learned(seed: int) -> Judgement:
+    """Judge the rewards learned by implicit differentiation (see `_judged`)."""
+    return _judged(seed, IMPLICIT_TEMPERED)
+
+
+def alternation(seed: int) -> Judgement:
+    """Judge the rewards learned by cross-fitted alternation (see `_judged`)."""
+    return _judged(seed, TEMPERED)
+
+
+def _judged(seed: int, arm: str) -> Judgement:
     """Judge `RMSE no worse than MSE, NLL no worse than the best of NLL, β-NLL and faithful`.
 
     By intervals of the median of paired differences: an upper end above 0 does not hold.
@@ -118,21 +129,21 @@ def learned(seed: int) -> Judgement:
     rmse = table.pivot(index="split", columns="arm", values="rmse")
     nll = table.pivot(index="split", columns="arm", values="nll")
     level = bonferroni(FAMILY, 1 + len(LIKELY))
-    error = median_interval(rmse[TEMPERED] - rmse[table_3.MSE.label], level)
-    gaps = {arm: median_interval(nll[TEMPERED] - nll[arm], level) for arm in LIKELY}
-    power = table[table.arm == TEMPERED].power.mean()
-    nearest = max(gaps, key=lambda arm: gaps[arm].high)
+    error = median_interval(rmse[arm] - rmse[table_3.MSE.label], level)
+    gaps = {other: median_interval(nll[arm] - nll[other], level) for other in LIKELY}
+    power = table[table.arm == arm].power.mean()
+    nearest = max(gaps, key=lambda other: gaps[other].high)
     holds = error.high <= 0 and gaps[nearest].high <= 0
-    said = ", ".join(f"{arm} {_ends(gap)}" for arm, gap in gaps.items())
-    means = ", ".join(f"{arm} {nll[arm].mean():.3f}" for arm in (TEMPERED, *LIKELY))
+    said = ", ".join(f"{other} {_ends(gap)}" for other, gap in gaps.items())
+    means = ", ".join(f"{name} {nll[name].mean():.3f}" for name in (arm, *LIKELY))
     return Judgement(
         Verdict.reproduced if holds else Verdict.not_reproduced,
-        f"{TEMPERED} on {ENVIRONMENT}, {len(rmse)} splits, {100 * level:.2f} % intervals of the "
+        f"{arm} on {ENVIRONMENT}, {len(rmse)} splits, {100 * level:.2f} % intervals of the "
         f"median of paired differences: RMSE to MSE {_ends(error)} (means "
-        f"{rmse[TEMPERED].mean():.3f} and {rmse[table_3.MSE.label].mean():.3f}); NLL per dimension "
+        f"{rmse[arm].mean():.3f} and {rmse[table_3.MSE.label].mean():.3f}); NLL per dimension "
         f"to {said} (means: {means}). None may reach above 0. "
-        f"Held-out rows that keep the error of MSE choose λ(x) = Σ(x)^β of mean β {power:.2f}",
-        float((nll[TEMPERED] - nll[nearest]).median()),
+        f"Held-out rows choose λ(x) = Σ(x)^β of mean β {power:.2f}",
+        float((nll[arm] - nll[nearest]).median()),
         gaps[nearest],
     )
 
@@ -169,10 +180,18 @@ def claims() -> tuple[Claim, ...]:
         ),
         Claim(
             "table-3.learned",
-            "PG with U(x) and λ(x) learned on held-out rows: RMSE no worse than MSE, NLL no worse "
-            "than the best of NLL, β-NLL and faithful regression",
+            "hopper, PG with U(x) and λ(x) learned on held-out rows by implicit differentiation: "
+            "RMSE no worse than MSE, NLL no worse than the best of NLL, β-NLL and faithful "
+            "regression",
+            "new",
+            Verdict.reproduced,
+            learned,
+        ),
+        Claim(
+            "table-3.alternation",
+            "the same of U(x) and λ(x) learned by cross-fitted alternation",
             "new",
             Verdict.not_reproduced,
-            learned,
+            alternation,
         ),
     )
