@@ -10,6 +10,7 @@ out of its gradient.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,7 +178,7 @@ def learned(
         # that inner solutions are not stationary is told by `inner`
         warnings.simplefilter("ignore", HypergradientWarning)
         answer = bilevel.solve(
-            bilevel.Bilevel(levels.J, levels.F),
+            bilevel.Bilevel(levels.J, levels.F, at=levels.at),
             {name: leaf[0] for name, leaf in start(levels.policy, 1, problem, seed).items()},
             phi,
             optimiser=lambda leaves: torch.optim.Adam(leaves, lr=training.outer_rate),
@@ -208,12 +209,19 @@ class _Levels:
         return policy(self.problem, self.training)
 
     def J(self, theta: Params, phi: Phi) -> Tensor:
+        return self.at(phi)(theta)
+
+    def at(self, phi: Phi) -> Callable[[Params], Tensor]:
         train = self.problem.train
         weights = reward(self.problem, self.training).weights(phi, train.x)
         tau = (self.lam / (2 * weights)) ** phi["power"]
         objective = PolicyGradient(DiagonalReward(tau * weights), self.lam, temperature=tau)
-        value = -objective(self.policy(theta, train.x), train).sum()
-        return value - self.lam * inner.decay(theta, self.training.decay)
+
+        def J(theta: Params) -> Tensor:
+            value = -objective(self.policy(theta, train.x), train).sum()
+            return value - self.lam * inner.decay(theta, self.training.decay)
+
+        return J
 
     def F(self, theta: Params, phi: Phi) -> Tensor:
         value = -NLL()(self.policy(theta, self.held_out.x), self.held_out).sum()

@@ -7,6 +7,7 @@ law of the data, set the reward by theory, train once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -107,6 +108,7 @@ def problem(
         levels.F,
         batch=levels.batch if batch_size is not None else None,
         sampled=levels.sampled if estimator is not None else None,
+        at=levels.at,
     )
 
 
@@ -125,7 +127,11 @@ class _Levels:
     reference: ReferenceLaw | None
 
     def J(self, theta: Params, phi: Phi) -> Tensor:
-        return self._expected(theta, phi, Analytic(), None)
+        return self.at(phi)(theta)
+
+    def at(self, phi: Phi) -> Callable[[Params], Tensor]:
+        objective = self._objective(phi, Analytic())
+        return lambda theta: self._value(objective, theta)
 
     def F(self, theta: Params, phi: Phi) -> Tensor:
         likelihood = -NLL()(self.policy(theta, self.outer.x), self.outer)
@@ -134,7 +140,8 @@ class _Levels:
         )
 
     def sampled(self, theta: Params, phi: Phi, generator: torch.Generator) -> Tensor:
-        return self._expected(theta, phi, self.estimator, MemberNoise([generator]))
+        objective = self._objective(phi, self.estimator)
+        return self._value(objective, theta, MemberNoise([generator]))
 
     def batch(self, generator: torch.Generator) -> tuple[Level, Level]:
         data, outer = (
@@ -144,12 +151,14 @@ class _Levels:
         part = replace(self, data=data, outer=outer)
         return part.J, part.F
 
-    def _expected(
-        self, theta: Params, phi: Phi, by: Estimator, noise: MemberNoise | None
-    ) -> Tensor:
+    def _objective(self, phi: Phi, by: Estimator) -> PolicyGradient:
         reward = self.reward(phi, self.data.x)
         tau = reward.temperature if isinstance(reward, Tempered) else None
-        objective = PolicyGradient(reward, self.lam, by, tau, self.reference)
+        return PolicyGradient(reward, self.lam, by, tau, self.reference)
+
+    def _value(
+        self, objective: PolicyGradient, theta: Params, noise: MemberNoise | None = None
+    ) -> Tensor:
         J = -objective(self.policy(theta, self.data.x), self.data, noise)
         return J - self.lam * inner.decay(theta, self.weight_decay) if self.weight_decay else J
 

@@ -75,12 +75,15 @@ class Bilevel:
         batch: `batch(generator)` draws `J` and `F` on a batch of the data, for `single_loop`.
         sampled: `sampled(θ, φ, generator)` is a surrogate of `J` whose gradient in `θ` is a
             sampled estimate, for `AdamSteps`.
+        at: `at(φ)` is `θ -> J(θ, φ)`, with what depends on `φ` alone computed once: inner solves
+            evaluate `J` many times at one `φ`, which may be a network.
     """
 
     J: Level
     F: Level
     batch: Callable[[torch.Generator], tuple[Level, Level]] | None = None
     sampled: Callable[[Tree, Tree, torch.Generator], Tensor] | None = None
+    at: Callable[[Tree], Callable[[Tree], Tensor]] | None = None
 
 
 @checked_class
@@ -468,6 +471,13 @@ def _checked(problem: Bilevel, theta: Tree, phi: Tree) -> Bilevel:
 
     check_depends("J", finite_number("J", J(theta, phi), "the start"), "theta or phi")
     check_depends("F", finite_number("F", F(theta, phi), "the start"), "theta or phi")
+    if problem.at is not None:
+        one, other = J(theta, phi).detach(), number("at", problem.at(phi)(theta)).detach()
+        if not torch.allclose(one, other):
+            raise InputError(
+                f"at(phi)(theta) is {other.item():.6g} at the start, J(theta, phi) "
+                f"{one.item():.6g}: pass an `at` that returns the same as J, or none"
+            )
     return replace(problem, J=J, F=F)
 
 
@@ -527,13 +537,14 @@ def solve_inner(
     leaves = like.replaced(start)
     theta = leaves.tree()
     evaluations = 0
+    J = problem.at(phi) if problem.at is not None else lambda point: problem.J(point, phi)
 
     def loss() -> Tensor:
         nonlocal evaluations
         evaluations += 1
         if tick is not None:
             tick(f"inner problem, {evaluations} evaluations")
-        return -problem.J(theta, phi)
+        return -number("J", J(theta))
 
     if isinstance(inner, AdamSteps):
         return _adam_steps(problem, leaves, loss, phi, inner, generator)

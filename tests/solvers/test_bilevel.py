@@ -1,6 +1,7 @@
 """Outer loops: history, stopping, checkpoints, held-out data, learnable rewards, plug-in."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,37 @@ def test_history_observation_and_progress() -> None:
     table = found.table()
     assert list(table.step) == [0, 1, 2, 3]
     assert {"F", "J", "hypergradient", "residual", "curvature"} <= set(table.columns)
+
+
+def test_what_depends_on_phi_alone_is_computed_once_for_an_inner_solve() -> None:
+    asked: list[bool] = []
+
+    class Counted(InputReward):
+        def __call__(self, phi: Any, x: Tensor) -> Any:
+            asked.append(phi["bias0"].requires_grad)
+            return super().__call__(phi, x)
+
+    policy, data = GaussianPolicy(2, 2, "diagonal", scale=MLP()), linear_data()
+    reward = Counted(2, 2, MLP(), "diagonal")
+    problem = likelihood.problem(policy, reward, LAM, data, weight_decay=1e-3)
+    theta = policy.init([torch.Generator().manual_seed(0)], dtype=F64)
+    phi = reward.start(torch.Generator().manual_seed(1))
+    whole = bilevel.solve(problem, theta, phi, optimiser=adam, steps=2, inner=Exact())
+    assert sum(row.inner_evaluations for row in whole.history) > 30
+    assert sum(not slope for slope in asked) < 15
+    again = bilevel.solve(
+        replace(problem, at=None), theta, phi, optimiser=adam, steps=2, inner=Exact()
+    )
+    assert whole.history == again.history
+    for name, leaf in whole.phi.items():
+        assert torch.equal(leaf, again.phi[name])
+
+
+def test_another_objective_at_phi_is_refused() -> None:
+    problem, theta, phi, _ = linear_problem()
+    other = replace(problem, at=lambda phi: lambda theta: 2 * problem.J(theta, phi))
+    with pytest.raises(InputError, match="an `at` that returns the same as J"):
+        bilevel.solve(other, theta, phi, optimiser=adam, steps=1)
 
 
 def test_it_stops_at_the_tolerance() -> None:
