@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -42,17 +43,22 @@ def tasks(table: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(table.environment))
 
 
-def differences(table: pd.DataFrame, metric: str, baseline: str) -> dict[str, Difference]:
-    """Return each arm's paired difference to the baseline, of one environment.
+def difference(rows: pd.DataFrame, arm: str, metric: str, baseline: str) -> Difference:
+    """Return an arm's paired difference to the baseline, of one environment."""
+    pair = rows[rows.arm.isin([arm, baseline])]
+    return statistics.paired(pair, arm, metric, baseline=baseline, level=LEVEL)
 
-    Arms without the metric are left out.
-    """
-    found: dict[str, Difference] = {}
-    for arm in dict.fromkeys(table.arm):
-        rows = table[table.arm.isin([arm, baseline])]
-        if arm != baseline and rows[metric].notna().all():
-            found[arm] = statistics.paired(rows, arm, metric, baseline=baseline, level=LEVEL)
-    return found
+
+def differences(
+    rows: pd.DataFrame, arms: Iterable[str], metric: str, baseline: str
+) -> dict[str, Difference]:
+    """Return the differences of arms to the baseline; those without the metric are left out."""
+    measured = rows[metric].notna().groupby(rows.arm).all()
+    return {
+        arm: difference(rows, arm, metric, baseline)
+        for arm in arms
+        if arm != baseline and measured[arm]
+    }
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -77,7 +83,7 @@ def draw(table: pd.DataFrame) -> Figure:
 def _differences(axis: Axes, rows: pd.DataFrame, metric: str, baseline: str) -> None:
     """Draw the interval of every arm; left of the line is better. What is far off leaves it."""
     axis.axvline(0, color="0.5", linewidth=0.8)
-    found = differences(rows, metric, baseline)
+    found = differences(rows, SHOWN, metric, baseline)
     ends: list[float] = []
     for place, (arm, (like, _)) in enumerate(SHOWN.items()):
         if arm not in found:
@@ -124,8 +130,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     for name in tasks(table):
         here = table[table.environment == name]
-        found = {pair: differences(here, *pair) for pair in TABLED}
-        for arm in dict.fromkeys(here.arm):
+        arms = list(dict.fromkeys(here.arm))
+        found = {pair: differences(here, arms, *pair) for pair in TABLED}
+        for arm in arms:
             runs = here[here.arm == arm]
             columns = [*experiment.METRICS, *experiment.ROLLOUTS]
             row: dict[str, object] = {"data": name, "arm": arm}
@@ -157,7 +164,7 @@ def caption(table: pd.DataFrame) -> str:
     halves: list[str] = []
     for name in tasks(table):
         rows = table[table.environment == name]
-        half = [differences(rows, metric, "β-NLL")[HALF] for metric in ("rmse", "nll")]
+        half = [difference(rows, HALF, metric, "β-NLL") for metric in ("rmse", "nll")]
         halves.append(f"{name}: RMSE {_signed(half[0])}, NLL {_signed(half[1])}")
     ended = table.dropna(subset="ended").ended
     implicit = table[table.arm == solver.IMPLICIT_TEMPERED]
@@ -202,8 +209,8 @@ def _against(table: pd.DataFrame, arm: str) -> str:
     said: list[str] = []
     for name in tasks(table):
         rows = table[table.environment == name]
-        error, best = differences(rows, "rmse", "MSE")[arm], best_likelihood(rows)
-        gap = differences(rows, "nll", best)[arm]
+        error, best = difference(rows, arm, "rmse", "MSE"), best_likelihood(rows)
+        gap = difference(rows, arm, "nll", best)
         said.append(
             f"{name}: RMSE {error.relative:+.1%} {_ends(error)}, NLL {_signed(gap)} against {best}"
         )
@@ -215,7 +222,7 @@ def _gains(table: pd.DataFrame) -> str:
     said: list[str] = []
     for name in tasks(table):
         rows = table[table.environment == name]
-        found = differences(rows, "rmse", solver.CONTROLS[0])[solver.IMPLICIT_TEMPERED]
+        found = difference(rows, solver.IMPLICIT_TEMPERED, "rmse", solver.CONTROLS[0])
         said.append(f"{found.relative:+.1%} {_ends(found)} ({name})")
     return ", ".join(said)
 
