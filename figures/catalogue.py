@@ -97,7 +97,7 @@ CATALOGUE = (
     FigureSpec(
         "table-3",
         "Models for model-based RL, corrected, over 20 splits",
-        140,
+        400,
         quick=True,
         full=True,
     ),
