@@ -242,15 +242,25 @@ def controls(
     """
     second = torch.diag_embed(residuals.square().mean(-2))
     constant = PolicyGradient(optimal_reward(second, lam, "diagonal"), lam)
-    objectives: tuple[Objective, ...] = (constant, NLL())
+    objectives: tuple[tuple[Objective, float], ...] = ((constant, lam), (NLL(), 1.0))
     return {
-        arm: _descended(problem, training, objective, seed)
-        for arm, objective in zip(CONTROLS, objectives, strict=True)
+        arm: _descended(problem, training, objective, nat, seed)
+        for arm, (objective, nat) in zip(CONTROLS, objectives, strict=True)
     }
 
 
-def _descended(problem: Problem, training: Training, objective: Objective, seed: int) -> Trained:
-    """Train by L-BFGS, and keep of each split the best of the looks at its validation rows."""
+def _descended(
+    problem: Problem, training: Training, objective: Objective, nat: float, seed: int
+) -> Trained:
+    """Train by L-BFGS, and keep of each split the best of the looks at its validation rows.
+
+    Args:
+        problem: the data.
+        training: settings.
+        objective: to minimise.
+        nat: what a nat of likelihood counts in it, and of weight decay.
+        seed: of the initial policies.
+    """
     model = policy(problem, training)
     leaves = {
         name: leaf[0].requires_grad_() for name, leaf in start(model, 1, problem, seed).items()
@@ -272,12 +282,12 @@ def _descended(problem: Problem, training: Training, objective: Objective, seed:
     def loss() -> Tensor:
         optimiser.zero_grad()
         value = objective(model(leaves, problem.train.x), problem.train).sum()
-        value = value + inner.decay(leaves, training.decay)
+        value = value + nat * inner.decay(leaves, training.decay)
         value.backward()
         return value
 
     for step in range(training.evaluations):
-        optimiser.step(loss)  # pyright: ignore[reportArgumentType]
+        optimiser.step(loss)
         if stop(step, leaves):
             break
     best = {name: leaf[None] for name, leaf in stop.best().items()}
