@@ -4,7 +4,9 @@ Judged on fresh seeds: collected transitions, splits and initial policies are ot
 the picture. The order of errors was looked at on one seed before it was made a claim. Those of the
 learned rewards compare medians over splits: on another seed t intervals of means were tried first,
 and were far wider than the differences, since one odd episode, on the test side of a split, costs
-some methods nats.
+some methods nats. At the level of the family 20 splits do not always tell 5 % of error from none:
+by implicit differentiation the interval of the error was below 0 on the picture's seed, and on the
+first fresh one, 5 % below in the mean, it reached .002 above 0.
 """
 
 from __future__ import annotations
@@ -184,7 +186,7 @@ def claims() -> tuple[Claim, ...]:
             "RMSE no worse than MSE, NLL no worse than the best of NLL, β-NLL and faithful "
             "regression",
             "new",
-            Verdict.reproduced,
+            Verdict.not_reproduced,
             learned,
         ),
         Claim(
