@@ -9,7 +9,6 @@ out of its gradient.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,7 @@ from solvers.data import Dataset
 from solvers.families.gaussian import GaussianPolicy
 from solvers.families.law import Params
 from solvers.families.networks import MLP
-from solvers.hypergradients.implicit import HypergradientWarning
+from solvers.hypergradients.implicit import unwarned
 from solvers.rewards.learnable import ConstantReward, Phi
 from solvers.rewards.mahalanobis import DiagonalReward, isotropic_weight, optimal_reward
 from solvers.training import inner, streams
@@ -174,9 +173,7 @@ def learned(
     def observe(step: int, theta: Any, phi: Any) -> None:  # trees; here dictionaries
         stop(step, {**theta, "power": phi["power"]})
 
-    with warnings.catch_warnings():
-        # that inner solutions are not stationary is told by `inner`
-        warnings.simplefilter("ignore", HypergradientWarning)
+    with unwarned():  # that inner solutions are not stationary is told by `inner`
         answer = bilevel.solve(
             bilevel.Bilevel(levels.J, levels.F, at=levels.at),
             {name: leaf[0] for name, leaf in start(levels.policy, 1, problem, seed).items()},

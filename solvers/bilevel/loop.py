@@ -9,7 +9,6 @@ time in the inner problem, the linear system and the outer problem; the paper's 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from ..arguments import checked, checked_class
 from ..errors import InputError, check_count, check_number
-from ..hypergradients.implicit import Hypergradient, HypergradientWarning, Level, implicit
+from ..hypergradients.implicit import Hypergradient, Level, implicit, unwarned, warn
 from ..hypergradients.methods import HypergradientMethod
 from ..numerics import minimise
 from ..numerics.checkpoint import (
@@ -452,10 +451,9 @@ def _warn_once(history: Sequence[Record]) -> None:
     doubtful = [row for row in history if row.doubts]
     if doubtful:
         last = doubtful[-1]
-        warnings.warn(
+        warn(
             f"the hypergradient may be wrong at {len(doubtful)} of {len(history)} outer points; at "
             f"step {last.step}: {'; '.join(last.doubts)}",
-            HypergradientWarning,
             stacklevel=5,  # whoever called `solve`, which is `checked` and `recording`
         )
 
@@ -497,8 +495,7 @@ def _climbed(
     phi: Tree,
 ) -> Hypergradient:
     """Return the hypergradient; what there is to warn of it stands in its doubts."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", HypergradientWarning)
+    with unwarned():
         if method is not None:
             return method(problem.J, problem.F, theta, phi)
         if isinstance(inner, Inexact) and not found.distance <= inner.tolerance:

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -273,6 +275,29 @@ def doubts(result: Hypergradient, size: float, tolerance: float, distance: float
     return faults
 
 
+_SILENT: ContextVar[bool] = ContextVar("silent", default=False)
+
+
+@contextmanager
+def unwarned() -> Generator[None]:
+    """Inside, doubts stand in results alone: nothing is warned of, in this thread.
+
+    (`warnings.catch_warnings` changes the filters of all threads, and two that leave it in another
+    order than they came leave them changed.)
+    """
+    token = _SILENT.set(True)
+    try:
+        yield
+    finally:
+        _SILENT.reset(token)
+
+
+def warn(message: str, stacklevel: int) -> None:
+    """Warn of hypergradients, as the caller's caller, unless this thread is `unwarned`."""
+    if not _SILENT.get():
+        warnings.warn(message, HypergradientWarning, stacklevel=stacklevel + 1)
+
+
 def judged(result: Hypergradient, reasons: list[str], *, strict: bool) -> Hypergradient:
     """Return the hypergradient with these doubts; warn of them, or with `strict` refuse it."""
     if reasons:
@@ -280,7 +305,7 @@ def judged(result: Hypergradient, reasons: list[str], *, strict: bool) -> Hyperg
         if strict:
             raise HypergradientError(message)
         # three calls up stands whoever called the function that is `recording`
-        warnings.warn(message, HypergradientWarning, stacklevel=4)
+        warn(message, stacklevel=4)
     return replace(result, doubts=tuple(reasons))
 
 

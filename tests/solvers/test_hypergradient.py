@@ -1,6 +1,8 @@
 """The implicit hypergradient: what it warns of, refuses and reports"""
 
 import math
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -10,12 +12,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from paper_checks.conformance.strategies import make_problem
+from solvers import bilevel
 from solvers.errors import InputError, NonFiniteError, ShapeError
 from solvers.hypergradients.implicit import (
     HypergradientError,
     HypergradientWarning,
     Method,
     implicit,
+    unwarned,
 )
 from solvers.numerics import linear_solve
 from solvers.numerics.trees import Leaves
@@ -239,3 +243,44 @@ def test_nystrom_of_full_rank_is_the_matrix() -> None:
     x = sketch.inverse(A[1], 0.5)
     want = torch.linalg.solve(A + 0.5 * torch.eye(5, dtype=F64), A[1])
     torch.testing.assert_close(x, want, rtol=1e-6, atol=1e-6)
+
+
+def test_a_thread_that_is_not_warned_leaves_the_others_warned() -> None:
+    """`warnings.catch_warnings` would silence all of them, or none once one has left it."""
+    J, F = scalar_problem()
+    phi = torch.tensor(0.7, dtype=F64)
+
+    def off_the_solution() -> Any:
+        return implicit(J, F, phi**3 + 0.1, phi)
+
+    before = list(warnings.filters)
+    with unwarned(), ThreadPoolExecutor(1) as pool:
+        assert off_the_solution().doubts
+        with pytest.raises(HypergradientWarning, match="inner gradient"):  # an error, in tests
+            pool.submit(off_the_solution).result()
+        assert warnings.filters == before
+    with pytest.warns(HypergradientWarning, match="inner gradient"):
+        off_the_solution()
+
+
+def test_outer_loops_side_by_side_warn_once_each() -> None:
+    """Neither lets a warning of its steps through where another one ends first."""
+    J, F = scalar_problem()
+    one = torch.tensor(1.0, dtype=F64)
+
+    def climbed(steps: int) -> Any:
+        return bilevel.solve(
+            bilevel.Bilevel(J, F),
+            0 * one,
+            0.7 * one,
+            optimiser=lambda leaves: torch.optim.SGD(leaves, lr=0.01),
+            steps=steps,
+            inner=bilevel.AdamSteps(1, 0.01),  # far from solved: every step has a doubt
+        )
+
+    with warnings.catch_warnings(record=True) as caught, ThreadPoolExecutor(3) as pool:
+        warnings.simplefilter("always")
+        found = list(pool.map(climbed, (1, 3, 6)))
+    assert all(row.doubts for each in found for row in each.history)
+    assert len([w for w in caught if "outer points" in str(w.message)]) == 3
+    assert len(caught) == 3

@@ -11,13 +11,12 @@ first fresh one, 5 % below in the mean, it reached .002 above 0.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from functools import cache
 
 import pandas as pd
 
-from solvers.hypergradients.implicit import HypergradientWarning
+from solvers.hypergradients.implicit import unwarned
 
 from ...experiments import table_3, table_3_bilevel
 from ...experiments.arms import labels
@@ -94,9 +93,7 @@ def bilevel(seed: int) -> Judgement:
     """Judge that the implicit solver, with a network inside, ends at `λn/(2 Tr S)`."""
     (state,) = seeds(seed, "table 3 by the bilevel solver", 1)
     data = table_3.load(BILEVEL, state, ENVIRONMENT, BILEVEL.splits, "episode")
-    with warnings.catch_warnings():
-        # that it is not solved to stationarity is said below, by the numbers
-        warnings.simplefilter("ignore", HypergradientWarning)
+    with unwarned():  # that it is not solved to stationarity is said below, by the numbers
         found = table_3_bilevel.scalar(data, lam=BILEVEL.lam, seed=state)
     ratio = found.u / found.predicted
     holds = 1 / SCALARS <= ratio <= SCALARS
