@@ -38,9 +38,10 @@ HALF = methods.powers()[methods.TEMPERATURES.index(0.5)]  # by theory the mean o
 RANKS = labels(experiment.RANKED)
 
 
-def tasks(table: pd.DataFrame) -> list[str]:
-    """Return the environments, in the order they were run."""
-    return list(dict.fromkeys(table.environment))
+def tasks(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the rows of each environment, in the order they were run."""
+    names = dict.fromkeys(table.environment)
+    return {name: table[table.environment == name] for name in names}
 
 
 def difference(rows: pd.DataFrame, arm: str, metric: str, baseline: str) -> Difference:
@@ -63,12 +64,11 @@ def differences(
 
 def draw(table: pd.DataFrame) -> Figure:
     """Draw paired differences in RMSE and NLL, and RMSE against NLL along β and λ(x)."""
-    names = tasks(table)
+    by_task = tasks(table)
     figure, axes = plt.subplots(
-        3, len(names), figsize=style.size(42), height_ratios=(1, 1, 1.2), squeeze=False
+        3, len(by_task), figsize=style.size(42), height_ratios=(1, 1, 1.2), squeeze=False
     )
-    for column, name in zip(axes.T, names, strict=True):
-        rows = table[table.environment == name]
+    for column, (name, rows) in zip(axes.T, by_task.items(), strict=True):
         for axis, (metric, baseline, label) in zip(column, COMPARED, strict=False):
             _differences(axis, rows, metric, baseline)
             axis.set_xlabel(style.wrap(label, 0.25))
@@ -128,8 +128,7 @@ def _frontier(axis: Axes, rows: pd.DataFrame) -> None:
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Return means of all metrics by environment and arm, and paired differences with intervals."""
     rows: list[dict[str, object]] = []
-    for name in tasks(table):
-        here = table[table.environment == name]
+    for name, here in tasks(table).items():
         arms = list(dict.fromkeys(here.arm))
         found = {pair: differences(here, arms, *pair) for pair in TABLED}
         for arm in arms:
@@ -162,8 +161,7 @@ def caption(table: pd.DataFrame) -> str:
     """Say what is drawn, what moved against the publication, and what the numbers are."""
     splits = table.split.nunique()
     halves: list[str] = []
-    for name in tasks(table):
-        rows = table[table.environment == name]
+    for name, rows in tasks(table).items():
         half = [difference(rows, HALF, metric, "β-NLL") for metric in ("rmse", "nll")]
         halves.append(f"{name}: RMSE {_signed(half[0])}, NLL {_signed(half[1])}")
     ended = table.dropna(subset="ended").ended
@@ -207,8 +205,7 @@ def caption(table: pd.DataFrame) -> str:
 def _against(table: pd.DataFrame, arm: str) -> str:
     """Return differences of an arm to MSE and to the best likelihood, for every task."""
     said: list[str] = []
-    for name in tasks(table):
-        rows = table[table.environment == name]
+    for name, rows in tasks(table).items():
         error, best = difference(rows, arm, "rmse", "MSE"), best_likelihood(rows)
         gap = difference(rows, arm, "nll", best)
         said.append(
@@ -220,8 +217,7 @@ def _against(table: pd.DataFrame, arm: str) -> str:
 def _gains(table: pd.DataFrame) -> str:
     """Return differences in RMSE of the implicit arm to its control, for every task."""
     said: list[str] = []
-    for name in tasks(table):
-        rows = table[table.environment == name]
+    for name, rows in tasks(table).items():
         found = difference(rows, solver.IMPLICIT_TEMPERED, "rmse", solver.CONTROLS[0])
         said.append(f"{found.relative:+.1%} {_ends(found)} ({name})")
     return ", ".join(said)

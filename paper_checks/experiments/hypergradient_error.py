@@ -8,7 +8,6 @@ numbers κ and the paper's Gaussian problem. Its error is compared with the rate
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,7 @@ from typing import Literal
 import pandas as pd
 
 from solvers.engine import one_thread_per_job
-from solvers.hypergradients.implicit import Hypergradient, HypergradientWarning, Method, implicit
+from solvers.hypergradients.implicit import Hypergradient, Method, implicit, unwarned
 from solvers.hypergradients.penalty import penalty
 from solvers.hypergradients.unrolled import SGD, one_step, unrolled
 from solvers.numerics.trees import Leaves, flat
@@ -125,9 +124,8 @@ def _row(
     compute: Callable[[], Hypergradient],
     converged: Callable[[Hypergradient], bool] | None = None,
 ) -> dict[str, object]:
-    """Return the row of one hypergradient; its warnings are noted, and go no further."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", HypergradientWarning)
+    """Return the row of one hypergradient; its doubts are noted, and nothing is warned of."""
+    with unwarned():
         found = compute()
     size = float(flat(Leaves.of("theta", case.theta).tensors).norm())
     curvature = math.nan if found.curvature is None else found.curvature
@@ -140,7 +138,7 @@ def _row(
         "error": case.error(found),
         "predicted": predicted,
         "estimate": found.stationarity / curvature / size if curvature > 0 else math.nan,
-        "warned": bool(caught),
+        "warned": bool(found.doubts),
         "converged": None if converged is None else converged(found),
     }
 

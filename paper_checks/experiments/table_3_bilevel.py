@@ -31,7 +31,7 @@ from solvers.training.early_stopping import EarlyStopping
 from solvers.training.objectives import NLL, Objective, PolicyGradient
 
 from .table_3_data import Problem
-from .table_3_methods import LearnedReward, Trained, Training, policy, reward, rows_of, start
+from .table_3_methods import LearnedReward, Trained, Training, kept, policy, reward, rows_of, start
 
 IMPLICIT, IMPLICIT_TEMPERED = "PG(implicit U(x))", "PG(implicit U(x), λ(x))"
 CONTROLS = ("PG(residual diagonal), L-BFGS", "NLL, L-BFGS")
@@ -160,14 +160,14 @@ def learned(
     half = problem.validation.x.shape[-2] // 2
     rows = torch.arange(2 * half)
     levels = _Levels(problem, training, lam, rows_of(problem.validation, rows[:half]))
-    kept = rows_of(problem.validation, rows[half:])
+    judge = rows_of(problem.validation, rows[half:])
     stop = EarlyStopping(
-        lambda leaves: NLL()(levels.policy(leaves, kept.x), kept) / problem.n,
+        lambda leaves: NLL()(levels.policy(leaves, judge.x), judge) / problem.n,
         patience=2,
         least=training.least,
     )
     phi = {name: leaf.detach().requires_grad_() for name, leaf in found.found.value.items()}
-    beta = torch.full((len(problem.splits), 1, 1), 0.5 if power is None else power)
+    beta = torch.full((1, len(problem.splits), 1, 1), 0.5 if power is None else power)
     phi["power"] = beta.requires_grad_(power is None)  # if not, a frozen leaf
 
     def observe(step: int, theta: Any, phi: Any) -> None:  # trees; here dictionaries
@@ -176,20 +176,16 @@ def learned(
     with unwarned():  # that inner solutions are not stationary is told by `inner`
         answer = bilevel.solve(
             bilevel.Bilevel(levels.J, levels.F, at=levels.at),
-            {name: leaf[0] for name, leaf in start(levels.policy, 1, problem, seed).items()},
+            start(levels.policy, 1, problem, seed),
             phi,
             optimiser=lambda leaves: torch.optim.Adam(leaves, lr=training.outer_rate),
             steps=training.outer_steps,
             inner=bilevel.Inexact(max_iterations=training.evaluations),
             observe=observe,
         )
-    best = {name: leaf[None] for name, leaf in stop.best().items()}
     solved = [row.inner_converged for row in answer.history]
-    return Learned(
-        Trained(lambda x: levels.policy(best, x), stop.done[None], stop.score[None]),
-        best["power"].reshape(-1),
-        sum(solved) / len(solved),
-    )
+    beta = stop.best()["power"].reshape(-1)
+    return Learned(kept(levels.policy, stop), beta, sum(solved) / len(solved))
 
 
 @dataclass(frozen=True)
@@ -267,21 +263,14 @@ def _descended(
         patience=training.patience,
         least=training.least,
     )
-    optimiser = torch.optim.LBFGS(
-        list(leaves.values()),
-        max_iter=10,
-        max_eval=50,
-        tolerance_grad=0.0,
-        tolerance_change=0.0,
-        line_search_fn="strong_wolfe",
-    )
+    optimiser = bilevel.lbfgs(list(leaves.values()), iterations=10)
 
-    def loss() -> Tensor:
+    def loss() -> float:
         optimiser.zero_grad()
         value = objective(model(leaves, problem.train.x), problem.train).sum()
         value = value + nat * inner.decay(leaves, training.decay)
         value.backward()
-        return value
+        return value.item()
 
     for step in range(training.evaluations):
         optimiser.step(loss)

@@ -178,6 +178,11 @@ def train(
         max_norm=training.max_norm,
         observe=stop,
     )
+    return kept(model, stop)
+
+
+def kept(model: GaussianPolicy, stop: EarlyStopping) -> Trained:
+    """Return the members where early stopping keeps them."""
     best = stop.best()
     return Trained(lambda x: model(best, x), stop.done, stop.score)
 

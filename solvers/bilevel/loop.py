@@ -46,16 +46,17 @@ Observe = Callable[[int, Tree, Tree], None]
 """`observe(step, θ, φ)`, called at every outer step with detached trees."""
 
 
-def lbfgs(tensors: list[Tensor]) -> torch.optim.Optimizer:
-    """Return L-BFGS with a line search, two iterations a step: an `Outer` for smooth problems.
+def lbfgs(tensors: list[Tensor], iterations: int = 2) -> torch.optim.Optimizer:
+    """Return L-BFGS with a line search, some iterations a step: an `Outer` for smooth problems.
 
     Torch's own limit of 1.25 evaluations for each iteration would end line searches where they
     have begun, without a step, and the loop would stand still for ever. Its tolerances are
     absolute, and off: when to stop is for the loop to say.
     """
+    check_count("iterations", iterations)
     return torch.optim.LBFGS(
         tensors,
-        max_iter=2,
+        max_iter=iterations,
         max_eval=50,
         tolerance_grad=0.0,
         tolerance_change=0.0,
