@@ -131,7 +131,7 @@ def gather(kept: store.Store) -> Content:
         formulas=formulas,
         claims=judged,
         figures=tuple(_drawn(kept, name, record, judged) for name, record in names.items()),
-        mutants=mutants.matrix(kept.root / mutants.KEPT, _subjects(judged, formulas)),
+        mutants=mutants.matrix(mutants.kept(kept.root), _subjects(judged, formulas)),
         provenance=store.provenance(),
         seed=verdicts.get("seed"),
     )

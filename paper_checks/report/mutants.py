@@ -1,4 +1,4 @@
-"""Which planted faults were noticed, by claim: from what `make mutants` keeps.
+"""Which planted faults were noticed, by claim: from what `make mutants` keeps, here or on record.
 
 A mutant belongs to a claim if it lies in a module that derives, states or solves one of its
 results. The first test that fails ends a mutant, so that most are noticed by one test of many.
@@ -7,17 +7,20 @@ results. The first test that fails ends a mutant, so that most are noticed by on
 from __future__ import annotations
 
 import json
+import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.source import ROOT
+from analysis.source import ROOT, Place
 
 from .. import store
 
 KEPT = "mutants.jsonl"
+RECORD = ROOT / "tests/mutants/record.jsonl"
+REASONS = ROOT / "tests/mutants/survivors.toml"
 MATHEMATICAL = "mathematical"
 NOTICED = ("killed", "timed out")
 FIELDS = {"key": str, "path": str, "kind": str, "operator": str, "verdict": str, "by": str}
@@ -56,6 +59,22 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Survivor:
+    """A mutant that no test noticed.
+
+    Attributes:
+        at: where it was planted.
+        before, after: the lines that differ.
+        reason: why none could, or empty.
+    """
+
+    at: Place
+    before: str
+    after: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Matrix:
     """All that is kept.
 
@@ -63,25 +82,36 @@ class Matrix:
         kinds: of mathematical faults, then "code".
         rows: of the claims that met a mutant.
         verdicts: how many mutants ended so, by "mathematical" or "code" and verdict.
+        survivors: in the order of their places.
+        left_out: how many are of lines that are no longer there, or have not met all tests that
+            run them: they count nowhere else.
+        source: the name of the file.
     """
 
     kinds: tuple[str, ...]
     rows: tuple[Row, ...]
     verdicts: Mapping[str, Mapping[str, int]]
+    survivors: tuple[Survivor, ...]
+    left_out: int
+    source: str
+
+
+def kept(folder: Path) -> Path:
+    """Return the file of a run that keeps its results in `folder`; without one, the record."""
+    path = folder / KEPT
+    return path if path.exists() else RECORD
 
 
 def matrix(path: Path, subjects: Iterable[Subject]) -> Matrix | None:
     """Return the matrix of what a file keeps; None if there is none.
-
-    Left out are mutants of lines that are no longer there, and those that have not met all tests
-    that run them.
 
     Raises:
         StoreError: the file is damaged.
     """
     if not path.exists():
         return None
-    found = [one for one in _read(path) if one["verdict"] != "open" and _is_there(one)]
+    every = _read(path)
+    found = [one for one in every if one["verdict"] != "open" and _is_there(one)]
     rows = (_row(subject, found) for subject in subjects)
     return Matrix(
         kinds=(*sorted({_kind(one) for one in found} - {"code"}), "code"),
@@ -90,7 +120,29 @@ def matrix(path: Path, subjects: Iterable[Subject]) -> Matrix | None:
             kind: Counter(one["verdict"] for one in found if one["kind"] == kind)
             for kind in sorted({one["kind"] for one in found}, reverse=True)
         },
+        survivors=_survivors(one for one in found if one["verdict"] == "survived"),
+        left_out=len(every) - len(found),
+        source=path.name,
     )
+
+
+def reasons(path: Path = REASONS) -> dict[tuple[str, str, str], str]:
+    """Return the stated reasons of survivors, by module and the lines that differ."""
+    entries: list[dict[str, Any]] = tomllib.loads(path.read_text(encoding="utf-8"))["survivor"]
+    return {(e["path"], e["before"], e["after"]): e["reason"] for e in entries}
+
+
+def _survivors(found: Iterable[Mapping[str, Any]]) -> tuple[Survivor, ...]:
+    why = reasons() if REASONS.exists() else {}
+    survivors = list[Survivor]()
+    for one in found:
+        path, before, after = one["path"], one.get("before", ""), one.get("after", "")
+        lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
+        first = before.partition("\n")[0]
+        line = next((i for i, text in enumerate(lines, 1) if text.strip() == first), 1)
+        reason = why.get((path, before, after), "")
+        survivors.append(Survivor(Place(path, line), before, after, reason))
+    return tuple(sorted(survivors, key=lambda one: (one.at.path, one.at.line, one.after)))
 
 
 def _row(subject: Subject, found: Iterable[Mapping[str, Any]]) -> Row:

@@ -190,6 +190,17 @@ def test_mutants_are_counted_by_claim(gathered, text):
     assert sum(row.own for row in rows.values()) < len(rows)
     assert text.count("<td>2/2</td>") == text.count("<td>0/1</td>") == len(rows)
     assert "Mathematical: 2 killed, 1 survived. Code: 1 timed out." in text
+    assert "Left out: 2 that" in text
+    [survivor] = found.survivors
+    assert (survivor.at.path, survivor.reason) == ("analysis/gaussian/stated.py", "")
+    assert "The 1 that no test noticed" in text
+    assert "A test is missing." in text
+
+
+def test_without_a_run_mutants_are_those_on_record(tmp_path):
+    assert mutants.kept(tmp_path) == mutants.RECORD
+    (tmp_path / mutants.KEPT).touch()
+    assert mutants.kept(tmp_path) == tmp_path / mutants.KEPT
 
 
 def test_damaged_mutants_are_refused(tmp_path):
@@ -253,7 +264,8 @@ def few(monkeypatch):
 
 
 @pytest.mark.usefixtures("few")
-def test_the_command_writes_it_whole(tmp_path):
+def test_the_command_writes_it_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(mutants, "RECORD", tmp_path / "none")
     done = CliRunner().invoke(app, ["report", "--out", str(tmp_path)])
     assert done.exit_code == 0
     text = (tmp_path / command.PAGE).read_text(encoding="utf-8")

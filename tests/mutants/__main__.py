@@ -2,7 +2,8 @@
 
 What is known is kept in `mutants.jsonl`, and which lines each test runs in `traces.jsonl`. Both are
 reused while tests and all they stand on are unchanged, so that a run can be stopped and taken up
-again, or a larger one built on a smaller.
+again, or a larger one built on a smaller. `record.jsonl` beside this file is what the last whole
+run found: what has changed since meets first the test that noticed it then.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import typer
 from rich.console import Console
 
 from paper_checks import store
+from paper_checks.report.mutants import reasons
 
 from . import code, report, run, sample, traced
 from .mutant import Mutant
@@ -33,6 +35,10 @@ def mutants(
     workers: Annotated[int, typer.Option(help="Mutants at a time.", min=1)] = 2,
     out: Annotated[Path, typer.Option(help="Folder of what is known.")] = Path("out"),
     only: Annotated[str, typer.Option(metavar="PATH", help="Modules that begin so.")] = "",
+    near: Annotated[bool, typer.Option("--near", help="Leave open what near tests miss.")] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help=f"Write what was found into {report.RECORD}.")
+    ] = False,
 ) -> None:
     """Plant faults in analysis and solvers, one at a time, and see whether tests notice."""
     modules = sample.texts(store.ROOT, only)
@@ -45,10 +51,17 @@ def mutants(
     chosen = [mutant for pair in pairs for mutant in pair if mutant is not None]
     with run.template(store.ROOT) as copy:
         session = Session(store.ROOT, copy, modules, out, workers)
-        results = list(session.judged(chosen))
+        results = list(session.judged(chosen, near=near))
         doubtful = session.doubtful(results)
+    if record:
+        sound = [one for one in results if one.verdict != "void" and one.by not in doubtful]
+        report.record(store.ROOT / report.RECORD, sound)
+    why = reasons()
+    results = [
+        replace(one, reason=why.get((one.path, one.before, one.after), "")) for one in results
+    ]
     for one in results:
-        if one.verdict in ("survived", "void"):
+        if one.verdict in ("survived", "open", "void"):
             console.print(report.told(one))
     console.print(report.table(results))
     within, statements = map(
@@ -71,13 +84,16 @@ class Session:
     out: Path
     workers: int
 
-    def judged(self, chosen: list[Mutant]) -> Iterator[report.Known]:
+    def judged(self, chosen: list[Mutant], *, near: bool = False) -> Iterator[report.Known]:
         """Yield each mutant with its outcome, which is kept as soon as it is known.
 
-        All meet the tests that are nearest by name; those that none notices, all that run them.
+        All meet the tests that are nearest by name; those that none notices, all that run them,
+        unless `near` leaves them open.
         """
         path = self.out / "mutants.jsonl"
-        kept, why, checkout = report.read(path), report.reasons(), Checkout(self.root)
+        recorded, here = report.read(self.root / report.RECORD), report.read(path)
+        kept, checkout = recorded | here, Checkout(self.root)
+        noticed = {one.fault: one.by for one in kept.values() if one.verdict == "killed"}
 
         def stands(mutant: Mutant, *verdicts: str) -> bool:
             one = kept.get(mutant.name)
@@ -97,12 +113,19 @@ class Session:
                     _add(path, report.line(one))
                 console.print(f"{one.verdict:9} {one.path}:{one.line} {one.operator}  {one.by}")
 
-        def near() -> Iterator[tuple[Mutant, Selection]]:
+        def nearest() -> Iterator[tuple[Mutant, Selection]]:
             for mutant in chosen:
                 if not stands(mutant, "killed", "timed out", "open", "survived"):
-                    yield mutant, checkout.near(mutant)
+                    change = mutant.change(self.modules[mutant.path])
+                    by = noticed.get((mutant.path, mutant.operator, *change), "")
+                    yield mutant, checkout.near(mutant, by)
+                elif mutant.name not in here:
+                    _add(path, report.line(kept[mutant.name]))
 
-        keep(near(), last=False)
+        keep(nearest(), last=False)
+        if near:
+            yield from (kept[mutant.name] for mutant in chosen)
+            return
         waiting = [m for m in chosen if kept[m.name].verdict in ("open", "survived")]
         traces = self.traces(checkout, {mutant.path for mutant in waiting})
 
@@ -114,9 +137,7 @@ class Session:
                     yield mutant, tests
 
         keep(running(), last=True)
-        for mutant in chosen:
-            one = kept[mutant.name]
-            yield replace(one, reason=why.get((one.path, one.before, one.after), ""))
+        yield from (kept[mutant.name] for mutant in chosen)
 
     def traces(self, checkout: Checkout, paths: Iterable[str]) -> dict[str, traced.Trace]:
         """Return what the tests that import one of the modules run, by test file."""

@@ -19,7 +19,7 @@ from .traced import Trace
 FOLDERS = ("tests/analysis", "tests/solvers", "tests/gate", "tests/checks", "tests/fuzz")
 # Every result is held to what is stated and to its witness there, whoever derives it.
 EVERY_RESULT = ("tests/analysis/test_derivations.py", "tests/checks/test_claims.py")
-FILES = 5  # that a mutant meets before it is asked which tests run it
+FILES = 3  # that a mutant meets before it is asked which tests run it
 SHARE = 12.0  # seconds of processor time for a file, before what it has left waits for the others
 BUDGET = 240.0  # seconds of processor time for a mutant, in all
 START = 3.0  # seconds of processor time until the first test of a file
@@ -154,10 +154,15 @@ class Checkout:
                 met += len(running.get(one.paths[0], set()) & set(tests))
         return Selection(tuple(rounds), words, wanted - met)
 
-    def near(self, mutant: Mutant) -> Selection:
-        """Return the test files that are nearest by name, whatever they run."""
+    def near(self, mutant: Mutant, noticed: str = "") -> Selection:
+        """Return the test files that are nearest by name, whatever they run.
+
+        Before them a test that noticed the same fault in an earlier state of the module.
+        """
         files, words = self.nearest(mutant)
-        return Selection(tuple(Round((file,)) for file in files[:FILES]), words)
+        file = noticed.partition("::")[0]
+        first = [Round((file,), (noticed,))] if noticed != file and file in files else []
+        return Selection((*first, *(Round((file,)) for file in files[:FILES])), words)
 
     def nearest(self, mutant: Mutant) -> tuple[list[str], tuple[str, ...]]:
         """Return the test files that import the module, the nearest first, and what these name.

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
@@ -15,8 +13,11 @@ from .mutant import Mutant
 from .nearest import Selection
 from .run import Outcome
 
-REASONS = Path(__file__).parent / "survivors.toml"
+RECORD = Path("tests/mutants/record.jsonl")  # from the root: what the last whole run found
 SHARES = {"mathematical": 1.0, "code": 0.95}  # to be noticed, at least
+
+
+Fault = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Known:
         """The room that the module lies in."""
         return self.path.partition("/")[0]
 
+    @property
+    def fault(self) -> Fault:
+        """What is changed, and how: the same while the rest of the module changes."""
+        return self.path, self.operator, self.before, self.after
+
 
 def known(mutant: Mutant, original: str, tests: Selection, found: Outcome) -> Known:
     """Return what is to be kept of a mutant and its outcome, but for the digest."""
@@ -76,10 +82,10 @@ def read(path: Path) -> dict[str, Known]:
     return {one["key"]: Known(**one | {"files": tuple(one["files"])}) for one in said}
 
 
-def reasons(path: Path = REASONS) -> dict[tuple[str, str, str], str]:
-    """Return the stated reasons, by module and the lines that differ."""
-    entries: list[dict[str, Any]] = tomllib.loads(path.read_text(encoding="utf-8"))["survivor"]
-    return {(e["path"], e["before"], e["after"]): e["reason"] for e in entries}
+def record(path: Path, results: list[Known]) -> None:
+    """Write outcomes to a file, in the order of their places, for later runs and the report."""
+    lines = [(one.path, one.line, one.operator, one.after, line(one)) for one in results]
+    path.write_text("".join(text for *_, text in sorted(lines)), encoding="utf-8")
 
 
 def unexplained(results: list[Known]) -> list[Known]:
@@ -113,6 +119,7 @@ def table(results: list[Known]) -> Table:
         "timed out",
         "survived",
         "of these explained",
+        "open",
         "void",
     ):
         shown.add_column(heading, justify="left" if heading in ("kind", "room") else "right")
@@ -120,7 +127,8 @@ def table(results: list[Known]) -> Table:
         these = [one for one in results if (one.kind, one.room) == (kind, room)]
         count = Counter(one.verdict for one in these)
         explained = sum(bool(one.reason) for one in these if one.verdict == "survived")
-        numbers = (count["killed"], count["timed out"], count["survived"], explained, count["void"])
+        ends = ("killed", "timed out", "survived", "", "open", "void")
+        numbers = (explained if not verdict else count[verdict] for verdict in ends)
         shown.add_row(kind, room, *map(str, numbers))
     return shown
 

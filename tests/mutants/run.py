@@ -169,8 +169,12 @@ def start(
     if how != "compiled":
         shutil.copytree(copy, there, copy_function=os.link)
     if mutant is not None:
-        (there / mutant.path).unlink()  # the link, not the file it shares
-        (there / mutant.path).write_text(mutant.text, encoding="utf-8")
+        module = there / mutant.path
+        module.unlink()  # the link, not the file it shares
+        module.write_text(mutant.text, encoding="utf-8")
+        # Python would take what is compiled of a file of the same size and second
+        for compiled in (module.parent / "__pycache__").glob(f"{module.stem}.*.pyc"):
+            compiled.unlink()
     if how != "traced" and (mutant is None or mutant.room != "analysis"):  # derived as it was
         (root / KEPT).mkdir(parents=True, exist_ok=True)
         if not (there / KEPT).exists():

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from paper_checks import store
-from tests.mutants import mathematics, nearest, report, run, traced
+from paper_checks.report.mutants import reasons
+from tests.mutants import mathematics, nearest, report, run, sample, traced
 from tests.mutants.__main__ import Session
 from tests.mutants.mutant import Mutant, statement
 from tests.mutants.nearest import Checkout, Round, Selection
@@ -123,6 +124,19 @@ def test_every_mutant_is_python_and_another_one():
         ast.parse(mutant.text)
 
 
+def test_a_change_elsewhere_leaves_the_sample_in_its_order():
+    """The same lines twice are different mutants."""
+    further = TEXT.replace("return x\n", "return x\n\n\ndef three(x):\n    return x + 3\n")
+    few, more = (list(sample.mathematical({MODULE: text}, 0)) for text in (TEXT, further))
+    of_few = [m.change(TEXT) for m in few]
+    assert of_few == [change for m in more if (change := m.change(further)) in of_few]
+    assert len(more) > len(few) > 2
+    assert of_few != [m.change(TEXT) for m in sample.mathematical({MODULE: TEXT}, 1)]
+    line = "a = b + c\n"
+    once, twice = (list(sample.mathematical({MODULE: line * i}, 0)) for i in (1, 2))
+    assert len({m.name for m in twice}) == 2 * len(once) > 0
+
+
 def test_the_nearest_tests_come_first(root):
     checkout = Checkout(root)
     at_half = next(mathematics.mutants(MODULE, TEXT))
@@ -201,6 +215,36 @@ def test_what_near_tests_miss_meets_all_that_run_it(root, tmp_path, monkeypatch)
         assert judged(copy).verdict == "survived"
 
 
+def test_what_is_open_stays_so_where_only_near_tests_are_asked(root, tmp_path):
+    """And the record of a run is where the next one starts, in an empty folder."""
+    (root / "tests/mutants").mkdir()
+    blind = Mutant(MODULE, "code", "number", (8, 12), TEXT.replace("3 + 4", "3 + 5"))
+    seen = Mutant(MODULE, "code", "sign", (10, 4), TEXT.replace("x / 2", "x * 2"))
+
+    def judged(out: str, text: str = TEXT) -> list[report.Known]:
+        made = [Mutant(m.path, m.kind, m.operator, m.at, m.text + text[len(TEXT) :])
+                for m in (blind, seen)]  # fmt: skip
+        session = Session(root, copy, {MODULE: text}, tmp_path / out, 1)
+        return list(session.judged(made, near=True))
+
+    with run.template(root) as copy:
+        first = judged("first")
+        assert [one.verdict for one in first] == ["open", "killed"]
+        assert [one.tests for one in first] == [2, 2]
+        report.record(root / report.RECORD, first)
+        assert [one.key for one in report.read(root / report.RECORD).values()] == [
+            one.key for one in first
+        ]
+        assert judged("second") == first
+        assert list(report.read(tmp_path / "second" / "mutants.jsonl").values()) == first
+    # the module has changed: what noticed the fault is asked first
+    (root / MODULE).write_text(TEXT + "\n\nTHREE = 3\n")
+    with run.template(root) as copy:
+        again = judged("third", TEXT + "\n\nTHREE = 3\n")[1]
+    assert (again.verdict, again.by, again.tests) == ("killed", first[1].by, 1)
+    assert again.key != first[1].key
+
+
 def test_what_becomes_of_a_mutant(root, monkeypatch):
     """Noticed, not noticed, never at an end, no Python; and the code as it is."""
     changes = {
@@ -270,7 +314,7 @@ def test_a_line_that_was_cut_off_is_forgotten(tmp_path):
 
 
 def test_every_reason_is_of_a_line_that_is_there():
-    for path, before, after in report.reasons():
+    for path, before, after in reasons():
         lines = {line.strip() for line in (store.ROOT / path).read_text().splitlines()}
         assert set(before.splitlines()) <= lines, (path, before)
         assert before != after
