@@ -18,7 +18,7 @@ from .sliders import Form, ranges, script
 
 PROBLEM = (
     r"\max_r \; \mathbb{E}_x \mathbb{E}_{y \sim q} \log p_{\theta^\star(r)}(y \mid x)",
-    r"\theta^\star(r) = \operatorname{arg\,max}_\theta \; \mathbb{E}_x \left[ "
+    r"\theta^\star(r) = \operatorname{arg}\max_\theta \; \mathbb{E}_x \left[ "
     r"\mathbb{E}_{y \sim q} "
     r"\mathbb{E}_{\hat{y} \sim p_\theta} r(\hat{y}, y) + \lambda H(p_\theta) \right]",
 )
