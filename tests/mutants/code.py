@@ -56,7 +56,11 @@ def places(path: str, text: str) -> list[Place]:
 def mutant(place: Place, which: int, text: str) -> Mutant | None:
     """Return the mutant of a place by one of its faults; None if it is no Python."""
     name, occurrence = place.faults[which]
-    changed = import_module("cosmic_ray.mutating").mutate_code(text, _operators()[name], occurrence)
+    mutate = import_module("cosmic_ray.mutating").mutate_code
+    try:
+        changed = mutate(text, _operators()[name], occurrence)
+    except AttributeError:  # it looks for a name in `except`, and there is a dotted one
+        return None
     assert changed is not None
     try:
         same = ast.dump(ast.parse(changed)) == ast.dump(ast.parse(text))
