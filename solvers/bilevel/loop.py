@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import checked, checked_class
-from ..errors import InputError, check_count, check_number
+from ..errors import InputError, NonFiniteError, check_count, check_number
 from ..hypergradients.implicit import Hypergradient, Level, implicit, unwarned, warn
 from ..hypergradients.methods import HypergradientMethod
 from ..numerics import minimise
@@ -46,6 +46,10 @@ Observe = Callable[[int, Tree, Tree], None]
 """`observe(step, θ, φ)`, called at every outer step with detached trees."""
 
 
+ACCURATE = 1e-6  # a distance of inner solutions at which hypergradients are beyond doubt
+SHORT = 1e-8  # of an objective: what a first step should gain
+
+
 def lbfgs(tensors: list[Tensor], iterations: int = 2) -> torch.optim.Optimizer:
     """Return L-BFGS with a line search, some iterations a step: an `Outer` for smooth problems.
 
@@ -54,7 +58,7 @@ def lbfgs(tensors: list[Tensor], iterations: int = 2) -> torch.optim.Optimizer:
     absolute, and off: when to stop is for the loop to say.
     """
     check_count("iterations", iterations)
-    return torch.optim.LBFGS(
+    return _LBFGS(
         tensors,
         max_iter=iterations,
         max_eval=50,
@@ -62,6 +66,33 @@ def lbfgs(tensors: list[Tensor], iterations: int = 2) -> torch.optim.Optimizer:
         tolerance_change=0.0,
         line_search_fn="strong_wolfe",
     )
+
+
+class _LBFGS(torch.optim.LBFGS):
+    """L-BFGS whose first step is not too short to be seen.
+
+    Torch's is along the gradient, of length 1 at most and of that of the gradient where this is
+    less: for outer variables of a large unit, whose slopes are small, nothing that a line search
+    could tell from rounding. The objective is then taken in units of its gradient.
+    """
+
+    def step(self, closure: Callable[[], float]) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Take a step, as torch does."""
+        state = self.state[self._params[0]]  # what checkpoints keep
+
+        def in_units() -> float:
+            loss = float(closure())
+            slopes = [p.grad for p in self._params if p.grad is not None]
+            if "unit" not in state:
+                length = sum(float(g.abs().sum()) for g in slopes)
+                short = 0 < length < 1 and length**2 <= SHORT * abs(loss)
+                state["unit"] = 1 / length if short else 1.0
+            if state["unit"] != 1.0:
+                for slope in slopes:
+                    slope.mul_(state["unit"])
+            return loss * state["unit"]
+
+        return super().step(in_units)
 
 
 @checked_class
@@ -273,7 +304,9 @@ def solve(
             inner problem is not strictly concave.
         tolerance: stop when the norm of the hypergradient is at most this share of the largest one
             met, or when what a step of the size of `phi` along it would gain is below the
-            resolution of `F`. Neither changes with the units of `F`.
+            resolution of `F`; and when `F` is no larger a little further along it (see `gained`),
+            which tells a far start, or a large constant in `F`, from a maximum. Neither changes
+            with the units of `F`.
         generator: of sampled inner gradients.
         checkpoint: file written after every outer step; if it exists, the run goes on from it,
             with the same bits as an uninterrupted one. A file of another run is refused.
@@ -288,6 +321,7 @@ def solve(
         InputError: `steps` is negative, a generator is missing, or an objective does not return a
             real number computed from its arguments.
         CheckpointError: the file is none, or of another run.
+        NonFiniteError: an inner solve left the domain of `J`.
         HypergradientError: the hypergradient is not finite (see `implicit`).
 
     Warns:
@@ -365,9 +399,16 @@ def solve(
             if progress is not None:
                 progress(step, steps)
             reason = reached(history, norm(flat(done.phi)), tolerance, phi_like.tensors[0].dtype)
+            further = 0.0
+            if reason is not None and not isinstance(inner, AdamSteps):  # whose errors hide it
+                further = gained(
+                    problem, theta_like.replaced(done.inner.value), phi_like.replaced(done.phi),
+                    done.slope.value, phi_like.tensors, tolerance, history[-1].F, inner,
+                )  # fmt: skip
+            reason = None if further > 0 else reason
             if reason is not None or step == steps:
                 _warn_once(history)
-                why = reason or not_reached(history, tolerance)
+                why = reason or not_reached(history, tolerance, further)
                 return Result(point, at, reason is not None, tuple(history), why)
             opt.step(closure)  # pyright: ignore[reportArgumentType]
             # forgotten here, so that a run resumed from the checkpoint goes on with the same bits
@@ -435,11 +476,49 @@ def reached(
     return None
 
 
-def not_reached(history: Sequence[Record], tolerance: float) -> str:
-    """Say why a loop that took all its steps has not converged."""
+def gained(
+    problem: Bilevel,
+    theta: Leaves,
+    phi: Leaves,
+    slope: Tree,
+    start: Sequence[Tensor],
+    tolerance: float,
+    F: float,
+    inner: Inexact | Exact,
+) -> float:
+    """Return how much `F(θ*(φ), φ)` gains a little further along the hypergradient; 0 at a maximum.
+
+    A little is `√tolerance` of `φ`, or `tolerance` of the way from the start where that is more: of
+    a maximum along the line, half of it may be missing.
+
+    Args:
+        problem: both objectives.
+        theta: the inner solution.
+        phi: where the loop is.
+        slope: the hypergradient there; a tree like `phi`.
+        start: where the loop began.
+        tolerance: of the loop.
+        F: its outer objective there.
+        inner: how to solve the inner problem.
+    """
+    directions = phi.matching("the hypergradient", slope)
+    size, here = norm(flat(directions)), flat(phi.tensors)
+    if size == 0 or tolerance == 0:
+        return 0.0
+    way = max(math.sqrt(tolerance) * norm(here), tolerance * norm(here - flat(start)))
+    further = phi.moved([d / size for d in directions], way or math.sqrt(tolerance)).detached()
+    found = solve_inner(problem, theta, theta.tensors, further, inner)
+    gain = problem.F(theta.tree(found.value), further).item() - F
+    return gain if gain > 8 * torch.finfo(here.dtype).eps * abs(F) else 0.0
+
+
+def not_reached(history: Sequence[Record], tolerance: float, further: float = 0.0) -> str:
+    """Say why a loop that took all its steps has not converged, but gains `further`."""
     last, largest = history[-1].hypergradient, max(row.hypergradient for row in history)
     reason = f"all {history[-1].step} steps are taken: the hypergradient is {last:.3g}"
-    if tolerance > 0:
+    if further > 0:
+        reason += f", and F gains {further:.2g} a little further along it"
+    elif tolerance > 0:
         reason += f", {last / largest:.2g} of the largest met, not {tolerance:.2g}"
     open_ = sum(not row.inner_converged for row in history)
     if open_:
@@ -506,7 +585,9 @@ def _climbed(
                 problem.J, problem.F, theta, phi,
                 damping="auto", tolerance=inner.share, max_iterations=most,
             )  # fmt: skip
-        return implicit(problem.J, problem.F, theta, phi, damping="auto")
+        # how far it is was measured by the search, also where the solution is 0
+        measured = math.inf if found.distance <= ACCURATE else None
+        return implicit(problem.J, problem.F, theta, phi, damping="auto", distance=measured)
 
 
 def solve_inner(
@@ -550,6 +631,11 @@ def solve_inner(
     if isinstance(inner, Inexact):
         limit, share = limit * (10 if cold else 1), inner.share
     stop = minimise.search(leaves.tensors, loss, inner.tolerance, limit, share=share)
+    if not all(bool(torch.isfinite(leaf).all()) for leaf in leaves.tensors):
+        raise NonFiniteError(
+            f"theta is not finite after {stop.evaluations} evaluations of the inner problem: start "
+            f"nearer to its solution, or in units in which theta is of moderate size"
+        )
     return Solution(
         tuple(leaf.detach() for leaf in leaves.tensors),
         stop.converged or stop.close,

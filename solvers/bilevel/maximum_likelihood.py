@@ -20,8 +20,9 @@ from ..errors import InputError, Number, as_number
 from ..families.law import Data, Params, Policy, WithZeros
 from ..hypergradients.methods import HypergradientMethod
 from ..numerics.trees import Tree
-from ..rewards.between_classes import OneHotReward
-from ..rewards.learnable import ConstantReward, Phi, RewardModel
+from ..rewards.between_classes import FreeReward, OneHotReward
+from ..rewards.learnable import ConstantReward, InputReward, Phi, RewardModel
+from ..rewards.tempered import TemperedReward
 from ..training.reference import ReferenceLaw
 from ..training.streams import generator
 from . import likelihood
@@ -62,16 +63,24 @@ class MaximumLikelihood:
     def start_reward(self, seed: int) -> Phi:
         """Return `φ` to start from.
 
-        A constant reward starts at `(λ/2)/Var y_i` on the diagonal, any other at random.
+        A constant reward starts at `(λ/2)/Var y_i` on the diagonal, one of the inputs is drawn
+        about that, free rewards of the size of `λ`: in the units of the problem.
         """
         model = self.reward.weight if isinstance(self.reward, OneHotReward) else self.reward
-        if isinstance(model, ConstantReward):
-            return model.start(self._diagonal(model.n))
-        if not hasattr(model, "start"):
-            raise InputError(
-                f"{type(model).__name__} has no start: pass phi, its parameters to start from"
-            )
-        return cast(Any, model).start(generator(seed, "reward"), dtype=self.data.x.dtype)
+        drawn, dtype = generator(seed, "reward"), self.data.x.dtype
+        match model:
+            case ConstantReward(n):
+                return model.start(self._diagonal(n))
+            case InputReward(n=n) | TemperedReward(InputReward(n=n)):
+                return model.start(drawn, dtype, u=self._diagonal(n).diagonal())
+            case FreeReward():
+                return model.start(drawn, dtype, size=float(self.lam))
+            case _ if hasattr(model, "start"):
+                return cast(Any, model).start(drawn, dtype=dtype)
+            case _:
+                raise InputError(
+                    f"{type(model).__name__} has no start: pass phi, its parameters to start from"
+                )
 
     def _diagonal(self, n: int) -> Float[Tensor, "n n"]:
         """Return `(λ/2)/Var y_i`, the variances over all data; `λI` between classes."""

@@ -21,13 +21,23 @@ from torch import Tensor
 
 from ..arguments import checked
 from ..errors import InputError, NonFiniteError, check_count, check_number
-from ..hypergradients.implicit import first_derivatives
+from ..hypergradients.implicit import first_derivatives, implicit, unwarned
 from ..numerics.checkpoint import CheckpointError, Run, check_path, generator_settings, read, write
 from ..numerics.modes import recording
 from ..numerics.norms import norm, share
 from ..numerics.trees import Leaves, Tree, check_alike, flat
 from ..numerics.values import number
-from .loop import Bilevel, Observe, Record, Result, not_reached, reached
+from .loop import (
+    Bilevel,
+    Inexact,
+    Observe,
+    Record,
+    Result,
+    gained,
+    not_reached,
+    reached,
+    solve_inner,
+)
 
 Rate = Callable[[int], float]
 """Step size at a step; `lambda k: 0.1 / (1 + k) ** 0.4` decays, `lambda k: 0.1` does not."""
@@ -62,7 +72,8 @@ def single_loop(
         generator: of the batches.
         every: steps between records, observations and checkpoints.
         tolerance: stop where, at a record after the first step, the outer direction is 0 to this
-            share, as in `bilevel.solve`; makes sense without batches only. None runs all steps.
+            share, and `F` gains no more along it, as in `bilevel.solve`; makes sense without
+            batches only. None runs all steps.
         checkpoint: file written with every record; if it exists, the run goes on from it. A file
             of another run is refused.
         observe: called as `observe(step, θ, φ)` at every record.
@@ -86,6 +97,7 @@ def single_loop(
         raise InputError("batches are drawn at random: pass generator")
     inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
     check_alike(inner, outer)
+    begin, further = outer.tensors, 0.0
     adjoint = torch.zeros_like(flat(inner.tensors).detach())
     history: list[Record] = []
     first, reason, path = 0, None, None
@@ -154,14 +166,34 @@ def single_loop(
             if tolerance is not None and step > 0:
                 size = norm(flat(outer.tensors))
                 reason = reached(history, size, tolerance, outer.tensors[0].dtype)
+                further = 0.0
+                if reason is not None:
+                    further = _gained(problem, inner, outer, begin, tolerance)
+                    reason = None if further > 0 else reason
         if reason is not None or step == steps:
             break
         rho, gamma = (taken[name].next() for name in ("inner_rate", "outer_rate"))
         inner = inner.moved(inner.split(slope.detach()), rho)
         adjoint = adjoint + rho * gap.detach()
         outer = outer.moved(directions, gamma)
-    why = reason or not_reached(history, tolerance or 0.0)
+    why = reason or not_reached(history, tolerance or 0.0, further)
     return Result(inner.detached(), outer.detached(), reason is not None, tuple(history), why)
+
+
+def _gained(
+    problem: Bilevel,
+    inner: Leaves,
+    outer: Leaves,
+    begin: tuple[Tensor, ...],
+    tolerance: float,
+) -> float:
+    """Return `gained`, at the inner solution: the loop's own directions lag behind its points."""
+    by, here = Inexact(), outer.detached()
+    solved = inner.replaced(solve_inner(problem, inner, inner.tensors, here, by).value)
+    with unwarned():
+        slope = implicit(problem.J, problem.F, solved.detached(), here, damping="auto").value
+    F = number("F", problem.F(solved.detached(), here)).item()
+    return gained(problem, solved, outer, slope, begin, tolerance, F, by)
 
 
 class _Taken:

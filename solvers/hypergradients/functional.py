@@ -43,7 +43,7 @@ from ..numerics.norms import digits
 from ..numerics.trees import Leaves, Tree
 from ..rewards.mahalanobis import MahalanobisReward
 from ..training.reference import ReferenceLaw
-from .implicit import Hypergradient, doubts, judged
+from .implicit import Hypergradient, judged
 
 RewardOf = Callable[[Tree], MahalanobisReward]
 """`φ -> r`: a factor `(n, n)`, or `(N, n, n)` with one matrix for each inner input."""
@@ -75,8 +75,10 @@ def functional(
         outer_data: held-out outcomes at inputs of `data`, by default `data` itself. At inputs it
             lacks the adjoint is 0.
         reference: Gaussian `p₀`, with which `-λ KL(p ‖ p₀)` stands in place of `λH`.
-        distance: how far from the inner solution the outputs may be, estimated as stationarity
-            over curvature, relative to `1 +` their root mean square.
+        distance: how far from the inner solution the outputs may be, as a Newton step predicts
+            it, in standard deviations of the policy: root mean square over inputs of `‖a‖` in the
+            norm of `P⁻¹`, `a` the step of the mean, and of `‖P⁻¹A‖`, `A` that of `P`. By default
+            1e-6. It has no units.
         strict: raise where the default is to warn.
 
     Returns:
@@ -135,19 +137,42 @@ def functional(
     cross = torch.autograd.grad(linear, outer.tensors, materialize_grads=True)
     for name, gradient in zip(outer.names, cross, strict=True):
         check_finite(f"dF/d({name})", gradient)
-    steepness = [_mean_square(_per_input(g.detach(), share), share) for g in slopes]
-    size = [_mean_square(output.detach(), share) for output in free]
+    steep = [_per_input(g.detach(), share) for g in slopes]
+    away = _whitened(
+        spread, mean_adjoint(U, steep[0]), covariance_adjoint(spread, steep[1], weight, policy)
+    )
     in_mean = 2 * float(torch.linalg.eigvalsh(U).min())
     result = Hypergradient(
         value=outer.tangent(cross),
-        stationarity=math.sqrt(sum(steepness)),
+        stationarity=math.sqrt(sum(_mean_square(g, share) for g in steep)),
         residual=None,
         iterations=0,
         curvature=min(in_mean, covariance_curvature(spread, float(weight), policy)),
     )
     distance = digits(1e-6, data.x.dtype) if distance is None else distance
-    reasons = doubts(result, math.sqrt(sum(size)), math.inf, distance)
+    far = math.sqrt(sum(_mean_square(step, share) for step in away))
+    reasons: list[str] = []
+    if not far <= distance:
+        reasons.append(
+            f"the inner gradient is {result.stationarity:.3g}: the outputs are about {far:.3g} "
+            f"standard deviations from the inner solution over all functions; train on, take a "
+            f"policy that can be there, or pass distance={far:.1g}"
+        )
     return judged(result, reasons, strict=strict)
+
+
+def _whitened(
+    spread: Float[Tensor, "K ..."], mean: Float[Tensor, "K n"], covariance: Float[Tensor, "K ..."]
+) -> tuple[Float[Tensor, "K ..."], Float[Tensor, "K ..."]]:
+    """Return steps of the mean and of `P` in units of `P`: `L⁻¹a`, `L⁻¹AL⁻ᵀ`, `P = LLᵀ`."""
+    if spread.ndim == 2:
+        return mean / spread.sqrt(), covariance / spread
+    L = torch.linalg.cholesky(spread)
+
+    def inverse(x: Tensor) -> Tensor:
+        return torch.linalg.solve_triangular(L, x, upper=False)
+
+    return inverse(mean[..., None])[..., 0], inverse(inverse(covariance).mT).mT
 
 
 def mean_adjoint(U: Float[Tensor, "K n n"], pull: Float[Tensor, "K n"]) -> Float[Tensor, "K n"]:

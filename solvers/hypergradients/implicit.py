@@ -125,7 +125,9 @@ def implicit(
         step: of the Neumann series; by default found by power iteration.
         generator: of the Nyström sketch, needed by its methods.
         distance: how far from the inner solution `theta` may be, estimated as stationarity over
-            curvature, relative to `1 + ‖θ‖`; by default 1e-6, and likewise.
+            curvature, relative to `‖θ‖`, or where `‖θ‖` says little, as near 0, to the way over
+            which derivatives change as much as they are large (see `variation`); by default 1e-6,
+            and likewise. It has no units.
         strict: raise where the default is to warn.
 
     Returns:
@@ -211,8 +213,7 @@ def implicit(
     value = outer.tangent([(a + b).detach() for a, b in zip(direct, mixed, strict=True)])
     curvature = solve.curvature - damping
     result = Hypergradient(value, norm(slope), solve.residual, solve.iterations, curvature, damping)
-    size = norm(flat(inner.tensors))
-    reasons = doubts(result, size, tolerance, distance)
+    reasons = doubts(result, J, F, inner, outer, tolerance, distance)
     if automatic and damping > 0:
         reasons.append(
             f"J is not strictly concave at theta, curvature {curvature:.3g}: the value is that of "
@@ -251,8 +252,16 @@ def first_derivatives(
     return slope, pull, direct
 
 
-def doubts(result: Hypergradient, size: float, tolerance: float, distance: float) -> list[str]:
-    """Say why a hypergradient by implicit differentiation may be wrong; `size` is `‖θ‖`."""
+def doubts(
+    result: Hypergradient,
+    J: Level,
+    F: Level,
+    inner: Leaves,
+    outer: Leaves,
+    tolerance: float,
+    distance: float,
+) -> list[str]:
+    """Say why a hypergradient by implicit differentiation may be wrong."""
     faults: list[str] = []
     curvature = result.curvature
     if curvature is not None and curvature + result.damping <= 0:
@@ -262,10 +271,11 @@ def doubts(result: Hypergradient, size: float, tolerance: float, distance: float
         )
     elif curvature is not None:
         away = result.stationarity / (curvature + result.damping)
-        if away > distance * (1 + size):
+        far = relative_way(J, F, inner, outer, away, distance)
+        if far > distance:
             faults.append(
                 f"the inner gradient is {result.stationarity:.3g}: theta is about {away:.3g} from "
-                f"the inner solution; train on, or pass distance={away / (1 + size):.1g}"
+                f"the inner solution; train on, or pass distance={far:.1g}"
             )
     if result.residual is not None and not result.residual <= tolerance:
         faults.append(
@@ -273,6 +283,43 @@ def doubts(result: Hypergradient, size: float, tolerance: float, distance: float
             f"{result.iterations} products; raise max_iterations or tolerance, or another method"
         )
     return faults
+
+
+def relative_way(
+    J: Level, F: Level, inner: Leaves, outer: Leaves, away: float, enough: float
+) -> float:
+    """Return how far `away` is, relative to `‖θ‖`, or by `variation` where that is less.
+
+    The second is looked at only where the first is more than `enough`.
+    """
+    size = norm(flat(inner.tensors))
+    by_size = 0.0 if away == 0 else away / size if size > 0 else math.inf
+    return by_size if by_size <= enough else min(by_size, away * variation(J, F, inner, outer))
+
+
+def variation(J: Level, F: Level, inner: Leaves, outer: Leaves) -> float:
+    """Return how much `∂_θF` and `∂²_{θθ}J` change on a way along `∂_θJ`, relative to themselves.
+
+    Per unit of the way `g`, `‖∂²_{θθ}F g‖/‖∂_θF‖ + ‖∂_θ(gᵀ ∂²_{θθ}J g)‖/‖∂²_{θθ}J g‖`: what the
+    formula takes at `θ` in place of the solution. It changes with the unit of `θ` alone, and needs
+    no `θ` that is not 0.
+    """
+    theta, phi = inner.tree(), outer.tree()
+    slope = joined(slopes(J(theta, phi), inner.tensors, create_graph=True))
+    size = norm(slope)
+    if size == 0:
+        return 0.0
+    along = slope.detach() / size
+    pull = joined(slopes(F(theta, phi), inner.tensors, create_graph=True))
+    found = share(curved(pull, inner.tensors, along), pull)
+    if slope.requires_grad:
+        bent = torch.autograd.grad(
+            slope, inner.tensors, along, create_graph=True, materialize_grads=True
+        )
+        bend = joined(bent)
+        if bend.requires_grad:
+            found += share(flat(slopes(bend @ along, inner.tensors)), bend)
+    return found
 
 
 _SILENT: ContextVar[bool] = ContextVar("silent", default=False)

@@ -19,7 +19,14 @@ from ..numerics.norms import digits, largest_entry, norm, share
 from ..numerics.optimisers import SGD, Adam, Moments, Optimiser, Vector
 from ..numerics.trees import Leaves, Tree, check_alike, flat
 from ..numerics.values import check_depends, number
-from .implicit import Hypergradient, HypergradientError, Level, first_derivatives, judged
+from .implicit import (
+    Hypergradient,
+    HypergradientError,
+    Level,
+    first_derivatives,
+    judged,
+    relative_way,
+)
 
 __all__ = ["SGD", "Adam", "Optimiser", "one_step", "unrolled"]
 
@@ -119,7 +126,8 @@ def unrolled(
     result = Hypergradient(
         outer.tangent(value), norm(final), share(indirect[0], pull), last, curvature
     )
-    return judged(result, _doubts(result, norm(end), steps, tolerance, distance), strict=strict)
+    reasons = _doubts(result, J, F, there, outer, steps, tolerance, distance)
+    return judged(result, reasons, strict=strict)
 
 
 def one_step(
@@ -181,7 +189,14 @@ def _curvature(slope: Vector, inner: Leaves) -> float | None:
 
 
 def _doubts(
-    result: Hypergradient, size: float, steps: int, tolerance: float, distance: float
+    result: Hypergradient,
+    J: Level,
+    F: Level,
+    inner: Leaves,
+    outer: Leaves,
+    steps: int,
+    tolerance: float,
+    distance: float,
 ) -> list[str]:
     """Say why the value may not be that of the inner solution."""
     doubts: list[str] = []
@@ -189,7 +204,7 @@ def _doubts(
     instead = f"so that the value is that of the problem of {steps} steps, not of its solution"
     if bend is not None:
         away = result.stationarity / bend if bend > 0 else math.inf
-        if away > distance * (1 + size):
+        if relative_way(J, F, inner, outer, away, distance) > distance:
             doubts.append(
                 f"after {steps} steps the inner gradient is {result.stationarity:.3g} and the "
                 f"curvature along it {bend:.3g}: theta is about {away:.3g} from the inner "

@@ -28,6 +28,7 @@ from ..errors import (
     check_dtype,
     check_finite,
     check_instance,
+    check_number,
     check_positive,
     check_precision,
     check_same_classes,
@@ -324,11 +325,19 @@ class FreeReward:
         return self.classes**2 if self.compares == "outcome" else self.classes
 
     def start(
-        self, generator: torch.Generator, dtype: torch.dtype = torch.float64
+        self,
+        generator: torch.Generator,
+        dtype: torch.dtype = torch.float64,
+        *,
+        size: float = 1.0,
     ) -> dict[str, Tensor]:
-        """Draw the parameters of the network."""
+        """Draw the parameters of the network, of rewards about as large as `size`."""
         check_precision("dtype", dtype)
+        check_number("size", size, 0.0)
         drawn = self.network.init(generator, self.inputs, self.outputs)
+        last = len(self.network.hidden)
+        for name in (f"weight{last}", f"bias{last}"):
+            drawn[name] *= size
         return {name: p.to(dtype) for name, p in drawn.items()}
 
     def __call__(self, phi: Phi, x: Float[Tensor, "N d"]) -> ClassReward:

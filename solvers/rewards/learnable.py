@@ -42,10 +42,28 @@ class RewardModel(Protocol):
         ...
 
 
+def factor(
+    log_diagonal: Float[Tensor, "*b n"], lower: Float[Tensor, "*b k"]
+) -> Float[Tensor, "*b n n"]:
+    """Return `C = D L`, `D` diagonal, `L` lower triangular with ones on its diagonal.
+
+    The entries of `L` have no units: another `λ`, or other units of the outcomes, move `log D`
+    alone, by a constant.
+
+    Args:
+        log_diagonal: of `D`.
+        lower: entries of `L` below the diagonal, row by row.
+    """
+    n = log_diagonal.shape[-1]
+    rows, _ = torch.tril_indices(n, n, -1).unbind()
+    diagonal = log_diagonal.exp()
+    return lower_triangular(diagonal, diagonal[..., rows] * lower)
+
+
 @checked_class
 @dataclass(frozen=True)
 class ConstantReward:
-    """One `U` for all inputs: `u I`, `diag(u)`, or `C Cᵀ` with log-diagonal coordinates.
+    """One `U` for all inputs: `u I`, `diag(u)`, or `C Cᵀ`, `C` as `factor` has it.
 
     Attributes:
         n: outcome dimension.
@@ -77,7 +95,8 @@ class ConstantReward:
             return {"log_u": U.diagonal().log()}
         C = torch.linalg.cholesky(U)
         rows, columns = torch.tril_indices(self.n, self.n, -1).unbind()
-        return {"log_diagonal": C.diagonal().log(), "lower": C[rows, columns]}
+        diagonal = C.diagonal()
+        return {"log_diagonal": diagonal.log(), "lower": C[rows, columns] / diagonal[rows]}
 
     def __call__(self, phi: Phi, x: Float[Tensor, "N d"]) -> MahalanobisReward:
         """Return the reward; it does not depend on `x`."""
@@ -91,7 +110,7 @@ class ConstantReward:
             raise InputError(
                 f"log_diagonal is {diagonal.dtype}, lower {lower.dtype}: use one dtype"
             )
-        return MahalanobisReward(lower_triangular(diagonal.exp(), lower), check=False)
+        return MahalanobisReward(factor(diagonal, lower), check=False)
 
     def _parameter(self, phi: Phi, name: str, shape: tuple[int, ...]) -> Tensor:
         """Return a parameter, after checking its shape."""
@@ -109,8 +128,8 @@ class InputReward:
     Attributes:
         inputs: input dimension `d`.
         n: outcome dimension.
-        network: from inputs to the `n(n+1)/2` entries of the factor, log on the diagonal; to the
-            `n` of a diagonal one for the kind "diagonal".
+        network: from inputs to the `n(n+1)/2` numbers of which `factor` makes `C`; for the kind
+            "diagonal" to the logarithms of its diagonal, `n` of them.
         kind: "full" or "diagonal".
     """
 
@@ -126,11 +145,24 @@ class InputReward:
         check_instance("network", self.network, MLP, "an MLP, such as MLP((64,), 'tanh')")
 
     def start(
-        self, generator: torch.Generator, dtype: torch.dtype = torch.float64
+        self,
+        generator: torch.Generator,
+        dtype: torch.dtype = torch.float64,
+        *,
+        u: Float[Tensor, "n"] | None = None,
     ) -> dict[str, Tensor]:
-        """Draw the parameters of the network."""
+        """Draw the parameters of the network; with `u`, `U(x)` is drawn about `diag(u)`, not `I`.
+
+        Raises:
+            InputError: an entry of `u` is not positive.
+        """
         check_precision("dtype", dtype)
         drawn = self.network.init(generator, self.inputs, self._outputs)
+        if u is not None:
+            check_dtype("u", u)
+            if u.shape != (self.n,) or not bool((u > 0).all()):
+                raise InputError(f"u is {u.tolist()}: pass {self.n} positive numbers")
+            drawn[f"bias{len(self.network.hidden)}"][: self.n] += u.double().cpu().log() / 2
         return {name: p.to(dtype) for name, p in drawn.items()}
 
     @property
@@ -145,8 +177,7 @@ class InputReward:
         check_outputs("the reward", raw, self._outputs)
         if self.kind == "diagonal":
             return MahalanobisReward(torch.diag_embed(raw.exp()), check=False)
-        factor = lower_triangular(raw[..., : self.n].exp(), raw[..., self.n :])
-        return MahalanobisReward(factor, check=False)
+        return MahalanobisReward(factor(raw[..., : self.n], raw[..., self.n :]), check=False)
 
     def weights(self, phi: Phi, x: Float[Tensor, "*#b N d"]) -> Float[Tensor, "*b N n"]:
         """Return the diagonal of `U(x)`, for the kind "diagonal" and any batch of members.

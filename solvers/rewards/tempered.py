@@ -101,10 +101,14 @@ class TemperedReward:
             )
 
     def start(
-        self, generator: torch.Generator, dtype: torch.dtype = torch.float64
+        self,
+        generator: torch.Generator,
+        dtype: torch.dtype = torch.float64,
+        *,
+        u: Float[Tensor, "n"] | None = None,
     ) -> dict[str, Tensor]:
-        """Return `β = 0` under the name "power", and the drawn parameters of the weights."""
-        return {"power": torch.zeros((), dtype=dtype), **self.weight.start(generator, dtype)}
+        """Return `β = 0` under the name "power", and the weights' parameters, drawn about `u`."""
+        return {"power": torch.zeros((), dtype=dtype), **self.weight.start(generator, dtype, u=u)}
 
     def __call__(self, phi: Phi, x: Float[Tensor, "N d"]) -> Tempered:
         """Return the reward and its temperature at these inputs."""

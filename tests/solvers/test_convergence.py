@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+import solvers as so
 from paper_checks.conformance.strategies import Problem, one_in, problems, spd
 from solvers import bilevel
 from solvers.bilevel import likelihood
 from solvers.data import Dataset, LabelledData
-from solvers.errors import InputError
+from solvers.errors import InputError, NonFiniteError
 from solvers.families.categorical import CategoricalPolicy
 from solvers.families.gaussian import GaussianPolicy
 from solvers.families.law import Params
@@ -485,3 +486,96 @@ def test_default_tolerances_follow_the_precision() -> None:
             )
             assert found.converged, found.reason
             assert found.distance <= digits(1e-8, dtype)
+
+
+CONTINUOUS = rows()
+LABELS = LabelledData.of(CONTINUOUS.x, torch.arange(25) % 3, 3)
+LINE = GaussianPolicy(2, 2, "diagonal", MLP(), MLP())
+PROBLEMS: dict[str, Any] = {
+    "constant": lambda lam: so.maximum_likelihood(
+        GaussianPolicy(2, 2), so.ConstantReward(2), CONTINUOUS, lam=lam
+    ),
+    "of the input": lambda lam: so.maximum_likelihood(
+        LINE, so.InputReward(2, 2, so.MLP()), CONTINUOUS, lam=lam, weight_decay=0.1
+    ),
+    "free": lambda lam: so.maximum_likelihood(
+        CategoricalPolicy(2, 3), so.FreeReward(2, 3), LABELS, lam=lam, weight_decay=0.1
+    ),
+}
+
+
+@pytest.mark.parametrize("lam", [1e-9, 1e-3, 1e3, 1e9])
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_maximum_likelihood_with_any_entropy_weight(name: str, lam: float) -> None:
+    """The likelihood that a reward reaches is the same, and so is what is called converged."""
+    plain, found = (so.solve(PROBLEMS[name](k), steps=30) for k in (0.5, lam))
+    likelihoods = [one.result.history[-1].F for one in (plain, found)]
+    assert likelihoods[1] == pytest.approx(likelihoods[0], abs=1e-6)
+    if name != "free":  # whose first step is along the gradient, in units of nothing
+        assert plain.converged == found.converged
+        assert plain.iterations == found.iterations
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1e4])
+def test_maximum_likelihood_of_outcomes_in_any_unit(unit: float) -> None:
+    policy = GaussianPolicy(2, 2)
+
+    def solved(c: float) -> Any:
+        data = Dataset.of(CONTINUOUS.x, c * CONTINUOUS.y)
+        return so.solve(so.maximum_likelihood(policy, so.ConstantReward(2), data, lam=0.5))
+
+    plain, found = solved(1.0), solved(unit)
+    assert plain.converged
+    assert found.converged, found.reason
+    gain = plain.result.history[-1].F - found.result.history[-1].F
+    assert gain == pytest.approx(2 * math.log(unit), abs=1e-9)
+    torch.testing.assert_close(found.reward.U * unit**2, plain.reward.U, rtol=1e-5, atol=0)
+
+
+def quadratic(theta: Tensor, phi: Tensor) -> Tensor:
+    return -(theta - phi).square().sum()
+
+
+FAR = torch.full((2,), 1e5, dtype=F64)
+HERE = torch.zeros(2, dtype=F64)
+HIDDEN: dict[str, tuple[Any, Tensor, float]] = {
+    "a far start": (lambda t, p: -((t - 3) ** 4).sum() / 4, FAR, 3.0),
+    "a large constant": (lambda t, p: 1e9 - (t - 1).square().sum(), HERE, 1.0),
+    "a maximum at 0": (lambda t, p: -t.square().sum() - t.pow(4).sum(), FAR, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_no_start_and_no_constant_hides_that_there_is_more_to_gain(name: str) -> None:
+    F, start, right = HIDDEN[name]
+    found = bilevel.solve(
+        bilevel.Bilevel(quadratic, F), start, start, optimiser=bilevel.lbfgs, steps=200
+    )
+    assert found.converged, found.reason
+    # a maximum along the line may be half of a thousandth of φ, or a millionth of the way, off;
+    # of a fourth power the slope says no more
+    torch.testing.assert_close(found.phi, torch.full((2,), right, dtype=F64), rtol=0.02, atol=0.1)
+    few = bilevel.solve(
+        bilevel.Bilevel(quadratic, F), start, start, optimiser=adam, steps=0, tolerance=1.0
+    )
+    assert not few.converged
+    assert "F gains" in few.reason
+
+
+def test_the_single_loop_is_held_to_the_same() -> None:
+    from solvers.bilevel.single_loop import single_loop
+
+    F, start, _ = HIDDEN["a large constant"]
+    found = single_loop(
+        bilevel.Bilevel(quadratic, F), start, start, steps=500, tolerance=1e-6,
+        inner_rate=lambda k: 0.2, outer_rate=lambda k: 0.2,
+    )  # fmt: skip
+    assert found.converged, found.reason
+    torch.testing.assert_close(found.phi, torch.ones(2, dtype=F64), rtol=0, atol=2e-3)
+
+
+def test_an_inner_solve_that_leaves_the_domain_is_named() -> None:
+    data = Dataset.of(CONTINUOUS.x[:4, :1], 1e30 * CONTINUOUS.y[:4, :, :1])
+    problem = so.maximum_likelihood(GaussianPolicy(1, 1), so.ConstantReward(1), data, lam=0.5)
+    with pytest.raises(NonFiniteError, match="start nearer to its solution"):
+        so.solve(problem)

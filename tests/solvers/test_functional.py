@@ -306,3 +306,29 @@ def test_wrong_arguments_are_named():
 def test_an_unknown_structure_is_refused():
     with pytest.raises(StructureError, match="unknown structure"):
         hypergradients.functional.hypergradient("banded", 2)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("structure", ["isotropic", "diagonal", "full"])
+@pytest.mark.parametrize("unit", [1e-8, 1.0, 1e8])
+@pytest.mark.parametrize("off", [1e-9, 1e-3])
+def test_whether_outputs_are_near_does_not_change_with_the_unit_of_outcomes(structure, unit, off):
+    """One input, whose mean is `off` standard deviations from the inner solution."""
+    policy = GaussianPolicy(1, 2, structure, mean=MLP(), scale="constant")
+    x = torch.zeros(1, 1, dtype=torch.float64)
+    data = Dataset.of(x, unit * torch.tensor([[[1.0, 0.0], [3.0, 2.0]]], dtype=torch.float64))
+    lam, phi = 0.5, torch.eye(2, dtype=torch.float64) / unit**2
+    s = unit * math.sqrt(lam / 2)  # P = (λ/2) U⁻¹
+    params = {name: torch.zeros_like(p) for name, p in policy.init([seeded()]).items()}
+    params["mean.bias0"] = data.mean[0] + off * s
+    params = {name: p.double() for name, p in params.items()}
+    law = policy(params, x)
+    raw = params["scale.raw"]
+    moved = torch.full_like(raw, math.log(s)) if structure != "full" else raw
+    if structure == "full":  # the diagonal alone
+        moved = torch.tensor([math.log(s), 0.0, math.log(s)], dtype=torch.float64)
+    params["scale.raw"] = moved.reshape(raw.shape)
+    assert torch.allclose(policy(params, x).covariance, s**2 * torch.eye(2, dtype=law.mean.dtype))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HypergradientWarning)
+        found = functional(policy, params, reward_of, phi, lam, data)
+    assert found.converged == (off < 1e-6), found.doubts

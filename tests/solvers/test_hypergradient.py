@@ -20,6 +20,7 @@ from solvers.hypergradients.implicit import (
     Method,
     implicit,
     unwarned,
+    variation,
 )
 from solvers.numerics import linear_solve
 from solvers.numerics.trees import Leaves
@@ -284,3 +285,50 @@ def test_outer_loops_side_by_side_warn_once_each() -> None:
     assert all(row.doubts for each in found for row in each.history)
     assert len([w for w in caught if "outer points" in str(w.message)]) == 3
     assert len(caught) == 3
+
+
+UNITS = [1e-100, 1e-8, 1.0, 1e8, 1e100]
+
+
+def in_units(unit: float) -> tuple[Any, Any]:
+    """Objectives of `θ = unit · φ`, a fourth power in the outer one."""
+
+    def J(t: Tensor, p: Tensor) -> Tensor:
+        return -(t / unit - p).square().sum() - (t / unit - p).pow(4).sum()
+
+    def F(t: Tensor, p: Tensor) -> Tensor:
+        return -(t / unit).pow(4).sum()
+
+    return J, F
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("off", [1e-9, 1e-3, 0.5])
+def test_whether_a_point_is_near_does_not_change_with_units(unit: float, off: float) -> None:
+    J, F = in_units(unit)
+    phi = torch.ones(2, dtype=torch.float64)
+    with unwarned():
+        found = implicit(J, F, unit * (1 + off) * phi, phi)
+    assert found.converged == (off < 1e-6), found.doubts
+    if found.converged:
+        torch.testing.assert_close(found.value, -4 * phi, rtol=1e-6, atol=0)
+
+
+def test_near_a_solution_at_0_derivatives_say_what_is_near() -> None:
+    zero = torch.zeros(2, dtype=torch.float64)
+
+    def J(t: Tensor, p: Tensor) -> Tensor:
+        return -(t - p).square().sum()
+
+    def F(t: Tensor, p: Tensor) -> Tensor:
+        return -(t - 1).pow(4).sum()
+
+    for off in (1e-12, 1e-3):
+        with unwarned():
+            found = implicit(J, F, zero + off, zero)
+        assert found.converged == (off < 1e-6)
+    inner, outer = (Leaves.of(name, zero + 1e-3).fresh() for name in ("theta", "phi"))
+    # a slope of 4(1 - θ)³ changes by 3/(1 - θ) of itself, along both axes; J has one curvature
+    here = Leaves.of("phi", zero).fresh()
+    assert variation(J, F, inner, here) == pytest.approx(3 / (1 - 1e-3) / math.sqrt(2))
+    assert variation(J, F, inner, outer) == 0.0  # at the solution
