@@ -62,7 +62,8 @@ def unrolled(
         tolerance: on the residual; by default 1e-6, and as large a share of the digits of another
             dtype.
         distance: how far from the inner solution `θ_K` may be, estimated as stationarity over the
-            curvature of `J` along its gradient, relative to `1 + ‖θ_K‖`; by default as `tolerance`.
+            curvature of `J` along its gradient, relative as for `implicit`; by default as
+            `tolerance`.
         strict: raise where the default is to warn.
 
     Returns:
