@@ -8,12 +8,17 @@ from torch import Tensor
 from .arguments import checked
 from .data import LabelledData
 from .errors import ShapeError, check_broadcast, check_count, check_same_classes
-from .families.categorical import Categorical
+from .families.categorical import Categorical, check_logits
 
 
 @checked
 def accuracy(law: Categorical, data: LabelledData) -> Float[Tensor, "*b"]:
-    """Return the probability that the most likely class of the law is the outcome."""
+    """Return the probability that the most likely class of the law is the outcome.
+
+    Raises:
+        ShapeError: a law and data of other inputs or classes.
+        NonFiniteError: NaN, or logits that are no law.
+    """
     _check_data(law, data)
     return data.pi.expand_as(law.logits).gather(-1, _mode(law))[..., 0].mean(-1)
 
@@ -23,6 +28,11 @@ def calibration_error(law: Categorical, data: LabelledData, bins: int = 15) -> F
     """Return the expected calibration error `Σ_B (n_B/N) |accuracy_B - confidence_B|`.
 
     Bins `B` are of equal width in the confidence `max_c p(c)`.
+
+    Raises:
+        InputError: `bins < 1`.
+        ShapeError: a law and data of other inputs or classes.
+        NonFiniteError: NaN, or logits that are no law.
     """
     check_count("bins", bins)
     _check_data(law, data)
@@ -35,7 +45,7 @@ def calibration_error(law: Categorical, data: LabelledData, bins: int = 15) -> F
 
 
 def _check_data(law: Categorical, data: LabelledData) -> None:
-    """Raise unless the law has the inputs of the data, whose batch may be smaller, and classes."""
+    """Raise unless it is a law, of the inputs and classes of the data; it may have more members."""
     check_same_classes("the policy", law.classes, "the data", data.classes)
     here, there = law.logits.shape[:-1], data.pi.shape[:-1]
     if here[-1:] != there[-1:] or len(there) > len(here):
@@ -44,6 +54,7 @@ def _check_data(law: Categorical, data: LabelledData) -> None:
             f"evaluate the policy at the inputs of the data"
         )
     check_broadcast("the policy", here, "the data", there)
+    check_logits(law.logits, "the law's logits")
 
 
 def _mode(law: Categorical) -> Int[Tensor, "*b N 1"]:

@@ -180,16 +180,16 @@ class Categorical:
         check_broadcast("the policy", self.logits.shape[:-1], name, pi.shape[:-1])
 
 
-def check_logits(logits: Float[Tensor, "*b C"]) -> None:
+def check_logits(logits: Float[Tensor, "*b C"], name: str = "logits") -> None:
     """Raise unless every input has a largest logit, and a finite one."""
-    check_dtype("logits", logits)
+    check_dtype(name, logits)
     if not logits.ndim or not logits.shape[-1]:
-        raise ShapeError(f"logits have shape {tuple(logits.shape)}: pass (*b, N, C)")
+        raise ShapeError(f"{name} have shape {tuple(logits.shape)}: pass (*b, N, C)")
     largest = logits.detach().amax(-1)
     bad = ~torch.isfinite(largest)
     if bool(bad.any()):
         index = tuple(bad.nonzero()[0].tolist())
-        at = f"logits{list(index)}" if index else "logits"
+        at = f"{name}{list(index)}" if index else name
         raise NonFiniteError(
             f"{at} are {logits[index].tolist()}, which is no law: pass finite logits, and -inf "
             f"for some of the classes, not for all"

@@ -1,6 +1,7 @@
 """Classes of probability 0: `0 log 0 = 0`, and never generated."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ from solvers.training.objectives import NLL, PolicyGradient
 from tests.labelled import labelled_by
 
 F32, F64 = torch.float32, torch.float64
+Metric = Callable[[Categorical, LabelledData], Tensor]
 precisions = pytest.mark.parametrize("dtype", [F32, F64])
 
 
@@ -123,6 +125,18 @@ def test_one_member_that_diverges_stays_alone() -> None:
     z[1, 2, 0] = math.nan
     law = Categorical(z, check=False)
     assert law.entropy().isnan().any(-1).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("metric", [accuracy, calibration_error])
+@pytest.mark.parametrize("row", [[math.nan] * 3, [0.0, math.nan, 0.0], [math.inf, 0.0, 0.0]])
+def test_no_metric_is_computed_of_what_is_no_law(metric: Metric, row: list[float]) -> None:
+    """Nor of a member among others: the most likely of NaN would be any class."""
+    data = LabelledData.of(normal(0, 4, 1), torch.tensor([0, 1, 2, 0]), 3)
+    z = torch.zeros(2, 4, 3, dtype=F64)
+    assert bool(torch.isfinite(metric(Categorical(z), data)).all())
+    z[1, 2] = torch.tensor(row, dtype=F64)
+    with pytest.raises(NonFiniteError, match=r"the law's logits\[1, 2\] are \[.* no law"):
+        metric(Categorical(z, check=False), data)
 
 
 @dataclass(frozen=True)
