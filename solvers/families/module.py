@@ -13,7 +13,7 @@ from torch.distributions import Distribution, kl_divergence
 from torch.func import functional_call
 
 from ..arguments import checked, checked_class
-from ..errors import InputError, ShapeError
+from ..errors import InputError, ShapeError, check_broadcast
 from .law import NormalNoise, Params, Sampled, UniformNoise, check_family
 
 
@@ -23,11 +23,58 @@ class Wrapped(Sampled):
     """A law of `torch.distributions`, one at each of `N` inputs.
 
     Attributes:
-        distribution: of batch shape `(N,)`, or `(N, n)` for independent dimensions, which are then
-            taken together.
+        distribution: of batch shape `(N,)`, over numbers or vectors `(n,)`, or `(N, n)` for
+            independent dimensions, which are then taken together.
+
+    Raises:
+        ShapeError: a distribution of another shape.
     """
 
     distribution: Distribution
+
+    def __post_init__(self) -> None:
+        if not self.distribution.batch_shape or len(self._shape) > 2:
+            raise ShapeError(
+                f"the law is {_named(self.distribution)}: pass batch shape (N,), or (N, n) for "
+                f"independent outcome dimensions"
+            )
+
+    @property
+    def N(self) -> int:
+        """Number of inputs."""
+        return self._shape[0]
+
+    @property
+    def n(self) -> int:
+        """Outcome dimension."""
+        return 1 if self._scalar else self._shape[1]
+
+    @property
+    def _shape(self) -> torch.Size:
+        """`(N,)` or `(N, n)`."""
+        return self.distribution.batch_shape + self.distribution.event_shape
+
+    @property
+    def _scalar(self) -> bool:
+        """Whether outcomes are numbers to the distribution, without a last axis."""
+        return len(self._shape) == 1
+
+    def check_data(self, data: Any) -> None:
+        """Raise unless there are outcomes `y`, `(N, S, n)`, at the inputs of this law.
+
+        Raises:
+            InputError: no outcomes.
+            ShapeError: another number of inputs, or another outcome dimension.
+        """
+        super().check_data(data)
+        y = data.y
+        if y.ndim != 3 or y.shape[0] != self.N:
+            raise ShapeError(
+                f"the outcomes have shape {tuple(y.shape)}, and the law is "
+                f"{_named(self.distribution)}: pass y ({self.N}, S, {self.n}), at the inputs of "
+                f"the law"
+            )
+        self._check_n("the data have", y)
 
     def entropy(self) -> Float[Tensor, "N"]:
         """Return `H`, summed over outcome dimensions.
@@ -48,20 +95,36 @@ class Wrapped(Sampled):
 
         Raises:
             InputError: a reference that is no module's law.
+            ShapeError: a reference of another shape.
         """
         check_family(self, reference)
+        if reference._shape != self._shape:
+            raise ShapeError(
+                f"the reference is {_named(reference.distribution)}, the policy "
+                f"{_named(self.distribution)}: pass a reference of the policy's shape"
+            )
         try:
             return _summed(kl_divergence(self.distribution, reference.distribution))
         except NotImplementedError:
             return None
 
     def log_prob(self, y: Float[Tensor, "M N n"]) -> Float[Tensor, "M N"]:
-        """Return `log p(y)`, summed over outcome dimensions."""
-        return _summed(self.distribution.log_prob(self._event(y)), 2)
+        """Return `log p(y)`, summed over outcome dimensions.
+
+        Raises:
+            InputError: outcomes outside the support of the distribution.
+            ShapeError: another outcome dimension, or inputs that do not broadcast.
+        """
+        self._check_n("y has", y)
+        check_broadcast("y", y.shape[:-1], "the law", self._shape[:1])
+        outcomes = y[..., 0] if self._scalar else y
+        self._check_support(outcomes)
+        return _summed(self.distribution.log_prob(outcomes), 2)
 
     def draw(self, M: int, noise: NormalNoise | UniformNoise) -> Float[Tensor, "M N n"]:
         """Return `M` generations per input; they move with the parameters if they can.
 
+        Whole numbers, as a `Categorical` draws them, come in the dtype of their log-probabilities.
         torch draws from its global generator: it is seeded from the noise, and put back after.
         """
         with torch.random.fork_rng(devices=[]):
@@ -69,12 +132,15 @@ class Wrapped(Sampled):
             shape = torch.Size((M,))
             law = self.distribution
             y = law.rsample(shape) if law.has_rsample else law.sample(shape)
-        return y if y.ndim == 3 else y.unsqueeze(-1)
+        if not y.is_floating_point():
+            y = y.to(law.log_prob(y[:1]).dtype)
+        return y.unsqueeze(-1) if self._scalar else y
 
     def pathwise(
         self, data: Any, reward: Any, M: int, noise: NormalNoise | UniformNoise
     ) -> Float[Tensor, "N"]:
         """Return the mean reward of `M` generations, differentiable along them."""
+        self.check_data(data)
         if not self.distribution.has_rsample:
             raise InputError(
                 f"generations of {type(self.distribution).__name__} do not move with its "
@@ -82,15 +148,26 @@ class Wrapped(Sampled):
             )
         return self.rewards(self.draw(M, noise), data, reward).mean(-2)
 
-    def _event(self, y: Float[Tensor, "M N n"]) -> Tensor:
-        """Return outcomes as the distribution takes them: of `n = 1`, without the last axis."""
-        scalar = len(self.distribution.batch_shape) + len(self.distribution.event_shape) == 1
-        if scalar and y.shape[-1] != 1:
+    def _check_n(self, owner: str, y: Tensor) -> None:
+        """Raise `ShapeError` unless outcomes have the dimension of this law."""
+        if y.shape[-1] != self.n:
             raise ShapeError(
-                f"outcomes have n = {y.shape[-1]}, the distribution one dimension: pass a "
-                f"distribution over (N, {y.shape[-1]})"
+                f"{owner} n = {y.shape[-1]}, and the law is {_named(self.distribution)}, of n = "
+                f"{self.n}: use a distribution over (N, {y.shape[-1]})"
             )
-        return y[..., 0] if scalar else y
+
+    def _check_support(self, outcomes: Tensor) -> None:
+        """Raise `InputError` unless the distribution, where it knows its support, has these."""
+        try:
+            support: Any = self.distribution.support
+        except NotImplementedError:
+            return
+        outside = ~support.check(outcomes)
+        if bool(outside.any()):
+            raise InputError(
+                f"y holds {_shown(outcomes[outside][0])}, outside the support {support} of "
+                f"{type(self.distribution).__name__}: pass outcomes that it can draw"
+            )
 
 
 @checked_class
@@ -101,7 +178,7 @@ class ModulePolicy:
     Build it with `policy(module)`. Frozen parameters (`requires_grad` False) stay as they are.
 
     Attributes:
-        module: returns a `Distribution` for inputs `(N, d)`; never changed.
+        module: returns a `Distribution` for inputs `(N, d)`; never changed, nor are its buffers.
     """
 
     module: torch.nn.Module
@@ -114,17 +191,29 @@ class ModulePolicy:
         }
 
     def __call__(self, params: Params, x: Float[Tensor, "N d"]) -> Wrapped:
-        """Return the law at each input."""
-        found = functional_call(self.module, dict(params), (x,))
+        """Return the law at each input.
+
+        Raises:
+            InputError: the module returns no distribution.
+            ShapeError: its distribution is of another shape than `Wrapped` takes, or of another
+                number of inputs.
+        """
+        found = evaluated(self.module, params, x)
         if not isinstance(found, Distribution):
             raise InputError(
                 f"the module returned {type(found).__name__}: return a torch.distributions object, "
                 f"such as Normal(mean, scale)"
             )
-        return Wrapped(found)
+        law = Wrapped(found)
+        if len(x) != law.N:
+            raise ShapeError(
+                f"the module returned {_named(found)} at {len(x)} inputs: return batch shape "
+                f"({len(x)},), or ({len(x)}, n) for independent outcome dimensions"
+            )
+        return law
 
     def load(self, params: Mapping[str, Tensor]) -> torch.nn.Module:
-        """Write trained parameters into the module, and return it."""
+        """Write trained parameters into the module, and return it; its buffers stay as they are."""
         with torch.no_grad():
             for name, p in self.module.named_parameters():
                 p.copy_(params[name])
@@ -136,9 +225,36 @@ def policy(module: torch.nn.Module) -> ModulePolicy:
     """Return the policy of a module that returns a `torch.distributions.Distribution`.
 
     It trains on any reward `r(ŷ, y)` by score function or, where the distribution has `rsample`,
-    pathwise: `ŷ` and `y` have the outcome dimension last, also for `n = 1`.
+    pathwise: `ŷ` and `y` have the outcome dimension last, also for `n = 1`, and are floating-point
+    numbers, also where the distribution draws whole ones.
+
+    The law is a function of parameters and inputs, the same whenever it is evaluated: every
+    evaluation starts from the module's buffers as they are, and what it writes into them is lost.
+    So batch normalisation takes the statistics of the inputs it is given after `module.train()`,
+    those that the module holds after `module.eval()`; to renew these, run the module itself once it
+    is loaded. What else a module does at random is its own: call `module.eval()` if it has dropout.
     """
     return ModulePolicy(module)
+
+
+def evaluated(module: torch.nn.Module, params: Params, *inputs: Tensor) -> Any:
+    """Return what a module returns with these parameters, and leave it as it is.
+
+    Buffers are handed over as copies: what it writes into them is lost.
+    """
+    buffers = {name: params.get(name, b).clone() for name, b in module.named_buffers()}
+    return functional_call(module, {**params, **buffers}, inputs)
+
+
+def _named(law: Distribution) -> str:
+    """Return what a distribution is, with its shapes."""
+    batch, event = tuple(law.batch_shape), tuple(law.event_shape)
+    over = f" over {event}" if event else ""
+    return f"{type(law).__name__} of batch shape {batch}{over}"
+
+
+def _shown(outcome: Tensor) -> str:
+    return f"{outcome.item():.6g}" if not outcome.ndim else str(outcome.tolist())
 
 
 def _summed(values: Tensor, ndim: int = 1) -> Tensor:

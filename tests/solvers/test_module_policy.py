@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 from torch.distributions import (
+    Bernoulli,
     Categorical,
     Independent,
     Laplace,
     MixtureSameFamily,
+    MultivariateNormal,
     Normal,
     Poisson,
 )
@@ -135,6 +137,170 @@ def test_independent_dimensions_are_taken_together() -> None:
     assert found is not None
     assert want is not None
     torch.testing.assert_close(found, want)
+
+
+def gaussian_of(*shape: int) -> Any:
+    """A module whose law has this batch shape, whatever the inputs."""
+
+    class Given(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mean = torch.nn.Parameter(normal(3, *shape))
+
+        def forward(self, x: Tensor) -> Any:
+            return Normal(self.mean, torch.ones((), dtype=F64))
+
+    return so.policy(Given())
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("N", [1, 2, 3])
+def test_a_law_is_that_of_every_input_and_outcome(N: int, n: int) -> None:
+    """`(N,)` for one dimension or `(N, n)`; nothing is made to fit by broadcasting."""
+    x, y = normal(0, N, 2), normal(1, N, 4, n)
+    data, noise = so.Dataset.of(x, y), so.MemberNoise([so.generator(0)])
+    sizes = range(1, 4)
+    shapes = [(), *((a,) for a in sizes), *((a, b) for a in sizes for b in sizes), (N, n, 1)]
+    for shape in shapes:
+        policy = gaussian_of(*shape)
+        sampled = [
+            so.PolicyGradient(distance, 0.5, e) for e in (so.ScoreFunction(2), so.Pathwise())
+        ]
+        if shape != (N, n) and (shape != (N,) or n > 1):
+            for objective in (so.NLL(), *sampled):
+                with pytest.raises(
+                    so.ShapeError, match=rf"batch shape \({', '.join(map(str, shape))}"
+                ):
+                    objective(policy(policy.start(), x), data, noise)
+            with pytest.raises(so.ShapeError, match="batch shape"):
+                so.Pathwise()(policy(policy.start(), x), data, distance, noise)
+            continue
+        law = policy(policy.start(), x)
+        same = so.Gaussian(policy.start()["mean"].reshape(N, n), torch.ones(N, n, dtype=F64))
+        torch.testing.assert_close(law.cross_entropy(data), same.cross_entropy(data))
+        assert law.draw(5, noise).shape == (5, N, n)
+        assert all(bool(torch.isfinite(loss(law, data, noise))) for loss in sampled)
+
+
+def test_a_location_against_scales_of_another_shape_is_no_law_of_the_inputs() -> None:
+    class Trap(Net):
+        def forward(self, x: Tensor) -> Any:
+            return Normal(self.line(x)[:, 0], self.log_scale.exp().expand(len(x), 1))
+
+    trap, net = so.policy(Trap()), so.policy(Net())
+    with pytest.raises(so.ShapeError, match=r"have n = 1, .* Normal of batch shape \(30, 30\)"):
+        so.fit(trap, DATA, params=trap.start())
+    with pytest.raises(so.ShapeError, match=r"y has n = 1, .* Normal of batch shape \(30, 30\)"):
+        trap(trap.start(), X).log_prob(DATA.y.movedim(-2, -3))
+    found = so.fit(net, DATA, params=net.start())
+    residual = DATA.y[:, 0, 0] - net(found.value, X).distribution.mean
+    want = 0.5 * (2 * torch.pi * torch.e * residual.square().mean()).log()
+    torch.testing.assert_close(net(found.value, X).cross_entropy(DATA).mean(), want)
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (1, 3), (3, 3), (2,), ()])
+def test_a_reference_of_another_shape(shape: tuple[int, ...]) -> None:
+    law = Wrapped(Normal(normal(0, 3), torch.ones(3, dtype=F64)))
+    with pytest.raises(so.ShapeError, match=r"batch shape \("):
+        law.kl(Wrapped(Normal(normal(1, *shape), 1.0)))
+
+
+VECTORS = MultivariateNormal(normal(0, 3, 2), torch.eye(2, dtype=F64))
+
+
+@pytest.mark.parametrize(
+    ("distribution", "value", "said"),
+    [
+        (Categorical(logits=normal(0, 3, 4)), 0.7, "y holds 0.7, outside .*upper_bound=3"),
+        (Categorical(logits=normal(0, 3, 4), validate_args=False), 2.9, "y holds 2.9"),
+        (Categorical(logits=normal(0, 3, 4)), 4.0, "y holds 4"),
+        (Categorical(logits=normal(0, 3, 4)), -1.0, "y holds -1"),
+        (Poisson(normal(0, 3).exp()), 0.5, "y holds 0.5, outside the support .* of Poisson"),
+        (Bernoulli(logits=normal(0, 3)), 2.0, "y holds 2"),
+        (Normal(normal(0, 3), 1.0), torch.nan, "y holds nan"),
+        (VECTORS, torch.nan, r"y holds \[nan, nan\], outside .* of MultivariateNormal"),
+    ],
+)
+def test_outcomes_that_cannot_be_drawn_are_named(
+    distribution: Any, value: float, said: str
+) -> None:
+    law = Wrapped(distribution)
+    with pytest.raises(so.InputError, match=said):
+        law.log_prob(torch.full((1, 3, law.n), value, dtype=F64))
+
+
+def test_the_score_function_of_whole_numbers_has_the_exact_mean() -> None:
+    """A law of classes by torch: a reward gets generations as numbers, of the dtype of the law."""
+    N, M, runs = 2, 4, 1500
+    data = so.Dataset.of(normal(1, N, 1), torch.tensor([[[0.0]], [[2.0]]], dtype=F64))
+    z = normal(0, N, 3).requires_grad_()
+    seen: list[Tensor] = []
+
+    def reward(y_hat: Tensor, y: Tensor) -> Tensor:
+        seen.append(y_hat)
+        return -(y_hat - y).square().sum(-1)
+
+    table = -(torch.arange(3, dtype=F64) - data.y[:, 0]).square()
+    (exact,) = torch.autograd.grad((z.softmax(-1) * table).sum(), z)
+    found: list[Tensor] = []
+    for k in range(runs):
+        law = Wrapped(Categorical(logits=z))
+        surrogate = so.ScoreFunction(M)(law, data, reward, so.MemberNoise([so.generator(k)]))
+        found.append(torch.autograd.grad(surrogate.sum(), z)[0])
+    agree_on_average("classes by torch", torch.stack(found), exact, inputs=f"{runs} seeds")
+    assert all(y_hat.dtype == F64 and y_hat.shape == (M, N, 1) for y_hat in seen)
+    single = Wrapped(Categorical(logits=z.detach().float()))
+    assert single.draw(2, so.MemberNoise([so.generator(0)])).dtype == torch.float32
+
+
+class Counts(torch.nn.Module):
+    """What it returns depends on how often it was called, by a buffer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros((), dtype=F64), persistent=False)
+        self.calls: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x + self.calls
+
+
+class Stateful(torch.nn.Module):
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        self.layer, self.line = layer, torch.nn.Linear(2, 1, dtype=F64)
+
+    def forward(self, x: Tensor) -> Any:
+        return Normal(self.line(self.layer(x))[:, 0], 1.0)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: torch.nn.BatchNorm1d(2, dtype=F64),
+        lambda: torch.nn.utils.parametrizations.spectral_norm(torch.nn.Linear(2, 2, dtype=F64)),
+        Counts,
+    ],
+)
+def test_buffers_stay_as_they_are(layer: Any, training: bool) -> None:
+    """And the law is a function of parameters and inputs, the same whenever it is evaluated."""
+    torch.manual_seed(0)
+    net = Stateful(layer()).train(training)
+    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    before = {name: t.detach().clone() for name, t in tensors.items()}
+    policy = so.policy(net)
+    theta = so.train(
+        policy, policy.start(), so.NLL(), DATA, epochs=3, learning_rate=0.1, batch_ndim=0
+    )
+    first, second = (policy(theta, X).cross_entropy(DATA) for _ in range(2))
+    assert torch.equal(first, second)
+    given = dict(net.named_buffers())
+    policy({**theta, **given}, X)
+    assert all(torch.equal(before[name], t) for name, t in tensors.items())
+    again = policy.load(theta)(X)  # the module itself, from the same buffers
+    torch.testing.assert_close(-again.log_prob(DATA.y[:, 0, 0]), first)
 
 
 def test_what_it_refuses() -> None:
