@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from ..arguments import checked_class
 from ..errors import (
@@ -23,11 +24,11 @@ from ..errors import (
     check_broadcast,
     check_columns,
     check_count,
-    check_finite,
     check_instance,
     check_offers,
     check_same_n,
 )
+from .categorical import ENTROPY_FLOOR, LOG_FLOOR
 from .law import OUTCOMES, Params, Sampled, UniformNoise, check_family, check_law
 from .networks import MLP, NetworkPolicy, check_outputs
 
@@ -35,22 +36,23 @@ from .networks import MLP, NetworkPolicy, check_outputs
 @checked_class
 @dataclass(frozen=True)
 class Bernoulli(Sampled):
-    """`n` independent bits, `P(y_i = 1) = σ(z_i)`.
+    """`n` independent bits, `P(y_i = 1) = σ(z_i)`, with `0 log 0 = 0`.
 
     Attributes:
-        logits: `z`, shape `(*b, n)`; of a policy `(*b, N, n)`, one law per input.
+        logits: `z`, shape `(*b, n)`; of a policy `(*b, N, n)`, one law per input. A bit of logit
+            inf or -inf is certain.
         check: whether to look for NaN; policies leave it out, as for `Gaussian`.
+
+    Raises:
+        NonFiniteError: NaN among the logits.
     """
 
     logits: Float[Tensor, "*b n"]
     check: InitVar[bool] = field(default=True, kw_only=True)
 
     def __post_init__(self, check: bool) -> None:
-        if check and bool((bad := self.logits.isnan()).any()):
-            raise NonFiniteError(
-                f"logits hold {int(bad.sum())} NaN of {bad.numel()}: pass numbers, infinite ones "
-                f"for certain bits"
-            )
+        if check:
+            check_bit_logits("logits", self.logits)
 
     @property
     def n(self) -> int:
@@ -88,16 +90,17 @@ class Bernoulli(Sampled):
                 first = data.mean[outside][0].item()
                 raise InputError(f"the mean holds {first:.6g}: that of bits is in [0, 1]")
             return
-        wrong = (data.y != 0) & (data.y != 1)
-        if bool(wrong.any()):
-            raise InputError(f"y holds {data.y[wrong][0].item():.6g}: binary outcomes are 0 or 1")
+        check_bits(data.y)
 
     def entropy(self) -> Float[Tensor, "*b"]:
-        """Return `H = Σ_i [log(1 + e^{z_i}) - m_i z_i]`."""
-        return (torch.nn.functional.softplus(self.logits) - self.mean * self.logits).sum(-1)
+        """Return `H = -Σ_i [m_i log m_i + (1-m_i) log(1-m_i)] = Σ_i [(1-m_i) z_i - log m_i]`."""
+        z = self.logits.clamp(ENTROPY_FLOOR, -ENTROPY_FLOOR)
+        return ((-z).sigmoid() * z - logsigmoid(z)).sum(-1)
 
     def cross_entropy(self, q: Any) -> Float[Tensor, "*b"]:
-        """Return `-E_{y~q} log p(y) = Σ_i [log(1 + e^{z_i}) - μ_i z_i]`, `μ` the mean of `q`.
+        """Return `-E_{y~q} log p(y) = -Σ_i [μ_i log m_i + (1-μ_i) log(1-m_i)]`.
+
+        `μ` is the mean of `q`. It is +inf where the law excludes a value that `q` has.
 
         Args:
             q: data of bits, or a `Bernoulli`.
@@ -107,41 +110,67 @@ class Bernoulli(Sampled):
             ShapeError: another number of bits, or batches that do not broadcast.
         """
         check_law(self, q)
-        mu = q.mean
         check_same_n("q", q.n, "the policy", self.n)
-        check_broadcast("q", mu.shape[:-1], "the policy", self.logits.shape[:-1])
-        return (torch.nn.functional.softplus(self.logits) - mu * self.logits).sum(-1)
+        check_broadcast("q", q.mean.shape[:-1], "the policy", self.logits.shape[:-1])
+        mu, z = q.mean, self.logits
+        rest = (-q.logits).sigmoid() if isinstance(q, Bernoulli) else 1 - mu
+        return (_cross_terms(mu, z) + _cross_terms(rest, -z)).sum(-1)
 
     def kl(self, reference: Any) -> Float[Tensor, "*b"]:
-        """Return `KL(p ‖ p₀) = Σ_i [log(1 + e^{z₀_i}) - m_i z₀_i] - H(p)`.
+        """Return `KL(p ‖ p₀) = Σ_i [m_i log(m_i/m₀_i) + (1-m_i) log((1-m_i)/(1-m₀_i))]`.
 
         Raises:
-            InputError: a reference of another family.
-            ShapeError: another number of bits.
-            NonFiniteError: a reference with an infinite logit, which excludes a bit.
+            InputError: a reference of another family, or one that excludes a value the law has.
+            ShapeError: another number of bits, or batches that do not broadcast.
+            NonFiniteError: NaN among the logits of the reference.
         """
         check_family(self, reference)
         check_same_n("the reference", reference.n, "the policy", self.n)
         check_broadcast(
             "the reference", reference.logits.shape[:-1], "the policy", self.logits.shape[:-1]
         )
-        check_finite("the reference's logits", reference.logits)
+        check_bit_logits("the reference's logits", reference.logits)
+        z, z0 = self.logits, reference.logits
+        p = torch.where(z0 > 0, -z, z).sigmoid()  # of the less likely value of the reference
+        excluded = z0.isinf() & (p > 0)
+        if bool(excluded.any()):
+            index = tuple(excluded.nonzero()[0].tolist())
+            value = int(z0.expand(excluded.shape)[index] < 0)
+            raise InputError(
+                f"the reference gives {value} as bit {index[-1]} probability 0, the policy "
+                f"{p[index].item():.6g}: KL(p ‖ p₀) is infinite; pass a reference with finite "
+                f"logits, or a policy that is certain there, too"
+            )
         return reference.cross_entropy(self) - self.entropy()
 
     def draw(self, M: int, noise: UniformNoise) -> Float[Tensor, "*b M N n"]:
-        """Return `M` generations of 0 and 1 per input."""
+        """Return `M` generations of 0 and 1 per input.
+
+        Raises:
+            NonFiniteError: NaN among the logits.
+        """
+        check_bit_logits("logits", self.logits)
+        return self._draw(M, noise)
+
+    def _draw(self, M: int, noise: UniformNoise) -> Float[Tensor, "*b M N n"]:
         check_count("M", M)
         self._check_inputs()
         uniform = noise.uniform((M, *self.logits.shape[-2:]), self.logits.dtype)
         return (uniform < self.mean.detach().unsqueeze(-3)).to(self.logits)
 
     def log_prob(self, y: Float[Tensor, "*b M N n"]) -> Float[Tensor, "*b M N"]:
-        """Return `log p(y) = Σ_i [y_i z_i - log(1 + e^{z_i})]`."""
+        """Return `log p(y) = Σ_i log σ((2y_i - 1) z_i)`: -inf of what has probability 0.
+
+        Raises:
+            InputError: outcomes that are no bits.
+            ShapeError: another number of bits, or batches that do not broadcast.
+        """
         self._check_inputs()
         z = self.logits.unsqueeze(-3)
         check_same_n("y", y.shape[-1] if y.ndim else 0, "the policy", self.n)
         check_broadcast("y", y.shape[:-1], "the policy", z.shape[:-1])
-        return (y * z - torch.nn.functional.softplus(z)).sum(-1)
+        check_bits(y)
+        return logsigmoid((2 * y - 1) * z).sum(-1)
 
     def _check_inputs(self) -> None:
         """Raise `ShapeError` unless there is a law for each input."""
@@ -150,6 +179,29 @@ class Bernoulli(Sampled):
 
     def _variances(self) -> Float[Tensor, "*b n"]:
         return self.mean * (-self.logits).sigmoid()
+
+
+def check_bit_logits(name: str, logits: Tensor) -> None:
+    """Raise `NonFiniteError` where there is NaN among logits of bits."""
+    bad = logits.isnan()
+    if bool(bad.any()):
+        raise NonFiniteError(
+            f"{name} hold {int(bad.sum())} NaN of {bad.numel()}: pass numbers, infinite ones for "
+            f"certain bits"
+        )
+
+
+def check_bits(y: Tensor) -> None:
+    """Raise `InputError` unless outcomes are 0 or 1."""
+    if not torch.equal(y, (y == 1).to(y)):
+        wrong = y[(y != 0) & (y != 1)][0].item()
+        raise InputError(f"y holds {wrong:.6g}: binary outcomes are 0 or 1")
+
+
+def _cross_terms(q: Float[Tensor, "*#b n"], z: Float[Tensor, "*#b n"]) -> Float[Tensor, "*b n"]:
+    """Return `-q log σ(z)`, with `0 log 0 = 0`."""
+    floor = torch.where(q == 0, LOG_FLOOR, -torch.inf)
+    return -q * logsigmoid(z).clamp(min=floor)
 
 
 @checked_class

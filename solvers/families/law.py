@@ -159,6 +159,10 @@ class Sampled:
         """Return `M` generations per input; differentiable where the law is reparameterised."""
         raise NotImplementedError
 
+    def _draw(self, M: int, noise: Any) -> Tensor:
+        """Return what `draw` does, where that refuses NaN: a member that diverges is NaN, alone."""
+        return self.draw(M, noise)
+
     def log_prob(self, y: Float[Tensor, "*b M N ..."]) -> Float[Tensor, "*b M N"]:
         """Return `log p(y)` of generations."""
         raise NotImplementedError
@@ -190,7 +194,7 @@ class Sampled:
         self.check_data(data)
         check_group(baseline, type(self).__name__)
         with torch.no_grad():
-            y_hat = self.draw(M, noise)
+            y_hat = self._draw(M, noise)
             r = self.rewards(y_hat, data, reward).movedim(-2, -1)
             weights = advantage(r, baseline).movedim(-1, -2)
         return (weights * self.log_prob(y_hat)).mean(-2)

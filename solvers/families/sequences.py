@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.func import functional_call
 
 from ..arguments import checked, checked_class
 from ..errors import (
@@ -28,7 +27,9 @@ from ..errors import (
     check_offers,
     shown,
 )
+from .categorical import ENTROPY_FLOOR, check_logits
 from .law import OUTCOMES, Params, Sampled, UniformNoise
+from .module import evaluated
 from .networks import init_members, parameter
 
 ENUMERABLE = 10_000  # sequences
@@ -90,34 +91,45 @@ class Autoregressive(Sampled):
         logits: Any = self.following(y)
         if not isinstance(logits, Tensor):
             raise InputError(f"following returned {shown(logits)}: return a tensor of logits")
-        if logits.shape[-2:] != (y.shape[-1] + 1, self.V):
+        if logits.shape[-4:] != (*y.shape[-3:-1], y.shape[-1] + 1, self.V):
             raise ShapeError(
                 f"following returned logits of shape {tuple(logits.shape)} after {y.shape[-1]} "
-                f"symbols: return (*b, M, N, {y.shape[-1] + 1}, V = {self.V}), for the first "
-                "symbol and for the one after each"
+                f"symbols: return (*b, {y.shape[-3]}, {y.shape[-2]}, {y.shape[-1] + 1}, V = "
+                f"{self.V}), for the first symbol and for the one after each"
             )
         return logits
 
     def check_data(self, data: Any) -> None:
         """Raise unless the outcomes are sequences of `T` symbols `0 .. V-1`."""
         super().check_data(data)
-        y = data.y
-        if y.shape[-1] != self.T:
-            raise ShapeError(
-                f"the data have sequences of {y.shape[-1]} symbols, the policy T = {self.T}: pass "
-                f"outcomes (*b, N, S, T)"
-            )
-        check_symbols(y, self.V)
+        self._check_length("the data have", data.y)
+        check_symbols(data.y, self.V)
 
     def log_prob(self, y: Float[Tensor, "*#b M N T"]) -> Float[Tensor, "*c M N"]:
-        """Return `log p(y) = Σ_t log p(y_t | y_{<t})`."""
+        """Return `log p(y) = Σ_t log p(y_t | y_{<t})`.
+
+        Raises:
+            InputError: what stands in `y` is no symbol.
+            ShapeError: sequences of another length.
+        """
+        self._check_length("y has", y)
+        check_symbols(y, self.V)
         symbols = y.long()
         logs = self._logits(symbols[..., :-1]).log_softmax(-1)
         symbols = symbols.expand(logs.shape[:-1])
         return logs.gather(-1, symbols.unsqueeze(-1))[..., 0].sum(-1)
 
     def draw(self, M: int, noise: UniformNoise) -> Float[Tensor, "*b M N T"]:
-        """Return `M` sequences per input, symbol by symbol."""
+        """Return `M` sequences per input, symbol by symbol.
+
+        Raises:
+            NonFiniteError: logits that are no law, such as NaN.
+        """
+        return self._draw(M, noise, check_logits)
+
+    def _draw(
+        self, M: int, noise: UniformNoise, look: Callable[[Tensor, str], None] | None = None
+    ) -> Float[Tensor, "*b M N T"]:
         check_count("M", M)
         with torch.no_grad():
             y = torch.empty(M, self.N, 0, dtype=torch.int64, device=self.device)
@@ -125,11 +137,22 @@ class Autoregressive(Sampled):
             uniform = noise.uniform((M, self.N, self.T), dtype)
             y = y.expand(*uniform.shape[:-1], 0)
             for t in range(self.T):
-                cdf = self._logits(y)[..., -1, :].softmax(-1).cumsum(-1)
+                logits = self._logits(y)[..., -1, :]
+                if look is not None:
+                    look(logits, f"the logits of symbol {t}")
+                cdf = logits.softmax(-1).cumsum(-1)
                 edges = cdf[..., :-1] / cdf[..., -1:]  # 1 behind all symbols that are possible
                 chosen = (edges <= uniform[..., t, None]).sum(-1, keepdim=True)
                 y = torch.cat([y, chosen], -1)
         return y.to(dtype)
+
+    def _check_length(self, owner: str, y: Tensor) -> None:
+        """Raise `ShapeError` unless there are sequences of `T` symbols."""
+        if y.shape[-1] != self.T:
+            raise ShapeError(
+                f"{owner} sequences of {y.shape[-1]} symbols, the policy T = {self.T}: pass "
+                f"outcomes of {self.T}"
+            )
 
     @cached_property
     def log_p(self) -> Float[Tensor, "*b N Y"]:
@@ -148,8 +171,8 @@ class Autoregressive(Sampled):
             return found.movedim(-2, -3).flatten(-2)
 
     def entropy(self) -> Float[Tensor, "*b N"]:
-        """Return `H = -Σ_y p(y) log p(y)` over all sequences."""
-        return torch.special.entr(self.log_p.exp()).sum(-1)
+        """Return `H = -Σ_y p(y) log p(y)` over all sequences, with `0 log 0 = 0`."""
+        return -(self.log_p.exp() * self.log_p.clamp(min=ENTROPY_FLOOR)).sum(-1)
 
     def expected(self, rewards: Float[Tensor, "*#b Y"]) -> Float[Tensor, "*b N"]:
         """Return `Σ_y p(y) r(y)` for the rewards of all sequences, the same at every input."""
@@ -257,7 +280,7 @@ class CausalPolicy:
     """`p_θ(y | x)` of a module of your own; build it with `causal_policy`.
 
     Attributes:
-        module: never changed.
+        module: never changed, as by `policy`.
         V: number of symbols.
         T: length of the sequences.
     """
@@ -288,7 +311,7 @@ class CausalPolicy:
         M, N, t = y.shape
         before = torch.nn.functional.pad(y.reshape(M * N, t), (1, 0), value=self.V)
         rows = x.expand(M, N, x.shape[-1]).reshape(M * N, -1)
-        found = functional_call(self.module, dict(params), (before, rows))
+        found = evaluated(self.module, params, before, rows)
         if found.shape != (M * N, t + 1, self.V):
             raise ShapeError(
                 f"the module returned shape {tuple(found.shape)} for symbols "
@@ -312,13 +335,16 @@ def causal_policy(module: torch.nn.Module, inputs: int, V: int, T: int) -> Causa
     Args:
         module: `module(before, x)` takes symbols `(B, t)`, integers of which the first is `V`, the
             start, and inputs `(B, d)`; it returns logits `(B, t, V)` of the symbol after each of
-            them: a recurrent network, or a transformer with a causal mask, without dropout.
+            them: a recurrent network, or a transformer with a causal mask, without dropout, and
+            with batch normalisation only after `module.eval()`. What it writes into its buffers is
+            lost, as by `policy`.
         inputs: input dimension `d`.
         V: number of symbols.
         T: length of the sequences.
 
     Raises:
-        InputError: logits change with the symbols that follow, or from call to call.
+        InputError: logits change with the symbols that follow, with the sequences beside them, or
+            from call to call.
     """
     check_instance("module", module, torch.nn.Module, "a torch.nn.Module")
     check_count("inputs", inputs)
@@ -329,13 +355,21 @@ def causal_policy(module: torch.nn.Module, inputs: int, V: int, T: int) -> Causa
     like = next(iter(params.values()), torch.zeros((), device=torch.get_default_device()))
     words = torch.zeros(2, T - 1, dtype=torch.int64, device=like.device)
     words[1, -1:] = V - 1  # nothing before the last position may see it
+    x, rows = like.new_ones(1, inputs), words.unsqueeze(1)
     with torch.no_grad():
-        logits = found.logits(params, like.new_ones(1, inputs), words.unsqueeze(1))
+        logits = found.logits(params, x, rows)
+        beside = found.logits(params, torch.cat([x, 2 * x]), rows.expand(-1, 2, -1))[:, :1]
     one, other = logits[:, 0, :-1]
     if not torch.allclose(one, other):
         raise InputError(
             f"the module's logits differ by {(one - other).abs().max().item():.3g} with a symbol "
             f"that comes after: mask what follows, and call module.eval() if it has dropout"
+        )
+    if not torch.allclose(logits, beside):
+        raise InputError(
+            f"the module's logits differ by {(logits - beside).abs().max().item():.3g} with the "
+            f"sequences beside them, or from call to call: call module.eval() if it has batch "
+            f"normalisation or dropout"
         )
     return found
 

@@ -210,8 +210,10 @@ def test_a_reference_that_does_not_fit_is_refused() -> None:
     with pytest.raises(InputError, match=r"class 1 probability 0, the policy 0\.333333"):
         objective(so.Categorical(z), LABELLED)
     assert torch.isfinite(so.Categorical(excluding).kl(so.Categorical(excluding))).all()
-    with pytest.raises(NonFiniteError, match="reference's logits"):
+    with pytest.raises(InputError, match=r"gives 1 as bit 1 probability 0, the policy 0\.5: .*inf"):
         so.Bernoulli(z).kl(so.Bernoulli(excluding))
+    with pytest.raises(NonFiniteError, match="reference's logits hold 5 NaN of 15"):
+        so.Bernoulli(z).kl(so.Bernoulli(excluding + 0 * excluding, check=False))
     tempered = so.PolicyGradient(
         U, LAM, temperature=torch.ones(5, 2), reference=lambda x: so.Gaussian(law.mean, law.scale)
     )

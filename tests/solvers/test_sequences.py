@@ -13,7 +13,7 @@ from torch import Tensor
 import solvers as so
 from solvers.data import Dataset
 from solvers.errors import InputError, ShapeError
-from solvers.families.sequences import counts, sequences
+from solvers.families.sequences import Autoregressive, counts, sequences
 from solvers.numerics.trees import Leaves
 from solvers.rewards import windows
 from solvers.tasks import text
@@ -219,6 +219,37 @@ class Peeks(Model):
 class TooShort(Model):
     def forward(self, before: Tensor, x: Tensor) -> Tensor:
         return super().forward(before, x)[:, :-1]
+
+
+class Normalised(Model):
+    """It normalises over the sequences of a batch, and counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(V, dtype=F64)
+
+    def forward(self, before: Tensor, x: Tensor) -> Tensor:
+        logits = super().forward(before, x) * (1 + x[..., None])
+        return self.norm(logits.mT).mT
+
+
+def test_a_law_of_one_sequence_does_not_depend_on_those_beside_it() -> None:
+    model = Normalised()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    for length in (1, T):
+        with pytest.raises(InputError, match=r"with the sequences beside them.* module\.eval\(\)"):
+            so.causal_policy(model, 1, V, length)
+    policy = so.causal_policy(model.eval(), 1, V, T)
+    law = policy(policy.start(), X)
+    drawn = law.draw(4, so.MemberNoise([so.generator(0)]))
+    torch.testing.assert_close(law.log_prob(drawn)[:1], law.log_prob(drawn[:1]))
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+
+
+def test_logits_have_a_row_for_every_sequence() -> None:
+    law = Autoregressive(lambda y: torch.zeros(y.shape[-1] + 1, V, dtype=F64), V, 2)
+    with pytest.raises(ShapeError, match=r"shape \(2, 3\) after 1 symbols: return \(\*b, 3, 1, 2"):
+        law.entropy()
 
 
 def law_of(**sizes: int) -> Any:
