@@ -98,7 +98,8 @@ FAULTS: dict[str, tuple[Any, str, Plant, Callable[[ClassProblem], None]]] = {
         sequences.draws,
     ),
     "scores of other sequences": (
-        Autoregressive, "_draw", lambda right: lambda self, M, noise: right(self, M, noise).flip(-1),
+        Autoregressive, "_draw",
+        lambda right: lambda self, M, noise: right(self, M, noise).flip(-1),
         sequences.policy_gradient,
     ),
 }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -195,7 +196,7 @@ def test_no_bit_is_drawn_of_nan() -> None:
         (so.RecurrentPolicy(1, 2, 2, 3), so.WindowMatch(1.0, 2)),
     ],
 )
-def test_a_member_that_diverges_is_nan_alone(policy: so.Policy, reward: object) -> None:
+def test_a_member_that_diverges_is_nan_alone(policy: Any, reward: Any) -> None:
     """By score function: the other member has the slopes it has without it."""
     data = so.Dataset.of(torch.ones(1, 1, dtype=F64), torch.ones(1, 2, 2, dtype=F64))
     objective = so.PolicyGradient(reward, 0.5, so.ScoreFunction(4))
@@ -223,7 +224,7 @@ BITS = so.Bernoulli(torch.zeros(1, 2, dtype=F64))
 
 @pytest.mark.parametrize("value", [0.7, 2.9, 3.0, -1.0, math.nan, INF])
 @pytest.mark.parametrize(("law", "word"), [(WORDS, "symbols are"), (BITS, "outcomes are 0 or 1")])
-def test_what_is_no_outcome_has_no_likelihood(law: so.Law, word: str, value: float) -> None:
+def test_what_is_no_outcome_has_no_likelihood(law: Any, word: str, value: float) -> None:
     y = torch.tensor([[[0.0, value]]], dtype=F64)
     with pytest.raises(InputError, match=rf"y holds {value:.3g}: .*{word}"):
         law.log_prob(y)
