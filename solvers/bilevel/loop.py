@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from ..numerics.checkpoint import (
     write,
 )
 from ..numerics.derivatives import slopes
+from ..numerics.described import described
 from ..numerics.modes import recording
 from ..numerics.norms import largest_entry, norm
 from ..numerics.progress import bar
@@ -343,7 +344,8 @@ def solve(
     if checkpoint is not None:
         path = check_path(checkpoint)
         settings = optimiser_settings(opt, outer) | generator_settings(generator)
-        settings |= {"inner": repr(inner), "hypergradient": _described(hypergradient)}
+        method = "the default" if hypergradient is None else described(hypergradient)
+        settings |= {"inner": repr(inner), "hypergradient": method}
         objectives = {"J": problem.J, "F": problem.F}
         sampled = problem.sampled
         if isinstance(inner, AdamSteps) and sampled is not None and generator is not None:
@@ -557,13 +559,6 @@ def _checked(problem: Bilevel, theta: Tree, phi: Tree) -> Bilevel:
                 f"{one.item():.6g}: pass an `at` that returns the same as J, or none"
             )
     return replace(problem, J=J, F=F)
-
-
-def _described(method: HypergradientMethod | None) -> str:
-    """Return what a checkpoint can know of a method: an object's settings, or that it is given."""
-    if method is None:
-        return "the default"
-    return repr(method) if is_dataclass(method) else "given"
 
 
 def _climbed(

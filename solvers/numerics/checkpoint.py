@@ -1,19 +1,28 @@
 """Checkpoints of the outer loops: written whole or not at all, and taken up by their own run only.
 
 A file holds, beside the state, what the run was: its kind, the names, shapes, dtypes and starting
-values of its variables, its optimiser with all options, its other settings, and the values of both
-objectives at two points, by which another problem is told from the same one. Whatever differs is
-named in the error, and the file is left as it is.
+values of its variables, its optimiser with all options, its other settings (see `described`), and
+values and gradients of both objectives at several points, by which another problem is told from the
+same one. Whatever differs is named in the error, and the file is left as it is.
+
+Of objectives two things are not seen: a difference below `SAME`, which a machine's rounding may
+make, too; and one that shows at none of the points, nor in a derivative there.
+
+A file belongs to one running run. A run replaces only what it has written or taken up itself:
+where two run on one path, one of them is refused at its first write after the other's, whether they
+are threads, processes or machines. A symbolic link is followed: what it leads to is written.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import math
 import os
+import stat
+import tempfile
+import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +30,33 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from .described import described
+from .norms import digits
 from .trees import Leaves
+from .values import number
 
-FORMAT = "bimle checkpoint 3"
-SAME = 1e-6  # relative difference up to which two values of an objective are one, across machines
+FORMAT = "bimle checkpoint 4"
+# Share of a derivative, and of the largest of its tensor, up to which two are one in double
+# precision. Bits would be too strict on one machine, even: products of matrices depend on where
+# these begin in memory, which for arrays of NumPy is elsewhere in every process.
+SAME, FLOOR = 1e-10, 1e-13
+WIDE = 256  # entries of a gradient that are kept; of longer ones as many sums with random signs
+MOVES = ((0.0, 0.0), (0.1, 0.0), (0.0, 0.1), (1.0, 1.0))  # to the points, see `_moved`
 
 
 class CheckpointError(InputError):
     """A checkpoint cannot be read or written, or belongs to another run."""
+
+
+@dataclass
+class Seen:
+    """What a run last wrote or took up, as the file system tells files apart.
+
+    Attributes:
+        identity: of the file, None if it has done neither.
+    """
+
+    identity: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -39,13 +67,16 @@ class Run:
         kind: of the outer loop.
         variables: name, shape, dtype and starting value of every tensor.
         settings: all else that decides where the run goes, as text.
-        values: of the objectives at the start and beside it; NaN where they are undefined.
+        values: of the objectives and of their gradients, at the start and beside it; NaN where
+            they are undefined.
+        file: what this run knows of its file.
     """
 
     kind: str
     variables: Mapping[str, Tensor]
     settings: Mapping[str, str]
-    values: Mapping[str, float]
+    values: Mapping[str, Tensor]
+    file: Seen = field(default_factory=Seen, compare=False, repr=False)
 
     @classmethod
     def of(
@@ -61,11 +92,14 @@ class Run:
         for group, leaves in (("theta", theta), ("phi", phi)):
             for place, leaf in leaves.frozen:
                 variables[f"{group}, frozen leaf {place}"] = leaf
-        values: dict[str, float] = {}
-        points = {"the start": (theta, phi), "a point beside it": _beside(theta, phi)}
-        for where, point in points.items():
+        values: dict[str, Tensor] = {}
+        for k, move in enumerate(MOVES):
+            where = f"point {k} beside it" if k else "the start"
+            # each moved by itself: what depends on theta - phi alone would not see a common shift
+            generator = torch.Generator().manual_seed(k)
+            point = [_moved(leaves, *move, generator) for leaves in (theta, phi)]
             for name, objective in objectives.items():
-                values[f"{name} at {where}"] = _value(objective, *point)
+                values |= _values(name, where, objective, *point)
         detached = {name: t.detach().clone() for name, t in variables.items()}
         return cls(kind, detached, dict(settings), values)
 
@@ -89,10 +123,14 @@ class Run:
             kept, here = self.settings.get(name, "absent"), other.settings.get(name, "absent")
             if kept != here:
                 return f"{name} is {kept} there, {here} here"
+        dtype = next(iter(self.variables.values())).dtype
         for name in {**self.values, **other.values}:
-            kept, here = self.values.get(name, math.nan), other.values.get(name, math.nan)
-            if not _same(kept, here):
-                return f"{name} is {kept:.9g} there, {here:.9g} here: the problem is another"
+            if name not in self.values or name not in other.values:
+                return f"{name} is known of one run only: the problem is another"
+            apart = _apart(self.values[name], other.values[name], dtype)
+            if apart is not None:
+                kept, here = apart
+                return f"{name} is {kept:.17g} there, {here:.17g} here: the problem is another"
         return None
 
 
@@ -114,7 +152,7 @@ def optimiser_settings(
                 settings[f"the places of the optimiser's tensors{where}"] = repr(held)
             else:
                 plain = value.tolist() if isinstance(value, Tensor) else value
-                settings[f"the optimiser's {name}{where}"] = repr(plain)
+                settings[f"the optimiser's {name}{where}"] = described(plain)
     return settings
 
 
@@ -127,35 +165,72 @@ def generator_settings(generator: torch.Generator | None) -> dict[str, str]:
 
 
 def check_path(path: Path | str) -> Path:
-    """Return the path, if a checkpoint can be written there.
+    """Return the path that a link leads to, or itself, if a checkpoint can be written there.
 
     Raises:
-        CheckpointError: it is a folder, or its folder cannot be written to.
+        CheckpointError: it is a folder or another thing that is no file, no file can have this
+            name, or its folder cannot be written to.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise CheckpointError(f"checkpoint {path} is a folder: pass a file in it")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        found = Path(os.path.realpath(path))
+        found.parent.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"cannot make the folder of checkpoint {str(path)!r}: {error}"
+        ) from error
+    try:
+        mode = os.lstat(found).st_mode
+    except FileNotFoundError:
+        pass
     except OSError as error:
-        raise CheckpointError(f"cannot make the folder of checkpoint {path}: {error}") from error
-    if not os.access(path.parent, os.W_OK):
-        raise CheckpointError(f"checkpoint {path}: its folder cannot be written to")
-    return path
+        raise CheckpointError(
+            f"checkpoint {path} can be no file: {error.strerror}; pass another path"
+        ) from error
+    else:
+        if stat.S_ISDIR(mode):
+            raise CheckpointError(f"checkpoint {path} is a folder: pass a file in it")
+        if not stat.S_ISREG(mode):
+            raise CheckpointError(f"checkpoint {path} is no file: pass the path of one")
+    try:  # really writing is the only test that holds for every user and file system
+        with tempfile.TemporaryFile(dir=found.parent):
+            pass
+    except OSError as error:
+        raise CheckpointError(
+            f"checkpoint {path}: its folder cannot be written to ({error.strerror}); pass another"
+        ) from error
+    return found
 
 
 def write(path: Path, run: Run, state: Mapping[str, Any]) -> None:
-    """Write a state of tensors, numbers, texts, lists and dicts."""
+    """Write a state of tensors, numbers, texts, lists and dicts.
+
+    Raises:
+        CheckpointError: the system refuses, or the file is not the one that this run last wrote or
+            took up: another one is running on it.
+    """
     kept = io.BytesIO()
     torch.save({"run": _plain(run), "state": dict(state)}, kept)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".checkpoint.{uuid.uuid4().hex}.tmp")
     try:
-        temporary.write_bytes(_headed(kept.getvalue()))
-        os.replace(temporary, path)
+        try:
+            temporary.write_bytes(_headed(kept.getvalue()))
+            written = _identity(temporary)
+            if not path.exists():
+                _place(temporary, path)
+            elif _identity(path) == run.file.identity:
+                os.replace(temporary, path)
+            else:
+                raise FileExistsError
+        finally:
+            temporary.unlink(missing_ok=True)
+    except FileExistsError as error:
+        raise CheckpointError(
+            f"another run has written {path} since this one began, or last did: pass each its own "
+            "checkpoint file; this one is left as it is"
+        ) from error
     except OSError as error:
         raise CheckpointError(f"cannot write checkpoint {path}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    run.file.identity = written
 
 
 def read(path: Path, run: Run, steps: int) -> dict[str, Any] | None:
@@ -174,7 +249,9 @@ def read(path: Path, run: Run, steps: int) -> dict[str, Any] | None:
         return None
     remedy = "pass another checkpoint file, or remove this one"
     try:
-        found = path.read_bytes()
+        with path.open("rb") as file:
+            run.file.identity = _identity(file.fileno())
+            found = file.read()
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error}") from error
     _, _, kept = found.partition(b"\n")
@@ -216,27 +293,85 @@ def _plain(run: Run) -> dict[str, Any]:
     }
 
 
-def _beside(theta: Leaves, phi: Leaves) -> tuple[Leaves, Leaves]:
-    """Return a point near the start that no problem singles out, as 0 or an optimum would be."""
-
-    def moved(leaves: Leaves) -> Leaves:
-        shifts = [
-            0.1 * torch.arange(1, t.numel() + 1, dtype=t.dtype, device=t.device).cos().view(t.shape)
-            for t in leaves.tensors
-        ]
-        return leaves.moved(shifts, 1.0)
-
-    return moved(theta), moved(phi)
+def _identity(file: Path | int) -> tuple[int, ...]:
+    """Return what tells a file from all that ever take its name."""
+    known = os.stat(file)
+    return known.st_dev, known.st_ino, known.st_mtime_ns, known.st_size
 
 
-def _value(objective: Callable[[Any, Any], Tensor], theta: Leaves, phi: Leaves) -> float:
-    try:  # with gradients recorded: an objective may take derivatives itself
-        return float(objective(theta.tree(), phi.tree()).detach())
-    except (ValueError, ArithmeticError, RuntimeError):  # outside its domain, beside the start
-        return math.nan
+def _place(temporary: Path, path: Path) -> None:
+    """Give a file its name, which no file may have yet.
+
+    Raises:
+        FileExistsError: one has it.
+    """
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        path.touch(exist_ok=False)
+        os.replace(temporary, path)
 
 
-def _same(kept: float, here: float) -> bool:
-    if math.isnan(kept) or math.isnan(here):
-        return math.isnan(kept) and math.isnan(here)
-    return kept == here or abs(kept - here) <= SAME * max(abs(kept), abs(here))
+def _moved(leaves: Leaves, absolute: float, relative: float, generator: torch.Generator) -> Leaves:
+    """Return a point that no problem singles out, as 0 or an optimum would be.
+
+    Args:
+        leaves: the start.
+        absolute: size of the move.
+        relative: the same in units of each number, of 1 where it is 0; a small one keeps the signs
+            of numbers that must be positive, however small they are.
+        generator: of the move.
+    """
+
+    def shift(t: Tensor) -> Tensor:
+        drawn = torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t)
+        own = torch.where(t == 0, 1.0, t.abs()).detach()
+        return (absolute + relative * own) * drawn
+
+    return leaves.moved([shift(t) for t in leaves.tensors], 1.0)
+
+
+def _values(
+    name: str, where: str, objective: Callable[[Any, Any], Tensor], theta: Leaves, phi: Leaves
+) -> dict[str, Tensor]:
+    """Return value and gradients of an objective at a point; NaN where it is undefined."""
+    names, leaves = theta.names + phi.names, theta.tensors + phi.tensors
+    try:
+        value = number(name, objective(theta.tree(), phi.tree()))
+        slopes = [torch.zeros_like(leaf) for leaf in leaves]
+        if value.requires_grad:
+            slopes = torch.autograd.grad(value, leaves, materialize_grads=True)
+    except (ValueError, ArithmeticError, RuntimeError, AssertionError):  # outside its domain
+        value, slopes = (
+            torch.tensor(torch.nan),
+            [torch.full_like(leaf, torch.nan) for leaf in leaves],
+        )
+    found = {f"{name} at {where}": value.detach().double().cpu().reshape(1)}
+    for leaf, slope in zip(names, slopes, strict=True):
+        found[f"the gradient of {name} in {leaf} at {where}"] = _folded(slope)
+    return found
+
+
+def _folded(slope: Tensor) -> Tensor:
+    """Return the entries of a gradient, or of a long one sums with random signs."""
+    entries = slope.detach().double().cpu().reshape(-1)
+    if len(entries) <= WIDE:
+        return entries.clone()
+    drawn = torch.randint(2, entries.shape, generator=torch.Generator().manual_seed(0))
+    sums = torch.zeros(WIDE, dtype=entries.dtype)
+    return sums.index_add_(0, torch.arange(len(entries)) % WIDE, entries * (2 * drawn - 1))
+
+
+def _apart(kept: Tensor, here: Tensor, dtype: torch.dtype) -> tuple[float, float] | None:
+    """Return the first two entries that differ by more than rounding, None if there are none."""
+    largest = torch.maximum(kept.abs(), here.abs())
+    if not len(largest):
+        return None
+    allowed = digits(SAME, dtype) * largest + digits(FLOOR, dtype) * largest.nan_to_num(0, 0).amax()
+    same = (kept == here) | (kept.isnan() & here.isnan()) | ((kept - here).abs() <= allowed)
+    if bool(same.all()):
+        return None
+    place = int((~same).nonzero()[0])
+    return kept[place].item(), here[place].item()

@@ -9,22 +9,27 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from solvers.bilevel import AdamSteps, Bilevel, Exact, Inexact, Result, solve
 from solvers.bilevel.single_loop import single_loop
-from solvers.hypergradients.implicit import HypergradientWarning
+from solvers.hypergradients.implicit import HypergradientWarning, implicit
 from solvers.hypergradients.methods import Implicit
-from solvers.numerics.checkpoint import CheckpointError
+from solvers.numerics.checkpoint import MOVES, CheckpointError
 
 F64 = torch.float64
 DATA = torch.tensor([[1.0, 2.0], [0.5, -1.0], [3.0, 0.1]], dtype=F64)
@@ -159,17 +164,17 @@ SOLVE_CHANGES: dict[str, tuple[Settings, str]] = {
     "inner steps": (replace(SOLVE, inner=AdamSteps(3, 0.1)), "inner is Exact.* there, AdamSteps"),
     "hypergradient": (
         replace(SOLVE, hypergradient=lambda *given: None),
-        "hypergradient is the default there, given here",
+        "hypergradient is the default there, .*<lambda>, code .* here",
     ),
     "its damping": (
         replace(SOLVE, hypergradient=Implicit(damping=1.0)),
-        "hypergradient is the default there, Implicit.*damping=1.0",
+        "hypergradient is the default there, .*Implicit.*damping=1.0",
     ),
     "seed": (replace(SOLVE, seed=1), "the generator is None there"),
     "J": (replace(SOLVE, J=lambda t, p: 2 * J(t, p)), "J at .* the problem is another"),
     "F": (replace(SOLVE, F=lambda t, p: F(t, p) + 1e-3), "F at .* the problem is another"),
-    "data": (replace(SOLVE, J=lambda t, p: J(t, p, DATA + 0.01)), "J at .* is another"),
-    "J beside the start": (replace(SOLVE, J=agreeing_at_the_start), "J at a point beside it"),
+    "data": (replace(SOLVE, J=lambda t, p: J(t, p, DATA + 0.01)), "J in .* is another"),
+    "J beside the start": (replace(SOLVE, J=agreeing_at_the_start), "J at point 1 beside it"),
     "fewer steps": (replace(SOLVE, steps=2), "is at step 3: pass steps >= 3"),
     "loop": (LOOP, "it is one of bilevel.solve, this is single_loop"),
 }  # fmt: skip
@@ -183,7 +188,7 @@ LOOP_CHANGES: dict[str, tuple[Settings, str]] = {
     "seed": (replace(LOOP, seed=3), "the generator is None there"),
     "J": (replace(LOOP, J=lambda t, p: 2 * J(t, p)), "J at .* the problem is another"),
     "F": (replace(LOOP, F=lambda t, p: 2 * F(t, p)), "F at .* the problem is another"),
-    "data": (replace(LOOP, J=lambda t, p: J(t, p, DATA + 0.01)), "J at .* is another"),
+    "data": (replace(LOOP, J=lambda t, p: J(t, p, DATA + 0.01)), "J in .* is another"),
     "fewer steps": (replace(LOOP, steps=3), "is at step 4: pass steps >= 4"),
     "solve": (replace(SOLVE, steps=9), "it is one of single_loop, this is bilevel.solve"),
 }  # fmt: skip
@@ -311,7 +316,7 @@ def test_batches_of_another_size(tmp_path: Path) -> None:
     path, base = tmp_path / "run.pt", replace(LOOP, batch=batches(2), seed=5)
     base.run(path)
     other = replace(base, batch=batches(1), steps=6)
-    refused(lambda: other.run(path), path, "J of the first batch at a point beside it is")
+    refused(lambda: other.run(path), path, "J of the first batch in .* is")
 
 
 def test_another_sampled_gradient(tmp_path: Path) -> None:
@@ -331,7 +336,7 @@ def test_another_sampled_gradient(tmp_path: Path) -> None:
             )  # fmt: skip
 
     run(0.1, 2)
-    refused(lambda: run(0.2, 4), path, "the sampled J at a point beside it is")
+    refused(lambda: run(0.2, 4), path, "the sampled J in .* is")
 
 
 @pytest.mark.parametrize("which", ["inner_rate", "outer_rate"])
@@ -356,6 +361,138 @@ def test_rates_that_differ_at_one_step_taken(tmp_path: Path, which: str) -> None
     same(run(9, 7, path), run(9, 7, None))
 
 
+def total(t: Any, p: Any, term: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    return term(torch.cat([t["x"], t["y"]]), torch.cat([p["a"], p["b"]])).sum()
+
+
+TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "proximal": lambda t, p: (t - p) ** 2,
+    "proximal, quartic": lambda t, p: (t - p) ** 4,
+    "swapped": lambda t, p: (t - p.flip(0)) ** 2,
+    "of the sum": lambda t, p: (t + p).cos(),
+    "of the product": lambda t, p: t**2 * p**2,
+    "of one entry": lambda t, p: t[1] ** 2,
+    "of theta": lambda t, p: t**2,
+    "of phi": lambda t, p: p**3,
+    "linear": lambda t, p: t + p,
+    "far away": lambda t, p: (t.abs() - 0.5).relu() ** 2,
+}
+
+
+@pytest.mark.parametrize("loop", ["solve", "single_loop", "batches"])
+@pytest.mark.parametrize("which", ["J", "F"])
+@given(
+    name=st.sampled_from([*TERMS]),
+    weight=st.sampled_from([1.0, 1e-3, 1e-6]),
+    change=st.sampled_from([0.1, 0.99, 2.0, -1.0]),
+    offset=st.sampled_from([0.0, 1e9, -1e12]),
+)
+@settings(max_examples=12, deadline=None)
+def test_a_problem_with_a_term_of_another_weight(
+    tmp_path_factory: Any, loop: str, which: str, name: str, weight: float, change: float,
+    offset: float,
+) -> None:  # fmt: skip
+    """Whatever the term depends on, however small it is, and beside whatever constant."""
+    path = tmp_path_factory.mktemp("run") / "run.pt"
+
+    def run(weight: float, steps: int) -> Result:
+        def term(t: Any, p: Any) -> Tensor:
+            return weight * total(t, p, TERMS[name]) + offset
+
+        def inner(t: Any, p: Any) -> Tensor:
+            return J(t, p) - (term(t, p) if which == "J" else 0)
+
+        def outer(t: Any, p: Any) -> Tensor:
+            return F(t, p) - (term(t, p) if which == "F" else 0)
+
+        base = SOLVE if loop == "solve" else replace(LOOP, rates=(1e-3, 1e-3))
+        if loop == "batches":
+            base = replace(base, seed=5, batch=lambda generator: (inner, outer))
+        return replace(base, J=inner, F=outer, steps=steps).run(path)
+
+    run(weight, 1)
+    refused(lambda: run(weight * change, 2), path, "the problem is another")
+    assert [row.step for row in run(weight, 2).history] == [0, 1, 2]
+
+
+def test_a_run_that_differs_by_rounding_is_the_same(tmp_path: Path) -> None:
+    """Products of matrices depend on where these begin in memory, sums on the order of terms."""
+    path, rows = tmp_path / "run.pt", torch.arange(300, dtype=F64)
+    data = torch.stack([(rows + 1).cos(), (rows * rows).sin()], 1)
+
+    def run(seed: int, steps: int) -> Result:
+        order = torch.randperm(300, generator=torch.Generator().manual_seed(seed))
+        mixed = data[order]
+        return replace(SOLVE, J=lambda t, p: J(t, p, mixed), steps=steps).run(path)
+
+    run(0, 1)
+    for seed in range(1, 6):
+        assert run(seed, seed + 1).history[-1].step == seed + 1
+
+
+def test_variables_of_any_size_are_told_apart(tmp_path: Path) -> None:
+    """Long gradients are kept as sums, whose signs no entry can hide behind."""
+    theta, phi = torch.zeros(3000, dtype=F64), torch.zeros(1, dtype=F64)
+    goal = torch.linspace(-1, 1, 3000, dtype=F64)
+
+    def run(path: Path, place: int, weight: float, steps: int) -> Any:
+        def inner(t: Tensor, p: Tensor) -> Tensor:
+            return -((t - goal) ** 2).sum() - (weight - 1) * t[place] ** 2 - 0 * p.sum()
+
+        return single_loop(
+            Bilevel(inner, lambda t, p: -((t - p) ** 2).mean()), theta, phi, steps=steps,
+            inner_rate=lambda k: 1e-3, outer_rate=lambda k: 1e-3, checkpoint=path,
+        )  # fmt: skip
+
+    for place in (0, 256, 1999, 2999):
+        path = tmp_path / f"run {place}"
+        run(path, place, 1.0, 1)
+        refused(lambda at=path, k=place: run(at, k, 1.001, 2), path, "the problem is another")
+
+
+def by(damping: float) -> Any:
+    return lambda J, F, t, p: implicit(J, F, t, p, damping=damping)
+
+
+class Method:
+    """A method with a setting and a memory."""
+
+    def __init__(self, damping: float) -> None:
+        self.damping, self.calls = damping, 0
+
+    def __call__(self, J: Any, F: Any, theta: Any, phi: Any) -> Any:
+        self.calls += 1
+        return implicit(J, F, theta, phi, damping=self.damping)
+
+
+METHODS: dict[str, tuple[Any, Any]] = {
+    "partial": (partial(implicit, damping=100.0), partial(implicit, damping=0.0)),
+    "partial of a function": (partial(by(1.0)), partial(by(2.0))),
+    "closure": (by(1.0), by(2.0)),
+    "constant": (
+        lambda J, F, t, p: implicit(J, F, t, p, damping=1.0),
+        lambda J, F, t, p: implicit(J, F, t, p, damping=2.0),
+    ),
+    "default": (
+        lambda J, F, t, p, damping=1.0: implicit(J, F, t, p, damping=damping),
+        lambda J, F, t, p, damping=2.0: implicit(J, F, t, p, damping=damping),
+    ),
+    "object": (Method(1.0), Method(2.0)),
+    "bound": (Method(1.0).__call__, Method(2.0).__call__),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_another_method_of_the_users_own(tmp_path: Path, name: str) -> None:
+    path, (one, other) = tmp_path / "run.pt", METHODS[name]
+    replace(SOLVE, hypergradient=one).run(path)
+    refused(
+        lambda: replace(SOLVE, hypergradient=other, steps=5).run(path), path, "hypergradient is"
+    )
+    whole = replace(SOLVE, hypergradient=one, steps=5).run(None)
+    same(replace(SOLVE, hypergradient=one, steps=5).run(path), whole)
+
+
 RESUMED = {
     "Adam": SOLVE,
     "L-BFGS": replace(SOLVE, optimiser=lambda p: torch.optim.LBFGS(p, max_iter=3)),
@@ -377,6 +514,124 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, name: str) -> No
     same(found, whole)
     same(replace(base, steps=6).run(path), whole)
     assert [p.name for p in path.parent.iterdir()] == ["run.pt"]
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    whole = replace(SOLVE, steps=4).run(None)
+    folder = tmp_path / "linked"
+    (tmp_path / "there").mkdir()
+    folder.symlink_to(tmp_path / "there")
+    for target in (tmp_path / "target.pt", tmp_path / "deep" / "target.pt"):
+        link = folder / f"{target.parent.name}.pt"
+        link.symlink_to(target)
+        SOLVE.run(link)  # to nothing yet
+        assert link.is_symlink()
+        assert not target.is_symlink()
+        same(replace(SOLVE, steps=4).run(link), whole)
+        assert link.is_symlink()
+        same(replace(SOLVE, steps=4).run(target), whole)
+
+
+@pytest.mark.parametrize("base", [SOLVE, LOOP])
+def test_names_that_no_file_can_have(tmp_path: Path, base: Settings) -> None:
+    def J(theta: Any, phi: Any) -> Tensor:
+        raise AssertionError("no work before the path is checked")
+
+    looped, pipe = tmp_path / "looped", tmp_path / "pipe"
+    looped.symlink_to(looped)
+    os.mkfifo(pipe)
+    names = [
+        tmp_path / "zero\0byte", str(tmp_path / "zero\0") + "/run.pt", tmp_path / ("x" * 256),
+        tmp_path / ("é" * 200), tmp_path / ("y" * 300) / "run.pt", looped, pipe,
+    ]  # fmt: skip
+    before = sorted(tmp_path.iterdir())
+    for path in names:
+        with pytest.raises(CheckpointError) as caught:
+            base.run(path)
+        assert repr(str(path))[1:-1] in str(caught.value)
+    assert sorted(tmp_path.iterdir()) == before
+    for name in ("x" * 250, "z" * 255, "é" * 125):
+        same(base.run(tmp_path / name), base.run(None))
+        assert (tmp_path / name).is_file()
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_of_runs_on_one_path_one_goes_on(
+    tmp_path: Path, linked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads that begin together: no file is overwritten that another run has written."""
+    if not linked:  # a file system without hard links
+        monkeypatch.setattr(os, "link", no_links)
+    path, count = tmp_path / "run.pt", 4
+    starting = threading.Barrier(count)
+
+    def run(k: int) -> Any:
+        def first(step: int, theta: Any, phi: Any) -> None:
+            if step == 0:
+                starting.wait(60)
+
+        problem = Bilevel(lambda t, p: (1 + k) * J(t, p), F)
+        try:
+            return solve(
+                problem, T, P, optimiser=SOLVE.optimiser, steps=3, inner=Exact(), tolerance=0.0,
+                checkpoint=path, observe=first,
+            )  # fmt: skip
+        except CheckpointError as error:
+            return error
+
+    with ThreadPoolExecutor(count) as pool:
+        found = list(pool.map(run, range(count)))
+    done = [k for k in range(count) if isinstance(found[k], Result)]
+    assert len(done) == 1
+    for k in {*range(count)} - {*done}:
+        assert f"another run has written {path}" in str(found[k])
+    scale = 1 + done[0]
+    again = replace(SOLVE, J=lambda t, p: scale * J(t, p), steps=4)
+    same(again.run(path), again.run(None))
+    assert [p.name for p in tmp_path.iterdir()] == ["run.pt"]
+
+
+def no_links(*_: Any, **__: Any) -> None:
+    raise PermissionError("no hard links here")
+
+
+@pytest.mark.parametrize("base", [SOLVE, LOOP])
+def test_a_run_that_is_overtaken_stops(tmp_path: Path, base: Settings) -> None:
+    """The same run, taken up twice: the file stays that of the one which was first."""
+    path = tmp_path / "run.pt"
+    base.run(path)
+    ahead = replace(base, steps=base.steps + 3)
+
+    def overtaken(theta: Any, phi: Any) -> Tensor:
+        nonlocal ahead
+        if ahead is not None and len(calls) == 1 + len(MOVES):  # it has been taken up
+            other, ahead = ahead, None
+            other.run(path)
+        calls.append(0)
+        return J(theta, phi)
+
+    calls: list[int] = []
+    late = replace(base, J=overtaken, steps=base.steps + 2)
+    with pytest.raises(CheckpointError, match=r"another run has written .*run\.pt since"):
+        late.run(path)
+    whole = replace(base, steps=base.steps + 3)
+    same(whole.run(path), whole.run(None))
+
+
+def test_a_file_that_was_taken_away_is_written_anew(tmp_path: Path) -> None:
+    path, kept = tmp_path / "run.pt", tmp_path / "kept.pt"
+
+    def moved(step: int, theta: Any, phi: Any) -> None:
+        if step == 2:
+            path.rename(kept)
+
+    solve(
+        Bilevel(J, F), T, P, optimiser=SOLVE.optimiser, steps=4, inner=Exact(), tolerance=0.0,
+        checkpoint=path, observe=moved,
+    )  # fmt: skip
+    whole = replace(SOLVE, steps=5).run(None)
+    same(replace(SOLVE, steps=5).run(path), whole)
+    same(replace(SOLVE, steps=5).run(kept), whole)
 
 
 KILLED = """

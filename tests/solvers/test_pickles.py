@@ -39,7 +39,7 @@ THINGS: tuple[Any, ...] = (
     Moments(ONE, 2 * ONE, 3),
     Solve(ONE, 0.0, 1, 1.0),
     Nystrom(ONE[:, None], ONE[:1], 2),
-    Run("kind", {"theta": ONE}, {"lr": "0.1"}, {"J": 1.0}),
+    Run("kind", {"theta": ONE}, {"lr": "0.1"}, {"J": ONE}),
     Bilevel(objective, objective),
 )
 things = pytest.mark.parametrize("thing", THINGS, ids=lambda thing: type(thing).__name__)
