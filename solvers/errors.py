@@ -110,17 +110,42 @@ def as_number(name: str, value: object, like: object = None) -> Tensor:
     return found
 
 
-def check_number(name: str, value: object, least: float = -math.inf) -> None:
+def check_number(
+    name: str,
+    value: object,
+    least: float = -math.inf,
+    *,
+    positive: bool = False,
+    infinite: bool = False,
+    instead: str = "",
+) -> None:
     """Raise `InputError` unless `value` is a finite real number of at least `least`.
 
     For settings that are no part of the mathematics, such as learning rates and tolerances: no
     tensors, no truth values.
+
+    Args:
+        name: of the argument, for messages.
+        value: of it.
+        least: the smallest number allowed.
+        positive: whether only numbers above 0 are.
+        infinite: whether infinity is, a limit that nothing exceeds.
+        instead: what else may be passed, for the message.
     """
+    other = f", or {instead}" if instead else ""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise InputError(f"{name} is {shown(value)}: pass a number")
-    if not least <= _as_float(name, value) < math.inf:
+        raise InputError(f"{name} is {shown(value)}: pass a number{other}")
+    given = _as_float(name, value)
+    within = given > 0 if positive else given >= least  # not NaN
+    if not within or (given == math.inf and not infinite):
         bound = "a finite number" if least == -math.inf else f"a number >= {least:g}"
-        raise InputError(f"{name} is {value}: pass {bound}")
+        raise InputError(f"{name} is {value}: pass {'a number > 0' if positive else bound}{other}")
+
+
+def check_limit(name: str, value: object) -> None:
+    """Raise `InputError` unless `value` is a number >= 0, infinity or None, for the default."""
+    if value is not None:
+        check_number(name, value, 0.0, infinite=True)
 
 
 def _as_float(name: str, value: numbers.Real) -> float:

@@ -19,7 +19,14 @@ import torch
 from torch import Tensor
 from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]
 
-from ..errors import InputError, NonFiniteError, SolverError, check_finite
+from ..errors import (
+    InputError,
+    NonFiniteError,
+    SolverError,
+    check_count,
+    check_finite,
+    check_limit,
+)
 from ..numerics import minimise
 from ..numerics.norms import digits
 from ..numerics.trees import Leaves, Tree, check_alike, flat
@@ -62,8 +69,9 @@ def inner_solution(
         `θ*`, a tree like `theta0`.
 
     Raises:
-        InputError: trees that hold no tensors; or `J` depends on a tensor that requires gradients
-            and is not in `phi`, whose gradient would be lost.
+        InputError: `tolerance` is no number >= 0, `max_iterations` no int >= 1; trees that hold no
+            tensors; or `J` depends on a tensor that requires gradients and is not in `phi`, whose
+            gradient would be lost.
         ShapeError: `J` is not a single number.
         NonFiniteError: NaN or infinity in `theta0`, `phi`, `J` or the solution.
         InnerSolutionError: the tolerance is not reached, or the Hessian at the solution is not
@@ -71,6 +79,8 @@ def inner_solution(
 
     Source: implicit function theorem; new.
     """
+    check_limit("tolerance", tolerance)
+    check_count("max_iterations", max_iterations)
     start = Leaves.of("theta0", theta0, values=False)
     outer = Leaves.of("phi", phi, values=False, freeze=False)
     check_alike(start, outer)
@@ -79,7 +89,7 @@ def inner_solution(
         start,
         outer,
         methods,
-        digits(1e-8, start.tensors[0].dtype) if tolerance is None else tolerance,
+        digits(1e-8, start.tensors[0].dtype) if tolerance is None else float(tolerance),
         max_iterations,
     )
     if torch._C._are_functorch_transforms_active():  # pyright: ignore[reportPrivateUsage]

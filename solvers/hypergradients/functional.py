@@ -33,6 +33,8 @@ from ..errors import (
     ShapeError,
     as_number,
     check_finite,
+    check_instance,
+    check_limit,
     check_same_n,
     check_spd,
 )
@@ -88,8 +90,9 @@ def functional(
         nothing is solved iteratively.
 
     Raises:
-        InputError: `lam` is not positive, or the outer data have an input the inner data lack:
-            the inner problem does not determine the outputs there, nor how they depend on `phi`.
+        InputError: `lam` is not positive, `distance` no number >= 0, or the outer data have an
+            input the inner data lack: the inner problem does not determine the outputs there, nor
+            how they depend on `phi`.
         ShapeError: shapes or outcome dimensions that do not fit together.
         NotPositiveDefiniteError: `U` is not positive definite at some input.
         NonFiniteError: NaN or infinity in an argument or in the result.
@@ -103,6 +106,8 @@ def functional(
     2024; the closed form for Gaussian policies is new. `G` with `dF = Tr(G dU)` where `phi` is a
     symmetric `U` that enters through `torch.linalg.cholesky`.
     """
+    check_limit("distance", distance)
+    check_instance("strict", strict, bool, "True or False")
     weight = as_number("lam", lam, data.x).detach()
     held_out = data if outer_data is None else outer_data
     for name, one in (("data", data), ("outer_data", held_out)):
@@ -149,7 +154,7 @@ def functional(
         iterations=0,
         curvature=min(in_mean, covariance_curvature(spread, float(weight), policy)),
     )
-    distance = digits(1e-6, data.x.dtype) if distance is None else distance
+    distance = digits(1e-6, data.x.dtype) if distance is None else float(distance)
     far = math.sqrt(sum(_mean_square(step, share) for step in away))
     reasons: list[str] = []
     if not far <= distance:

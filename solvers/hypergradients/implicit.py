@@ -18,12 +18,21 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError, NonFiniteError, SolverError
+from ..errors import (
+    InputError,
+    NonFiniteError,
+    SolverError,
+    check_choice,
+    check_count,
+    check_instance,
+    check_limit,
+    check_number,
+)
 from ..numerics import linear_solve
 from ..numerics.derivatives import curved, hessian, slopes
 from ..numerics.linear_solve import Solve
@@ -144,26 +153,30 @@ def implicit(
 
     Source: paper (implicit differentiation).
     """
-    if method not in METHODS:
-        raise InputError(f"method is {method!r}: pass one of {', '.join(METHODS)}")
-    if damping != "auto" and not 0 <= damping < math.inf:
-        raise InputError(f"damping is {damping}: pass a number >= 0, or 'auto'")
-    if damping == "auto" and method not in ("auto", "dense", "cg"):
-        raise InputError(f"damping 'auto' goes with 'dense' and 'cg': pass a number to {method!r}")
+    check_choice("method", method, METHODS)
+    damping = check_damping(method, damping)
+    check_limit("tolerance", tolerance)
+    check_limit("distance", distance)
+    if max_iterations is not None:
+        check_count("max_iterations", max_iterations)
+    check_count("rank", rank)
+    if step is not None:
+        check_number("step", step, positive=True)
+    if generator is not None:
+        check_instance("generator", generator, torch.Generator, "a torch.Generator, or None")
+    check_instance("strict", strict, bool, "True or False")
+    needs_sketch = method in ("nystrom", "nystrom-cg")
+    if needs_sketch and generator is None:
+        raise InputError(f"method {method!r} draws a random sketch: pass generator")
     inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
     check_alike(inner, outer)
     dtype = inner.tensors[0].dtype
-    tolerance = digits(1e-10, dtype) if tolerance is None else tolerance
-    distance = digits(1e-6, dtype) if distance is None else distance
+    tolerance = digits(1e-10, dtype) if tolerance is None else float(tolerance)
+    distance = digits(1e-6, dtype) if distance is None else float(distance)
     automatic = damping == "auto"
     slope, pull, direct = first_derivatives(J, F, inner, outer)
     if method == "auto":
         method = "dense" if len(slope) <= DENSE else "cg"
-    needs_sketch = method in ("nystrom", "nystrom-cg")
-    if needs_sketch and generator is None:
-        raise InputError(f"method {method!r} draws a random sketch: pass generator")
-    if method == "nystrom" and damping == 0:
-        raise InputError("method 'nystrom' inverts a low-rank matrix: pass damping > 0")
 
     def product(v: Tensor, damping: float = 0.0) -> Tensor:
         turned = -curved(slope, inner.tensors, v)
@@ -221,6 +234,25 @@ def implicit(
             "solvers.hypergradients.functional where the policy is Gaussian"
         )
     return judged(result, reasons, strict=strict)
+
+
+def check_damping(method: Method, damping: object) -> float | Literal["auto"]:
+    """Return a damping, after checking that it is one, and that the method affords it.
+
+    Raises:
+        InputError: neither a number >= 0 nor "auto"; or "auto" with a method that cannot tell
+            whether it is needed, or 0 with one that needs it.
+    """
+    if isinstance(damping, str) and damping == "auto":
+        if method not in ("auto", "dense", "cg"):
+            raise InputError(
+                f"damping 'auto' goes with 'dense' and 'cg': pass a number to {method!r}"
+            )
+        return "auto"
+    check_number("damping", damping, 0.0, instead="'auto'")
+    if method == "nystrom" and damping == 0:
+        raise InputError("method 'nystrom' inverts a low-rank matrix: pass damping > 0")
+    return float(cast(float, damping))
 
 
 def first_derivatives(

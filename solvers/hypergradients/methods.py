@@ -13,10 +13,10 @@ from typing import Any, Literal
 import torch
 
 from ..arguments import checked_class
-from ..errors import check_count, check_seed
+from ..errors import check_count, check_limit, check_number, check_seed
 from ..numerics.optimisers import Optimiser
 from ..numerics.trees import Tree
-from .implicit import Hypergradient, Level, implicit
+from .implicit import Hypergradient, Level, check_damping, implicit
 from .penalty import penalty
 from .unrolled import unrolled
 
@@ -34,6 +34,9 @@ class Dense:
 
     tolerance: float | None = None
 
+    def __post_init__(self) -> None:
+        check_limit("tolerance", self.tolerance)
+
     def options(self) -> dict[str, Any]:
         """Return the arguments of `implicit`."""
         return {"method": "dense", "tolerance": self.tolerance}
@@ -46,11 +49,17 @@ class CG:
 
     Attributes:
         tolerance: on the relative residual; by default 1e-10 in double precision.
-        max_iterations: at most this many products; by default as many as there are parameters.
+        max_iterations: at most this many products; by default ten times as many as there are
+            parameters.
     """
 
     tolerance: float | None = None
     max_iterations: int | None = None
+
+    def __post_init__(self) -> None:
+        check_limit("tolerance", self.tolerance)
+        if self.max_iterations is not None:
+            check_count("max_iterations", self.max_iterations)
 
     def options(self) -> dict[str, Any]:
         """Return the arguments of `implicit`."""
@@ -75,6 +84,13 @@ class Neumann:
     step: float | None = None
     tolerance: float | None = None
     max_iterations: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.step is not None:
+            check_number("step", self.step, positive=True)
+        check_limit("tolerance", self.tolerance)
+        if self.max_iterations is not None:
+            check_count("max_iterations", self.max_iterations)
 
     def options(self) -> dict[str, Any]:
         """Return the arguments of `implicit`."""
@@ -107,6 +123,7 @@ class Nystrom:
     def __post_init__(self) -> None:
         check_count("rank", self.rank)
         check_seed(self.seed)
+        check_limit("tolerance", self.tolerance)
 
     def options(self) -> dict[str, Any]:
         """Return the arguments of `implicit`."""
@@ -137,18 +154,28 @@ class Implicit:
     distance: float | None = None
     strict: bool = False
 
+    def __post_init__(self) -> None:
+        check_damping(self._options()["method"], self._damping())
+        check_limit("tolerance", self.tolerance)
+        check_limit("distance", self.distance)
+
     def __call__(self, J: Level, F: Level, theta: Tree, phi: Tree) -> Hypergradient:
         """Return the hypergradient at an inner solution `theta`."""
-        options: dict[str, Any] = {"tolerance": self.tolerance}
-        if self.solver is not None:
-            options = self.solver.options()
-        affords = options.get("method", "auto") in ("auto", "dense", "cg")
-        default = "auto" if affords else 0.0
         return implicit(
             J, F, theta, phi,
-            damping=default if self.damping is None else self.damping,
-            distance=self.distance, strict=self.strict, **options,
+            damping=self._damping(), distance=self.distance, strict=self.strict,
+            **self._options(),
         )  # fmt: skip
+
+    def _options(self) -> dict[str, Any]:
+        if self.solver is None:
+            return {"method": "auto", "tolerance": self.tolerance}
+        return self.solver.options()
+
+    def _damping(self) -> float | Literal["auto"]:
+        if self.damping is not None:
+            return self.damping
+        return "auto" if self._options()["method"] in ("auto", "dense", "cg") else 0.0
 
 
 @checked_class
@@ -168,11 +195,17 @@ class Unrolled:
     last: int | None = None
     strict: bool = False
 
+    def __post_init__(self) -> None:
+        check_count("steps", self.steps)
+        if self.last is not None:
+            check_count("last", self.last, most=self.steps)
+
     def __call__(self, J: Level, F: Level, theta: Tree, phi: Tree) -> Hypergradient:
         """Return the hypergradient of the point that the steps reach."""
+        last = None if self.last is None else int(self.last)
         return unrolled(
             J, F, theta, phi,
-            optimiser=self.optimiser, steps=self.steps, last=self.last, strict=self.strict,
+            optimiser=self.optimiser, steps=int(self.steps), last=last, strict=self.strict,
         )  # fmt: skip
 
 
@@ -188,6 +221,9 @@ class Penalty:
 
     weight: float
     strict: bool = False
+
+    def __post_init__(self) -> None:
+        check_number("weight", self.weight, positive=True)
 
     def __call__(self, J: Level, F: Level, theta: Tree, phi: Tree) -> Hypergradient:
         """Return the hypergradient at an inner solution `theta`."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import InputError, check_count, check_number
+from ..errors import check_count, check_instance, check_number
 from ..numerics import minimise
 from ..numerics.modes import recording
 from ..numerics.norms import largest_entry, norm, share
@@ -75,12 +75,11 @@ def penalty(
 
     Source: Kwon, Kwon, Wright, Nowak (2023).
     """
-    check_number("weight", weight, 0.0)
-    if weight == 0:
-        raise InputError("weight is 0.0: pass a number > 0")
-    if not tolerance >= 0:
-        raise InputError(f"tolerance is {tolerance}: pass a number >= 0")
+    check_number("weight", weight, positive=True)
+    check_number("tolerance", tolerance, 0.0, infinite=True)
     check_count("max_iterations", max_iterations)
+    check_instance("strict", strict, bool, "True or False")
+    weight, tolerance = float(weight), float(tolerance)
     inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
     check_alike(inner, outer)
     slope, pull, near = _derivatives(J, F, inner, outer)

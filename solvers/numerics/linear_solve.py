@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..errors import check_count, check_number
 from .norms import norm
 
 Product = Callable[[Tensor], Tensor]
@@ -58,7 +59,11 @@ def cg(
         tolerance: on the relative residual.
         max_iterations: products with `A`.
         precondition: `r -> M⁻¹r`, symmetric positive definite; it must not keep `r`.
+
+    Raises:
+        InputError: `tolerance` is no number >= 0, or `max_iterations` no int >= 1.
     """
+    _check_limits(tolerance, max_iterations)
     limit = 10 * len(b) if max_iterations is None else max_iterations
     size = norm(b)
     x, iterations, curvature = torch.zeros_like(b), 0, float("inf")
@@ -118,7 +123,13 @@ def neumann(
         tolerance: on the relative residual.
         max_iterations: terms of the series, 1000 by default.
         step: `η < 2/‖A‖`; by default 1 over the largest eigenvalue, found by power iteration.
+
+    Raises:
+        InputError: `tolerance` is no number >= 0, `max_iterations` no int >= 1, or `step` not > 0.
     """
+    _check_limits(tolerance, max_iterations)
+    if step is not None:
+        check_number("step", step, positive=True)
     limit = 1000 if max_iterations is None else max_iterations
     size = norm(b)
     if size == 0:
@@ -127,6 +138,7 @@ def neumann(
     if step is None:
         largest, spent = _largest_eigenvalue(product, unit)
         step = 1 / largest
+    step = float(step)
     x, residual, curvature, iterations = torch.zeros_like(b), unit, float("inf"), 0
     while iterations < limit and tolerance / 2 < residual.norm() < float("inf"):
         x = x + step * residual
@@ -190,7 +202,12 @@ class Nystrom:
 
 
 def nystrom(product: Product, like: Vector, rank: int, generator: torch.Generator) -> Nystrom:
-    """Return a Nyström approximation of rank at most `rank` (Frangella, Tropp, Udell, 2023)."""
+    """Return a Nyström approximation of rank at most `rank` (Frangella, Tropp, Udell, 2023).
+
+    Raises:
+        InputError: `rank` is no int >= 1.
+    """
+    check_count("rank", rank)
     d = len(like)
     rank = min(rank, d)
     sketch = torch.randn(d, rank, generator=generator, dtype=torch.float64).to(like)
@@ -206,6 +223,12 @@ def nystrom(product: Product, like: Vector, rank: int, generator: torch.Generato
     w = singular.square() - shift
     kept = w > shift
     return Nystrom(V[:, kept], w[kept], rank)
+
+
+def _check_limits(tolerance: float, max_iterations: int | None) -> None:
+    check_number("tolerance", tolerance, 0.0, infinite=True)
+    if max_iterations is not None:
+        check_count("max_iterations", max_iterations)
 
 
 def _relative(product: Product, x: Vector, unit: Vector) -> float:

@@ -6,9 +6,10 @@ import math
 import pkgutil
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from fractions import Fraction
-from typing import Any
+from functools import partial
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -18,14 +19,18 @@ from torch.overrides import TorchFunctionMode
 
 import solvers
 import solvers as so
-from solvers.bilevel import cross_fitted, likelihood
+from solvers.bilevel import cross_fitted, likelihood, loop
 from solvers.data import Dataset, LabelledData
 from solvers.errors import InputError, NonFiniteError, as_tensor
 from solvers.families.categorical import Categorical, CategoricalPolicy
 from solvers.families.gaussian import Gaussian, GaussianPolicy
 from solvers.families.networks import MLP
+from solvers.hypergradients import methods
+from solvers.hypergradients.differentiable import inner_solution
 from solvers.hypergradients.functional import functional
-from solvers.hypergradients.implicit import HypergradientWarning
+from solvers.hypergradients.implicit import HypergradientWarning, implicit
+from solvers.hypergradients.penalty import penalty
+from solvers.numerics import linear_solve, optimisers
 from solvers.rewards import bounded, windows, with_reference
 from solvers.rewards.between_classes import (
     ClassReward,
@@ -47,6 +52,7 @@ from solvers.rewards.mahalanobis import (
 from solvers.rewards.windows import WindowMatch, WindowReward
 from solvers.training import ensemble, inner
 from solvers.training.objectives import NLL, PolicyGradient
+from tests.solvers import test_copies as copies
 
 F32, F64 = torch.float32, torch.float64
 POLICY, CLASSIFIER = GaussianPolicy(2, 2), CategoricalPolicy(2, 3)
@@ -398,6 +404,149 @@ def test_gradients_reach_a_weight() -> None:
     (slope,) = torch.autograd.grad(optimal_reward(spd(F64), lam).U.sum(), lam)
     assert float(slope) == pytest.approx(float(torch.linalg.inv(spd(F64)).sum() / 2))
     assert as_tensor("lam", lam) is lam
+
+
+def numeric(hint: Any) -> type | None:
+    """The kind of number that an annotation asks for, if it is one."""
+    inside = [part for part in (get_args(hint) or [hint]) if part in (float, int, bool)]
+    return inside[0] if inside and get_origin(hint) is not tuple else None
+
+
+NO_NUMBERS = ("0.1", 0.1j, [0.1], np.array(0.1), torch.tensor(0.1))
+BAD: dict[type, tuple[Any, ...]] = {
+    float: (math.nan, -0.1, -math.inf, True, np.True_, *NO_NUMBERS),
+    int: (math.nan, math.inf, -1, 2.5, 2.0, True, 2**65, *NO_NUMBERS),
+    bool: (1, 0, 0.0, "no", "", None, *NO_NUMBERS),
+}
+
+
+def bad(hint: Any) -> list[Any]:
+    """What is no number of the kind that an annotation asks for."""
+    kind = numeric(hint)
+    assert kind is not None
+    optional = type(None) in get_args(hint)
+    return [*BAD[kind], *([] if optional or kind is bool else [None])]
+
+
+def methods_of() -> list[Any]:
+    """An example of every dataclass that says how to solve, optimise or differentiate."""
+    found = {
+        kind
+        for module in (methods, optimisers, loop)
+        for kind in vars(module).values()
+        if inspect.isclass(kind) and is_dataclass(kind) and kind.__module__ == module.__name__
+    }
+    results = {optimisers.Moments, loop.Bilevel, loop.Record, loop.Result}
+    results |= {kind for kind in found if kind.__name__.startswith("_")}
+    examples = [make() for make in copies.EXAMPLES.values()]
+    known = {type(one): one for one in examples}
+    return [known[kind] for kind in sorted(found - results, key=lambda kind: kind.__name__)]
+
+
+METHODS = methods_of()
+FIELDS = [
+    (one, name, hint)
+    for one in METHODS
+    for name, hint in get_type_hints(type(one)).items()
+    if numeric(hint)
+]
+
+
+@pytest.mark.parametrize(
+    ("one", "name", "hint"), FIELDS, ids=[f"{type(one).__name__}.{name}" for one, name, _ in FIELDS]
+)
+def test_every_number_of_a_method_is_checked_when_it_is_made(
+    one: Any, name: str, hint: Any
+) -> None:
+    for value in bad(hint):
+        with pytest.raises(InputError, match=f"^{name} is ") as caught:
+            replace(one, **{name: value})
+        assert "pass" in str(caught.value), value
+
+
+def quadratic(theta: Tensor, phi: Tensor) -> Tensor:
+    return -(2 * (theta - phi) ** 2).sum()
+
+
+def pulling(theta: Tensor, phi: Tensor) -> Tensor:
+    return -((theta - 1) ** 2).sum() - 0.1 * (phi**2).sum()
+
+
+@pytest.mark.parametrize("one", [m for m in METHODS if callable(m)], ids=repr)
+def test_methods_take_any_kind_of_number(one: Any) -> None:
+    at = torch.tensor([0.5, -0.25], dtype=F64)
+    hints = {name: hint for owner, name, hint in FIELDS if owner is one}
+    for kind, whole in ((Fraction, np.int64), (np.float32, np.int32), (np.float64, np.uint8)):
+        given: dict[str, Any] = {}
+        for name, hint in hints.items():
+            value = 0.5 if numeric(hint) is float else 3
+            if numeric(hint) is not bool:
+                given[name] = value
+        as_other = {k: whole(v) if isinstance(v, int) else kind(v) for k, v in given.items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", HypergradientWarning)
+            want = replace(one, **given)(quadratic, pulling, at, at).value
+            got = replace(one, **as_other)(quadratic, pulling, at, at).value
+        assert torch.equal(want, got)
+
+
+def unasked(*_: Any) -> Tensor:
+    raise AssertionError("no work before the arguments are checked")
+
+
+LEVELS: dict[str, Any] = {
+    "J": unasked,
+    "F": unasked,
+    "theta": torch.ones(2, dtype=F64),
+    "phi": torch.ones(2, dtype=F64),
+}
+DIFFERENTIATE: dict[str, Callable[..., Any]] = {
+    "implicit": partial(implicit, **LEVELS),
+    "penalty": partial(penalty, **LEVELS, weight=1e3),
+    "functional": lambda **given: functional(
+        POLICY, start(POLICY, F64), unasked, LEVELS["phi"], 0.5, data(F64), **given
+    ),
+    "inner_solution": partial(inner_solution, J=unasked, theta0=LEVELS["theta"], phi=LEVELS["phi"]),
+    "cg": partial(linear_solve.cg, unasked, torch.ones(2, dtype=F64), tolerance=0.1),
+    "neumann": partial(linear_solve.neumann, unasked, torch.ones(2, dtype=F64), tolerance=0.1),
+    "nystrom": partial(
+        linear_solve.nystrom, unasked, torch.ones(2, dtype=F64), generator=torch.Generator()
+    ),
+}
+ARGUMENTS = [
+    (name, argument, hint)
+    for name, call in DIFFERENTIATE.items()
+    for argument, hint in get_type_hints(
+        functional if name == "functional" else call.func  # pyright: ignore[reportFunctionMemberAccess]
+    ).items()
+    if numeric(hint) and argument not in ("lam", "return")
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "hint"), ARGUMENTS, ids=[".".join(one[:2]) for one in ARGUMENTS]
+)
+def test_every_number_of_a_function_is_checked_before_any_work(
+    name: str, argument: str, hint: Any
+) -> None:
+    for value in bad(hint):
+        given = {"rank": 1} if name == "nystrom" else {}
+        with pytest.raises(InputError, match=f"^{argument} is "):
+            DIFFERENTIATE[name](**(given | {argument: value}))
+
+
+def test_no_function_that_differentiates_is_left_out() -> None:
+    """`unrolled` and `one_step` have tests of their own, in `test_unrolled`."""
+    package = importlib.import_module("solvers.hypergradients")
+    found: set[str] = set()
+    for info in pkgutil.iter_modules(package.__path__, "solvers.hypergradients."):
+        module = importlib.import_module(info.name)
+        for name, thing in vars(module).items():
+            if name.startswith("_") or getattr(thing, "__module__", "") != info.name:
+                continue
+            if inspect.isfunction(thing) and "phi" in inspect.signature(thing).parameters:
+                found.add(name)
+    assert found - {"unrolled", "one_step"} <= {*DIFFERENTIATE}
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -0.1, "0.1", None, True, 0.1j])
