@@ -150,7 +150,7 @@ def _check_of(hint: Any, shared: Set[str]) -> Check | None:
     kind = hint if origin is None else origin
     if kind in (Any, object) or not isinstance(kind, type):
         return None
-    if getattr(kind, "_is_protocol", False):
+    if _is_protocol(kind):
         return _protocol(kind)
     return PLAIN.get(kind) or _instance(kind)
 
@@ -164,20 +164,67 @@ def _any_of(hints: tuple[Any, ...], shared: Set[str]) -> Check | None:
     optional = types.NoneType in hints
     if len(checks) == 1:
         return _unless_none(cast(Check, checks[0]))
+    kinds = [_kind(hint) for hint in hints if hint is not types.NoneType]
+    remedy = _joined([part for hint in hints for part in _remedies(hint)])
 
     def check(name: str, value: Any, sizes: Sizes) -> None:
         if optional and value is None:
             return
-        refused: InputError | None = None
-        for one in checks:
+        near: list[InputError] = []
+        for kind, one in zip(kinds, checks, strict=True):
             try:
                 return one(name, value, sizes)  # pyright: ignore[reportOptionalCall]
             except InputError as error:
-                refused = error
-        if refused is not None:
-            raise refused
+                if isinstance(value, kind) and (kind is str or not isinstance(value, str | bytes)):
+                    near.append(error)  # of this kind, but not as it should be
+        if near:
+            raise next((error for error in near if isinstance(error, ShapeError)), near[0])
+        raise InputError(f"{name} is {shown(value)}: pass {remedy}")
 
     return check
+
+
+def _kind(hint: Any) -> type | tuple[type, ...]:
+    """Return the class whose instances an annotation speaks of; none where only the check knows."""
+    if hasattr(hint, "dim_str"):
+        return Tensor
+    kind = get_origin(hint) or hint
+    known = isinstance(kind, type) and kind is not Callable and not _is_protocol(kind)
+    return kind if known else ()
+
+
+def _is_protocol(kind: Any) -> bool:
+    return getattr(kind, "_is_protocol", False)
+
+
+def _remedies(hint: Any) -> list[str]:
+    """Return what to pass to satisfy an annotation: several things where it is a choice."""
+    origin = get_origin(hint)
+    if hint is types.NoneType:
+        return ["None"]
+    if origin is Literal:
+        return [repr(choice) for choice in get_args(hint)]
+    if hasattr(hint, "dim_str"):
+        return [f"a tensor {_written(hint.dim_str.split())}"]
+    if origin is Callable:
+        return ["a function"]
+    if origin is tuple:
+        return [f"a tuple of {_named(get_args(hint)[0])}"]
+    if isinstance(origin, type) and issubclass(origin, (Mapping, Sequence)):
+        kind = "dict" if issubclass(origin, Mapping) else "list"
+        return [f"a {kind} of {_named(get_args(hint)[-1])}"]
+    return ["a number" if hint is float else _with_article(_named(hint))]
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """Return `a, b or c`."""
+    *before, last = parts
+    return f"{', '.join(before)} or {last}" if before else last
+
+
+def _with_article(name: str) -> str:
+    spelt = name[:2].isupper() and name[0] in "FHLMNRSX"  # as in "an MLP"
+    return f"{'an' if spelt or name[0] in 'AEIOaeio' else 'a'} {name}"
 
 
 def _literal(choices: tuple[str, ...]) -> Check:
@@ -326,6 +373,8 @@ def _protocol(kind: type) -> Check:
     """Return the check that a value offers what a protocol asks for, once for each type."""
     asked = [m for m in vars(kind) if not m.startswith("_") or m == "__call__"]
     known: set[type] = set()
+    said = (kind.__doc__ or "").partition("\n")[0].rstrip(".")
+    remedy = _with_article(kind.__name__) + (f" ({said[0].lower()}{said[1:]})" if said else "")
 
     def check(name: str, value: Any, sizes: Sizes) -> None:
         if type(value) in known:
@@ -335,8 +384,7 @@ def _protocol(kind: type) -> Check:
         ]
         if missing:
             raise InputError(
-                f"{name} is a {type(value).__name__}, without {', '.join(missing)}: "
-                f"pass a {kind.__name__.lower()}"
+                f"{name} is a {type(value).__name__}, without {', '.join(missing)}: pass {remedy}"
             )
         known.add(type(value))
 
@@ -344,7 +392,7 @@ def _protocol(kind: type) -> Check:
 
 
 def _instance(kind: type) -> Check:
-    remedy = f"{'an' if kind.__name__[0] in 'AEIOM' else 'a'} {kind.__name__}"
+    remedy = _with_article(kind.__name__)
 
     def check(name: str, value: Any, sizes: Sizes) -> None:
         if not isinstance(value, kind):

@@ -1,11 +1,22 @@
 """Bad input to the solvers: a typed error that names the value and the remedy, before any work."""
 
+import collections.abc
+import importlib
+import inspect
+import pkgutil
+import types
+from collections.abc import Iterator
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from jaxtyping import Float, Int
 from torch import Tensor
 
+import solvers
+from solvers.arguments import checked
 from solvers.data import Dataset
 from solvers.errors import (
     InputError,
@@ -231,3 +242,93 @@ def test_closed_form_refuses_bad_input() -> None:
         inner.closed_form(reward, one, mu / 0)
     with pytest.raises(ShapeError, match="mu has n = 3, the reward n = 2"):
         inner.closed_form(reward, one, torch.zeros(3, dtype=F64))
+
+
+def choices() -> Iterator[tuple[str, Any]]:
+    """Yield every annotation of the solvers that leaves a choice, with one place where it stands.
+
+    Numbers that may be tensors aside: these are for `errors.as_tensor` to read.
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    for info in pkgutil.walk_packages(solvers.__path__, "solvers."):
+        module = importlib.import_module(info.name)
+        for thing in vars(module).values():
+            if getattr(thing, "__module__", "") != info.name:
+                continue
+            own = (
+                vars(thing) if inspect.isclass(thing) else {getattr(thing, "__name__", "_"): thing}
+            )
+            for public, function in own.items():
+                inside = public.startswith("_") and public not in ("__init__", "__call__")
+                if inside or not inspect.isfunction(function):
+                    continue
+                try:
+                    hints = get_type_hints(function)
+                except (NameError, ValueError):  # for readers alone: nothing can be checked by it
+                    continue
+                for name, hint in hints.items():
+                    if get_origin(hint) not in (Union, types.UnionType):
+                        continue
+                    parts = [_class(part) for part in get_args(hint) if part is not type(None)]
+                    if len(parts) > 1 and not (float in parts and Tensor in parts):
+                        found.setdefault(str(hint), (f"{function.__qualname__}.{name}", hint))
+    yield from found.values()
+
+
+def _class(hint: Any) -> Any:
+    return Tensor if hasattr(hint, "dim_str") else hint
+
+
+def names(hint: Any) -> list[str]:
+    """What a message must speak of to name all that satisfies an annotation."""
+    if hint is type(None):
+        return ["None"]
+    if get_origin(hint) is Literal:
+        return [repr(choice) for choice in get_args(hint)]
+    if get_origin(hint) in (Union, types.UnionType):
+        return [name for part in get_args(hint) for name in names(part)]
+    words = {float: "number", collections.abc.Callable: "function"}
+    known = _class(hint)
+    kind = get_origin(known) or known
+    plain = {collections.abc.Sequence: "list", collections.abc.Mapping: "dict", Tensor: "ensor"}
+    return [(words | plain).get(kind, kind.__name__)]
+
+
+@pytest.mark.parametrize(("where", "hint"), [*choices()], ids=str)
+@pytest.mark.parametrize("value", [object(), 1j, type, b"x"], ids=["object", "1j", "type", "b"])
+def test_all_that_may_be_passed_is_named(where: str, hint: Any, value: Any) -> None:
+    def function(argument: Any) -> None:
+        raise AssertionError("refused before it is entered")
+
+    function.__annotations__["argument"] = hint
+    if callable(value) and "function" in names(hint):
+        return
+    with pytest.raises(InputError, match=r"^argument is ") as caught:
+        checked(function)(value)
+    said = str(caught.value).rpartition(": pass ")[2]
+    assert [name for name in names(hint) if name not in said] == [], said
+
+
+def test_of_what_is_nearly_right_the_fault_is_named() -> None:
+    @checked
+    def function(choice: list[int] | tuple[float, float] | Literal["a"] | None) -> Any:
+        return choice
+
+    @checked
+    def shaped(x: Float[Tensor, "n"] | Int[Tensor, "n"] | None) -> Any:
+        return x
+
+    for good in ([1, 2], (0.5, 1.0), "a", None):
+        assert function(good) == good
+    for bad, words in (
+        ([1, "b"], r"choice\[1\] is 'b' \(str\): pass an int"),
+        ((0.5, "b"), r"choice\[1\] is 'b' \(str\): pass a number"),
+        ((0.5,), r"choice is \(0.5,\): pass 2 values"),
+        ("b", r"choice is 'b' \(str\): pass a list of int, a tuple of float, 'a' or None"),
+    ):
+        with pytest.raises(InputError, match=f"^{words}$"):
+            function(bad)
+    with pytest.raises(InputError, match=r"x is 'b' \(str\): pass a tensor \(n,\), .* or None"):
+        shaped("b")
+    with pytest.raises(ShapeError, match=r"x has shape \(2, 2\): pass \(n,\)"):
+        shaped(torch.ones(2, 2))
