@@ -189,8 +189,7 @@ def _kind(hint: Any) -> type | tuple[type, ...]:
     if hasattr(hint, "dim_str"):
         return Tensor
     kind = get_origin(hint) or hint
-    known = isinstance(kind, type) and kind is not Callable and not _is_protocol(kind)
-    return kind if known else ()
+    return kind if isinstance(kind, type) and not _is_protocol(kind) else ()
 
 
 def _is_protocol(kind: Any) -> bool:

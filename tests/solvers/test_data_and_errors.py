@@ -287,11 +287,15 @@ def names(hint: Any) -> list[str]:
         return [repr(choice) for choice in get_args(hint)]
     if get_origin(hint) in (Union, types.UnionType):
         return [name for part in get_args(hint) for name in names(part)]
-    words = {float: "number", collections.abc.Callable: "function"}
+    words: dict[Any, str] = {float: "number", collections.abc.Callable: "function"}
     known = _class(hint)
     kind = get_origin(known) or known
-    plain = {collections.abc.Sequence: "list", collections.abc.Mapping: "dict", Tensor: "ensor"}
-    return [(words | plain).get(kind, kind.__name__)]
+    plain: dict[Any, str] = {
+        collections.abc.Sequence: "list",
+        collections.abc.Mapping: "dict",
+        Tensor: "ensor",
+    }
+    return [(words | plain).get(kind) or str(kind.__name__)]
 
 
 @pytest.mark.parametrize(("where", "hint"), [*choices()], ids=str)
@@ -318,6 +322,8 @@ def test_of_what_is_nearly_right_the_fault_is_named() -> None:
     def shaped(x: Float[Tensor, "n"] | Int[Tensor, "n"] | None) -> Any:
         return x
 
+    good: Any
+    bad: Any
     for good in ([1, 2], (0.5, 1.0), "a", None):
         assert function(good) == good
     for bad, words in (
@@ -329,6 +335,6 @@ def test_of_what_is_nearly_right_the_fault_is_named() -> None:
         with pytest.raises(InputError, match=f"^{words}$"):
             function(bad)
     with pytest.raises(InputError, match=r"x is 'b' \(str\): pass a tensor \(n,\), .* or None"):
-        shaped("b")
+        shaped(bad)
     with pytest.raises(ShapeError, match=r"x has shape \(2, 2\): pass \(n,\)"):
         shaped(torch.ones(2, 2))

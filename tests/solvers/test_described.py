@@ -102,7 +102,7 @@ VALUES: dict[str, Callable[[], Any]] = {
     "unrolled 2": lambda: so.Unrolled(so.SGD(0.2), steps=3),
     "partial": lambda: functools.partial(implicit, damping=1.0),
     "partial 2": lambda: functools.partial(implicit, damping=2.0),
-    "partial 3": lambda: functools.partial(implicit, 1.0),
+    "partial 3": lambda: functools.partial(helper, 1.0),
     "function": lambda: helper,
     "builtin": lambda: len,
     "class": lambda: Plain,
@@ -224,7 +224,8 @@ def form(value: Any) -> Any:
     if isinstance(value, Setting):
         return "Setting", repr(value.damping), form(value.inside)
     if callable(value):
-        return "closed", form(value()[0])
+        kept: Any = value()
+        return "closed", form(kept[0])
     return type(value).__name__, repr(value)
 
 
