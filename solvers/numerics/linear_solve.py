@@ -61,7 +61,7 @@ def cg(
         precondition: `r -> M⁻¹r`, symmetric positive definite; it must not keep `r`.
 
     Raises:
-        InputError: `tolerance` is no number >= 0, or `max_iterations` no int >= 1.
+        InputError: `tolerance` is no number >= 0, or `max_iterations` no int >= 0.
     """
     _check_limits(tolerance, max_iterations)
     limit = 10 * len(b) if max_iterations is None else max_iterations
@@ -125,7 +125,7 @@ def neumann(
         step: `η < 2/‖A‖`; by default 1 over the largest eigenvalue, found by power iteration.
 
     Raises:
-        InputError: `tolerance` is no number >= 0, `max_iterations` no int >= 1, or `step` not > 0.
+        InputError: `tolerance` is no number >= 0, `max_iterations` no int >= 0, or `step` not > 0.
     """
     _check_limits(tolerance, max_iterations)
     if step is not None:
@@ -228,7 +228,7 @@ def nystrom(product: Product, like: Vector, rank: int, generator: torch.Generato
 def _check_limits(tolerance: float, max_iterations: int | None) -> None:
     check_number("tolerance", tolerance, 0.0, infinite=True)
     if max_iterations is not None:
-        check_count("max_iterations", max_iterations)
+        check_count("max_iterations", max_iterations, 0)
 
 
 def _relative(product: Product, x: Vector, unit: Vector) -> float:
