@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, ParamSpec, TypeVar
+from types import MethodType
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -28,20 +31,46 @@ def recording(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
 
 
 def _ordinary(value: Any) -> Any:
-    """Return `value` with copies of tensors made under `inference_mode`, which none can record."""
+    """Return `value` with copies of tensors made under `inference_mode`, which none can record.
+
+    Copied are those in containers, dataclasses, their methods and modules; not those in the closure
+    of a function.
+    """
+    if type(value) in pytree.SUPPORTED_NODES:  # dict, list, tuple and the like
+        return pytree.tree_map(_ordinary, value)
     if isinstance(value, Tensor):
-        return value.clone() if value.is_inference() else value
-    if type(value) is dict:
-        return {key: _ordinary(part) for key, part in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_ordinary(part) for part in value)
+        return _copied(value) if value.is_inference() else value
+    if isinstance(value, torch.nn.Module):
+        held = itertools.chain(value.parameters(), value.buffers())
+        return copy.deepcopy(value) if any(t.is_inference() for t in held) else value
+    if isinstance(value, MethodType):
+        owner = _ordinary(value.__self__)
+        return value if owner is value.__self__ else MethodType(value.__func__, owner)
+    if isinstance(value, Mapping):
+        parts = dict(cast(Mapping[Any, Any], value))
+        return _ordinary(parts) if _changes(parts) else value
     if not is_dataclass(value) or isinstance(value, type):
         return value
-    parts = {f.name: getattr(value, f.name) for f in fields(value)}
-    changed = {name: new for name, part in parts.items() if (new := _ordinary(part)) is not part}
+    # what a cached property keeps stands beside the fields
+    names = {f.name for f in fields(value)} | getattr(value, "__dict__", {}).keys()
+    changed = _changes({name: getattr(value, name) for name in names if hasattr(value, name)})
     if not changed:
         return value
     again = copy.copy(value)
     for name, part in changed.items():
         object.__setattr__(again, name, part)
     return again
+
+
+def _changes(parts: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return what `_ordinary` makes of the parts that it changes."""
+    made = {name: _ordinary(part) for name, part in parts.items()}
+    return {name: part for name, part in made.items() if part is not parts[name]}
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """Return the same leaf, a `Parameter` or not, with or without gradients."""
+    plain = tensor.detach().clone()
+    if isinstance(tensor, torch.nn.Parameter):
+        return torch.nn.Parameter(plain, requires_grad=tensor.requires_grad)
+    return plain.requires_grad_(tensor.requires_grad)

@@ -136,6 +136,7 @@ def _stationarity(
 
 
 @checked
+@recording
 def gradient(
     policy: Policy,
     params: Params,
@@ -174,6 +175,7 @@ def gradient(
 
 
 @checked
+@recording
 def second_order(
     policy: Policy,
     params: Params,
@@ -199,6 +201,7 @@ def second_order(
 
 
 @checked
+@recording
 def fit(
     policy: Policy,
     data: Data,
@@ -289,11 +292,12 @@ def minimum(
                 f"the objective returned shape {tuple(found.shape)}, not one number: "
                 f"give the reward and lam no batch dimensions"
             )
-        return number("the objective", found)
+        found = number("the objective", found)
+        check_depends("the objective", found, "the parameters")
+        return found
 
     tolerance = digits(1e-8, leaves.tensors[0].dtype) if tolerance is None else tolerance
-    first = finite_number("the objective", value(), "the starting point")
-    check_depends("the objective", first, "the parameters")
+    finite_number("the objective", value(), "the starting point")
     stop = minimise.search(leaves.tensors, value, tolerance, max_iterations, methods=methods)
     return Solution(
         {name: p.detach() if p.requires_grad else p for name, p in theta.items()},

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+import solvers as so
 from solvers import bilevel
 from solvers.bilevel import likelihood
 from solvers.bilevel.single_loop import single_loop
@@ -28,6 +30,8 @@ from solvers.rewards.learnable import ConstantReward
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training import inner
 from solvers.training.objectives import NLL, PolicyGradient
+from solvers.training.reference import Distilled, Reference
+from tests.fuzz import calls, oracle, spoiling
 
 F64 = torch.float64
 INF = float("inf")
@@ -202,16 +206,96 @@ def test_inputs_made_under_every_mode(entry: str, mode: str) -> None:
 @modes
 @pytest.mark.parametrize("entry", OBJECTS)
 def test_objects_made_under_every_mode(entry: str, mode: str) -> None:
-    """They work, or torch's own message names the mode; never another number."""
     want = numbers(OBJECTS[entry](Inputs()))
-    try:
-        with MODES[mode]():
-            got = numbers(OBJECTS[entry](Inputs()))
-    except RuntimeError as error:
-        assert mode == "inference_mode"
-        assert "nference" in str(error)  # noqa: PT017
-    else:
-        alike(got, want)
+    with MODES[mode]():
+        got = numbers(OBJECTS[entry](Inputs()))
+    alike(got, want)
+
+
+@modes
+@pytest.mark.parametrize("key", calls.all_calls())
+@pytest.mark.filterwarnings("ignore")  # what is doubted is not the question
+def test_arguments_of_every_public_callable_made_under_every_mode(key: str, mode: str) -> None:
+    function, arguments = calls.all_calls()[key]
+    want = list(oracle.numbers(function(**spoiling.own(arguments))))
+    with MODES[mode]():  # copies are tensors of the mode they are made in
+        got = list(oracle.numbers(function(**spoiling.own(arguments))))
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+class Net(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = torch.nn.Linear(2, 2, dtype=F64)
+        self.scale = torch.nn.Buffer(torch.ones(2, dtype=F64))
+        with torch.no_grad():
+            self.mean.weight.copy_(torch.eye(2))
+            self.mean.bias.zero_()
+
+    def forward(self, x: Tensor) -> torch.distributions.Normal:
+        return torch.distributions.Normal(self.mean(x) * self.scale, self.scale)
+
+
+def of_a_module() -> dict[str, Tensor]:
+    policy = so.policy(Net())
+    return so.fit(policy, Inputs().data, params=policy.start()).value
+
+
+def of_a_teacher() -> dict[str, Tensor]:
+    given = Inputs()
+    taught = Distilled(given.data.x, Reference(given.policy, given.params))
+    assert taught.mean.shape == (9, 2)  # kept by a cached property
+    return so.fit(given.policy, taught).value
+
+
+def of_frozen_parameters() -> dict[str, Tensor]:
+    given = Inputs()
+    still = torch.nn.Parameter(given.params["scale.raw"].detach(), requires_grad=False)
+    plain = {name: p.detach() for name, p in given.params.items()}
+    found = so.fit(given.policy, given.data, params=plain | {"scale.raw": still}).value
+    assert torch.equal(found["scale.raw"], still)
+    return found
+
+
+def of_another_mapping() -> dict[str, Tensor]:
+    given = Inputs()
+    return so.fit(given.policy, given.data, params=MappingProxyType(given.params)).value
+
+
+def by_training() -> dict[str, Tensor]:
+    given = Inputs()
+    return so.train(
+        given.policy, given.params, PolicyGradient(given.reward, given.one), given.data,
+        epochs=3, learning_rate=0.1, batch_ndim=0,
+    )  # fmt: skip
+
+
+def by_maximum_likelihood() -> dict[str, Tensor]:
+    given = Inputs()
+    problem = so.maximum_likelihood(given.policy, ConstantReward(2), given.data, lam=given.one)
+    return dict(so.solve(problem, steps=1).phi)
+
+
+@modes
+@pytest.mark.parametrize(
+    "run",
+    [
+        of_a_module,
+        of_a_teacher,
+        of_frozen_parameters,
+        of_another_mapping,
+        by_training,
+        by_maximum_likelihood,
+    ],
+)
+@pytest.mark.filterwarnings("ignore:the hypergradient")
+def test_whole_sessions_under_every_mode(run: Callable[[], dict[str, Tensor]], mode: str) -> None:
+    want = run()
+    with MODES[mode]():
+        got = run()
+    alike(list(got.values()), list(want.values()))
+    assert not any(p.is_inference() for p in got.values())
 
 
 @pytest.mark.gate
