@@ -341,7 +341,7 @@ def lbfgs(
         for leaf in leaves:
             leaf.grad = None
         value = loss() * scale
-        value.backward()
+        value.backward(inputs=list(leaves))  # and into nothing else that the loss is made of
         return value
 
     optimiser = torch.optim.LBFGS(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import InputError, ShapeError, check_count, check_number
+from ..errors import InputError, ShapeError, check_count, check_instance, check_number
 from ..families.law import Params
 
 
@@ -60,11 +61,14 @@ class EarlyStopping:
         """Look at the parameters after a step; return whether training may end.
 
         Raises:
+            InputError: the score is no tensor.
             ShapeError: the score is not one number per member.
         """
         if step % self._every:
             return False
-        found = self._score(params).detach()
+        found: Any = self._score(params)
+        check_instance("the score", found, Tensor, "a score that returns one number per member")
+        found = found.detach()
         if not self.params:
             self.params = {name: p.detach().clone() for name, p in params.items()}
             self.score = torch.full_like(found, torch.inf)

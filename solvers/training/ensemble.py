@@ -1,24 +1,35 @@
 """Train many members (seed x λ x reward) in one batched run.
 
 Losses come back per member and their sum is differentiated; Adam is elementwise and clipping is
-per member, so a member's trajectory does not depend on its neighbours.
+per member, so a member's trajectory does not depend on its neighbours. A member that diverges goes
+on alone, to NaN, which its parameters show; a warning says so where none is left.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..arguments import checked
-from ..errors import InputError, check_count, check_number
+from ..errors import InputError, NonFiniteError, ShapeError, check_count, check_number
 from ..families.law import Data, Noise, Params, Policy
 from ..numerics.modes import recording
 from ..numerics.trees import Leaves
+from ..numerics.values import check_depends, number
 from .objectives import ByRows, Objective
 from .streams import MemberNoise
+
+Make = Callable[[list[Tensor]], torch.optim.Optimizer]
+"""From tensors to the optimiser that moves them."""
+
+
+class DivergenceWarning(UserWarning):
+    """All members of a training have diverged: their parameters are not finite."""
 
 
 def clip_per_member(gradients: list[Tensor], max_norm: float, batch_ndim: int) -> None:
@@ -26,7 +37,7 @@ def clip_per_member(gradients: list[Tensor], max_norm: float, batch_ndim: int) -
 
     Norms are taken in units of the largest entry, whose square neither over- nor underflows.
     """
-    rows = [g.flatten(batch_ndim) for g in gradients]
+    rows = [_rows(g, batch_ndim) for g in gradients]
     largest = torch.stack([row.abs().amax(-1) for row in rows]).amax(0)
     unit = torch.where(largest > 0, largest, 1.0)
     squares = [(row / unit.unsqueeze(-1)).square().sum(-1) for row in rows]
@@ -34,6 +45,11 @@ def clip_per_member(gradients: list[Tensor], max_norm: float, batch_ndim: int) -
     factor = torch.where(norm > 0, (max_norm / unit) / norm, 1.0).clamp(max=1.0)
     for g in gradients:
         g.mul_(factor.reshape(factor.shape + (1,) * (g.ndim - batch_ndim)))
+
+
+def _rows(t: Tensor, batch_ndim: int) -> Float[Tensor, "*b d"]:
+    """Return the entries of each member in a row: one, where it has no dimension of its own."""
+    return t.unsqueeze(-1).flatten(batch_ndim)
 
 
 def _keep_freed_memory() -> None:
@@ -90,8 +106,18 @@ def train(
         The trained parameters, detached.
 
     Raises:
-        InputError: a setting out of its range, or batches without an order.
+        InputError: a setting out of its range, batches without an order, parameters in half
+            precision, or an objective that does not return real numbers computed from them.
+        ShapeError: parameters of fewer than `batch_ndim` dimensions or of different members, or an
+            objective that does not return one loss per member, `(*b,)`: a reward, `lam` or data of
+            other members.
+        NonFiniteError: a first loss that is NaN or infinite; the message names the members.
+
+    Warns:
+        DivergenceWarning: all members end at parameters that are not finite. Of some, which may be
+            what is looked for, their own parameters say so.
     """
+    make = _adam(learning_rate, weight_decay, max_norm)
     check_count("epochs", epochs, 0)
     N = data.x.shape[-2]
     if batch_size is None:
@@ -124,16 +150,8 @@ def train(
             return observe(step // batches_per_epoch, theta)
         return None
 
-    return adam(
-        params,
-        losses,
-        steps=epochs * batches_per_epoch,
-        learning_rate=learning_rate,
-        batch_ndim=batch_ndim,
-        max_norm=max_norm,
-        weight_decay=weight_decay,
-        observe=after,
-    )
+    steps = epochs * batches_per_epoch
+    return _descend(make, params, losses, steps, batch_ndim, max_norm, after)
 
 
 @checked
@@ -151,11 +169,16 @@ def adam(
 ) -> dict[str, Tensor]:
     """Minimise `losses(params, step)`, one per member; arguments as for `train`.
 
-    Frozen parameters (see `trees.Leaves`) stay as they are.
-
-    Raises:
-        InputError: a setting out of its range, or parameters in half precision.
+    Frozen parameters (see `trees.Leaves`) stay as they are. Errors and warnings are those of
+    `train`.
     """
+    make = _adam(learning_rate, weight_decay, max_norm)
+    return _descend(make, params, losses, steps, batch_ndim, max_norm, observe)
+
+
+def _adam(learning_rate: float, weight_decay: float, max_norm: float | None) -> Make:
+    """Check settings of Adam; return what makes it."""
+    check_number("learning_rate", learning_rate, 0.0)
     check_number("weight_decay", weight_decay, 0.0)
     if max_norm is not None:
         check_number("max_norm", max_norm, 0.0)
@@ -163,7 +186,7 @@ def adam(
     def make(leaves: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(leaves, lr=learning_rate, weight_decay=weight_decay, fused=True)
 
-    return _descend(make, params, losses, steps, learning_rate, batch_ndim, max_norm, observe)
+    return make
 
 
 @checked
@@ -181,19 +204,19 @@ def gradient_descent(
 
     Source: its limits of stability are new (analysis.dynamics.inner_flow).
     """
+    check_number("learning_rate", learning_rate, 0.0)
 
     def make(leaves: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.SGD(leaves, lr=learning_rate)
 
-    return _descend(make, params, losses, steps, learning_rate, batch_ndim, None, observe)
+    return _descend(make, params, losses, steps, batch_ndim, None, observe)
 
 
 def _descend(
-    make: Callable[[list[Tensor]], torch.optim.Optimizer],
+    make: Make,
     params: Params,
     losses: Callable[[Params, int], Float[Tensor, "*b"]],
     steps: int,
-    learning_rate: float,
     batch_ndim: int,
     max_norm: float | None,
     observe: Callable[[int, Params], object] | None,
@@ -201,14 +224,18 @@ def _descend(
     """Minimise by the optimiser that `make` returns for copies of the parameters."""
     check_count("steps", steps, 0)
     check_count("batch_ndim", batch_ndim, 0)
-    check_number("learning_rate", learning_rate, 0.0)
     varying = Leaves.of("params", dict(params)).fresh()
+    members = _members(varying, batch_ndim)
     _keep_freed_memory()
-    theta, leaves = varying.tree(), varying.tensors
-    optimiser = make(list(leaves))
+    theta, leaves = varying.tree(), list(varying.tensors)
+    optimiser = make(leaves)
     for step in range(1, steps + 1):
         optimiser.zero_grad()
-        losses(theta, step).sum().backward()
+        loss = losses(theta, step)
+        total = _sum(loss, members)
+        if step == 1:
+            _check_first(loss.detach())
+        total.backward(inputs=leaves)  # and into nothing else that the losses are made of
         if max_norm is not None:
             clip_per_member([p.grad for p in leaves if p.grad is not None], max_norm, batch_ndim)
         optimiser.step()
@@ -216,4 +243,72 @@ def _descend(
             with torch.no_grad():
                 if observe(step, theta) is True:
                     break
+    with torch.no_grad():
+        bad = [~torch.isfinite(_rows(p, batch_ndim)).all(-1) for p in leaves]
+        _warn_of(torch.stack(bad).any(0))
     return {name: p.detach() for name, p in theta.items()}
+
+
+def _members(leaves: Leaves, batch_ndim: int) -> torch.Size:
+    """Return the members' batch shape `*b`.
+
+    Raises:
+        ShapeError: parameters without it, or of different members.
+    """
+    members = leaves.tensors[0].shape[:batch_ndim]
+    for name, p in zip(leaves.names, leaves.tensors, strict=True):
+        if p.ndim < batch_ndim:
+            raise ShapeError(
+                f"{name} has shape {tuple(p.shape)}, and batch_ndim is {batch_ndim}: "
+                f"pass parameters (*b, ...), or batch_ndim=0 for a single member"
+            )
+        if p.shape[:batch_ndim] != members:
+            raise ShapeError(
+                f"{name} is of members {tuple(p.shape[:batch_ndim])}, {leaves.names[0]} of "
+                f"{tuple(members)}: pass parameters (*b, ...) of the same members"
+            )
+    return members
+
+
+def _sum(loss: Any, members: torch.Size) -> Tensor:
+    """Return the sum of what a loss function returned, if that is one real number per member."""
+    if not (isinstance(loss, Tensor) and loss.is_floating_point()):
+        number("the loss", loss.new_empty(()) if isinstance(loss, Tensor) else loss)  # raises
+    total = loss.sum()
+    if loss.shape != members:
+        raise ShapeError(
+            f"the loss has shape {tuple(loss.shape)}, the members {tuple(members)}: return one "
+            f"number per member (lam, reward and data have the members' dimensions, or none)"
+        )
+    check_depends("the loss", total, "the parameters")
+    return total
+
+
+def _check_first(loss: Float[Tensor, "*b"]) -> None:
+    """Raise `NonFiniteError` unless every member starts where its loss is finite."""
+    bad = ~torch.isfinite(loss)
+    if bool(bad.any()):
+        raise NonFiniteError(
+            f"the loss is {loss[bad][0].item()} at the start{_of(bad)}: pass data, rewards and "
+            f"params at which it is finite"
+        )
+
+
+def _warn_of(bad: Bool[Tensor, "*b"]) -> None:
+    """Warn where the parameters of no member are finite."""
+    if bool(bad.all()):
+        warnings.warn(
+            f"the trained parameters{_of(bad)} are not finite: training diverged, pass a smaller "
+            f"learning_rate, or max_norm",
+            DivergenceWarning,
+            stacklevel=6,  # whoever called what is `checked` and `recording` and descends
+        )
+
+
+def _of(bad: Bool[Tensor, "*b"], most: int = 5) -> str:
+    """Return which members of an ensemble are meant, in words."""
+    if not bad.ndim:
+        return ""
+    places = [str(place) for place in bad.nonzero()[:most].tolist()]
+    more = ", ..." if int(bad.sum()) > most else ""
+    return f" of {int(bad.sum())} of {bad.numel()} members ({', '.join(places)}{more})"

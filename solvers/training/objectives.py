@@ -70,8 +70,13 @@ class MSE:
     def __call__(
         self, law: Gaussian, data: Dataset, noise: Noise | None = None
     ) -> Float[Tensor, "*b"]:
-        """Return the losses."""
+        """Return the losses.
+
+        Raises:
+            ShapeError: data of other inputs or outcomes than the law.
+        """
         check_same_n("the policy", law.n, "the data", data.n)
+        law.check_moments(data.mean, data.covariance)
         spread = data.covariance.diagonal(dim1=-2, dim2=-1)
         return ((law.mean - data.mean).square() + spread).sum(-1).mean(-1)
 
@@ -114,6 +119,7 @@ class BetaNLL:
         Raises:
             InputError: a policy with a full covariance, which has no variance of its own for each
                 outcome dimension.
+            ShapeError: data of other inputs or outcomes than the law.
         """
         losses = _by_dimension("BetaNLL", law, law.mean, data)
         beta = torch.as_tensor(self.beta).to(losses)
@@ -141,6 +147,7 @@ class Faithful:
 
         Raises:
             InputError: a policy with a full covariance, as for `BetaNLL`.
+            ShapeError: data of other inputs or outcomes than the law.
         """
         losses = _by_dimension("Faithful", law, law.mean.detach(), data)
         return MSE()(law, data) / 2 + losses.sum(-1).mean(-1)
@@ -151,6 +158,7 @@ def _by_dimension(
 ) -> Float[Tensor, "*b N n"]:
     """Return `E_y (y_i - m_i)²/(2P_ii) + ½ log P_ii` per input and outcome dimension."""
     law.check_data(data)
+    law.check_moments(data.mean, data.covariance)
     if law.full:
         raise InputError(
             f"{name} weighs each outcome dimension by its variance, and the policy has a full "
@@ -206,7 +214,8 @@ class PolicyGradient:
         """Return the losses: of the sampled estimators, only the gradient has a meaning.
 
         Raises:
-            ShapeError: a law, data and a reward that are not of the same outcomes.
+            ShapeError: a law, data and a reward that are not of the same outcomes, or a `lam` of
+                other members.
             InputError: the law gives a class that the reward forbids a positive probability; or a
                 temperature that is not positive, or for each dimension of a law that has no
                 entropy of each.
@@ -214,7 +223,9 @@ class PolicyGradient:
         law.check_data(data)
         surrogate = self.estimator(law, data, self.reward, noise).mean(-1)
         entropy = self._entropy(law, data, noise).mean(-1)
-        loss = -(surrogate + torch.as_tensor(self.lam).to(entropy) * entropy)
+        lam = torch.as_tensor(self.lam).to(entropy)
+        check_broadcast("lam", lam.shape, "the policy", entropy.shape)
+        loss = -(surrogate + lam * entropy)
         if getattr(self.reward, "may_forbid", False) and bool((loss == torch.inf).any()):
             raise InputError(FORBIDDEN)
         return loss

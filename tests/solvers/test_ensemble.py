@@ -1,5 +1,6 @@
 """Batched training: a member of a batch is the same member trained alone."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
@@ -7,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from solvers.data import Dataset, LabelledData
-from solvers.errors import InputError
+from solvers.errors import InputError, NonFiniteError, ShapeError
 from solvers.families.baselines import Baseline
 from solvers.families.categorical import CategoricalPolicy
 from solvers.families.gaussian import GaussianPolicy, Structure
@@ -19,9 +22,22 @@ from solvers.families.networks import MLP
 from solvers.rewards.between_classes import ClassReward
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training import objectives, streams
-from solvers.training.ensemble import clip_per_member, train
+from solvers.training.ensemble import (
+    DivergenceWarning,
+    adam,
+    clip_per_member,
+    gradient_descent,
+    train,
+)
 from solvers.training.estimators import Analytic, Estimator, ScoreFunction
-from solvers.training.objectives import MSE, NLL, Objective, PolicyGradient
+from solvers.training.objectives import (
+    MSE,
+    NLL,
+    BetaNLL,
+    Faithful,
+    Objective,
+    PolicyGradient,
+)
 
 BATCH = (2, 3)
 MEMBERS = [(i, j) for i in range(BATCH[0]) for j in range(BATCH[1])]
@@ -320,3 +336,139 @@ def test_what_training_of_classifiers_refuses(epochs: int, batch_size: int) -> N
     order = streams.MemberNoise([streams.generator(0)])
     with pytest.raises(InputError, match=r"epochs is -1: pass|batch_size is 0: pass"):
         classify(MEMBERS, BATCH, NLL(), order, epochs=epochs, batch_size=batch_size)
+
+
+SHAPES = st.sampled_from([(), (1,), (2,), (3,), (2, 3), (3, 2), (2, 1)])
+
+
+@pytest.mark.usefixtures("as_users_run")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(members=SHAPES, lam=SHAPES, reward=SHAPES, data=SHAPES)
+def test_one_loss_per_member_or_an_error_that_says_so(
+    members: tuple[int, ...], lam: tuple[int, ...], reward: tuple[int, ...], data: tuple[int, ...]
+) -> None:
+    """Never on the sum of the losses of others: what is trained has the members' shape."""
+    policy = GaussianPolicy(INPUTS, n)
+    start = {k: p.expand(*members, *p.shape).clone() for k, p in policy.zeros(F64).items()}
+    objective = PolicyGradient(
+        MahalanobisReward.scalar(torch.ones(reward, dtype=F64), n), torch.ones(lam, dtype=F64)
+    )
+    there = Dataset.of(normal(0, *data, N, INPUTS), normal(1, *data, N, S, n))
+    run = partial(train, policy, start, objective, there, epochs=1, learning_rate=0.1)
+    try:
+        whole = torch.broadcast_shapes(members, lam, reward, data)
+    except RuntimeError:
+        whole = None
+    if whole == members and len(reward) <= len(members):
+        trained = run(batch_ndim=len(members))
+        assert all(p.shape == start[name].shape for name, p in trained.items())
+    else:
+        with pytest.raises(ShapeError):
+            run(batch_ndim=len(members))
+
+
+@pytest.mark.parametrize("descend", [adam, gradient_descent])
+@pytest.mark.parametrize(
+    ("params", "ndim", "words"),
+    [
+        ({"a": (2,), "b": (2, 3)}, 2, r"params\['a'\] has shape \(2,\), and batch_ndim is 2"),
+        ({"a": ()}, 1, r"params\['a'\] has shape \(\), and batch_ndim is 1"),
+        ({"a": (2, 3)}, 5, r"has shape \(2, 3\), and batch_ndim is 5"),
+        ({"a": (2, 3), "b": (3, 3)}, 1, r"is of members \(3,\), params\['a'\] of \(2,\)"),
+        ({"a": (2, 3), "b": (1, 3)}, 1, r"is of members \(1,\), params\['a'\] of \(2,\)"),
+    ],
+)
+def test_parameters_are_of_the_same_members(
+    descend: Any, params: dict[str, tuple[int, ...]], ndim: int, words: str
+) -> None:
+    def never(theta: Params, step: int) -> Tensor:
+        raise AssertionError("no work before the parameters are looked at")
+
+    start = {name: torch.ones(shape, dtype=F64) for name, shape in params.items()}
+    with pytest.raises(ShapeError, match=words):
+        descend(start, never, steps=1, learning_rate=0.1, batch_ndim=ndim)
+
+
+@pytest.mark.parametrize("ndim", [0, 1])
+def test_members_of_one_number_each_are_clipped(ndim: int) -> None:
+    start = {"a": torch.tensor([1.0, -2.0][: 1 + ndim], dtype=F64)[(0,) * (1 - ndim)]}
+    seen: list[Tensor] = []
+    adam(
+        start, lambda p, _: 100 * p["a"], steps=1, learning_rate=0.1, batch_ndim=ndim,
+        max_norm=0.5, observe=lambda _, p: seen.append(torch.as_tensor(p["a"].grad).clone()),
+    )  # fmt: skip
+    torch.testing.assert_close(seen[0], torch.full_like(start["a"], 0.5))
+
+
+@pytest.mark.parametrize("objective", [NLL(), MSE(), BetaNLL(), Faithful()])
+@pytest.mark.parametrize("rows", [1, 2, N - 1, 2 * N])
+def test_laws_and_data_of_other_inputs(objective: Any, rows: int) -> None:
+    policy = policy_of("diagonal")
+    params = {k: p[0, 0] for k, p in initial(policy, MEMBERS, BATCH).items()}
+    law = policy(params, normal(0, N, INPUTS))
+    other = Dataset.of(normal(0, rows, INPUTS), normal(1, rows, S, n))
+    if rows == 1:  # shared by all inputs
+        assert objective(law, other).shape == ()
+        return
+    with pytest.raises(ShapeError, match=rf"\({rows},\).*\({N},\)"):
+        objective(law, other)
+
+
+BAD = st.sets(st.integers(0, 3), min_size=1)
+
+
+@settings(max_examples=15)
+@given(BAD, st.sampled_from([torch.nan, torch.inf, -torch.inf]))
+def test_members_that_start_where_their_loss_is_undefined(bad: set[int], value: float) -> None:
+    offset = torch.zeros(4, dtype=F64)
+    offset[list(bad)] = value
+
+    words = rf"at the start of {len(bad)} of 4 members \(\["
+    with pytest.raises(NonFiniteError, match=words) as refused:
+        adam(
+            {"a": torch.ones(4, 2, dtype=F64)}, lambda p, _: p["a"].sum(-1) + offset,
+            steps=3, learning_rate=0.1, batch_ndim=1,
+        )  # fmt: skip
+    assert ", ".join(f"[{k}]" for k in sorted(bad)) in str(refused.value)
+
+
+@pytest.mark.usefixtures("as_users_run")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
+@given(BAD, st.integers(2, 5), st.sampled_from([adam, gradient_descent]))
+def test_members_that_diverge_are_lost_alone(bad: set[int], at: int, descend: Any) -> None:
+    """The others are trained as without them; a warning says so where none is left."""
+    lost = torch.zeros(4, dtype=torch.bool)
+    lost[list(bad)] = True
+
+    def plain(p: Params, step: int) -> Tensor:
+        return p["a"].square().sum(-1) + p["b"]
+
+    def losses(p: Params, step: int) -> Tensor:
+        return plain(p, step) * torch.where(lost & torch.tensor(step >= at), torch.nan, 1.0)
+
+    start = {"a": normal(0, 4, 2), "b": normal(1, 4)}
+    settings: dict[str, Any] = {"steps": 6, "learning_rate": 0.1, "batch_ndim": 1}
+    want = descend(start, plain, **settings)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        got = descend(start, losses, **settings)
+    assert [w.category for w in warned] == [DivergenceWarning] * (len(bad) == 4)
+    assert all(r"of 4 of 4 members ([0], [1], [2], [3]) are" in str(w.message) for w in warned)
+    for name, p in got.items():
+        assert torch.equal(p[~lost], want[name][~lost])
+        assert not torch.isfinite(p[lost]).any()
+
+
+def test_a_reward_that_is_undefined() -> None:
+    policy = policy_of("diagonal")
+    params = {k: p[0, 0] for k, p in initial(policy, MEMBERS, BATCH).items()}
+    there = Dataset.of(normal(0, N, INPUTS), normal(1, N, S, n))
+
+    def reward(generation: Tensor, y: Tensor) -> Tensor:
+        return (generation - y).sum(-1) * torch.nan
+
+    with pytest.raises(NonFiniteError, match="the loss is nan at the start: pass data, rewards"):
+        train(
+            policy, params, PolicyGradient(reward, 0.5, ScoreFunction(3)), there, epochs=2,
+            learning_rate=0.1, batch_ndim=0, noise=streams.MemberNoise([streams.generator(0)]),
+        )  # fmt: skip
