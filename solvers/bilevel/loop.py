@@ -18,7 +18,15 @@ import torch
 from torch import Tensor
 
 from ..arguments import checked, checked_class
-from ..errors import InputError, NonFiniteError, check_count, check_number
+from ..errors import (
+    InputError,
+    NonFiniteError,
+    ShapeError,
+    check_count,
+    check_instance,
+    check_number,
+    shown,
+)
 from ..hypergradients.implicit import Hypergradient, Level, implicit, unwarned, warn
 from ..hypergradients.methods import HypergradientMethod
 from ..numerics import minimise
@@ -319,8 +327,9 @@ def solve(
         The last point, which has an inner solution of its own, the history, and why it stopped.
 
     Raises:
-        InputError: `steps` is negative, a generator is missing, or an objective does not return a
-            real number computed from its arguments.
+        InputError: `steps` is negative, a generator is missing, or a function does not return what
+            it should: the objectives, `sampled` and `at` a real number computed from their
+            arguments, `optimiser` one of torch, `hypergradient` a `Hypergradient` like `phi`.
         CheckpointError: the file is none, or of another run.
         NonFiniteError: an inner solve left the domain of `J`.
         HypergradientError: the hypergradient is not finite (see `implicit`).
@@ -334,10 +343,15 @@ def solve(
         raise InputError("the inner gradient is sampled: pass generator")
     theta_like, phi_like = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
     check_alike(theta_like, phi_like)
-    problem = _checked(problem, theta_like.tree(), phi_like.tree())
+    sampling = generator if isinstance(inner, AdamSteps) else None
+    problem = _checked(problem, theta_like.tree(), phi_like.tree(), sampling)
     current = theta_like.tensors
     outer = list(phi_like.fresh().tensors)
     opt = optimiser(outer)
+    check_instance(
+        "what optimiser returned", opt, torch.optim.Optimizer,
+        "a function that returns one of torch, lambda p: torch.optim.Adam(p, lr=0.1)",
+    )  # fmt: skip
     history: list[Record] = []
     first, path = 0, None
     run: Run | None = None
@@ -540,8 +554,13 @@ def _warn_once(history: Sequence[Record]) -> None:
         )
 
 
-def _checked(problem: Bilevel, theta: Tree, phi: Tree) -> Bilevel:
-    """Return the problem with objectives that check what they return, after a first look at it."""
+def _checked(
+    problem: Bilevel, theta: Tree, phi: Tree, generator: torch.Generator | None
+) -> Bilevel:
+    """Return the problem with objectives that check what they return, after a first look at it.
+
+    Its `sampled` is looked at where there is a generator, by a copy, which leaves it where it is.
+    """
 
     def J(t: Tree, p: Tree) -> Tensor:
         return number("J", problem.J(t, p))
@@ -549,10 +568,25 @@ def _checked(problem: Bilevel, theta: Tree, phi: Tree) -> Bilevel:
     def F(t: Tree, p: Tree) -> Tensor:
         return number("F", problem.F(t, p))
 
-    check_depends("J", finite_number("J", J(theta, phi), "the start"), "theta or phi")
+    fixed = Leaves.of("phi", phi).detached()  # as it is in an inner problem
+    first = finite_number("J", J(theta, fixed), "the start")
+    check_depends("J", first, "theta")
     check_depends("F", finite_number("F", F(theta, phi), "the start"), "theta or phi")
+    if problem.sampled is not None and generator is not None:
+        drawn = problem.sampled(theta, fixed, generator.clone_state())
+        drawn = finite_number("the sampled J", drawn, "the start")
+        check_depends("the sampled J", drawn, "theta")
     if problem.at is not None:
-        one, other = J(theta, phi).detach(), number("at", problem.at(phi)(theta)).detach()
+        inner = problem.at(fixed)
+        if not callable(inner):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(f"at(phi) is {shown(inner)}: return a function of theta")
+        found = number("at(phi)(theta)", inner(theta))
+        check_depends("at(phi)(theta)", found, "theta")
+        one, other = first.detach(), found.detach()
+        if one.dtype != other.dtype:
+            raise InputError(
+                f"at(phi)(theta) is {other.dtype}, J(theta, phi) {one.dtype}: use one dtype"
+            )
         if not torch.allclose(one, other):
             raise InputError(
                 f"at(phi)(theta) is {other.item():.6g} at the start, J(theta, phi) "
@@ -572,7 +606,7 @@ def _climbed(
     """Return the hypergradient; what there is to warn of it stands in its doubts."""
     with unwarned():
         if method is not None:
-            return method(problem.J, problem.F, theta, phi)
+            return _like(phi, method(problem.J, problem.F, theta, phi))
         if isinstance(inner, Inexact) and not found.distance <= inner.tolerance:
             # the linear system as accurate as the inner solution, and no more work than that
             most = max(inner.max_iterations // 3, 1)
@@ -583,6 +617,22 @@ def _climbed(
         # how far it is was measured by the search, also where the solution is 0
         measured = math.inf if found.distance <= ACCURATE else None
         return implicit(problem.J, problem.F, theta, phi, damping="auto", distance=measured)
+
+
+def _like(phi: Tree, found: Any) -> Hypergradient:
+    """Return what a method returned, after checking that it is a hypergradient in `phi`."""
+    remedy = "a method that returns a Hypergradient, such as Implicit(CG())"
+    check_instance("what hypergradient returned", found, Hypergradient, remedy)
+    like = Leaves.of("phi", phi)
+    parts = like.matching("the hypergradient", found.value)
+    for name, p, part in zip(like.names, like.tensors, parts, strict=True):
+        check_instance(f"the hypergradient in {name}", part, Tensor, "a tensor")
+        if part.shape != p.shape or part.dtype != p.dtype:
+            raise ShapeError(
+                f"the hypergradient in {name} has shape {tuple(part.shape)}, {part.dtype}, and "
+                f"{name} {tuple(p.shape)}, {p.dtype}: return a tree like phi"
+            )
+    return found
 
 
 def solve_inner(
@@ -618,7 +668,9 @@ def solve_inner(
         evaluations += 1
         if tick is not None:
             tick(f"inner problem, {evaluations} evaluations")
-        return -number("J", J(theta))
+        value = number("J", J(theta))
+        check_depends("J", value, "theta")
+        return -value
 
     if isinstance(inner, AdamSteps):
         return _adam_steps(problem, leaves, loss, phi, inner, generator)
@@ -653,9 +705,12 @@ def _adam_steps(
     for _ in range(inner.count):
         opt.zero_grad()
         if problem.sampled is not None and generator is not None:
-            (-number("the sampled J", problem.sampled(theta, phi, generator))).backward()
+            drawn = number("the sampled J", problem.sampled(theta, phi, generator))
+            check_depends("the sampled J", drawn, "theta")
+            downwards = -drawn
         else:
-            loss().backward()
+            downwards = loss()
+        downwards.backward(inputs=list(leaves.tensors))  # and into nothing else of the user's
         opt.step()
     slope = flat(slopes(loss(), leaves.tensors))
     return Solution(

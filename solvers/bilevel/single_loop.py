@@ -83,7 +83,8 @@ def single_loop(
         direction, `residual` that of the linear system.
 
     Raises:
-        InputError: a negative number of steps, or batches without a generator.
+        InputError: a negative number of steps, batches without a generator, or a rate that is no
+            finite number >= 0.
         CheckpointError: the file is none, or of another run.
         NonFiniteError: the iteration diverged.
 
@@ -95,6 +96,10 @@ def single_loop(
         check_number("tolerance", tolerance, 0.0)
     if problem.batch is not None and generator is None:
         raise InputError("batches are drawn at random: pass generator")
+    taken = {"inner_rate": _Taken("inner_rate", inner_rate)}
+    taken["outer_rate"] = _Taken("outer_rate", outer_rate)
+    for rate in taken.values():
+        rate.at(0)  # refused before any work
     inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
     check_alike(inner, outer)
     begin, further = outer.tensors, 0.0
@@ -102,7 +107,6 @@ def single_loop(
     history: list[Record] = []
     first, reason, path = 0, None, None
     run: Run | None = None
-    taken = {"inner_rate": _Taken(inner_rate), "outer_rate": _Taken(outer_rate)}
     if checkpoint is not None:
         path = check_path(checkpoint)
         settings = generator_settings(generator) | {"every": str(every)}
@@ -199,12 +203,22 @@ def _gained(
 class _Taken:
     """A rate, and the digest of all the steps taken with it, which tells it from another."""
 
-    def __init__(self, rate: Rate) -> None:
-        self.rate, self.step, self.seen = rate, 0, hashlib.sha256()
+    def __init__(self, name: str, rate: Rate) -> None:
+        self.name, self.rate, self.step, self.seen = name, rate, 0, hashlib.sha256()
+
+    def at(self, step: int) -> float:
+        """Return the rate at a step.
+
+        Raises:
+            InputError: it is no finite number >= 0.
+        """
+        value = self.rate(step)
+        check_number(f"{self.name}({step})", value, 0.0)
+        return float(value)
 
     def next(self) -> float:
         """Return the rate of the next step."""
-        value = float(self.rate(self.step))
+        value = self.at(self.step)
         self.step += 1
         self.seen.update(struct.pack("d", value))
         return value

@@ -16,7 +16,15 @@ from ..errors import InputError, NonFiniteError
 from ..numerics.derivatives import curved
 from ..numerics.modes import recording
 from ..numerics.norms import digits, largest_entry, norm, share
-from ..numerics.optimisers import SGD, Adam, Moments, Optimiser, Vector
+from ..numerics.optimisers import (
+    SGD,
+    Adam,
+    Moments,
+    Optimiser,
+    Vector,
+    check_optimiser,
+    stepped,
+)
 from ..numerics.trees import Leaves, Tree, check_alike, flat
 from ..numerics.values import check_depends, number
 from .implicit import (
@@ -73,7 +81,8 @@ def unrolled(
         that of `J` along `∂_θJ(θ_K)`, None where this is 0.
 
     Raises:
-        InputError: arguments outside their domain.
+        InputError: arguments outside their domain, an optimiser that is none (a class, or one of
+            `torch.optim`) or whose step returns something else than a point and a memory.
         NonFiniteError: NaN or infinity in the arguments, the objectives or their derivatives,
             or on the way: the message names the step.
         HypergradientError: the derivative overflows; with `strict`, whatever is warned of
@@ -86,6 +95,7 @@ def unrolled(
 
     Source: new (`analysis.hypergradients.unrolled`).
     """
+    check_optimiser("optimiser", optimiser)
     _check_count("steps", steps)
     last = steps if last is None else last
     _check_count("last", last)
@@ -104,11 +114,12 @@ def unrolled(
     for step in range(steps - last):
         slope = _slope(J, inner, point.requires_grad_(), outer, step, graph=False)
         with torch.no_grad():
-            point, moments = optimiser.step(point, slope, moments)
+            point, moments = stepped(optimiser, point, slope, moments)
     begin = end = point.detach().requires_grad_()
     for step in range(steps - last, steps):
         slope = _slope(J, inner, end, outer, step, graph=True)
-        end, moments = optimiser.step(end, slope, moments)
+        end, moments = stepped(optimiser, end, slope, moments)
+        check_depends(f"the point of {type(optimiser).__name__}.step", end, "theta or slope")
     if not math.isfinite(largest_entry(end)):
         raise _diverged(steps)
 

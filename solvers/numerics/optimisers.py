@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..arguments import checked_class
-from ..errors import InputError, ShapeError, check_number
+from ..errors import InputError, ShapeError, check_instance, check_number, shown
 
 Vector = Float[Tensor, "d"]
 
@@ -98,6 +98,38 @@ class Adam:
         scale = root / math.sqrt(1 - second_beta**count) + self.eps
         rate = self.learning_rate / (1 - first_beta**count)
         return theta.addcdiv(first, scale, value=rate), Moments(first, second, count)
+
+
+def check_optimiser(name: str, value: object) -> None:
+    """Raise `InputError` unless `value` is an `Optimiser`: no class of them, none of torch's."""
+    foreign = isinstance(value, type | torch.optim.Optimizer)
+    if foreign or not isinstance(value, Optimiser):
+        raise InputError(
+            f"{name} is {shown(value)}: pass SGD(0.1), Adam(0.01) of solvers.numerics.optimisers, "
+            f"or another object whose step returns a new point and leaves the old one as it is"
+        )
+
+
+def stepped(
+    optimiser: Optimiser, theta: Vector, slope: Vector, moments: Moments
+) -> tuple[Vector, Moments]:
+    """Return the step of an optimiser, checked.
+
+    Raises:
+        InputError: it is no pair of a point like `theta` and a memory.
+    """
+    found: Any = optimiser.step(theta, slope, moments)
+    name = f"{type(optimiser).__name__}.step"
+    if not isinstance(found, tuple) or len(found) != 2:  # pyright: ignore[reportUnknownArgumentType]
+        raise InputError(f"{name} returned {shown(found)}: return the point and the moments")
+    point: Any = found[0]
+    check_instance(f"the point of {name}", point, Tensor, "a tensor like theta")
+    if point.shape != theta.shape or point.dtype != theta.dtype:
+        raise ShapeError(
+            f"{name} returned a point of shape {tuple(point.shape)}, {point.dtype}, and theta has "
+            f"{tuple(theta.shape)}, {theta.dtype}: return one like it"
+        )
+    return point, found[1]
 
 
 def _rate(rate: float) -> float:
