@@ -14,7 +14,7 @@ import torch
 
 from ..arguments import checked_class
 from ..errors import check_count, check_limit, check_number, check_seed
-from ..numerics.optimisers import Optimiser
+from ..numerics.optimisers import Optimiser, check_optimiser
 from ..numerics.trees import Tree
 from .implicit import Hypergradient, Level, check_damping, implicit
 from .penalty import penalty
@@ -196,6 +196,7 @@ class Unrolled:
     strict: bool = False
 
     def __post_init__(self) -> None:
+        check_optimiser("optimiser", self.optimiser)
         check_count("steps", self.steps)
         if self.last is not None:
             check_count("last", self.last, most=self.steps)

@@ -12,7 +12,7 @@ import math
 
 import torch
 
-from ..errors import InputError, NonFiniteError
+from ..errors import InputError, NonFiniteError, check_count, check_instance, check_limit
 from ..numerics.derivatives import curved
 from ..numerics.modes import recording
 from ..numerics.norms import digits, largest_entry, norm, share
@@ -96,19 +96,20 @@ def unrolled(
     Source: new (`analysis.hypergradients.unrolled`).
     """
     check_optimiser("optimiser", optimiser)
-    _check_count("steps", steps)
+    check_limit("tolerance", tolerance)
+    check_limit("distance", distance)
+    check_instance("strict", strict, bool, "True or False")
+    check_count("steps", steps)
     last = steps if last is None else last
-    _check_count("last", last)
+    check_count("last", last)
     if last > steps:
         raise InputError(f"last is {last}, steps {steps}: pass last <= steps")
+    steps, last = int(steps), int(last)
     inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
     check_alike(inner, outer)
     usual = digits(1e-6, inner.tensors[0].dtype)
-    tolerance = usual if tolerance is None else tolerance
-    distance = usual if distance is None else distance
-    for name, limit in (("tolerance", tolerance), ("distance", distance)):
-        if not limit >= 0:
-            raise InputError(f"{name} is {limit}: pass a number >= 0")
+    tolerance = usual if tolerance is None else float(tolerance)
+    distance = usual if distance is None else float(distance)
     point = flat(inner.tensors).detach()
     moments = Moments(torch.zeros_like(point), torch.zeros_like(point))
     for step in range(steps - last):
@@ -236,8 +237,3 @@ def _diverged(step: int) -> NonFiniteError:
         f"theta is not finite after {step} steps: the optimiser diverges; pass a smaller learning "
         "rate"
     )
-
-
-def _check_count(name: str, count: int) -> None:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InputError(f"{name} is {count!r}: pass an integer >= 1")

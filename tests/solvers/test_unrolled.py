@@ -175,10 +175,10 @@ def test_a_domain_that_is_left_is_named() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"steps": 0}, InputError, "steps is 0: pass an integer >= 1"),
+        ({"steps": 0}, InputError, "steps is 0: pass at least 1"),
         ({"steps": -2}, InputError, "steps is -2"),
         ({"steps": True}, InputError, "steps is True"),
-        ({"last": 0}, InputError, "last is 0: pass an integer >= 1"),
+        ({"last": 0}, InputError, "last is 0: pass at least 1"),
         ({"last": 4}, InputError, "last is 4, steps 3: pass last <= steps"),
         ({"tolerance": -1.0}, InputError, "tolerance is -1"),
         ({"tolerance": math.nan}, InputError, "tolerance is nan"),
