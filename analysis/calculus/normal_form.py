@@ -10,7 +10,7 @@ from typing import Any
 
 import sympy as sp
 
-from . import general_n
+from . import gate, general_n
 from .expanding import Reader, expanded
 from .ldl import from_coordinates, to_coordinates
 from .matrices import lowest_terms
@@ -29,7 +29,7 @@ def normal(expression: Any) -> Any:
         return expression.applyfunc(normal)
     if general_n.is_general(expression):
         return general_n.normal(expression)
-    expression = sp.sympify(expression, strict=True)
+    expression = gate.expression(expression, "the expression of a condition")
     if any(power.exp.free_symbols for power in _powers_of_symbols(expression)):
         named, powers = _name_powers(expression)
         return normal(named).xreplace(powers)

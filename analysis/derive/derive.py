@@ -16,7 +16,7 @@ from . import existence, gaussian, numerical, outer
 from .derived import Derived
 from .expectation import Term, isserlis, over_data, polynomial_mean, terms_of, total
 from .finite import bits, by_name, classes
-from .parameters import parameters_of
+from .parameters import named_symbols, parameters_of
 from .problem import (
     KL,
     Bits,
@@ -87,7 +87,7 @@ def _gaussian(
     r = _expression(reward, n)
     mu, Sigma, moments = _data(data, n)
     m0, P0, constants = _reference(regulariser, n)
-    parameters = parameters_of(r, n, {**theta, **moments, **constants}, {"y_hat": y_hat, "y": y})
+    parameters = parameters_of(r, n, theta, (moments, constants), {"y_hat": y_hat, "y": y})
     raw = terms_of(r, (*v, *y))
     averaged = over_data(raw, tuple(y), data, mu, Sigma)
     base = sp.S.Zero if m0 is None else lam * gaussian.log_density(y_hat, m0, P0)
@@ -222,7 +222,7 @@ def _moments(
             X = exact_matrix(given, X.shape, f"the {what} of {whose}")
             if what == "covariance":
                 _check_covariance(X, f"the covariance of {whose}")
-            named |= {str(x): x for x in sorted(X.free_symbols, key=str)}
+            named |= named_symbols(X)
         found.append(X)
     return found[0], found[1], named
 
@@ -237,8 +237,7 @@ def _check_covariance(X: Any, what: str) -> None:
 
 def _reference(regulariser: Regulariser, n: int) -> tuple[Any, Any, dict[str, Any]]:
     """Moments of a Gaussian reference, None for entropy, and the constants by name."""
-    free = sorted(regulariser.lam.free_symbols, key=str)
-    named = {"lam" if x == symbol("lam") else str(x): x for x in free}
+    named = named_symbols(regulariser.lam)
     if not isinstance(regulariser, KL):
         return None, None, named
     if regulariser.probabilities is not None:

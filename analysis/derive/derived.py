@@ -22,7 +22,7 @@ from ..derivation import Step
 from ..errors import ArgumentError, ArgumentNameError, DerivationError
 from .numerical import Best, Levels, Solved
 from .outer import larger_than
-from .problem import Data, Family, Regulariser
+from .problem import Classes, Data, Family, Regulariser
 
 EXPRESSIONS = (
     "reward",
@@ -60,7 +60,8 @@ class Derived:
         objective: J(θ), the expected reward plus the regulariser.
         gibbs: log of the Gibbs density p₀ exp(r̄/λ) without its normaliser, over all laws; of
             classes and bits, its probabilities.
-        stationarity: ∂J/∂θ by name; symmetric G with dJ = Tr(G dP) for a matrix.
+        stationarity: ∂J/∂θ by name; symmetric G with dJ = Tr(G dP) for a matrix; of classes
+            ∂J/∂p_c - Σ_k p_k ∂J/∂p_k, which is 0 at p*, where all slopes are one.
         solution: θ* by name in closed form, or None.
         likelihood: F = E_y log p_θ(y), in θ.
         hypergradient: dF/dφ at θ*(φ), by parameter: in θ where `solution` is None, to be taken at
@@ -73,6 +74,8 @@ class Derived:
         steps: how they were derived.
         assumptions: where they hold.
         conditions: that the closed forms are what they should be; checked by `verify`.
+        probabilities: of the reference, and of the data if given, of classes or bits; what numbers
+            make of them is checked.
         levels: the numerical side.
     """
 
@@ -101,6 +104,7 @@ class Derived:
     steps: tuple[Step, ...] = ()
     assumptions: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    probabilities: Mapping[str, Any] = field(default_factory=dict[str, Any])
     levels: Levels = field(kw_only=True)
 
     @property
@@ -135,7 +139,7 @@ class Derived:
             raise DerivationError(self.failure)
         return self
 
-    def at(self, quantity: str, **values: Any) -> Any:
+    def at(self, quantity: str, /, **values: Any) -> Any:
         """A quantity at numbers, every entry rounded to the nearest double.
 
         Args:
@@ -162,7 +166,7 @@ class Derived:
             return {name: self._number(part, numbers) for name, part in found.items()}
         return self._number(found, numbers)
 
-    def solve(self, **values: Any) -> Solved:
+    def solve(self, /, **values: Any) -> Solved:
         """The inner solution θ* at numbers: its closed form, or the best maximum a search finds.
 
         Args:
@@ -172,11 +176,11 @@ class Derived:
         """
         return self.levels.solve(self, values)
 
-    def slopes(self, **values: Any) -> dict[str, Any]:
+    def slopes(self, /, **values: Any) -> dict[str, Any]:
         """The hypergradient dF/dφ by parameter at numbers, by implicit differentiation at θ*."""
         return self.levels.slopes(self, values)
 
-    def best(self, **values: Any) -> Best:
+    def best(self, /, **values: Any) -> Best:
         """The best parameters of the reward for data at numbers, and what they cost in nats.
 
         Args:
@@ -197,7 +201,22 @@ class Derived:
         for name in needed:
             if name not in values:
                 raise ArgumentNameError(f"{name!r} is missing; pass {', '.join(needed)}")
-        return {name: read(name, X, values[name]) for name, X in needed.items()}
+        numbers = {name: read(name, X, values[name]) for name, X in needed.items()}
+        self._check_probabilities(numbers)
+        return numbers
+
+    def _check_probabilities(self, numbers: Mapping[str, Any]) -> None:
+        """Raise `ArgumentError` where numbers leave no probabilities of reference or data."""
+        at = {self.arguments[k]: x for k, x in numbers.items() if isinstance(x, float)}
+        for what, column in self.probabilities.items():
+            if not column.free_symbols or not column.free_symbols <= at.keys():
+                continue
+            p = [float(x.xreplace(at)) for x in column]
+            total = sum(p)
+            if not all(0 < x < 1 for x in p):
+                raise ArgumentError(f"{what} are {p}: pass numbers that leave them in (0, 1)")
+            if isinstance(self.family, Classes) and abs(total - 1) > 1e-9:
+                raise ArgumentError(f"{what} are {p}, and sum to {total:.12g}; pass others, sum 1")
 
     def _number(self, expression: Any, numbers: Mapping[str, Any]) -> Any:
         import numpy as np

@@ -7,6 +7,7 @@ from typing import Any
 
 import sympy as sp
 
+from ..calculus import gate
 from ..calculus.conditions import Condition, zero
 from ..calculus.symbols import symbol
 from ..derivation import Step
@@ -16,9 +17,10 @@ from .expectation import Term, over_data
 from .gaussian import entries, slope
 from .numerical import Levels
 from .outer import matching, signs_allow, stationary_parameter
-from .parameters import parameters_of
+from .parameters import named_symbols, parameters_of
 from .problem import KL, Bits, Classes, Data, Moments, Regulariser, exact, exact_matrix
 
+ROUNDING = 1e-9  # by which probabilities may miss a sum of 1
 BOUNDED = "a reward of finitely many outcomes is bounded, and so is the entropy: a maximum exists"
 
 
@@ -28,7 +30,8 @@ def classes(reward: Any, family: Classes, regulariser: Regulariser) -> Derived:
     table = _table(reward, n)
     pi, p = symbol("pi", n), symbol("p", n)
     base, constants = _base(regulariser, n)
-    parameters = parameters_of(table, n, {"pi": pi, "p": p, **constants})
+    check_probabilities("probabilities", base or [], whole=True)
+    parameters = parameters_of(table, n, {"p": p}, ({"pi": pi}, constants))
     r_bar = sp.ImmutableMatrix(
         [sp.expand(sp.Add(*(pi[k] * table[c, k] for k in range(n)))) for c in range(n)]
     )
@@ -49,8 +52,9 @@ def classes(reward: Any, family: Classes, regulariser: Regulariser) -> Derived:
         levels[c] - levels[-1] - lam * (sp.log(pi[c]) - sp.log(pi[-1])) for c in range(n - 1)
     ]
     top = sp.Add(*(pi[c] * sp.log(pi[c]) for c in range(n)))
-    multiplier = sp.Symbol("nu", real=True)
-    slopes = sp.ImmutableMatrix([sp.diff(J, x) - multiplier for x in p])
+    rises = [sp.diff(J, x) for x in p]
+    mean = sp.Add(*(x * rise for x, rise in zip(p, rises, strict=True)))
+    slopes = sp.ImmutableMatrix([rise - mean for rise in rises])
     gap = [sp.expand((levels[c] - levels[-1]) - lam * (logs[c] - logs[-1])) for c in range(n - 1)]
     return _assembled(
         table, family, regulariser, None, parameters,
@@ -60,6 +64,7 @@ def classes(reward: Any, family: Classes, regulariser: Regulariser) -> Derived:
         likelihood=sp.Add(*(pi[c] * sp.log(p[c]) for c in range(n))),
         gradient=gradient, matched=matched, top=top,
         conditions=(zero("∂J/∂p_c is the same for every class at p*", sp.Matrix(gap)),),
+        probabilities={"probabilities": base},
         assumptions=("π_c > 0, Σπ = 1: one-hot outcomes", "λ > 0"),
     )  # fmt: skip
 
@@ -68,23 +73,26 @@ def bits(reward: Any, family: Bits, regulariser: Regulariser, data: Data | None)
     """Both levels of a polynomial reward of independent bits.
 
     Raises:
+        RewardError: for data of which more is given than the mean, in (0, 1).
         NoMaximumError: if the averaged reward has products of bits: its Gibbs law is not
             independent, and the best independent one need not be unique.
     """
     n, lam = family.n, regulariser.lam
-    y_hat, y, rho, psi = (symbol(name, n) for name in ("y_hat", "y", "rho", "psi"))
-    Sigma = symbol("Sigma", n)
-    if data is not None and not isinstance(data, Moments):
-        raise RewardError("bits are not Gaussian; leave data out, or pass Moments()")
-    r = exact(reward[0] if getattr(reward, "shape", None) == (1, 1) else reward, "the reward")
+    y_hat, y, psi, Sigma = (symbol(name, n) for name in ("y_hat", "y", "psi", "Sigma"))
+    rho, moments = _mean_of_bits(data, n)
+    one = isinstance(reward, sp.MatrixBase) and reward.shape == (1, 1)
+    r = exact(reward[0] if one else reward, "the reward")
     base, constants = _base(regulariser, n)
-    taken = {"rho": rho, "psi": psi, "Sigma": Sigma, **constants}
-    parameters = parameters_of(r, n, taken, {"y_hat": y_hat, "y": y})
+    moments = {**moments, "Sigma": Sigma}
+    parameters = parameters_of(r, n, {"psi": psi}, (moments, constants), {"y_hat": y_hat, "y": y})
     if not r.is_polynomial(*y_hat, *y):
         raise RewardError(f"the reward {r} of bits is no polynomial in them; y² = y makes it one")
     r = _multilinear(r, (*y_hat, *y))
     mean = over_data([Term(r, sp.S.Zero)], y, Moments(), rho, Sigma)
     r_bar = sp.Add(*(term.polynomial for term in mean))
+    known = sp.Tuple(*y_hat, *parameters.values(), *moments.values(), *constants.values())
+    higher = r_bar.free_symbols - known.free_symbols
+    moments |= {str(x): x for x in sorted(higher, key=str)}
     products = [m for m in sp.Poly(r_bar, *y_hat).monoms() if sum(m) > 1]
     if products:
         raise NoMaximumError(
@@ -112,14 +120,15 @@ def bits(reward: Any, family: Bits, regulariser: Regulariser, data: Data | None)
     logs = {sp.log(x): a + sp.log(1 - x) for x, a in zip(psi, z, strict=True)}
     at_solution = slopes.applyfunc(lambda f: sp.cancel(sp.expand(f).xreplace(logs)))
     return _assembled(
-        r, family, regulariser, Moments(), parameters,
-        policy={"psi": psi}, moments={"rho": rho, "Sigma": Sigma}, constants=constants,
+        r, family, regulariser, Moments() if data is None else data, parameters,
+        policy={"psi": psi}, moments=moments, constants=constants,
         outcomes={"y_hat": y_hat, "y": y}, r_bar=r_bar, expected=expected, J=J, law=law,
         stationarity={"psi": slopes}, solution={"psi": law}, F=F,
         likelihood=_log_probability(rho, psi),
         gradient=gradient, matched=[lam * (a - b) for a, b in zip(z, logit_rho, strict=True)],
         top=_log_probability(rho, rho),
         conditions=(zero("∂J/∂ψ = 0 at logit ψ*", at_solution),),
+        probabilities={"probabilities": base, "the mean of the data": rho},
         assumptions=("ρ_i in (0, 1); Sigma is the covariance of the bits of the data", "λ > 0"),
     )  # fmt: skip
 
@@ -128,6 +137,7 @@ def _assembled(
     reward: Any, family: Any, regulariser: Any, data: Any, parameters: Mapping[str, Any], *,
     policy: Any, moments: Any, constants: Any, outcomes: Any, r_bar: Any, expected: Any, J: Any,
     law: Any, stationarity: Any, solution: Any, F: Any, likelihood: Any, gradient: Any,
+    probabilities: Mapping[str, Any],
     matched: Any, top: Any, conditions: tuple[Condition, ...], assumptions: tuple[str, ...],
 ) -> Derived:  # fmt: skip
     found, cost, notes = matching(matched, parameters), sp.S.Zero, []
@@ -146,6 +156,7 @@ def _assembled(
         cost=cost, existence=BOUNDED, notes=tuple(notes),
         steps=(Step("r̄ = E_y r", r_bar), Step("J", J), Step("the Gibbs law", law), Step("F", F)),
         assumptions=assumptions, conditions=conditions,
+        probabilities={name: X for name, X in probabilities.items() if X is not None},
         levels=Levels((), {}, sp.S.Zero, F, parameters, (), (), top, False, regulariser.lam),
     )  # fmt: skip
 
@@ -179,29 +190,63 @@ def _multilinear(f: Any, bits: Any) -> Any:
 
 def _base(regulariser: Regulariser, n: int) -> tuple[Any, dict[str, Any]]:
     """Probabilities of the reference, and the symbols of it and of λ."""
-    constants = {str(x): x for x in regulariser.lam.free_symbols}
-    named = {"lam" if x == symbol("lam") else name: x for name, x in constants.items()}
+    named = named_symbols(regulariser.lam)
     if not isinstance(regulariser, KL):
         return None, named
     if regulariser.mean is not None or regulariser.covariance is not None:
         raise RewardError("a reference over outcomes without numbers has probabilities, no mean")
-    if regulariser.probabilities is not None:
-        p0 = exact_matrix(regulariser.probabilities, (n, 1), "probabilities")
-    else:
-        p0 = sp.ImmutableMatrix(sp.symbols(f"p0_1:{n + 1}", positive=True))
-    free = sorted(p0.free_symbols, key=str)
-    return p0, {**named, **{str(x): x for x in free}}
+    if regulariser.probabilities is None:
+        p0 = symbol("p0", n) if n > 1 else sp.ImmutableMatrix([sp.Symbol("p0_1", positive=True)])
+        return p0, {**named, **{str(x): x for x in p0}}
+    p0 = exact_matrix(regulariser.probabilities, (n, 1), "probabilities")
+    check_probabilities("probabilities", p0, whole=False)
+    return p0, {**named, **named_symbols(p0)}
+
+
+def _mean_of_bits(data: Data | None, n: int) -> tuple[Any, dict[str, Any]]:
+    """ρ as symbols or as given, and its symbols by name."""
+    if data is not None and not isinstance(data, Moments):
+        raise RewardError("bits are not Gaussian; leave data out, or pass Moments()")
+    if data is not None and (data.covariance is not None or data.symmetric):
+        raise RewardError(
+            f"data = {data}: of bits only the mean can be given, Moments(mean=...); their "
+            "covariance is the symbol Sigma, a number of solve(...) and at(...)"
+        )
+    if data is None or data.mean is None:
+        return symbol("rho", n), {"rho": symbol("rho", n)}
+    rho = exact_matrix(data.mean, (n, 1), "the mean of the data")
+    check_probabilities("the mean of the data", rho, whole=False)
+    return rho, named_symbols(rho)
+
+
+def check_probabilities(what: str, p: Any, *, whole: bool) -> None:
+    """Raise `RewardError` for an entry that is known to lie outside (0, 1).
+
+    Args:
+        what: for messages.
+        p: a column.
+        whole: whether they are of classes: numbers must sum to 1.
+    """
+    for i, x in enumerate(p):
+        if x.is_positive is False or (1 - x).is_positive is False:
+            raise RewardError(f"{what}[{i}] = {x} does not lie in (0, 1); pass a probability")
+    total = sp.Add(*p)
+    if whole and p and total.is_number and abs(float(total) - 1) > ROUNDING:
+        raise RewardError(
+            f"{what} = {list(p)} sum to {float(total):.12g}, not 1; divide them by their sum if "
+            "that is what you mean"
+        )
 
 
 def _table(reward: Any, n: int) -> Any:
     """r(c, k) as an n x n table; a column is a reward that does not look at the data."""
-    if isinstance(reward, str) or not isinstance(reward, (sp.MatrixBase, list, tuple)):
+    if not (isinstance(reward, (sp.MatrixBase, list, tuple)) or getattr(reward, "shape", ())):
         exact(reward, "the reward")
         raise RewardError(
             f"the reward of classes is {reward!r}; pass a table, sp.Matrix({n}, {n}, ...) with "
             "r(c, k) for generation c and class k, or a column of rewards of the generations"
         )
-    X = sp.Matrix(reward)
+    X = gate.matrix(reward, "the table of rewards")
     if X.shape == (n, 1):
         X = X * sp.ones(1, n)
-    return exact_matrix(X, (n, n), "the table of rewards")
+    return exact_matrix(X, (n, n), "the table of rewards", exact)

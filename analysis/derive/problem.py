@@ -6,11 +6,16 @@ taken where a symbol would stand by default; strings are not, because SymPy woul
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 import sympy as sp
+from sympy.core.function import AppliedUndef
 
+from ..calculus import gate
+from ..calculus.ldl import to_coordinates
 from ..calculus.symbols import (
     STRUCTURES,
     Structure,
@@ -22,6 +27,7 @@ from ..calculus.symbols import (
 from ..errors import RewardError, RewardTypeError, StructureError
 
 LARGEST = 100  # powers of ten: of larger numbers SymPy looks for factors in vain
+OUTCOME = re.compile(r"^(y_hat|yhat|ŷ|y)(_?\d+)?$")
 WHY = "its moments are written out in entries; a reward that is a sum over coordinates needs one"
 
 
@@ -167,7 +173,7 @@ def weight(lam: Any) -> Any:
         RewardError: if it is not known to be positive.
         RewardTypeError: if it is no expression.
     """
-    value = symbol("lam") if lam is None else exact(lam, "lam")
+    value = symbol("lam") if lam is None else constant(lam, "lam")
     if value.is_positive is not True:
         raise RewardError(
             f"lam = {value} is not known to be positive; pass a number > 0, or "
@@ -191,17 +197,7 @@ def exact(value: Any, what: str) -> Any:
         RewardTypeError: for a string, or what is no SymPy expression or number.
         RewardError: for a number that is complex or not finite.
     """
-    if isinstance(value, str):
-        raise RewardTypeError(
-            f"{what} is the string {value!r}, which SymPy would have to evaluate; pass a SymPy "
-            "expression in the symbols of outcome(n)"
-        )
-    try:
-        found = sp.sympify(value, strict=True)
-    except ValueError as error:  # SympifyError, or that of an array of several numbers
-        raise RewardTypeError(
-            f"{what} is {value!r} of type {type(value).__name__}; pass a SymPy expression"
-        ) from error
+    found = gate.expression(value, what)
     if not isinstance(found, sp.Expr) or isinstance(found, sp.MatrixExpr):
         raise RewardTypeError(
             f"{what} is of type {type(value).__name__}; pass a scalar SymPy expression in entries, "
@@ -221,25 +217,89 @@ def exact(value: Any, what: str) -> Any:
     return found.xreplace({x: sp.Rational(str(x)) for x in found.atoms(sp.Float)})
 
 
-def exact_matrix(value: Any, shape: tuple[int, int], what: str) -> Any:
-    """An explicit matrix of this shape, every entry `exact`; a row stands for a column.
+def constant(value: Any, what: str) -> Any:
+    """An `exact` expression of λ, the data or the reference: real, and without outcomes.
+
+    Raises:
+        RewardTypeError: for a string, or what is no SymPy expression or number.
+        RewardError: for what is not known to be real and finite, and for ŷ and y.
+    """
+    found = exact(value, what)
+    for x in sorted(found.free_symbols, key=str):
+        check_symbol(x, f"the symbol {x} of {what}")
+        if OUTCOME.match(x.name):
+            raise RewardError(
+                f"{what} = {found} has the outcome {x}; pass an expression without outcomes: "
+                "averages over the data are the symbols of Moments()"
+            )
+    check_real(found, what)
+    return found
+
+
+def exact_matrix(
+    value: Any, shape: tuple[int, int], what: str, entry: Callable[[Any, str], Any] = constant
+) -> Any:
+    """An explicit matrix of this shape, every entry `constant`, or else `entry`.
+
+    A row stands for a column.
 
     Raises:
         RewardTypeError: if it is no matrix or nested list.
         RewardError: if it is of another shape.
     """
-    if isinstance(value, str):
-        exact(value, what)
-    if shape == (1, 1) and not isinstance(value, (sp.MatrixBase, list, tuple)):
-        return sp.ImmutableMatrix([[exact(value, what)]])
-    try:
-        X = sp.Matrix(value)
-    except (TypeError, ValueError) as error:
-        raise RewardTypeError(
-            f"{what} is {value!r}; pass an explicit matrix of shape {shape}"
-        ) from error
+    listed = isinstance(value, (sp.MatrixBase, list, tuple))
+    if shape == (1, 1) and not listed and getattr(value, "shape", ()) == ():
+        return sp.ImmutableMatrix([[entry(value, what)]])
+    X = gate.matrix(value, what)
     if X.shape != shape and shape[1] == 1 and X.shape == (1, shape[0]):
         X = X.T
     if X.shape != shape:
         raise RewardError(f"{what} has shape {X.shape}; pass one of shape {shape}")
-    return sp.ImmutableMatrix(*shape, [exact(entry, f"an entry of {what}") for entry in X])
+    return sp.ImmutableMatrix(*shape, [entry(x, f"an entry of {what}") for x in X])
+
+
+def check_symbol(x: Any, what: str) -> None:
+    """Raise unless a free symbol is a scalar that is declared real."""
+    if isinstance(x, sp.MatrixSymbol):
+        raise RewardTypeError(f"{x} is a MatrixSymbol; pass entries, such as symbol('U', 2)")
+    if not isinstance(x, sp.Symbol) or x.is_real is not True:
+        raise RewardError(
+            f"{what} is not declared real; make it sp.Symbol({str(x)!r}, positive=True) or "
+            "sp.Symbol(..., real=True)"
+        )
+
+
+def check_real(f: Any, what: str, outcomes: Collection[Any] = ()) -> None:
+    """Raise `RewardError` unless f, scalar or matrix, follows to be real from its symbols.
+
+    Of what has outcomes only the coefficients are looked at: its form is judged elsewhere.
+    """
+    for part in f if isinstance(f, sp.MatrixBase) else [f]:
+        unknown = sorted(part.atoms(AppliedUndef), key=str)
+        if unknown:
+            raise RewardError(
+                f"{what} has the function {unknown[0]}, which has no value; pass a function of "
+                f"SymPy, or a symbol for it: sp.Symbol({unknown[0].func.__name__!r}, real=True)"
+            )
+        found = _not_real(part, set(outcomes))
+        if found is not None:
+            raise RewardError(
+                f"{what} has {found}, which is not known to be real; declare its symbols "
+                "positive=True or real=True, or pass another expression: sp.real_root(...) of a "
+                "negative number, sp.Abs(...) under a root or a logarithm"
+            )
+
+
+def _not_real(f: Any, outcomes: set[Any]) -> Any:
+    """The innermost part of f without outcomes that makes it not known to be real, or None.
+
+    Where minors of an SPD symbol stand under a root or a logarithm, their signs are known in its
+    LDL coordinates.
+    """
+    if not isinstance(f, sp.Expr) or f.is_extended_real:
+        return None
+    beside = f.free_symbols & outcomes
+    if not beside and sp.factor(to_coordinates(f), deep=True).is_extended_real:
+        return None
+    inner = next((found for arg in f.args if (found := _not_real(arg, outcomes)) is not None), None)
+    return f if inner is None and not beside else inner
