@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import sympy as sp
+
+from .numerical import function_of
 
 
 class Jet:
@@ -100,7 +101,7 @@ def second_order(
 ) -> Callable[[Any, Any], Jet]:
     """A function of the values (d,) of variables, and of constants, that returns the jet of f."""
     known = {"exp": exp, "log": log, "sqrt": sqrt}
-    evaluate = sp.lambdify([list(variables), list(constants)], f, [known, "numpy"], cse=True)
+    evaluate = function_of([variables, constants], f, [known, "numpy"])
     units, flat = np.eye(len(variables)), np.zeros((len(variables), len(variables)))
 
     def at(x: Any, c: Any) -> Jet:

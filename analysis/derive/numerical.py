@@ -22,6 +22,10 @@ STATIONARY = 1e-8  # ‖∂J/∂θ‖ relative to λ, in coordinates without uni
 FINALISTS = 4  # starts that are searched from, the best of a grid
 SCALES = range(-9, 6)  # of starts, powers of 2 of the data's standard deviation
 FARTHEST = 40.0  # in coordinates: e^40 of a start's scale
+EDGE = 1e-6  # slope of F by a parameter's size, and fall of F beside a maximum, in nats
+FAR = 1e6  # times as large as it started, a parameter runs away
+SINGULAR = 1e-13  # smallest eigenvalue of a matrix scaled to a unit diagonal
+REAL = 1e-6  # imaginary part of a real root, relative to it: double roots split by rounding
 CENTRES = (0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0)  # in standard deviations
 
 
@@ -107,7 +111,7 @@ class Levels:
     @cached_property
     def _value(self) -> Callable[..., Any]:
         """J alone."""
-        return sp.lambdify([list(self.coordinates), list(self.symbols)], self.J, "numpy", cse=True)
+        return function_of([self.coordinates, self.symbols], self.J)
 
     @cached_property
     def _both(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -159,7 +163,7 @@ class Levels:
             x = self._coordinates_of(policy)
             J = self._inner(x, self._row(numbers))
             return Solved(policy, float(J.value), _largest(J.slope), True)
-        x = self._search(numbers)
+        x = self._search(derived, numbers)
         J = self._inner(x, self._row(numbers))
         return Solved(self._policy_at(x), float(J.value), _largest(J.slope), False)
 
@@ -169,37 +173,99 @@ class Levels:
         return self._named(self._hypergradient(numbers, self._x(derived, values, numbers))[1])
 
     def best(self, derived: Any, values: Mapping[str, Any]) -> Best:
-        """The best parameters, from the closed form where it is complete, else by a search."""
+        """The best parameters, from the closed form where it is complete, else by a search.
+
+        A closed form with a sign that its symbol cannot have is no optimum: then too a search looks
+        for one inside the domain.
+
+        Raises:
+            NoMaximumError: if it ends nowhere inside: F rises towards the domain's edge.
+        """
         import numpy as np
-        from scipy import optimize
 
         optimum = derived.optimum or {}
         data = {k: v for k, v in values.items() if k not in self.parameters}
         free = sp.Tuple(*optimum.values()).free_symbols & set(self.unknowns)
+        outside: dict[str, Any] = {}
         if set(optimum) == set(self.parameters) and not free:
             given = {k: v for k, v in data.items() if k in _used(derived, optimum)}
             found = derived.at("optimum", **given)
-            return self._best_at(derived, {**data, **found}, found, closed=True)
+            outside = {k: v for k, v in found.items() if not _inside(self.parameters[k], v)}
+            if not outside:
+                return self._best_at(derived, {**data, **found}, found, closed=True)
         start = {
-            name: values.get(name, np.eye(X.rows) if isinstance(X, sp.MatrixBase) else 1.0)
+            name: derived.read(sp.Matrix([X]), {name: values[name]})[name]
+            if name in values
+            else np.eye(X.rows)
+            if isinstance(X, sp.MatrixBase)
+            else -1.0
+            if X.is_negative
+            else 1.0
             for name, X in self.parameters.items()
         }
-        packed = _pack(self.parameters, start)
+        found = self._best_inside(derived, data, start, outside)
+        return self._best_at(derived, {**data, **found}, found, closed=False)
 
-        def loss(t: Any) -> tuple[float, Any]:
-            given = {**data, **_unpack(self.parameters, t)}
+    def _best_inside(
+        self, derived: Any, data: Mapping[str, Any], start: Mapping[str, Any],
+        outside: Mapping[str, Any],
+    ) -> dict[str, Any]:  # fmt: skip
+        """A maximum of F over the domain of the parameters, by a search from a start.
+
+        Args:
+            derived: of the reward.
+            data: moments and constants by name.
+            start: parameters.
+            outside: values of the closed form that lie outside the domain, for messages.
+        """
+        import numpy as np
+        from scipy import optimize
+
+        def likelihood(found: Mapping[str, Any]) -> tuple[float, dict[str, Any]]:
+            """F and its slopes; -∞ outside the domain, and where no inner maximum is found."""
+            if not all(_inside(X, found[name]) for name, X in self.parameters.items()):
+                return -np.inf, {}
+            given = {**data, **found}
             numbers = self._numbers(derived, given)
             try:
                 F, slope = self._hypergradient(numbers, self._x(derived, given, numbers))
             except NoMaximumError:
-                return np.inf, np.zeros_like(t)
-            return -F, -_pulled_back(self.parameters, t, self._named(slope))
+                return -np.inf, {}
+            return F, self._named(slope)
+
+        def loss(t: Any) -> tuple[float, Any]:
+            F, slopes = likelihood(_unpack(self.parameters, t))
+            return -F, -_pulled_back(self.parameters, t, slopes) if slopes else np.zeros_like(t)
 
         search = optimize.minimize(
-            loss, packed, jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 300}
+            loss,
+            _pack(self.parameters, start),
+            jac=True,
+            method="BFGS",
+            options={"gtol": 1e-9, "maxiter": 300},
         )
         found = _unpack(self.parameters, search.x)
-        return self._best_at(derived, {**data, **found}, found, closed=False)
+        F, slopes = likelihood(found)
+        if not slopes:
+            raise NoMaximumError(
+                f"the inner problem has no maximum at {_listed(found)}, where the search for the "
+                "best parameters starts; pass other parameters to start from"
+            )
+        for name, X in self.parameters.items():
+            size, first = _largest(found[name]), _largest(start[name])
+            flat = _largest(slopes[name]) * max(size, first) <= EDGE and size <= FAR * first
+            beside = _beside(X, found[name], max(size, first))
+            fall = min(F - likelihood({**found, name: x})[0] for x in beside)
+            if flat or (fall > EDGE and _by_size(slopes[name], found[name]) <= fall / 1000):
+                continue
+            closed = "".join(f" F is stationary at {k} = {v}, outside." for k, v in outside.items())
+            raise NoMaximumError(
+                f"no best parameters were found inside their domain: at {_listed(found)} the "
+                f"likelihood F still rises, with slope {slopes[name]} in {name}.{closed} "
+                "Pass parameters to start from, declare real=True what may have any sign, or take "
+                "another reward"
+            )
+        return found
 
     def _best_at(
         self, derived: Any, values: Mapping[str, Any], found: dict[str, Any], *, closed: bool
@@ -207,14 +273,14 @@ class Levels:
         numbers = self._numbers(derived, values)
         F, slope = self._hypergradient(numbers, self._x(derived, values, numbers))
         row = self._row(numbers)
-        top = float(sp.lambdify([list(self.symbols)], self.top, "numpy")(row))
+        top = float(function_of([self.symbols], self.top)(row))
         return Best(found, F, top - F, _largest(slope), closed)
 
     def _x(self, derived: Any, values: Mapping[str, Any], numbers: Mapping[Any, float]) -> Any:
         if not self.coordinates:
             return []
         if derived.solution is None:
-            return self._search(numbers)
+            return self._search(derived, numbers)
         given = {k: v for k, v in values.items() if k in _used(derived, derived.solution)}
         return self._coordinates_of(derived.at("solution", **given))
 
@@ -256,7 +322,7 @@ class Levels:
 
         return [np.float64(numbers[x]) for x in self.symbols]
 
-    def _search(self, numbers: Mapping[Any, float]) -> Any:
+    def _search(self, derived: Any, numbers: Mapping[Any, float]) -> Any:
         """The best strict maximum over searches from the best starts of a grid."""
         import numpy as np
         from scipy import optimize
@@ -301,7 +367,7 @@ class Levels:
             return (value, x) if strict and _largest(slope) <= STATIONARY * max(lam, 1.0) else None
 
         found: list[tuple[float, Any]] = []
-        for start in self._starts(numbers, row):
+        for start in self._starts(derived, numbers, row):
             try:
                 one = maximum(start)
             except (FloatingPointError, ValueError):  # SciPy's, of factors that overflow in it
@@ -319,8 +385,11 @@ class Levels:
             )
         return max(found, key=lambda one: one[0])[1]
 
-    def _starts(self, numbers: Mapping[Any, float], row: list[float]) -> list[Any]:
-        """The best points of a grid of means and scales; for a local maximum narrow ones only."""
+    def _starts(self, derived: Any, numbers: Mapping[Any, float], row: list[float]) -> list[Any]:
+        """The best points of a grid of means and scales; for a local maximum narrow ones only.
+
+        Means lie around the data's, and where the Gibbs density has its modes.
+        """
         import numpy as np
 
         centre = np.array([float(f.xreplace(numbers)) for f in self.centre])
@@ -329,10 +398,12 @@ class Levels:
             np.array(d)
             for d in product(CENTRES if len(centre) == 1 else (0.0, 1.0, -1.0), repeat=len(centre))
         ]
+        means = [centre + direction * scale for direction in directions]
+        means += _modes(derived, numbers, centre)
         points: list[tuple[float, Any]] = []
         for power in SCALES[:4] if self.local else SCALES:
-            for direction in directions:
-                x = self._start(centre + direction * scale, np.log(scale) + power * np.log(2))
+            for mean in means:
+                x = self._start(mean, np.log(scale) + power * np.log(2))
                 with np.errstate(all="ignore"):
                     value = float(self._value(x, row))
                 if np.isfinite(value):
@@ -359,7 +430,7 @@ class Levels:
     def _policy_at(self, x: Any) -> dict[str, Any]:
         import numpy as np
 
-        function = sp.lambdify([list(self.coordinates)], list(self.theta.values()), "numpy")
+        function = function_of([self.coordinates], list(self.theta.values()))
         found = dict(zip(self.theta, (np.asarray(X, float) for X in function(x)), strict=True))
         return {
             name: float(X) if X.ndim == 0 else X.ravel() if X.shape[-1] == 1 else X
@@ -385,24 +456,65 @@ class Levels:
 
 
 def coordinates(n: int, theta: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
-    """Coordinates x of a Gaussian policy, its variables in x, and L of P = LLᵀ."""
-    m = sp.symbols(f"x1:{n + 1}", real=True)
+    """Coordinates x of a Gaussian policy, its variables in x, and L of P = LLᵀ.
+
+    They are dummies: no parameter is one of them, whatever its name.
+    """
+    m = tuple(sp.Dummy(f"x{i + 1}", real=True) for i in range(n))
     if "s" in theta:
-        t = sp.Symbol("t1", real=True)
+        t = sp.Dummy("t1", real=True)
         mean = sp.ImmutableMatrix(m)
         return (*m, t), {"m": mean, "s": sp.exp(2 * t)}, sp.exp(t) * sp.ImmutableMatrix.eye(n)
     full = n > 1 and not theta["P"].is_diagonal()
 
     def entry(i: int, j: int) -> Any:
         if i == j:
-            return sp.exp(sp.Symbol(f"t{i + 1}", real=True))
-        return sp.Symbol(f"l{i + 1}{j + 1}", real=True) if full and i > j else sp.S.Zero
+            return sp.exp(sp.Dummy(f"t{i + 1}", real=True))
+        return sp.Dummy(f"l{i + 1}{j + 1}", real=True) if full and i > j else sp.S.Zero
 
     L = sp.ImmutableMatrix(n, n, entry)
     free = [next(iter(x.free_symbols)) for x in L if x != 0]
     P = L * L.T
     values = {"m": m[0], "P": P[0]} if n == 1 else {"m": sp.ImmutableMatrix(m), "P": P}
     return (*m, *free), values, L
+
+
+def _modes(derived: Any, numbers: Mapping[Any, float], centre: Any) -> list[Any]:
+    """Means where log p of the Gibbs law has critical points along a coordinate.
+
+    Of its polynomial part and of each exponent in it apart, the other coordinates at the data's
+    mean: where a reward peaks far from the data, no grid around them looks.
+    """
+    import numpy as np
+
+    v = list(sp.Matrix([derived.outcomes["y_hat"]]))
+    g = sp.expand(derived.gibbs.xreplace(numbers), power_exp=False)
+    steep, flat = sp.Add.make_args(g), [f.exp for f in g.atoms(sp.exp) if f.has(*v)]
+    parts = [sp.Add(*(f for f in steep if f.is_polynomial(*v))), *flat]
+    found: list[Any] = []
+    for i, x in enumerate(v):
+        others = {z: at for z, at in zip(v, centre, strict=True) if z != x}
+        for part in parts:
+            slope = sp.Poly(sp.diff(part, x).xreplace(others), x)
+            powers = [float(c) for c in slope.all_coeffs()]
+            for root in np.roots(powers) if np.all(np.isfinite(powers)) else []:
+                if abs(root.imag) <= REAL * abs(root):
+                    found.append(np.where(np.arange(len(v)) == i, root.real, centre))
+    return found
+
+
+def function_of(
+    arguments: Sequence[Sequence[Any]], f: Any, modules: Any = "numpy"
+) -> Callable[..., Any]:
+    """f as a function of the values of lists of symbols, whatever these are called.
+
+    In printed code a symbol called exp would stand for the function, so all are named anew.
+    """
+    every = [x for symbols in arguments for x in symbols]
+    names = {x: sp.Symbol(f"value_{i}", real=True) for i, x in enumerate(every)}
+    lists = [[names[x] for x in symbols] for symbols in arguments]
+    parts = [part.xreplace(names) for part in f] if isinstance(f, list) else f.xreplace(names)
+    return sp.lambdify(lists, parts, modules, cse=True)
 
 
 def log_det(L: Any) -> Any:
@@ -440,6 +552,13 @@ def _shown(numbers: Mapping[Any, float]) -> str:
     return ", ".join(f"{x} = {value:.6g}" for x, value in numbers.items())
 
 
+def _listed(values: Mapping[str, Any]) -> str:
+    import numpy as np
+
+    with np.printoptions(precision=6):
+        return ", ".join(f"{name} = {value}" for name, value in values.items())
+
+
 def _pack(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
     """Parameters without constraints: logs of positive ones, L of an SPD matrix."""
     import numpy as np
@@ -453,6 +572,44 @@ def _pack(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
             value = float(values[name])
             flat.append(np.log(abs(value)) if X.is_positive or X.is_negative else value)
     return np.array(flat)
+
+
+def _inside(X: Any, value: Any) -> bool:
+    """Whether a value is in the domain of its parameter."""
+    import numpy as np
+
+    if isinstance(X, sp.MatrixBase):
+        d = np.sqrt(np.abs(np.diagonal(value)))
+        return bool(np.all(d > 0) and np.linalg.eigvalsh(value / d / d[:, None])[0] > SINGULAR)
+    if not np.isfinite(value) or (X.is_positive and value <= 0) or (X.is_negative and value >= 0):
+        return False
+    return not (X.is_nonnegative and value < 0) and not (X.is_nonpositive and value > 0)
+
+
+def _beside(X: Any, value: Any, size: float) -> list[Any]:
+    """Values on both sides: by factors of e, of every eigenvalue of a matrix, or by a size."""
+    import numpy as np
+
+    if isinstance(X, sp.MatrixBase):
+        scales, axes = np.linalg.eigh(value)
+        return [
+            value + (factor - 1) * scale * np.outer(axis, axis)
+            for scale, axis in zip(scales, axes.T, strict=True)
+            for factor in (np.e, 1 / np.e)
+        ]
+    if X.is_positive or X.is_negative:
+        return [value * np.e, value / np.e]
+    return [value + size, value - size]
+
+
+def _by_size(slope: Any, value: Any) -> float:
+    """The slope in a parameter by its size: along every eigenvector of a matrix."""
+    import numpy as np
+
+    if np.ndim(value) == 0:
+        return abs(slope * value)
+    scales, axes = np.linalg.eigh(value)
+    return _largest(np.diagonal(axes.T @ slope @ axes) * scales)
 
 
 def _unpack(parameters: Mapping[str, Any], t: Sequence[float]) -> dict[str, Any]:
