@@ -191,7 +191,7 @@ class Derivation:
         """
         import numpy as np
 
-        if side not in ("stated", "derived"):
+        if not isinstance(side, str) or side not in ("stated", "derived"):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentNameError(f"side must be 'stated' or 'derived', not {side!r}")
         numbers = read_arguments(self.name, self.arguments, values, self.size)
         self._check_above(values)

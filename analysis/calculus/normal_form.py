@@ -27,9 +27,9 @@ def normal(expression: Any) -> Any:
     """
     if isinstance(expression, sp.MatrixBase):
         return expression.applyfunc(normal)
+    expression = gate.expression(expression, "the expression")
     if general_n.is_general(expression):
         return general_n.normal(expression)
-    expression = gate.expression(expression, "the expression of a condition")
     if any(power.exp.free_symbols for power in _powers_of_symbols(expression)):
         named, powers = _name_powers(expression)
         return normal(named).xreplace(powers)

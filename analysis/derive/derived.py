@@ -151,7 +151,7 @@ class Derived:
             ArgumentNameError: for an unknown quantity or name, a missing one, or no real number.
             ArgumentError: for a value outside its domain, or where there is no closed form.
         """
-        if quantity not in EXPRESSIONS:
+        if not isinstance(quantity, str) or quantity not in EXPRESSIONS:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentNameError(
                 f"no quantity {quantity!r}; pass one of {', '.join(EXPRESSIONS)}"
             )
