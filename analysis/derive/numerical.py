@@ -18,6 +18,7 @@ import sympy as sp
 from ..calculus.matrices import inverse, quadratic, trace
 from ..errors import ArgumentError, NoMaximumError
 
+MODULES = ("scipy", "numpy")  # of functions in printed code
 STATIONARY = 1e-8  # ‖∂J/∂θ‖ relative to λ, in coordinates without units
 FINALISTS = 4  # starts that are searched from, the best of a grid
 SCALES = range(-9, 6)  # of starts, powers of 2 of the data's standard deviation
@@ -504,7 +505,7 @@ def _modes(derived: Any, numbers: Mapping[Any, float], centre: Any) -> list[Any]
 
 
 def function_of(
-    arguments: Sequence[Sequence[Any]], f: Any, modules: Any = "numpy"
+    arguments: Sequence[Sequence[Any]], f: Any, modules: Any = MODULES
 ) -> Callable[..., Any]:
     """f as a function of the values of lists of symbols, whatever these are called.
 
@@ -514,7 +515,7 @@ def function_of(
     names = {x: sp.Symbol(f"value_{i}", real=True) for i, x in enumerate(every)}
     lists = [[names[x] for x in symbols] for symbols in arguments]
     parts = [part.xreplace(names) for part in f] if isinstance(f, list) else f.xreplace(names)
-    return sp.lambdify(lists, parts, modules, cse=True)
+    return sp.lambdify(lists, parts, list(modules), cse=True)
 
 
 def log_det(L: Any) -> Any:
