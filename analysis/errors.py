@@ -38,7 +38,7 @@ class RewardTypeError(TypeError):
 
 
 class NoMaximumError(ValueError):
-    """The inner problem has no maximum, or none that can be proved; the message says why."""
+    """A problem, inner or outer, has no maximum, or none that is found; the message says why."""
 
 
 class SlowDerivationWarning(UserWarning):

@@ -172,6 +172,8 @@ class Derived:
         Args:
             values: parameters of the reward, moments of the data, constants.
         Raises:
+            ArgumentNameError: for an unknown or missing name, or no real number.
+            ArgumentError: for a value outside its domain.
             NoMaximumError: if a search ends at no strict maximum.
         """
         return self.levels.solve(self, values)
@@ -185,6 +187,11 @@ class Derived:
 
         Args:
             values: moments of the data and constants; of a parameter, where a search starts.
+        Raises:
+            ArgumentNameError: for an unknown or missing name, or no real number.
+            ArgumentError: for a value outside its domain.
+            NoMaximumError: if none is found inside the domain of the parameters: the likelihood
+                rises towards an edge of it, such as 0 for one that is declared positive.
         """
         return self.levels.best(self, values)
 

@@ -116,7 +116,8 @@ class KL:
         lam: a positive symbol or number; the symbol λ if not given.
         mean: of a Gaussian reference, (n,); the symbol m0 if not given.
         covariance: of a Gaussian reference, (n, n); the symbol P0 if not given.
-        probabilities: of classes or bits, (n,); the symbols p0 if not given.
+        probabilities: of classes or bits, (n,), in (0, 1), those of classes with sum 1; the symbols
+            p0 if not given.
     """
 
     lam: Any = None
@@ -135,8 +136,8 @@ class Moments:
     Central moments of order k > 2 are the symbols mu_k (n = 1), or mu_ijk... by their indices.
 
     Args:
-        mean: in place of the symbol mu.
-        covariance: in place of the symbol Sigma.
+        mean: in place of the symbol mu; of bits, in place of rho, in (0, 1).
+        covariance: in place of the symbol Sigma; not of bits.
         symmetric: whether y - μ and μ - y have one law: its moments of odd order are 0.
     """
 

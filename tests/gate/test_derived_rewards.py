@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis import KL
 from analysis.derive import expectation, gaussian
 from paper_checks.conformance.strategies import Problem, make_problem
 from solvers.training.objectives import PolicyGradient
@@ -16,11 +17,17 @@ from tests.gate.identities import derived_rewards
 
 pytestmark = pytest.mark.gate
 QUARTIC = derived_rewards.quartic()
+BESIDE = derived_rewards.quartic(KL())
 
 
 @given(problem=st.builds(make_problem, n=st.just(1), seed=st.integers(0, 2**32 - 1)))
 def test_trained_policy(problem: Problem) -> None:
     derived_rewards.trained_policy(problem, QUARTIC)
+
+
+@given(problem=st.builds(make_problem, n=st.just(1), seed=st.integers(0, 2**32 - 1)))
+def test_trained_policy_beside_a_reference(problem: Problem) -> None:
+    derived_rewards.trained_policy(problem, BESIDE)
 
 
 def doubled(right: Callable[..., Any]) -> Callable[..., Any]:

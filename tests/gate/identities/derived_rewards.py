@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 import solvers as so
-from analysis import Derived, Entropy, Gaussian, Moments, derive, outcome
+from analysis import KL, Derived, Gaussian, Moments, derive, outcome
 from paper_checks.conformance.strategies import Problem
 from paper_checks.conformance.tolerances import agree
-from paper_checks.user_reward import torch_reward
+from paper_checks.user_reward import torch_reference, torch_reward
 
 TRAINED = 1e-6  # of a search that stops at a rounded gradient
 NODES = 12  # exact for polynomials of degree < 24
@@ -44,27 +44,30 @@ class Bell(torch.nn.Module):
         return torch.distributions.Normal(self.m.expand(len(x), 1), self.t.exp().expand(len(x), 1))
 
 
-def quartic() -> Derived:
+def quartic(regulariser: KL | None = None) -> Derived:
     """r = -a(ŷ - y)⁴ - b(ŷ - y)² for data of any law: no closed form."""
     a, b = sp.symbols("a b", positive=True)
     y_hat, y = outcome(1)
-    return derive(-a * (y_hat - y) ** 4 - b * (y_hat - y) ** 2, Gaussian(1), Entropy(), Moments())
+    return derive(-a * (y_hat - y) ** 4 - b * (y_hat - y) ** 2, Gaussian(1), regulariser, Moments())
 
 
 def trained_policy(problem: Problem, derived: Derived) -> None:
-    """Training on the reward in torch ends at the θ* that the derivation gives."""
+    """Training on the reward in torch, beside a reference or not, ends at the derived θ*."""
     y = np.array([-1.0, 0.1, 0.4, 1.3]) + problem.mu[0] / 4
     parameters = {"a": 0.2 + problem.P[0, 0] ** 0.25, "b": 0.1 + problem.U[0, 0] ** 0.25}
     centred = y - y.mean()
     moments = {"mu": y.mean(), "Sigma": (centred**2).mean()}
     moments |= {f"mu_{k}": (centred**k).mean() for k in (3, 4)}
-    found = derived.solve(lam=problem.lam, **parameters, **moments).policy
+    known = {"m0": problem.mu[0] / 2, "P0": problem.P[0, 0] ** 0.5}
+    constants = {name: known[name] for name in derived.constants if name != "lam"}
+    found = derived.solve(lam=problem.lam, **parameters, **moments, **constants).policy
     data = so.Dataset.of(
         torch.zeros(1, 1, dtype=torch.float64), torch.as_tensor(y).reshape(1, 4, 1)
     )
     model = so.policy(Bell(float(y.mean())))
     reward = torch_reward(derived, **parameters)
-    objective = so.PolicyGradient(reward, problem.lam, Quadrature())
+    reference = torch_reference(derived, model, **constants) if constants else None
+    objective = so.PolicyGradient(reward, problem.lam, Quadrature(), reference=reference)
     theta = so.fit(model, data, objective, params=model.start()).value
     got = [float(theta["m"]), float(torch.exp(2 * theta["t"]))]
     agree("θ* of a quartic reward", got, [found["m"], found["P"]], rtol=TRAINED, inputs=problem)
