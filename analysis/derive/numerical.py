@@ -259,12 +259,12 @@ class Levels:
             fall = min(F - likelihood({**found, name: x})[0] for x in beside)
             if flat or (fall > EDGE and _by_size(slopes[name], found[name]) <= fall / 1000):
                 continue
-            closed = "".join(f" F is stationary at {k} = {v}, outside." for k, v in outside.items())
+            there = _listed({f"dF/d{name}": slopes[name]})
+            closed = f" F is stationary outside, at {_listed(outside)}." if outside else ""
             raise NoMaximumError(
                 f"no best parameters were found inside their domain: at {_listed(found)} the "
-                f"likelihood F still rises, with slope {slopes[name]} in {name}.{closed} "
-                "Pass parameters to start from, declare real=True what may have any sign, or take "
-                "another reward"
+                f"likelihood F still rises ({there}).{closed} Pass parameters to start from, "
+                "declare real=True what may have any sign, or take another reward"
             )
         return found
 
@@ -556,8 +556,8 @@ def _shown(numbers: Mapping[Any, float]) -> str:
 def _listed(values: Mapping[str, Any]) -> str:
     import numpy as np
 
-    with np.printoptions(precision=6):
-        return ", ".join(f"{name} = {value}" for name, value in values.items())
+    shown = {k: np.array2string(np.asarray(x), precision=3) for k, x in values.items()}
+    return ", ".join(f"{k} = {text}" for k, text in shown.items())
 
 
 def _pack(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> Any:

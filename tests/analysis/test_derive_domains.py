@@ -144,15 +144,15 @@ def test_probabilities_of_bits_lie_between_0_and_1(p: list[float]) -> None:
     n = len(p)
     first, second = (sp.Matrix([x]) for x in outcome(n))
     r = u * (first.T * second)[0]
-    for what, arguments in (
-        ("probabilities", {"regulariser": KL(probabilities=p)}),
-        ("the mean of the data", {"data": Moments(mean=p)}),
+    for what, call in (
+        ("probabilities", lambda: derive(r, Bits(n), KL(probabilities=p))),
+        ("the mean of the data", lambda: derive(r, Bits(n), data=Moments(mean=p))),
     ):
         if all(0 < x < 1 for x in p):
-            derive(r, Bits(n), **arguments)
+            call()
         else:
             with pytest.raises(RewardError, match=what):
-                derive(r, Bits(n), **arguments)
+                call()
 
 
 def test_probabilities_in_symbols_are_judged_by_their_numbers() -> None:
