@@ -8,13 +8,22 @@ from typing import Any
 import sympy as sp
 
 from ..calculus.conditions import Condition, zero
-from ..calculus.matrices import logdet
+from ..calculus.matrices import inverse, logdet
 from ..calculus.symbols import symbol
 from ..derivation import Step
 from ..errors import RewardError, RewardTypeError
 from . import existence, gaussian, numerical, outer
 from .derived import Derived
-from .expectation import Term, isserlis, over_data, polynomial_mean, terms_of, total
+from .expectation import (
+    Term,
+    finite,
+    finite_over_both,
+    named_over_data,
+    over_data,
+    restored,
+    terms_of,
+    total,
+)
 from .finite import bits, by_name, classes
 from .parameters import named_symbols, parameters_of
 from .problem import (
@@ -32,8 +41,9 @@ from .problem import (
     exact,
     exact_matrix,
 )
-from .signs import is_positive_definite
+from .signs import is_positive_definite, plain
 
+_SPARE = ("S", "W", "M", "P_a", "P_b", "U_a", "U_b", "Sigma_a", "Sigma_b")
 _LARGEST = 3000  # nodes of a likelihood that is differentiated symbolically
 
 
@@ -89,24 +99,28 @@ def _gaussian(
     m0, P0, constants = _reference(regulariser, n)
     parameters = parameters_of(r, n, theta, (moments, constants), {"y_hat": y_hat, "y": y})
     raw = terms_of(r, (*v, *y))
-    averaged = over_data(raw, tuple(y), data, mu, Sigma)
-    base = sp.S.Zero if m0 is None else lam * gaussian.log_density(y_hat, m0, P0)
-    pull = terms_of(base, v)
-    g = _merged([*averaged, *pull], v)
-    why = _existence(g, raw, base, v, tuple(y), m0 is not None, local)
+    domain = finite(raw, tuple(y), Sigma) if isinstance(data, Normal) else ()
+    flat = [x for X in parameters.values() for x in gaussian.entries(X)]
+    averaged, names = named_over_data(raw, v, tuple(y), data, mu, Sigma, flat)
+    pull, toward = sp.S.Zero, sp.S.Zero
+    if m0 is not None:
+        T, of_reference = _precision(P0, r)
+        names |= of_reference
+        pull = sp.expand(lam * (m0.T * T * y_hat - y_hat.T * T * y_hat / 2)[0])
+        toward = lam * gaussian.mean_log_density(m, P, m0, T, P0)
+    g = _merged([*averaged, Term(pull, sp.S.Zero)], v)
+    why = _existence(g, raw, pull, v, tuple(y), m0 is not None, local)
+    domain += finite_over_both(raw, (v, P), (tuple(y), Sigma))
 
     laws = {"y_hat": v, "y": tuple(y), "m": m, "P": P, "mu": mu, "Sigma": Sigma}
     expected = gaussian.expectation(averaged, raw, data, laws)
-    toward = polynomial_mean(sp.expand(base), v, m, isserlis(P))
     J = expected + toward + lam * gaussian.entropy(P)
     F = gaussian.likelihood(m, P, mu, Sigma)
-    shown = _shortest(expected, m, mu)
     stationarity = {name: gaussian.slope(J, X) for name, X in theta.items()}
 
     quadratic = all(t.exponent == 0 for t in g) and sp.Poly(total(g), *v).total_degree() <= 2
-    concave = (quadratic and not local) or gaussian.is_concave(
-        _merged([*raw, *pull], (*v, *y)), g, v, tuple(y)
-    )
+    pulled = _merged([*raw, Term(pull, sp.S.Zero)], (*v, *y))
+    concave = (quadratic and not local) or gaussian.is_concave(pulled, g, v, tuple(y))
     solution, limit = None, None
     one = n == 1 or family.structure == "isotropic"
     s = theta["P"] if n == 1 else theta.get("s")
@@ -130,6 +144,18 @@ def _gaussian(
         notes = (*notes, "the reward is not known to be concave: best(...) checks its optimum")
     if solution is None and not concave:
         notes = (*notes, "J may have several maxima: solve(...) takes the best it finds")
+    conditions = _conditions(
+        J, F, stationarity, solution, hypergradient, theta, parameters, family, quadratic
+    )
+    expected, toward, J, stationarity, solution, hypergradient, optimum, cost, limit = (
+        restored(found, names)
+        for found in (
+            expected, toward, J, stationarity, solution, hypergradient, optimum, cost, limit
+        )
+    )  # fmt: skip
+    mean_reward = total(over_data(raw, tuple(y), data, mu, Sigma))
+    base = sp.S.Zero if m0 is None else lam * gaussian.log_density(y_hat, m0, P0)
+    shown = _shortest(expected, m, mu)
     x, in_x, L = numerical.coordinates(n, theta)
     J_x = gaussian.put(expected + toward, theta, in_x)
     J_x += lam * (numerical.log_det(L) + n * (1 + sp.log(2 * sp.pi))) / 2
@@ -149,7 +175,7 @@ def _gaussian(
     known = sp.Tuple(
         *v, *y, *parameters.values(), *theta.values(), *constants.values(), *mu, *Sigma
     )
-    higher = sp.Tuple(J, total(averaged)).free_symbols - known.free_symbols
+    higher = sp.Tuple(J, mean_reward).free_symbols - known.free_symbols
     return Derived(
         reward=r,
         family=family,
@@ -160,10 +186,10 @@ def _gaussian(
         moments={**moments, **{str(x): x for x in sorted(higher, key=str)}},
         constants=constants,
         outcomes={"y_hat": v[0], "y": y[0]} if n == 1 else {"y_hat": y_hat, "y": y},
-        mean_reward=_shortest(total(averaged), v, mu),
+        mean_reward=_shortest(mean_reward, v, mu),
         expected_reward=shown,
         objective=shown + toward + lam * gaussian.entropy(P),
-        gibbs=total(g) / lam,
+        gibbs=(mean_reward + base) / lam,
         stationarity=stationarity,
         solution=solution,
         likelihood=F,
@@ -174,15 +200,14 @@ def _gaussian(
         limit=limit,
         notes=notes,
         steps=(
-            Step("r̄(ŷ) = E_y r", total(averaged)),
+            Step("r̄(ŷ) = E_y r", mean_reward),
             Step("E_ŷ r̄, by moments", expected),
             Step("J", J),
             *(Step(f"∂J/∂{name}", f) for name, f in stationarity.items()),
         ),
         assumptions=_assumptions(data, family),
-        conditions=_conditions(
-            J, F, stationarity, solution, hypergradient, theta, parameters, family, quadratic
-        ),
+        conditions=conditions,
+        domain=domain,
         levels=levels,
     )
 
@@ -258,16 +283,31 @@ def _merged(terms: Sequence[Term], v: Sequence[Any]) -> tuple[Term, ...]:
     return tuple(Term(sp.expand(p, power_exp=False), e) for e, p in found.items())
 
 
+def _precision(P0: Any, reward: Any) -> tuple[Any, dict[Any, Any]]:
+    """P0⁻¹, in entries of an SPD symbol that the reward does not have where P0 is a symbol too.
+
+    With what these entries stand for: written out, they fill the screen.
+    """
+    n = P0.rows
+    if n == 1 or symbol("P0", n) != P0:
+        return inverse(P0), {}
+    taken = reward.free_symbols
+    T = next(X for X in (symbol(name, n) for name in _SPARE) if not taken & X.free_symbols)
+    return T, dict(zip(T, inverse(P0), strict=True))
+
+
 def _existence(
-    g: tuple[Term, ...], raw: Any, base: Any, v: Any, y: Any, reference: bool, local: bool
+    g: tuple[Term, ...], raw: Any, pull: Any, v: Any, y: Any, reference: bool, local: bool
 ) -> str:
     """Why a global maximum exists; "" where only a local one is asked for."""
     if local:
         return ""
-    polynomial = sp.Add(*(t.polynomial for t in raw if t.exponent == 0))
+    rest = tuple(t for t in raw if not t.exponent.has(*v))
     kernels = tuple(t for t in raw if t.exponent.has(*v))
-    growth = existence.Growth(g, sp.expand(polynomial + base), v, y, kernels)
-    return existence.check(growth, polynomial if reference else None)
+    growth = existence.Growth(g, (*rest, Term(pull, sp.S.Zero)), v, y, kernels)
+    alone = all(t.exponent == 0 for t in rest)
+    reward = sp.Add(*(t.polynomial for t in rest)) if reference and alone else None
+    return existence.check(growth, reward)
 
 
 def _centred(J: Any, m: Any, mu: Any, s: Any) -> Any:
@@ -372,6 +412,7 @@ def _plain(f: Any) -> Any:
     """f without roots and exponentials that cancel, which the normal form does not look into."""
     if isinstance(f, sp.MatrixBase):
         return f.applyfunc(_plain)
+    f = plain(f)
     roots = any(not power.exp.is_Integer for power in f.atoms(sp.Pow))
     return sp.simplify(f) if roots or f.has(sp.exp) else f
 

@@ -20,6 +20,7 @@ from ..calculus.normal_form import normal
 from ..calculus.symbols import QUANTITIES
 from ..derivation import Step
 from ..errors import ArgumentError, ArgumentNameError, DerivationError
+from .expectation import Finite
 from .numerical import Best, Levels, Solved
 from .outer import larger_than
 from .problem import Classes, Data, Family, Regulariser
@@ -76,6 +77,8 @@ class Derived:
         conditions: that the closed forms are what they should be; checked by `verify`.
         probabilities: of the reference, and of the data if given, of classes or bits; what numbers
             make of them is checked.
+        domain: what must hold of the numbers for expectations to be finite; checked by `at`,
+            `solve`, `slopes` and `best`.
         levels: the numerical side.
     """
 
@@ -105,6 +108,7 @@ class Derived:
     assumptions: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
     probabilities: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    domain: tuple[Finite, ...] = ()
     levels: Levels = field(kw_only=True)
 
     @property
@@ -150,6 +154,7 @@ class Derived:
         Raises:
             ArgumentNameError: for an unknown quantity or name, a missing one, or no real number.
             ArgumentError: for a value outside its domain, or where there is no closed form.
+            NoMaximumError: where an expectation is infinite.
         """
         if not isinstance(quantity, str) or quantity not in EXPRESSIONS:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentNameError(
@@ -174,7 +179,7 @@ class Derived:
         Raises:
             ArgumentNameError: for an unknown or missing name, or no real number.
             ArgumentError: for a value outside its domain.
-            NoMaximumError: if a search ends at no strict maximum.
+            NoMaximumError: if a search ends at no strict maximum, or an expectation is infinite.
         """
         return self.levels.solve(self, values)
 
@@ -210,6 +215,10 @@ class Derived:
                 raise ArgumentNameError(f"{name!r} is missing; pass {', '.join(needed)}")
         numbers = {name: read(name, X, values[name]) for name, X in needed.items()}
         self._check_probabilities(numbers)
+        if self.domain:
+            exact = _exact(needed, numbers)
+            for condition in self.domain:
+                condition.check(exact)
         return numbers
 
     def _check_probabilities(self, numbers: Mapping[str, Any]) -> None:
@@ -269,6 +278,7 @@ class Derived:
             *_shown("r(ŷ, y)", self.reward),
         ]
         lines += [f"  assuming {text}" for text in self.assumptions]
+        lines += [f"  where {condition}" for condition in self.domain]
         lines += [f"  {self.existence}"]
         lines += _shown("E r", self.expected_reward)
         if self.solution is None:
@@ -302,6 +312,18 @@ def read(name: str, X: Any, value: Any) -> Any:
     if isinstance(X, sp.MatrixBase) and name in QUANTITIES:
         return read_arguments("derive", {name: X}, {name: value})[0]
     return read_number(name, X, value)
+
+
+def _exact(symbols: Mapping[str, Any], numbers: Mapping[str, Any]) -> dict[Any, Any]:
+    """Free symbols to their numbers, as fractions."""
+    import numpy as np
+
+    found: dict[Any, Any] = {}
+    for name, X in symbols.items():
+        cells = list(X) if isinstance(X, sp.MatrixBase) else [X]
+        values = np.ravel(numbers[name]).tolist()
+        found |= {x: sp.Rational(value) for x, value in zip(cells, values, strict=True)}
+    return found
 
 
 def _tex(name: str) -> str:

@@ -17,8 +17,9 @@ import sympy as sp
 
 from ..calculus.ldl import to_coordinates
 from ..errors import NoMaximumError
+from .embeddings import is_proper, squares_of
 from .expectation import Term
-from .signs import is_positive_definite, is_semidefinite, sign, sign_everywhere
+from .signs import by_weights, is_positive_definite, is_semidefinite, sign, sign_everywhere
 
 LOCAL = "pass local=True for a local maximum"
 BASE = "pass KL() to a reference policy, which pulls back in every direction"
@@ -30,14 +31,14 @@ class Growth:
 
     Args:
         terms: of g, in ŷ.
-        raw: its polynomial part before the expectation, in ŷ and y.
+        raw: the terms before the expectation without an exponential of ŷ, in ŷ and y.
         kernels: the terms of the reward with an exponential of ŷ, in ŷ and y.
         v: ŷ.
         y: the data point.
     """
 
     terms: tuple[Term, ...]
-    raw: Any
+    raw: tuple[Term, ...]
     v: tuple[Any, ...]
     y: tuple[Any, ...]
     kernels: tuple[Term, ...] = ()
@@ -53,23 +54,38 @@ class Growth:
         return [term for term in self.terms if term.exponent.has(*self.v)]
 
     @cached_property
-    def polynomials(self) -> tuple[Any, Any]:
-        return sp.Poly(self.polynomial, *self.v), sp.Poly(self.raw, *self.v)
+    def averaged(self) -> Any:
+        """`polynomial` by its monomials."""
+        return sp.Poly(self.polynomial, *self.v)
+
+    @cached_property
+    def _before(self) -> list[Any]:
+        """The polynomials of `raw`, each before an exponential of y, by their monomials."""
+        return [sp.Poly(term.polynomial, *self.v) for term in self.raw]
 
     def sign_of(self, powers: tuple[int, ...]) -> int | None:
         """The sign of a monomial's coefficient E c(y), from that of c where it helps."""
-        averaged, raw = self.polynomials
-        found = sign(averaged.coeff_monomial(powers))
-        if found is None:
-            found = sign_everywhere(raw.coeff_monomial(powers), self.y)
-        return found
+        if not self.averaged.coeff_monomial(powers):
+            return 0
+        signs = {sign_everywhere(p.coeff_monomial(powers), self.y) for p in self._before} - {0}
+        if len(signs) == 1 and None not in signs:
+            return signs.pop()
+        return sign(self.averaged.coeff_monomial(powers))
+
+    def along(self, line: Mapping[Any, Any], v: tuple[Any, ...]) -> Growth:
+        """The polynomial part where ŷ is put on a line or a plane with coordinates v."""
+        terms = (Term(self.polynomial.xreplace(line), sp.S.Zero),)
+        return Growth(terms, _put(self.raw, line), v, self.y)
 
     def of(self, x: Any) -> Growth:
         """The part in one coordinate, where g is a sum over coordinates."""
-        others = dict.fromkeys((other for other in self.v if other != x), 0)
+        others = dict.fromkeys((other for other in self.v if other != x), sp.S.Zero)
         kept = tuple(t for t in self.terms if t.exponent.has(x) or not t.exponent.has(*self.v))
-        cut = tuple(Term(t.polynomial.xreplace(others), t.exponent) for t in kept)
-        return Growth(cut, self.raw.xreplace(others), (x,), self.y)
+        return Growth(_put(kept, others), _put(self.raw, others), (x,), self.y)
+
+
+def _put(terms: Sequence[Term], values: Mapping[Any, Any]) -> tuple[Term, ...]:
+    return tuple(Term(t.polynomial.xreplace(values), t.exponent) for t in terms)
 
 
 def check(g: Growth, reward: Any = None) -> str:
@@ -90,8 +106,12 @@ def check(g: Growth, reward: Any = None) -> str:
                 "expectation is infinite for wide policies; declare the width of the exponential "
                 "positive=True, with a minus in front of the square"
             )
-    if reward is not None and not g.exponentials and never_positive(reward, (*g.v, *g.y)):
-        return "the reward is bounded above, and KL to the reference grows in every direction"
+    bounded = not unproved and all(_falls_everywhere(term, g.v) for term in g.kernels)
+    if reward is not None and bounded:
+        if never_positive(reward, (*g.v, *g.y)):
+            return "the reward is bounded above, and KL to the reference grows in every direction"
+        if is_outweighed(reward, g.v, g.y):
+            return "the reward rises like a line at most, and KL to the reference outweighs that"
     if len(g.v) == 1:
         return _on_line(g)
     if is_separable(g.terms, g.v):
@@ -114,15 +134,34 @@ def _is_kernel(term: Term, g: Growth) -> bool:
 
 
 def never_positive(f: Any, v: Sequence[Any]) -> bool:
-    """Whether a polynomial in v is proved to be <= 0: a sum of positive symbols times -squares.
+    """Whether a polynomial in v is proved to be bounded above, by a sum of positive symbols times
+    what is never positive: negative squares, up to constants.
 
     A quadratic form in an SPD symbol is such a sum in its LDL coordinates.
     """
-    f = sp.expand(to_coordinates(f))
-    weights = sorted((x for x in f.free_symbols - set(v) if x.is_positive), key=str)
-    if not weights:
-        return sign_everywhere(f, v) in (-1, 0)
-    return all(sign_everywhere(c, v) in (-1, 0) for _, c in sp.Poly(f, *weights).terms())
+    return all(_is_bounded(part, v) for part in by_weights(f))
+
+
+def _is_bounded(f: Any, v: Sequence[Any]) -> bool:
+    return sign_everywhere(f, v) in (-1, 0) or squares_of(f, v) is not None
+
+
+def is_outweighed(f: Any, v: Sequence[Any], y: Sequence[Any]) -> bool:
+    """Whether a polynomial is proved to rise like a line in ŷ at most, for each y."""
+
+    for part in by_weights(f):
+        free = sorted(part.free_symbols - {*v, *y}, key=str)
+        if _is_line(part, v) or _is_bounded(part, (*v, *y)):
+            continue
+        for powers, value in sp.Poly(part, *free).terms() if free else [((1,), part)]:
+            even = not any(power % 2 for power in powers)
+            if not (_is_line(value, v) or (even and _is_bounded(value, (*v, *y)))):
+                return False
+    return True
+
+
+def _is_line(f: Any, v: Sequence[Any]) -> bool:
+    return sp.Poly(f, *v).total_degree() <= 1
 
 
 def is_separable(terms: Sequence[Term], v: Sequence[Any]) -> bool:
@@ -199,7 +238,7 @@ def _in_space(g: Growth, unproved: Sequence[Term]) -> str:
                 f"exp({term.exponent}) is not bounded, and the reward is no sum over coordinates: "
                 f"whether a maximum exists could not be decided; {LOCAL}"
             )
-    p, _ = g.polynomials
+    p = g.averaged
     ridges = [
         powers
         for term in g.kernels
@@ -215,6 +254,8 @@ def _in_space(g: Growth, unproved: Sequence[Term]) -> str:
             raise NoMaximumError(_not_definite(Q))
     if _dominated(g, p, ridges):
         return "an even power of every coordinate outweighs all that could rise"
+    if not ridges and _is_proper(g):
+        return "g is a sum of negative squares, which are bounded together nowhere far out"
     for direction in product((0, 1, -1), repeat=len(g.v)):  # the reason, where it is a simple one
         _along(g, p, direction)
     if ridges:
@@ -259,13 +300,21 @@ def _not_definite(Q: Any) -> str:
     )
 
 
+def _is_proper(g: Growth) -> bool:
+    """Whether the reward is a sum of negative squares that bound ŷ, y in a bounded set."""
+    if any(term.exponent != 0 for term in g.raw):
+        return False
+    squares = squares_of(sp.Add(*(term.polynomial for term in g.raw)), (*g.v, *g.y))
+    return squares is not None and is_proper(squares, list(g.v))
+
+
 def _along(g: Growth, p: Any, direction: tuple[int, ...]) -> None:
     """Refuse g where it rises or stays bounded along a line through 0."""
     if not any(direction):
         return
     t = sp.Dummy("t", real=True)
     line = {x: t * step for x, step in zip(g.v, direction, strict=True)}
-    cut = Growth((Term(p.as_expr().xreplace(line), sp.S.Zero),), g.raw.xreplace(line), (t,), g.y)
+    cut = g.along(line, (t,))
     way, _ = _leading(cut, 1)
     if way == 1:
         raise NoMaximumError(

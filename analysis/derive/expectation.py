@@ -8,7 +8,7 @@ polynomial under another Gaussian law.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -16,11 +16,16 @@ from typing import Any
 import sympy as sp
 
 from ..calculus.matrices import det, inverse, lowest_terms
-from ..errors import MomentError, RewardError
+from ..errors import MomentError, NoMaximumError, RewardError
 from .problem import Data, Normal
+from .signs import is_positive_definite, is_semidefinite, minor
 
 Moment = Callable[[tuple[int, ...]], Any]
 """From the powers α of a product to its central moment E Π (v_i - E v_i)^α_i."""
+
+
+_POSITIVE, _REAL = {"positive": True}, {"real": True}
+_DECIDED = 4  # symbols of a matrix of which definiteness is asked symbolically
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +79,96 @@ def terms_of(f: Any, v: Sequence[Any]) -> tuple[Term, ...]:
     return tuple(Term(found[e], e) for e in ordered)
 
 
+@dataclass(frozen=True, eq=False)
+class Finite:
+    """That E exp(exponent) is finite under a Gaussian law of covariance C.
+
+    Args:
+        exponent: -½vᵀAv + ...
+        matrix: C + CAC, positive definite where C⁻¹ + A is: where the density times exp decays.
+    """
+
+    exponent: Any
+    matrix: Any
+
+    def check(self, numbers: Mapping[Any, Any]) -> None:
+        """Raise `NoMaximumError` where numbers, exact ones by symbol, make it infinite.
+
+        Nothing is checked where some symbol has no number.
+        """
+        if not self.matrix.free_symbols <= set(numbers):
+            return
+        if is_positive_definite(self.matrix.xreplace(numbers)) is not True:
+            at = ", ".join(f"{x} = {float(numbers[x]):.6g}" for x in _sorted(self.matrix))
+            raise self.infinite(f"at {at}")
+
+    def infinite(self, where: str) -> NoMaximumError:
+        """The error that says so."""
+        return NoMaximumError(
+            f"the expectation of exp({self.exponent}) is infinite {where}: C⁻¹ + A is not positive "
+            "definite, where C is the covariance and -A the second derivative of the exponent; "
+            "pass a smaller covariance, or an exponential that rises less"
+        )
+
+    def __str__(self) -> str:
+        return f"E exp({self.exponent}) < ∞"
+
+
+def _sorted(X: Any) -> list[Any]:
+    return sorted(X.free_symbols, key=str)
+
+
+def finite(terms: Sequence[Term], v: Sequence[Any], covariance: Any) -> tuple[Finite, ...]:
+    """What must hold for E_{v ~ N(·, covariance)} of terms to be finite, where it is not proved.
+
+    Raises:
+        NoMaximumError: if one is infinite.
+    """
+    found: dict[Any, Finite] = {}
+    for term in terms:
+        A = -sp.hessian(term.exponent, list(v)).as_immutable()
+        if A.is_zero_matrix or is_semidefinite(A):
+            continue
+        matrix = (covariance + covariance * A * covariance).as_immutable().applyfunc(sp.expand)
+        one = Finite(term.exponent, matrix)
+        decided = is_positive_definite(matrix) if len(_sorted(matrix)) <= _DECIDED else None
+        if decided is False:
+            raise one.infinite("for these data")
+        if decided is None:
+            found[matrix] = one
+    return tuple(found.values())
+
+
+def finite_over_both(
+    terms: Sequence[Term], policy: tuple[Any, Any], data: tuple[Any, Any]
+) -> tuple[Finite, ...]:
+    """What must hold for E over policy and data, each variables and covariance, to be finite.
+
+    It depends on the policy: wide ones make E exp(ŷ²) infinite.
+    """
+    found: list[Finite] = []
+    for term in terms:
+        if not term.exponent.has(*policy[0]):
+            continue
+        laws = [law for law in (policy, data) if term.exponent.has(*law[0])]
+        A = -sp.hessian(term.exponent, [x for v, _ in laws for x in v]).as_immutable()
+        if A.is_zero_matrix or is_semidefinite(A):
+            continue
+        C = sp.diag(*(covariance for _, covariance in laws)).as_immutable()
+        found.append(Finite(term.exponent, C + C * A * C))
+    return tuple(found)
+
+
+def restored(f: Any, names: Mapping[Any, Any]) -> Any:
+    """f with what its names stand for, derivatives of functions among them carried out."""
+    if f is None or not names:
+        return f
+    if isinstance(f, Mapping):
+        return {name: restored(part, names) for name, part in f.items()}
+    slopes = {one: one.xreplace(names).doit() for one in f.atoms(sp.Derivative)}
+    return f.xreplace(slopes).xreplace(names)
+
+
 def over_data(terms: Sequence[Term], y: Sequence[Any], data: Data, mu: Any, Sigma: Any) -> Any:
     """E_y of each term, which leaves terms in ŷ.
 
@@ -96,6 +191,49 @@ def over_data(terms: Sequence[Term], y: Sequence[Any], data: Data, mu: Any, Sigm
     return tuple(Term(sp.expand(p) if e == 0 else p, e) for e, p in found.items())
 
 
+def named_over_data(
+    terms: Sequence[Term], v: Sequence[Any], y: Sequence[Any], data: Data, mu: Any, Sigma: Any,
+    parameters: Sequence[Any],
+) -> tuple[tuple[Term, ...], dict[Any, Any]]:  # fmt: skip
+    """`over_data`, with names for what exponentials of y alone leave.
+
+    E p(ŷ, y) exp(q(y)) is κ E p(ŷ, y) under another Gaussian law of y. κ > 0 and the moments of
+    that law get names: symbols, or functions of those parameters that they depend on.
+
+    Returns:
+        The terms, and what their names stand for.
+    """
+    names: dict[Any, Any] = {}
+    named, rest = sp.S.Zero, []
+    for term in terms:
+        if not isinstance(data, Normal) or term.exponent.has(*v) or not term.exponent.has(*y):
+            rest.append(term)
+            continue
+        scale, exponent, mean, C = _tilted(term.exponent, y, mu, Sigma)
+
+        def name(what: str, value: Any, kind: Any, q: Any = term.exponent) -> Any:
+            free = [x for x in parameters if value.has(x)]
+            if value.is_Atom:
+                return value
+            found = sp.Function(f"{what}[{q}]", **kind)(*free) if free else sp.Dummy(what, **kind)
+            names[found] = value
+            return found
+
+        size = range(len(y))
+        kappa = name("kappa", scale * sp.exp(exponent), _POSITIVE)
+        at = [name(f"m{i}", mean[i], _REAL) for i in size]
+        upper = {
+            (i, j): name(f"C{i}{j}", C[i, j], _POSITIVE if i == j else _REAL)
+            for i in size
+            for j in size
+            if i <= j
+        }
+        spread = sp.Matrix(len(y), len(y), lambda i, j: upper[min(i, j), max(i, j)])  # noqa: B023
+        named += sp.expand(kappa * polynomial_mean(term.polynomial, y, at, isserlis(spread)))
+    found = over_data(rest, y, data, mu, Sigma)
+    return (*found, *([Term(named, sp.S.Zero)] if named != 0 else [])), names
+
+
 def under_normal(term: Term, v: Sequence[Any], mean: Any, covariance: Any) -> Term:
     """E_{v ~ N(mean, covariance)} of a term, v leaving both of its parts.
 
@@ -106,19 +244,45 @@ def under_normal(term: Term, v: Sequence[Any], mean: Any, covariance: Any) -> Te
     if not term.exponent.has(*v):
         value = polynomial_mean(term.polynomial, v, mean, isserlis(covariance))
         return Term(value, term.exponent)
+    scale, exponent, centre, C = _tilted(term.exponent, v, mean, covariance)
+    return Term(_named_mean(term.polynomial, v, centre, C) * scale, exponent)
+
+
+def _tilted(exponent: Any, v: Sequence[Any], mean: Any, covariance: Any) -> tuple[Any, ...]:
+    """E exp(exponent) as scale and exponent, mean and covariance of the law ∝ density · exp."""
     at_zero = dict.fromkeys(v, 0)
-    A = -sp.hessian(term.exponent, list(v)).as_immutable()
-    b = sp.ImmutableMatrix([sp.diff(term.exponent, x) for x in v]).xreplace(at_zero)
-    c = term.exponent.xreplace(at_zero)
-    grown = (sp.ImmutableMatrix.eye(len(v)) + covariance * A).as_immutable()
+    A = -sp.hessian(exponent, list(v)).as_immutable()
+    b = sp.ImmutableMatrix([sp.diff(exponent, x) for x in v]).xreplace(at_zero)
+    c = exponent.xreplace(at_zero)
     d = b - A * mean
-    C = lowest_terms(inverse(grown) * covariance)
-    centre = mean + C * d
-    exponent = c + b.dot(mean) - (mean.T * A * mean)[0] / 2 + (d.T * C * d)[0] / 2
+    C, root = _covariance(A, covariance)
+    value = c + b.dot(mean) - (mean.T * A * mean)[0] / 2 + (d.T * C * d)[0] / 2
     if len(v) == 1 and not A.is_zero_matrix:
-        exponent = sp.factor(exponent)
-    value = _named_mean(term.polynomial, v, centre, C)
-    return Term(value / sp.sqrt(det(grown)), exponent)
+        value = sp.factor(value)
+    return 1 / root, value, mean + C * d, C
+
+
+def _covariance(A: Any, covariance: Any) -> tuple[Any, Any]:
+    """(I + covariance A)⁻¹ covariance, and the root of det(I + covariance A).
+
+    Where A is not known to be semidefinite, the root is that of each pivot of the symmetric
+    covariance + covariance A covariance: it is real only where all are positive.
+    """
+    size = A.rows
+    grown = (sp.ImmutableMatrix.eye(size) + covariance * A).as_immutable()
+    if size < 3 or grown.is_diagonal():
+        C, total = lowest_terms(inverse(grown) * covariance), det(grown)
+    else:  # in lowest terms it would take minutes
+        names = sp.Matrix(3, 3, sp.symbols("g:9", cls=sp.Dummy))
+        back = dict(zip(names, grown, strict=True))
+        total = names.det().xreplace(back)
+        C = (names.adjugate().xreplace(back) * covariance / total).as_immutable()
+    if size == 1 or is_semidefinite(A):
+        return C, sp.sqrt(total)
+    bent = (covariance + covariance * A * covariance).as_immutable()
+    pivots = [sp.S.One, *(minor(bent, range(k)) for k in range(1, size + 1))]
+    roots = (sp.sqrt(pivots[k] / pivots[k - 1]) for k in range(1, size + 1))
+    return C, sp.Mul(*roots) / sp.sqrt(minor(covariance, range(size)))
 
 
 def _named_mean(p: Any, v: Sequence[Any], mean: Any, C: Any) -> Any:

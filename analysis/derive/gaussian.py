@@ -22,6 +22,9 @@ from .problem import Normal
 from .signs import is_semidefinite, sign
 
 
+_FEW = 7  # symbols of a 3 x 3 matrix that is inverted in lowest terms
+
+
 def policy(n: int, structure: Structure) -> dict[str, Any]:
     """The inner variables: m, and P within its structure, or s of P = sI; scalars for n = 1."""
     m, P = symbol("m", n), symbol("P", n)
@@ -54,6 +57,12 @@ def entropy(P: Any) -> Any:
 def log_density(v: Any, m: Any, P: Any) -> Any:
     """log N(v; m, P)."""
     return -(quadratic(inverse(P), v - m) + logdet(P) + v.rows * sp.log(2 * sp.pi)) / 2
+
+
+def mean_log_density(m: Any, P: Any, m0: Any, T: Any, P0: Any) -> Any:
+    """E log N(ŷ; m0, P0) over ŷ ~ N(m, P), T = P0⁻¹."""
+    spread = trace(T * P) + quadratic(T, m - m0)
+    return -(spread + logdet(P0) + m.rows * sp.log(2 * sp.pi)) / 2
 
 
 def expectation(
@@ -117,6 +126,8 @@ def is_concave(raw: Sequence[Term], averaged: Sequence[Term], v: Any, y: Any) ->
     """Whether g is proved to be concave: its polynomial for each y, exponentials of lines apart."""
     moved = {x: x + other for x, other in zip(v, y, strict=True)}
     for term in raw:
+        if not sp.hessian(term.exponent, list(v)).is_zero_matrix:
+            return False
         if not term.exponent.has(*v, *y):
             bend = -sp.hessian(term.polynomial, list(v))
             shifted = bend.xreplace(moved).applyfunc(sp.expand)
@@ -135,10 +146,10 @@ def quadratic_solution(g: Any, v: Any, structure: Structure, lam: Any) -> dict[s
     n = len(v)
     Q = (-sp.hessian(g, list(v)) / 2).as_immutable()
     b = sp.ImmutableMatrix([sp.diff(g, x) for x in v]).xreplace(dict.fromkeys(v, 0))
-    if all(entry.is_polynomial() for entry in Q):
+    if all(entry.is_polynomial() for entry in Q) and (n < 3 or len(Q.free_symbols) <= _FEW):
         inverted = inverse(Q)
         m = lowest_terms(inverted * b / 2)
-    else:  # a reference's precision is no polynomial: lowest terms would take minutes
+    else:  # lowest terms would take minutes
         named = symbol("S", n)
         inverted = inverse(named).xreplace(dict(zip(named, Q, strict=True)))
         m = inverted * b / 2

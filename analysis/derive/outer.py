@@ -10,9 +10,10 @@ import sympy as sp
 
 from ..calculus.matrices import lowest_terms
 from .gaussian import entries, positive_root, put, slope
-from .signs import sign
+from .signs import plain, sign
 
 _LARGEST = 900  # nodes of an expression that is brought to lowest terms
+_SOLVED = 2000  # nodes of an equation that is solved
 
 
 def larger_than(f: Any, nodes: int) -> bool:
@@ -39,17 +40,39 @@ def implicit(
 def matching(equations: Sequence[Any], parameters: Mapping[str, Any]) -> dict[Any, Any] | None:
     """Parameters at which the equations, linear in them, hold: some in terms of others; or None."""
     unknowns = [x for X in parameters.values() for x in entries(X)]
-    flat = [sp.expand(sp.fraction(sp.together(f))[0]) for f in equations]
-    flat = [f for f in flat if f != 0]
-    if not unknowns or not all(
-        f.is_polynomial(*unknowns) and sp.Poly(f, *unknowns).total_degree() <= 1 for f in flat
-    ):
+    if not unknowns or _solved([_at_a_point(f, unknowns) for f in equations], unknowns) is None:
+        return None  # what has no solution at one point has none in general
+    values = _solved(equations, unknowns)
+    if values is None:
         return None
+    return {x: sp.factor(f) for x, f in zip(unknowns, values, strict=True) if f != x}
+
+
+def _solved(equations: Sequence[Any], unknowns: Sequence[Any]) -> Sequence[Any] | None:
+    flat: list[Any] = []
+    for f in equations:
+        numerator = sp.expand(sp.fraction(sp.together(f))[0])
+        if not numerator.is_polynomial(*unknowns):
+            return None
+        if numerator != 0 and sp.Poly(numerator, *unknowns).total_degree() > 1:
+            return None
+        flat += [numerator] if numerator != 0 else []
     found = sp.linsolve(flat, unknowns) if flat else {tuple(unknowns)}
     if not isinstance(found, (sp.FiniteSet, set)) or not found:
         return None
     (values,) = found
-    return {x: sp.factor(f) for x, f in zip(unknowns, values, strict=True) if f != x}
+    return values
+
+
+def _at_a_point(f: Any, unknowns: Sequence[Any]) -> Any:
+    """f with fractions for every symbol but the unknowns: in their domain, and far from special."""
+    f = plain(f)
+    others = sorted(f.free_symbols - set(unknowns), key=str)
+    point: dict[Any, Any] = {}
+    for k, x in enumerate(others):
+        small = sp.Rational(sp.prime(k + 1), 401)  # SPD: the diagonal dominates
+        point[x] = 2 + small if x.is_positive else -2 - small if x.is_negative else small
+    return f.xreplace(point)
 
 
 def stationary_parameter(F: Any, parameters: Mapping[str, Any]) -> dict[Any, Any] | None:
@@ -58,7 +81,10 @@ def stationary_parameter(F: Any, parameters: Mapping[str, Any]) -> dict[Any, Any
     if len(unknowns) != 1 or not unknowns[0].is_positive:
         return None
     (x,) = unknowns
-    root = positive_root(lowest_terms_outside(sp.diff(F, x)), x)
+    bend = lowest_terms_outside(sp.diff(F, x))
+    if larger_than(bend, _SOLVED) or positive_root(_at_a_point(bend, unknowns), x) is None:
+        return None
+    root = positive_root(bend, x)
     return None if root is None else {x: root}
 
 
