@@ -2,7 +2,7 @@
 
 - `problem`: outcomes, families, regularisers, data; `parameters`: the symbols of a reward
 - `expectation`: moments of polynomials and of exponentials of quadratics
-- `signs`, `existence`: whether a maximum exists, and why not
+- `signs`, `embeddings`, `existence`: whether a maximum exists, and why not
 - `gaussian`, `finite`: the inner solution in closed form; `outer`: the best parameters
 - `derived`: what is returned; `numerical`: searches where no closed form is known
 """

@@ -44,6 +44,7 @@ from .problem import (
 from .signs import is_positive_definite, plain
 
 _SPARE = ("S", "W", "M", "P_a", "P_b", "U_a", "U_b", "Sigma_a", "Sigma_b")
+_SIGNED = 500  # nodes of a likelihood whose stationary point is looked for without names
 _LARGEST = 3000  # nodes of a likelihood that is differentiated symbolically
 
 
@@ -70,7 +71,8 @@ def derive(
         RewardTypeError: for a string, a matrix, a MatrixSymbol, or no family or regulariser.
         RewardError: for a symbol that is unknown or not real, a wrong shape, a form not taken.
         MomentError: for an exponential of y without Gaussian data.
-        NoMaximumError: where no maximum exists, or none can be proved; it says why.
+        NoMaximumError: where no maximum exists, or none can be proved, or an expectation is
+            infinite; it says why.
     Source: new.
     """
     regulariser = Entropy() if regulariser is None else regulariser
@@ -139,7 +141,7 @@ def _gaussian(
     top = -(logdet(gaussian.moments_of(likely, n)[1]) + n * (1 + sp.log(2 * sp.pi))) / 2
     reached = None if solution is None else outer.at_values(F, theta, solution)
     hypergradient = _hypergradient(J, F, reached, theta, parameters)
-    optimum, cost, notes = _optimum(stationarity, reached, theta, likely, parameters, top)
+    optimum, cost, notes = _optimum(stationarity, reached, theta, likely, parameters, top, names)
     if optimum is not None and not concave:
         notes = (*notes, "the reward is not known to be concave: best(...) checks its optimum")
     if solution is None and not concave:
@@ -355,7 +357,7 @@ def _lowest(f: Any) -> Any:
 
 def _optimum(
     stationarity: Mapping[str, Any], reached: Any, theta: Mapping[str, Any],
-    likely: Mapping[str, Any], parameters: Mapping[str, Any], top: Any,
+    likely: Mapping[str, Any], parameters: Mapping[str, Any], top: Any, names: Mapping[Any, Any],
 ) -> tuple[dict[str, Any] | None, Any, tuple[str, ...]]:  # fmt: skip
     """Parameters that make maximum likelihood stationary for J, or a root of the hypergradient."""
     if not parameters:
@@ -378,6 +380,9 @@ def _optimum(
     if reached is None:
         return None, None, ()
     root = outer.stationary_parameter(reached, parameters)
+    written = restored(reached, names)
+    if root is None and not outer.larger_than(written, _SIGNED):  # signs are lost in names
+        reached, root = written, outer.stationary_parameter(written, parameters)
     if root is None:
         return None, None, ()
     return by_name(root, parameters), outer.cancelled(top - reached.xreplace(root)), ()

@@ -15,7 +15,6 @@ from typing import Any
 
 import sympy as sp
 
-from ..calculus.ldl import to_coordinates
 from ..errors import NoMaximumError
 from .embeddings import is_proper, squares_of
 from .expectation import Term
@@ -134,10 +133,10 @@ def _is_kernel(term: Term, g: Growth) -> bool:
 
 
 def never_positive(f: Any, v: Sequence[Any]) -> bool:
-    """Whether a polynomial in v is proved to be bounded above, by a sum of positive symbols times
-    what is never positive: negative squares, up to constants.
+    """Whether a polynomial in v is proved to be <= 0, up to what is constant in v.
 
-    A quadratic form in an SPD symbol is such a sum in its LDL coordinates.
+    It is a sum of positive symbols times what is never positive, such as negative squares. A
+    quadratic form in an SPD symbol is such a sum in its LDL coordinates.
     """
     return all(_is_bounded(part, v) for part in by_weights(f))
 
@@ -148,7 +147,6 @@ def _is_bounded(f: Any, v: Sequence[Any]) -> bool:
 
 def is_outweighed(f: Any, v: Sequence[Any], y: Sequence[Any]) -> bool:
     """Whether a polynomial is proved to rise like a line in ŷ at most, for each y."""
-
     for part in by_weights(f):
         free = sorted(part.free_symbols - {*v, *y}, key=str)
         if _is_line(part, v) or _is_bounded(part, (*v, *y)):

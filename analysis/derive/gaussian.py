@@ -21,7 +21,6 @@ from .expectation import Term, isserlis, over_data, polynomial_mean, total, unde
 from .problem import Normal
 from .signs import is_semidefinite, sign
 
-
 _FEW = 7  # symbols of a 3 x 3 matrix that is inverted in lowest terms
 
 

@@ -40,7 +40,10 @@ def implicit(
 def matching(equations: Sequence[Any], parameters: Mapping[str, Any]) -> dict[Any, Any] | None:
     """Parameters at which the equations, linear in them, hold: some in terms of others; or None."""
     unknowns = [x for X in parameters.values() for x in entries(X)]
-    if not unknowns or _solved([_at_a_point(f, unknowns) for f in equations], unknowns) is None:
+    if not unknowns:
+        return None
+    long = any(larger_than(f, _LARGEST) for f in equations)
+    if long and _solved([_at_a_point(f, unknowns) for f in equations], unknowns) is None:
         return None  # what has no solution at one point has none in general
     values = _solved(equations, unknowns)
     if values is None:

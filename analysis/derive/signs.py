@@ -21,7 +21,11 @@ def sign(f: Any) -> int | None:
     Entries of SPD symbols are written in LDL coordinates, whose signs are known.
     """
     f = sp.sympify(f)
-    for form in (lambda: f, lambda: sp.factor(to_coordinates(f)), lambda: normal(_without_roots(plain(f)))):
+    for form in (
+        lambda: f,
+        lambda: sp.factor(to_coordinates(f)),
+        lambda: normal(_without_roots(plain(f))),
+    ):
         value = form()
         if value.is_zero:
             return 0
@@ -52,9 +56,9 @@ def _free(f: Any, nodes: Iterable[Any]) -> Any:
 def sign_everywhere(f: Any, v: Sequence[Any]) -> int | None:
     """1 or -1 where f, a polynomial in v, has this sign almost everywhere; 0 if f = 0; else None.
 
-    A proof takes factors one by one: an even power, a sum of even monomials of one sign, a quadratic
-    with a semidefinite Gram matrix, or, for one variable and numbers as coefficients, a polynomial
-    without real roots of odd order.
+    A proof takes factors one by one: an even power, a sum of even monomials of one sign, a
+    quadratic with a semidefinite Gram matrix, or, for one variable and numbers as coefficients, a
+    polynomial without real roots of odd order.
     """
     if not f.has(*v):
         return sign(f)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -35,6 +37,7 @@ from analysis.calculus.normal_form import normal
 from analysis.calculus.symbols import STRUCTURES, symbol
 from analysis.derive import expectation
 from analysis.derive import gaussian as solved
+from analysis.derive.signs import is_positive_definite, is_semidefinite
 
 u, a, w, lam = sp.symbols("u a w lambda", positive=True)
 y_hat, y = outcome(1)
@@ -383,3 +386,164 @@ def test_gaussian_moments() -> None:
     assert moment((4, 0)) == 12
     assert moment((2, 2)) == 2 * 3 + 2
     assert moment((3, 0)) == 0
+
+
+V_hat, V = outcome(3)
+k = sp.Symbol("k", real=True)
+e, v = Y_hat - Y, V_hat - V
+SQUARE = (e.T * e)[0]
+STANDARD = Normal(mean=[0, 0], covariance=sp.eye(2))
+LIMIT = 10.0  # seconds of processor time
+
+
+@pytest.mark.parametrize("c", [sp.Rational(1, 2), sp.Rational(3, 4), 2])
+def test_an_infinite_expectation_over_the_data_is_refused(c: Any) -> None:
+    """E exp(c y²) is infinite for c >= 1/(2Σ), whatever it stands in front of or beside."""
+    one = Normal(mean=0, covariance=1)
+    for reward in (
+        -u * (y_hat - y) ** 2 * sp.exp(c * y**2),
+        -u * y_hat**2 + sp.exp(-(y_hat**2) + c * y**2),
+        -u * y_hat**2 - sp.exp(c * y**2),
+    ):
+        for local in (False, True):
+            with pytest.raises(NoMaximumError, match="is infinite"):
+                derive(reward, Gaussian(1), data=one, local=local)
+    with pytest.raises(NoMaximumError, match="is infinite"):
+        derive(-u * SQUARE * sp.exp(c * (Y.T * Y)[0]), Gaussian(2), data=STANDARD)
+
+
+def test_an_expectation_that_may_be_infinite_has_a_domain() -> None:
+    """Numbers decide: E exp(a y²) = (1 - 2aΣ)^{-1/2} at μ = 0, for 2aΣ < 1 alone."""
+    found = derive(-u * (y_hat - y) ** 2 * sp.exp(a * y**2), Gaussian(1), data=Normal()).verify()
+    assert "where E exp(a*y**2) < ∞" in str(found)
+    values = {"u": 0.7, "a": 0.5, "mu": 0.0, "lam": 0.4}
+    P = found.solve(**values, Sigma=0.6).policy["P"]
+    assert pytest.approx(0.4 / (2 * 0.7) * (1 - 0.6) ** 0.5) == P
+    for Sigma in (1.0, 1.5):
+        with pytest.raises(NoMaximumError, match="is infinite at"):
+            found.solve(**values, Sigma=Sigma)
+        with pytest.raises(NoMaximumError, match="is infinite at"):
+            found.at("expected_reward", u=0.7, a=0.5, mu=0.0, Sigma=Sigma, m=0.0, P=0.1)
+    two = derive(-u * SQUARE * sp.exp((Y.T * Y)[0]), Gaussian(2), data=Normal())
+    at = {"u": 0.7, "mu": [0.0, 0.0], "lam": 0.4}
+    P = two.solve(**at, Sigma=0.3 * np.eye(2)).policy["P"]
+    np.testing.assert_allclose(P, 0.4 / (2 * 0.7) * (1 - 0.6) * np.eye(2))
+    for Sigma in (2 * np.eye(2), np.diag([0.3, 0.7])):  # det(I - 2Σ) is positive for the first
+        with pytest.raises(NoMaximumError, match="is infinite at"):
+            two.solve(**at, Sigma=Sigma)
+
+
+@pytest.mark.parametrize("P", [3.0, 0.6])
+def test_an_infinite_expectation_over_the_policy_is_refused(P: float) -> None:
+    found = derive(-sp.exp((Y_hat.T * Y_hat)[0]), Gaussian(2), local=True)
+    policy = found.solve(lam=0.1, mu=[0.0, 0.0], Sigma=np.eye(2)).policy
+    assert np.linalg.eigvalsh(policy["P"])[-1] < 0.5
+    with pytest.raises(NoMaximumError, match="is infinite at P_11"):
+        found.at("expected_reward", m=[0.0, 0.0], P=P * np.eye(2))
+
+
+EXISTS: dict[str, Callable[[], Any]] = {
+    "U + P0⁻¹ with a line": lambda: derive(
+        -(e.T * symbol("U", 2) * e)[0] + k * Y_hat[0], Gaussian(2), KL()
+    ),
+    "rank one with a line": lambda: derive(
+        -u * (e[0] + 2 * e[1]) ** 2 + k * Y_hat[0], Gaussian(2), KL()
+    ),
+    "bounded in space": lambda: derive(a * sp.exp(-(v.T * v)[0] / w), Gaussian(3), KL(), Normal()),
+    "embedding": lambda: derive(
+        -u * (Y_hat[0] + Y_hat[1] ** 2 - Y[0]) ** 2 - a * (Y_hat[1] - Y[1]) ** 2, Gaussian(2)
+    ),
+    "embedding, weights of 1": lambda: derive(
+        -((Y_hat[0] + Y_hat[1] ** 2 - Y[0]) ** 2) - (Y_hat[1] - Y[1]) ** 2, Gaussian(2)
+    ),
+    "embedding in two steps": lambda: derive(
+        -u * (Y_hat[0] + (Y_hat[1] + Y_hat[0] ** 2) ** 2 - Y[0]) ** 2
+        - a * (Y_hat[1] + Y_hat[0] ** 2 - Y[1]) ** 2,
+        Gaussian(2, "diagonal"),
+    ),
+    "y-weight": lambda: derive(
+        -u * (y_hat - y) ** 2 * (1 - y) ** 2 * sp.exp(-(y**2)), Gaussian(1), data=Normal()
+    ),
+    "y-weight in the plane": lambda: derive(
+        -u * e[0] ** 2 * sp.exp(-(Y[0] ** 2) - Y[0] * Y[1] - Y[1] ** 2) - a * Y_hat[1] ** 2,
+        Gaussian(2),
+        data=Normal(),
+    ),
+    "rank two, KL": lambda: derive(
+        -u * sum(t**2 for t in sp.Matrix([[1, 2, 0], [0, 1, 1]]) * v), Gaussian(3), KL()
+    ),
+    "matrix with a product, KL": lambda: derive(
+        -(v.T * symbol("U", 3) * v)[0] + k * V_hat[0] * V[2], Gaussian(3), KL()
+    ),
+    "kernel with cross terms, KL": lambda: derive(
+        a * sp.exp(-((Y_hat[0] - 2 * Y[0] + Y_hat[1]) ** 2) - w * e[1] ** 2),
+        Gaussian(2, "diagonal"), KL(), Normal(),
+    ),
+    "kernel with cross terms on a bowl": lambda: derive(
+        a * sp.exp(-((Y_hat[0] - 2 * Y[0]) ** 2) - w * e[1] ** 2) - u * SQUARE,
+        Gaussian(2), None, Normal(),
+    ),
+    "square, KL": lambda: derive(-u * SQUARE, Gaussian(2), KL()),
+    "sum as y-weight": lambda: derive(
+        -u * (y_hat - y) ** 2 * (1 + y**2) * sp.exp(-(y**2)), Gaussian(1), data=Normal()
+    ),
+    "kernel on a bowl in space": lambda: derive(
+        a * sp.exp(-(v.T * v)[0] / w) - u * (v.T * v)[0], Gaussian(3), None, Normal()
+    ),
+    "kernel times a product": lambda: derive(
+        (1 + k * Y_hat[0] * Y[0]) * sp.exp(-SQUARE / w) - u * SQUARE,
+        Gaussian(2), None, Normal(),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXISTS)
+def test_a_maximum_is_found_in_time(name: str) -> None:
+    """It exists, is derived within the limit, and has slope 0 at what `solve` finds."""
+    before = time.process_time()
+    found = EXISTS[name]().verify()
+    assert time.process_time() - before < LIMIT
+    n, rng = found.family.n, np.random.default_rng(2)
+    X = np.eye(n) + 0.2 * np.cov(rng.normal(size=(n, 9))).reshape(n, n)
+    every: dict[str, Any] = {"u": 0.7, "a": 0.4, "w": 1.3, "k": 0.3, "lam": 0.5, "U": X}
+    every |= {"mu": np.full(n, 0.2), "m0": np.full(n, -0.3), "Sigma": 0.6 * X, "P0": 1.4 * X}
+    for moment in found.moments:
+        every.setdefault(moment, 1.1)
+    values = {x: every[x] for x in (*found.parameters, *found.moments, *found.constants)}
+    policy = found.solve(**values).policy
+    for name, slope in found.stationarity.items():
+        used = {x: X for x, X in found.arguments.items() if X.free_symbols & slope.free_symbols}
+        at = {x: {**values, **policy}[x] for x in used}
+        if not at:
+            continue
+        numbers = {
+            cell: number
+            for x, X in used.items()
+            for cell, number in zip(sp.Matrix([X]), np.ravel(at[x]), strict=True)
+        }
+        got = np.array(sp.Matrix([slope]).xreplace(numbers).evalf(), float)
+        np.testing.assert_allclose(got, 0, atol=1e-6, err_msg=name)
+
+
+REFUSED_STILL = {
+    "an embedding that is constant along a curve": -u * (Y_hat[0] + Y_hat[1] ** 2 - Y[0]) ** 2,
+    "a product that is": -u * (Y_hat[0] * Y_hat[1] - Y[0]) ** 2 - a * (Y_hat[1] - Y[1]) ** 2,
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_STILL)
+def test_squares_that_do_not_bound_are_refused(name: str) -> None:
+    with pytest.raises(NoMaximumError):
+        derive(REFUSED_STILL[name], Gaussian(2))
+
+
+def test_definiteness_of_numbers_is_that_of_eigenvalues() -> None:
+    rng = np.random.default_rng(7)
+    for n, rank in product((1, 2, 3), (1, 2, 3)):
+        B = sp.Matrix(rng.integers(-3, 4, size=(n, rank)))
+        for shift in (0, 1, -1):
+            Q = (B * B.T + shift * sp.eye(n)).as_immutable()
+            least = min(np.linalg.eigvalsh(np.array(Q, float)))
+            assert is_semidefinite(Q) == (least > -1e-9)
+            assert is_positive_definite(Q) == (least > 1e-9)
+            assert is_semidefinite(u * Q + a * B * B.T) or least < 1e-9
