@@ -37,7 +37,7 @@ from ..errors import (
 from ..families.categorical import Categorical, check_logits
 from ..families.networks import MLP, check_outputs
 from .learnable import Phi, RewardModel
-from .mahalanobis import isotropic_weight
+from .mahalanobis import isotropic_weight, representable
 
 
 @checked_class
@@ -195,11 +195,16 @@ def heuristic_scale(
         samples: number `N` of labels that `pi` was counted on, to divide `Tr Σ` by `N - 1`
             instead of `N`, as published.
 
+    Raises:
+        InputError: a class that is certain (`Tr Σ = 0`), or a scale beyond the dtype.
+
     Source: paper.
     """
     check_probabilities("pi", pi)
     lam = as_positive("lam", lam, pi)
-    trace = 1 - pi.square().sum(-1)
+    probable = pi > 0.5  # 1 - π would lose the digits of what is left
+    rest = torch.where(probable, 0.0, pi).sum(-1, keepdim=True)
+    trace = (pi * torch.where(probable, rest, 1 - pi)).sum(-1)
     if samples is not None:
         check_count("samples", samples, 2)
         trace = trace * samples / (samples - 1)
@@ -220,7 +225,8 @@ def exact_scale(
 
     Raises:
         InputError: no `u` is optimal: every `π(x)` is uniform over its most likely classes (the
-            likelihood then grows with `u` for ever, or does not depend on it).
+            likelihood then grows with `u` for ever, or does not depend on it); equal is what
+            agrees to rounding. Or `u` lies beyond the dtype.
 
     Source: new.
     """
@@ -230,25 +236,35 @@ def exact_scale(
     lam = as_positive("lam", lam, pi)
     check_broadcast("lam", lam.shape, "pi", pi.shape[:-2])
 
+    # With d_c = π_max - π_c, and p_c ∝ π_c + g_c, where g_c = π_max e^(-v d_c) - π_c is 0 at the
+    # most likely class: the slope is Σ_c (d_c - d̄) g_c / Σ_c (π_c + g_c), of which no term cancels.
+    largest = pi.amax(-1, keepdim=True)
+    gap = largest - pi
+    close = 2 * gap <= largest
+    log_ratio = torch.where(close, (-gap / largest).log1p(), 0.0)  # log(π_c/π_max)
+    deviation = gap - (pi * gap).sum(-1, keepdim=True) / pi.sum(-1, keepdim=True)
+
     def slope(v: Tensor) -> Tensor:
         """E_x Σ_c (π_c - p_c) π_c at v = 2u/λ: decreasing, positive at 0."""
-        p = (v[..., None, None] * pi).softmax(-1)
-        return ((pi - p) * pi).sum((-2, -1))
+        exponent = -v[..., None, None] * gap
+        weight = largest * exponent.exp()
+        g = torch.where(close, pi * (exponent - log_ratio).expm1(), weight - pi)
+        return ((deviation * g).sum(-1) / weight.sum(-1)).sum(-1)
 
-    limit = (pi.square().sum(-1) - pi.amax(-1)).sum(-1)  # of the slope as v grows
-    flat = limit >= -8 * torch.finfo(pi.dtype).eps * pi.shape[-2]
+    differs = (pi > 0) & (gap > 8 * torch.finfo(pi.dtype).eps * largest)
+    flat = ~differs.any(-1).any(-1)
     if bool(flat.any()):
         raise InputError(
             f"pi is uniform over the most likely classes at every input ({int(flat.sum())} of "
             f"{flat.numel()} members): no finite u is best; pass estimates, not labels"
         )
-    low, high = torch.zeros_like(limit), torch.ones_like(limit)
+    low, high = pi.new_zeros(flat.shape), pi.new_ones(flat.shape)
     while bool((rising := slope(high) > 0).any()):
         low, high = torch.where(rising, high, low), torch.where(rising, 2 * high, high)
     while True:
         middle = (low + high) / 2
         if bool(((middle == low) | (middle == high)).all()):
-            return lam * middle / 2
+            return representable("u", lam / 2 * middle)
         rising = slope(middle) > 0
         low, high = torch.where(rising, middle, low), torch.where(rising, high, middle)
 
@@ -266,6 +282,10 @@ def exact_diagonal(
         pi: class probabilities, all positive.
         lam: entropy weight `λ > 0`.
 
+    Raises:
+        InputError: a class of probability 0, whose best weight is infinite; `lam` is not positive,
+            or a weight lies beyond the dtype.
+
     Source: new.
     """
     check_probabilities("pi", pi)
@@ -273,9 +293,14 @@ def exact_diagonal(
     lam = as_positive("lam", lam, pi)
     check_broadcast("lam", lam.shape, "pi", pi.shape[:-1])
     largest = pi.amax(-1, keepdim=True)
+    gap, above = largest - pi, 2 * largest - 1
+    close = 2 * gap <= largest
+    near = -torch.where(close, -gap / largest, 0.0).log1p()
+    fall = torch.where(close, near, largest.log() - pi.log())  # log(π_max/π_c)
     below = 1 - 2 * pi
-    ratio = ((2 * largest).log() - (2 * largest - 1) - (2 * pi).log()) / below
-    return lam[..., None] * torch.where(below == 0, 1.0, ratio)  # 1 is the limit at ½
+    even = below == 0
+    ratio = torch.where(even, 1.0, (fall - above) / torch.where(even, 1.0, below))  # 1: limit at ½
+    return representable("u", lam[..., None] * ratio)
 
 
 @checked_class

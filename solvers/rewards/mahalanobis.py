@@ -245,7 +245,7 @@ def optimal_reward(
     if structure == "isotropic":
         return MahalanobisReward.scalar(isotropic_weight(variances.sum(-1), n, lam), n)
     if structure == "diagonal":
-        return MahalanobisReward.diagonal(lam[..., None] / (2 * variances))
+        return MahalanobisReward.diagonal(lam[..., None] / variances / 2)
     precision = torch.cholesky_inverse(torch.linalg.cholesky(Sigma))
     return MahalanobisReward.full(lam[..., None, None] / 2 * precision)
 
@@ -262,7 +262,8 @@ def optimal_weights(
         lam: entropy weight `λ > 0`, broadcastable to `(*b,)`.
 
     Raises:
-        InputError: a bit that is certain: its best weight is infinite; or `lam` is not positive.
+        InputError: a bit that is certain: its best weight is infinite; `lam` is not positive, or a
+            weight lies beyond the dtype.
 
     Source: new (analysis.bernoulli.outer.optimal_reward).
     """
@@ -275,20 +276,27 @@ def optimal_weights(
         )
     lam = as_positive("lam", lam, rho)
     check_broadcast("lam", lam.shape, "rho", rho.shape[:-1])
-    t = 2 * rho - 1
-    ratio = torch.where(t == 0, 1.0, t.atanh() / torch.where(t == 0, 1.0, t))
-    return 2 * lam[..., None] * ratio
+    t = 2 * rho - 1  # exact from rho = 1/4 on, where the log-odds are 2 atanh(t)
+    near, half = t.abs() <= 0.5, torch.full_like(t, 0.5)
+    small, far = torch.where(near & (t != 0), t, half), torch.where(near, half / 2, rho)
+    inner = torch.where(t == 0, 1.0, small.atanh() / small)
+    outer = (far.log() - (-far).log1p()) / (4 * far - 2)
+    return representable("u", 2 * lam[..., None] * torch.where(near, inner, outer))
 
 
 def isotropic_weight(
     trace: Number | Float[Tensor, "*#b"], n: int, lam: Number | Float[Tensor, "*#b"]
 ) -> Float[Tensor, "*b"]:
-    """Return `λn / (2 Tr Σ)`, the `u` of `U* = uI` for an isotropic policy, from `Tr Σ > 0`."""
+    """Return `λn / (2 Tr Σ)`, the `u` of `U* = uI` for an isotropic policy, from `Tr Σ > 0`.
+
+    Raises:
+        InputError: an argument is not positive, or `u` lies beyond the dtype.
+    """
     check_count("n", n)
     like = precedent(trace, lam)
     trace, lam = as_positive("trace", trace, like), as_positive("lam", lam, like)
     check_broadcast("trace", trace.shape, "lam", lam.shape)
-    return lam * n / (2 * trace)
+    return representable("u", lam / trace * (n / 2))
 
 
 def optimal_scale(
@@ -300,7 +308,7 @@ def optimal_scale(
 
     Raises:
         NotPositiveDefiniteError: `M` or `Sigma` is not SPD.
-        InputError: `lam` is not positive.
+        InputError: `lam` is not positive, or `c*` lies beyond the dtype.
 
     Source: new.
     """
@@ -310,4 +318,19 @@ def optimal_scale(
     check_same_n("M", M.shape[-1], "Sigma", Sigma.shape[-1])
     for name, batch in (("M", M.shape[:-2]), ("lam", lam.shape)):
         check_broadcast(name, batch, "Sigma", Sigma.shape[:-2])
-    return lam * M.shape[-1] / (2 * (M * Sigma).sum((-2, -1)))
+    # In units of the largest entries, whose product may lie beyond the dtype where c* does not.
+    units = M.abs().amax((-2, -1)), Sigma.abs().amax((-2, -1))
+    scaled = M / units[0][..., None, None] * (Sigma / units[1][..., None, None])
+    root = lam.sqrt() / units[0].sqrt() / units[1].sqrt()
+    return representable("c", root * (M.shape[-1] / 2 / scaled.sum((-2, -1))) * root)
+
+
+def representable(name: str, value: Tensor) -> Tensor:
+    """Return a positive result, or raise `InputError` where it has over- or underflown."""
+    lost = ~((value > 0) & (value < torch.inf))
+    if bool(lost.any()):
+        raise InputError(
+            f"the best {name} is {value.detach()[lost][0].item()} in {value.dtype}: pass float64 "
+            f"tensors, or lam and the data in other units"
+        )
+    return value
