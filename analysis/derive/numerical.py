@@ -8,7 +8,7 @@ there.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -94,6 +94,10 @@ class Levels:
     top: Any
     local: bool
     lam: Any
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: compiled functions cannot be pickled, and are made anew."""
+        return {part.name: getattr(self, part.name) for part in fields(self)}
 
     @cached_property
     def symbols(self) -> tuple[Any, ...]:

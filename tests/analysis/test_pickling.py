@@ -10,8 +10,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sympy as sp
 
-from analysis import Condition, Derivation, Step, catalogue, gaussian
+from analysis import (
+    KL,
+    Bits,
+    Classes,
+    Condition,
+    Derivation,
+    Derived,
+    Entropy,
+    Gaussian,
+    Normal,
+    Step,
+    catalogue,
+    derive,
+    gaussian,
+    outcome,
+)
 from tests.analysis.test_derivations import values_for
 
 ENTRIES = [entry for entry in catalogue() if "n=3" not in entry.name]  # sizes change nothing
@@ -73,3 +89,49 @@ def test_parts_and_entries_survive():
         entries = way(catalogue())
         assert [entry.name for entry in entries] == [entry.name for entry in catalogue()]
         assert entries[0].build() is catalogue()[0].build()
+
+
+u, a, b = sp.symbols("u a b", positive=True)
+y_hat, y = outcome(1)
+Y_hat, Y = outcome(2)
+G = (Y_hat - Y).T * (Y_hat - Y)
+REWARDS: dict[str, tuple[Callable[[], Derived], dict[str, Any]]] = {
+    "closed": (lambda: derive(-u * (y_hat - y) ** 2, Gaussian(1)), {"u": 0.7, "Sigma": 0.4}),
+    "searched": (
+        lambda: derive(-a * (y_hat - y) ** 4, Gaussian(1), Entropy(), Normal()),
+        {"a": 0.7, "Sigma": 0.4},
+    ),
+    "local": (
+        lambda: derive(sp.exp(-G[0] / a), Gaussian(2, "isotropic"), data=Normal(), local=True),
+        {"a": 2.0, "Sigma": [[0.4, 0.1], [0.1, 0.3]], "mu": [0.1, 0.2], "lam": 0.1},
+    ),
+    "reference": (
+        lambda: derive(-u * (y_hat - y) ** 2, Gaussian(1), KL()),
+        {"u": 0.7, "Sigma": 0.4, "m0": 0.1, "P0": 2.0},
+    ),
+    "classes": (lambda: derive(u * sp.eye(2), Classes(2)), {"u": 0.7, "pi": [0.3, 0.7]}),
+    "bits": (lambda: derive(-u * G[0], Bits(2)), {"u": 0.7, "rho": [0.3, 0.8]}),
+}
+USES: dict[str, Callable[[Derived, dict[str, Any]], Any]] = {
+    "solve": lambda d, at: vars(d.solve(**at)),
+    "slopes": lambda d, at: d.slopes(**at),
+    "verify": lambda d, at: str(d.verify()),
+    "best": lambda d, at: vars(d.best(**{k: v for k, v in at.items() if k not in d.parameters})),
+}
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["pickle", "copy", "deepcopy"])
+@pytest.mark.parametrize("name", REWARDS)
+def test_what_derive_returns_survives_before_and_after_every_use(name, way):
+    make, values = REWARDS[name]
+    derived = make()
+    at = {"lam": 0.6, **({"mu": 0.2} if "Sigma" in values else {})} | values
+    # The maximum of a bounded kernel over its width is at its edge: nothing is found there.
+    uses = {k: use for k, use in USES.items() if (name, k) != ("local", "best")}
+    fresh = way(derived)
+    for kind, use in uses.items():
+        want = use(derived, at)
+        again = way(derived)
+        for copied in (fresh, again, way(again)):
+            assert copied.arguments == derived.arguments
+            np.testing.assert_equal(use(copied, at), want, err_msg=kind)
