@@ -26,6 +26,7 @@ from torch import Tensor
 
 from analysis import gaussian
 from solvers.data import Dataset
+from solvers.errors import InputError
 from solvers.families.gaussian import Gaussian, GaussianPolicy
 from solvers.families.networks import MLP
 from solvers.rewards.mahalanobis import optimal_reward
@@ -39,6 +40,7 @@ from .advice import advise
 from .affine import affine, coefficients
 
 Reward = Literal["residual Σ", "marginal Σ", "scalar of residual Σ"]
+ROUNDING = 1e-12  # standard deviation of what a fit leaves of an outcome it gives exactly
 REWARDS: tuple[Reward, ...] = ("residual Σ", "marginal Σ", "scalar of residual Σ")
 
 
@@ -69,7 +71,12 @@ class Settings:
 
 
 def tasks(settings: Settings) -> list[RegressionTask]:
-    """Load the tables, checking them; linnerud also in all pairs and singles of its outcomes."""
+    """Load the tables, checking them; linnerud also in all pairs and singles of its outcomes.
+
+    Raises:
+        InputError: as `regression.load_csv`, or targets that depend on each other, or on the
+            features, without a residual.
+    """
     if settings.data is not None:
         task = regression.load_csv(
             settings.data,
@@ -79,6 +86,7 @@ def tasks(settings: Settings) -> list[RegressionTask]:
             decimal=settings.decimal,
             na_values=settings.na_values,
         )
+        check_residuals(task)
         return [task]
     a, b, c = "Weight", "Waist", "Pulse"
     subsets = [(a, b, c), (a, b), (a, c), (b, c), (a,), (b,), (c,)]
@@ -86,6 +94,28 @@ def tasks(settings: Settings) -> list[RegressionTask]:
         regression.load("diabetes"),
         *(regression.load("linnerud", targets) for targets in subsets),
     ]
+
+
+def check_residuals(task: RegressionTask) -> None:
+    """Raise `InputError` naming the targets whose residual covariance has no full rank.
+
+    The threshold is that of `check_spd`, which the residual covariance meets in the reward.
+    """
+    y, eps = task.data.mean, torch.finfo(torch.float64).eps
+    residual = y - affine(task.data.x) @ coefficients(task.data.x, y, collinear=True)
+    Sigma = residual.T @ residual / len(y)  # of outcomes of variance 1
+    for k in range(1, len(task.targets) + 1):
+        lengths, directions = torch.linalg.eigh(Sigma[:k, :k])
+        if float(lengths[0]) > max(eps * len(task.targets) * float(lengths[-1]), ROUNDING**2):
+            continue
+        pairs = zip(task.targets, directions[:, 0].abs().tolist(), strict=False)
+        *others, dependent = [target for target, share in pairs if share > 1e-6]
+        known = f"the targets {others} and of the features" if others else "the features"
+        raise InputError(
+            f"{task.name}: target {dependent!r} is a linear function of {known}, so that the "
+            f"residuals have no covariance of full rank: drop the column {dependent!r} from the "
+            f"table, and from the targets"
+        )
 
 
 def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> pd.DataFrame:

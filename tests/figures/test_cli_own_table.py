@@ -1,12 +1,17 @@
 """A table of the user's own at the command line: how it is written, and names of any kind."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from paper_checks import gate
+from paper_checks.experiments import wrong_covariance
+from solvers.errors import InputError
 from tests import fakes
 from tests.fakes import Settings, names
 
@@ -106,6 +111,44 @@ def test_names_that_cannot_be_printed_are_refused_before_the_gate(
     assert result.exit_code == 2
     assert message in result.stderr
     assert (fake.runs, names(tmp_path / "out")) == ([], set())
+
+
+weights = st.floats(0.1, 10) | st.floats(-10, -0.1)
+
+
+@settings(max_examples=25)
+@given(st.lists(weights, min_size=0, max_size=2), weights, weights, st.integers(0, 12))
+def test_targets_without_a_residual_are_named(
+    tmp_path_factory: Any, of_targets: list[float], slope: float, scale: float, digits: int
+) -> None:
+    """Exactly and to the digits that a file has, by features, targets, or both."""
+    data = tmp_path_factory.mktemp("own") / "mine.csv"
+    rows = np.random.default_rng(0).standard_normal((40, 4)).round(1)
+    frame = pd.DataFrame(rows, columns=["x", "a", "b", "c"])
+    parts = ["a", "b"][: len(of_targets)]
+    frame["z"] = scale * (frame[parts] @ np.array(of_targets) + slope * frame["x"]) + 3
+    frame["z"] += 10.0**-digits * 1e-14 * rows[:, 0] * abs(scale)
+    frame.to_csv(data, index=False)
+    own = wrong_covariance.Settings(data, ("a", "b", "z", "c"))
+    known = f"of the targets {parts} and of the features" if parts else "of the features"
+    with pytest.raises(InputError, match=r"drop the column 'z'") as caught:
+        wrong_covariance.tasks(own)
+    assert f"target 'z' is a linear function {known}" in str(caught.value)
+    frame["z"] += 0.01 * frame["a"].round(0) * frame["b"]  # no linear function of them
+    frame.to_csv(data, index=False)
+    assert wrong_covariance.tasks(own)
+
+
+def test_collinear_targets_are_refused_before_the_gate(call, tmp_path, monkeypatch):
+    monkeypatch.setattr(gate, "recorded", None)
+    data = tmp_path / "mine.csv"
+    frame = table("x", "a", "b")
+    frame.assign(c=frame["a"] - 2 * frame["b"]).to_csv(data, index=False)
+    result = call("wrong-covariance", "--data", str(data), "--targets", "a,b,c")
+    assert result.exit_code == 2
+    message = " ".join(result.stderr.split())
+    assert "target 'c' is a linear function of the targets ['a', 'b'] and of the feat" in message
+    assert names(tmp_path / "out") == set()
 
 
 def test_real_figure_with_hostile_names(passed, call, tmp_path):
