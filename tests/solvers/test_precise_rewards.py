@@ -115,7 +115,7 @@ def test_the_scale_of_two_classes_is_the_closed_form(
 def slope(p: list[list[Any]], u: Any) -> Any:
     """E_x Σ_c (π_c - p*_c) π_c by definition, p* ∝ exp(2uπ)."""
     total = mp.mpf(0)
-    for row in ([x / sum(given) for x in given] for given in p):
+    for row in ([x / sum(entries) for x in entries] for entries in p):
         weights = [mp.exp(2 * u * x) for x in row]
         total += sum((x - w / sum(weights)) * x for x, w in zip(row, weights, strict=True))
     return total
