@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from ..errors import InputError, check_finite
+from ..errors import InputError, check_count, check_finite, check_number
 from . import tables
 
 Rows = Int[np.ndarray, "N"]
@@ -94,9 +94,9 @@ def split(
     """
     if scaler not in ("all", "train"):
         raise InputError(f"scaler must be 'all' or 'train', got {scaler!r}")
-    if not 0 <= seed < 2**32:
-        raise InputError(f"seed must be 0 .. 2**32 - 1, got {seed}")
+    check_count("seed", seed, 0, 2**32 - 1)  # those that scikit-learn takes
     for word, size in (("test_size", test_size), ("validation_size", validation_size)):
+        check_number(word, size)
         if not 0 < size < 1:
             raise InputError(f"{word} must lie between 0 and 1, got {size}")
     everything = np.arange(len(task.labels))

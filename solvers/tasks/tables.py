@@ -18,7 +18,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from pyarrow.lib import ArrowException
 from scipy import sparse
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
@@ -29,6 +29,7 @@ from . import cells
 
 EXACT = 2**53  # integers up to here are float64 numbers, all of them
 INTEGER = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
+FAR = 256  # as a power of 2: the squares of farther ones may lie beyond float64, or be 0
 SEPARATORS = (";", "\t", "|", ",", " ")
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -359,6 +360,31 @@ def encode(name: str, column: pd.Series) -> tuple[Int[np.ndarray, "N"], tuple[st
     return labels, tuple(map(str, values))
 
 
+class OwnUnits(TransformerMixin, BaseEstimator):
+    """Columns near the ends of float64 in units of a power of two, whose squares stay within it.
+
+    Standardising them afterwards gives what exact arithmetic does; others stay as they are.
+    """
+
+    def fit(self, X: pd.DataFrame | np.ndarray, y: object = None) -> OwnUnits:
+        """Take the powers from the rows `X`."""
+        values = np.asarray(X, dtype=np.float64)
+        exponents = np.frexp(np.abs(values).max(0))[1]
+        far = (np.abs(exponents) > FAR) & (np.ptp(values, axis=0) > 0)
+        self.exponents_ = np.where(far, exponents, 0)
+        return self
+
+    def transform(self, X: pd.DataFrame | np.ndarray) -> pd.DataFrame | np.ndarray:
+        """Return the rows in these units."""
+        if not self.exponents_.any():
+            return X
+        return np.ldexp(np.asarray(X, dtype=np.float64), -self.exponents_)
+
+
+def _standardise() -> tuple[BaseEstimator, BaseEstimator]:
+    return OwnUnits(), StandardScaler()
+
+
 def mixed_columns(*, impute: bool = False) -> ColumnTransformer:
     """Return a pipeline for tables of numbers and words.
 
@@ -376,7 +402,7 @@ def mixed_columns(*, impute: bool = False) -> ColumnTransformer:
         [
             (
                 "numbers",
-                make_pipeline(numbers, StandardScaler()),
+                make_pipeline(numbers, *_standardise()),
                 make_column_selector(dtype_include="number"),
             ),
             (
@@ -421,7 +447,8 @@ def preprocess(
     outputs: dict[str, np.ndarray] = {}
     try:
         with np.errstate(over="raise"):  # else a variance that overflows makes a column 0
-            fitted = clone(StandardScaler() if pipeline is None else pipeline).fit(take(fitted_on))
+            fresh = make_pipeline(*_standardise()) if pipeline is None else clone(pipeline)
+            fitted = fresh.fit(take(fitted_on))
             for part, rows in parts.items():
                 output = fitted.transform(take(rows))
                 dense = output.toarray() if sparse.issparse(output) else output

@@ -17,7 +17,7 @@ import numpy as np
 import typer
 from jaxtyping import Float
 
-from ..errors import SolverError
+from ..errors import SolverError, check_seed
 from .controllers import FOLDER, Controller
 from .simulators import SIMULATORS, simulator
 
@@ -95,7 +95,11 @@ def search(env: gymnasium.Env, settings: Settings, seed: int) -> list[tuple[Cont
         env: an environment, without a limit of time of its own that is below the horizon.
         settings: of the search.
         seed: of directions and starts of episodes.
+
+    Raises:
+        InputError: a seed that is no whole number from 0 on.
     """
+    check_seed(seed)
     assert env.observation_space.shape is not None
     assert env.action_space.shape is not None
     (n,), (a,) = env.observation_space.shape, env.action_space.shape

@@ -2,6 +2,7 @@
 
 import urllib.request
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import jaxtyping
@@ -9,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn import datasets
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.utils import Bunch
@@ -137,14 +140,19 @@ def test_other_unreadable_files_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("seed", "test_size", "validation_size", "words"),
     [
-        (-1, 0.2, 0.2, "seed must be 0 .. .*got -1"),
-        (2**32, 0.2, 0.2, "seed must be"),
+        (-1, 0.2, 0.2, "seed is -1: pass at least 0"),
+        (2**32, 0.2, 0.2, "seed is 4294967296 .*: pass at most 4294967295"),
+        *((x, 0.2, 0.2, r"seed is .*: pass an int") for x in (True, None, "0", 1.5, 1.0, [0])),
+        *((0, x, 0.2, r"test_size is .*: pass a") for x in (True, None, "0.2", np.nan, 1j)),
+        *((0, 0.2, x, r"validation_size is .*: pass a") for x in (True, None, "0.2", np.nan)),
         (0, 0.0, 0.2, "test_size must lie between 0 and 1, got 0.0"),
         (0, 0.2, 1.0, "validation_size must lie between 0 and 1, got 1.0"),
         (0, 0.02, 0.2, "60 rows of 3 classes cannot give a test part of share 0.02: .*more rows"),
     ],
 )
-def test_bad_splits_are_refused(seed, test_size, validation_size, words) -> None:
+def test_bad_splits_are_refused(monkeypatch, seed, test_size, validation_size, words) -> None:
+    # as users run, without the type checks of conftest.py, which would speak up first
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     task = from_frame("t", FRAME, "kind")
     with pytest.raises(InputError, match=words):
         split(task, seed=seed, test_size=test_size, validation_size=validation_size)
@@ -185,13 +193,31 @@ def test_pipelines_that_fail_are_refused(pipeline, error, words) -> None:
 
 
 def test_overflow_is_an_error_not_a_column_of_zeros() -> None:
+    own = StandardScaler()
     with pytest.raises(InputError, match=r"overflow .*or rescale them"):
-        split(from_frame("t", FRAME.assign(a=NUMBERS["a"] * 1e200), "kind"), seed=0)
+        split(from_frame("t", FRAME.assign(a=NUMBERS["a"] * 1e200), "kind", pipeline=own), seed=0)
     keep = FunctionTransformer(lambda frame: frame[["a"]])
     big = from_frame("t", FRAME.assign(a=NUMBERS["a"] * 1e100), "kind", pipeline=keep)
     assert split(big, seed=0).train.x.isfinite().all()
     with pytest.raises(NonFiniteError, match=r"torch.float32: train.x\[0, 0\] is"):
         split(big, seed=0, dtype=torch.float32)
+
+
+@given(st.lists(st.integers(-960, 1000), min_size=3, max_size=3), st.sampled_from(["all", "train"]))
+@pytest.mark.parametrize("pipeline", [None, mixed_columns(), mixed_columns(impute=True)])
+def test_units_do_not_matter(pipeline: Any, powers: list[int], scaler: Any) -> None:
+    """Bit for bit with powers of 2, even where the square of a column is 0 or infinite."""
+    plain, moved = (
+        from_frame("t", frame.assign(even=even, kind=FRAME["kind"]), "kind", pipeline=pipeline)
+        for frame, even in ((NUMBERS * 1.0, 1.0), (np.ldexp(1.0, powers) * NUMBERS, 2.0**-700))
+    )
+    assert same_bits(split(moved, seed=0, scaler=scaler), split(plain, seed=0, scaler=scaler))
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-170, 1e-162, 1e155, 1e200, 1e300])
+def test_every_column_is_standardised(size: float) -> None:
+    x = split(from_frame("t", FRAME.assign(a=NUMBERS["a"] * size), "kind"), seed=0).train.x
+    torch.testing.assert_close(x.std(0, correction=0), torch.ones(x.shape[1], dtype=x.dtype))
 
 
 def test_unknown_words_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
