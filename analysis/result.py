@@ -21,6 +21,7 @@ from .errors import StructureError
 
 P = ParamSpec("P")
 SIZES = (1, 2, 3)  # of which the catalogue holds the entries
+SAME = "The formula is the same for every n"  # instead of what is slow
 ANY = (*SIZES, None)  # and the matrix expression for any n
 
 
@@ -193,7 +194,8 @@ def result(
         n: the size, where it is not an argument.
         check: returns n as an int, or raises StructureError.
         only: why it has no other sizes than these.
-        quick: the largest size that takes less than five seconds, and what to ask for instead.
+        quick: the largest size that takes less than five seconds, and what to ask for instead;
+            needed where the sizes have no end: without a form for any n, and without `only`.
         statements: what is stated of each variant, where that differs.
     """
     return lambda function: Result(

@@ -22,7 +22,7 @@ from ..calculus.symbols import (
     symbols,
 )
 from ..derivation import Derivation, Step
-from ..result import ANY, SIZES, result
+from ..result import ANY, SAME, SIZES, result
 from . import definitions, stated
 
 ISOTROPIC = ("policy N(m, sI), data N(μ, β²I)", "reward exp(-‖ŷ - y‖²/ω), ω > 0")
@@ -242,7 +242,7 @@ def reachable_weight(n: int | None) -> Derivation:
     )
 
 
-@result(SIZES)
+@result(SIZES, quick=(200, SAME))
 def growth(n: int) -> Derivation:
     """J/log s -> λn/2 > 0 as s -> ∞: J has no global maximum, for any λ > 0.
 

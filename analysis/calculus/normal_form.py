@@ -16,6 +16,8 @@ from .ldl import from_coordinates, to_coordinates
 from .matrices import lowest_terms
 from .symbols import QUANTITIES
 
+_SMALL = 1000  # factors that are looked for in the numbers under logarithms
+
 
 def normal(expression: Any) -> Any:
     """The expression reduced entry by entry; it is 0 when the reduction proves it to be 0.
@@ -167,7 +169,7 @@ def _split_log(argument: Any) -> Any:
     total, rest = sp.S.Zero, sp.S.One
     for base, exponent in _factors(argument):
         if base.is_positive:
-            total += exponent * sp.expand_log(sp.log(base))
+            total += exponent * _log_of_positive(base)
         else:
             rest *= base**exponent
     if rest == 1:
@@ -176,6 +178,14 @@ def _split_log(argument: Any) -> Any:
     if exponent.is_Integer and exponent % 2 == 1:  # base > 0 because base**exponent > 0
         return total + exponent * sp.log(base)
     return total + sp.log(rest)
+
+
+def _log_of_positive(base: Any) -> Any:
+    """log of a positive factor; of a number in logs of its small prime factors and of the rest."""
+    if not base.is_Rational:
+        return sp.expand_log(sp.log(base))
+    powers = sp.factorrat(base, limit=_SMALL)
+    return sp.Add(*(power * sp.log(prime) for prime, power in powers.items()))
 
 
 def _factors(argument: Any) -> list[tuple[Any, Any]]:

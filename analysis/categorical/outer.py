@@ -113,7 +113,7 @@ def objective(n: int) -> Derivation:
     )
 
 
-@result((2, 3, 4), check=check_classes, quick=(10, ONLY_SIZES))
+@result((2, 3, 4), check=check_classes, quick=(8, ONLY_SIZES))
 def hypergradient(n: int) -> Derivation:
     """∇_U F = (δπᵀ + πδᵀ - diag δ)/λ, δ = π - p*: (1/λ)(E_π - E_p*) of ∇_U f_c.
 
@@ -183,7 +183,7 @@ def implicit_hypergradient(n: int) -> Derivation:
     )
 
 
-@result((2, 3, 4), check=check_classes, quick=(10, ONLY_SIZES))
+@result((2, 3, 4), check=check_classes, quick=(8, ONLY_SIZES))
 def concavity(n: int) -> Derivation:
     """d²F(U; H, H) = -Var_{p*} φ_c/λ² <= 0, φ_c = 2(Hπ)_c - H_cc: concave, of rank < n.
 

@@ -14,7 +14,7 @@ from ..calculus.conditions import zero
 from ..calculus.matrices import gradient, inverse, replace
 from ..calculus.symbols import check_classes, symbol, symbols
 from ..derivation import Derivation, Step
-from ..result import ANY, result
+from ..result import ANY, SAME, result
 from . import stated
 from .paths import DOMAIN, METHODS, Method, arguments, tidy
 
@@ -79,6 +79,7 @@ def covariance(method: Method, n: int | None) -> Derivation:
     (2, 3, 4),
     METHODS,
     check=check_classes,
+    quick=(150, SAME),
     statements={
         "NLL": "argmin_p (1-ζ) KL(p₀‖p) + ζ KL(π‖p) is (1-ζ)p₀ + ζπ",
         "PG": "argmin_p (1-ζ) KL(p‖p₀) + ζ KL(p‖π) is ∝ p₀^{1-ζ} π^ζ",

@@ -19,6 +19,7 @@ from ..assumptions import MOMENTS, SPD
 from ..calculus.conditions import Condition, positive, zero
 from ..calculus.ldl import ldl_factors
 from ..calculus.matrices import (
+    diagonal_part,
     gradient,
     identity,
     inverse,
@@ -31,13 +32,14 @@ from ..calculus.normal_form import normal
 from ..calculus.stationary import ldl_product, solve_ldl
 from ..calculus.symbols import symbol, symbols
 from ..derivation import Derivation, Step
-from ..result import ANY, SIZES, result
+from ..result import ANY, SAME, SIZES, result
 from . import stated
 from .inner import solution
 from .misspecification import TWO
 
 SHARED = "m(x) = θ a(x), one θ for all inputs"
 STOPPED = "⌊·⌋ has no gradient; P diagonal and given"
+QUICK = (20, SAME)
 Level = Literal["likelihood", "error"]
 _SLOPES = {
     "likelihood": "dF/dβ = s (P_a^-β - P_b^-β) log(P_a/P_b) < 0 for β > 0",
@@ -133,7 +135,7 @@ def optimal_reward(n: int | None) -> Derivation:
     )
 
 
-@result(SIZES)
+@result(SIZES, quick=QUICK)
 def beta_nll(n: int) -> Derivation:
     """θ of β-NLL, E Σ_i ⌊P_ii^β⌋ (-log N(y_i; m_i, P_ii)): least squares with weights P_ii^(β-1).
 
@@ -147,10 +149,7 @@ def beta_nll(n: int) -> Derivation:
     """
     w, mu_a, mu_b, a, b, P_a, P_b = symbols("w mu_a mu_b a b P_a P_b", n)
     power, lam = symbols("power lam")
-    rate = _rate(_beta_loss, n)
-    J = sp.diff(_objective(n), theta)
-    for U, P in (("U_a", P_a), ("U_b", P_b)):
-        J = replace(J, symbol(U, n), lam / 2 * stated.beta_weights(P, power))
+    rates, tempered = _rates(_beta_loss, n), _tempered_rates(n)
     arguments = {"w": w, "mu_a": mu_a, "mu_b": mu_b, "a": a, "b": b, "P_a": P_a, "P_b": P_b}
     return Derivation(
         symbol="θ",
@@ -158,20 +157,22 @@ def beta_nll(n: int) -> Derivation:
         stated=stated.weighted_mean(
             w, a, b, mu_a, mu_b, *(stated.beta_weights(P, power) for P in (P_a, P_b))
         ),
-        derived=_root(rate),
+        derived=_common_root(rates),
         assumptions=(MOMENTS, TWO, SHARED, STOPPED),
-        steps=(Step("the loss", _averaged(_beta_loss, n)), Step("its slope in θ", rate)),
+        steps=(Step("the loss", _averaged(_beta_loss, n)), Step("its slope in θ", _mean(rates))),
         conditions=(
-            zero("-1/λ that of J with λ(x) = λ P^β, U = ½ λ(x) P⁻¹", rate + J / lam),
-            zero("that of likelihood at β = 0", rate.subs(power, 0) - _rate(_likelihood_loss, n)),
-            zero("half that of error at β = 1", rate.subs(power, 1) - _rate(_squared_error, n) / 2),
+            zero("-1/λ that of J with λ(x) = λ P^β, U = ½ λ(x) P⁻¹", rates + tempered / lam),
+            zero("that of likelihood at β = 0", rates.subs(power, 0) - _rates(_likelihood_loss, n)),
+            zero(
+                "half that of error at β = 1", rates.subs(power, 1) - _rates(_squared_error, n) / 2
+            ),
             _variances(_beta_loss, n),
         ),
         source="new; the loss is Seitzer et al., arXiv 2203.09168",
     )
 
 
-@result(SIZES)
+@result(SIZES, quick=QUICK)
 def faithful(n: int) -> Derivation:
     """θ of faithful regression, E [½‖y - m‖² - log N(y; ⌊m⌋, P)]: that of β = 1, whatever P.
 
@@ -183,16 +184,19 @@ def faithful(n: int) -> Derivation:
     Source: new; the loss is Stirn et al., 2023.
     """
     w, mu_a, mu_b, a, b = symbols("w mu_a mu_b a b", n)
-    rate, unit = _rate(_faithful_loss, n), sp.ImmutableMatrix.eye(n)
+    rates, unit = _rates(_faithful_loss, n), sp.ImmutableMatrix.eye(n)
     return Derivation(
         symbol="θ",
         arguments={"w": w, "mu_a": mu_a, "mu_b": mu_b, "a": a, "b": b},
         stated=stated.weighted_mean(w, a, b, mu_a, mu_b, unit, unit),
-        derived=_root(rate),
+        derived=_common_root(rates),
         assumptions=(MOMENTS, TWO, SHARED, STOPPED),
-        steps=(Step("the loss", _averaged(_faithful_loss, n)), Step("its slope in θ", rate)),
+        steps=(
+            Step("the loss", _averaged(_faithful_loss, n)),
+            Step("its slope in θ", _mean(rates)),
+        ),
         conditions=(
-            zero("that of β-NLL at β = 1", rate - _rate(_beta_loss, n).subs(symbol("power"), 1)),
+            zero("that of β-NLL at β = 1", rates - _rates(_beta_loss, n).subs(symbol("power"), 1)),
             _variances(_faithful_loss, n),
         ),
         source="new; the loss is Stirn et al., 2023",
@@ -346,17 +350,48 @@ def _by_dimension(m: Any, P: Any, mu: Any, Sigma: Any) -> list[Any]:
     ]
 
 
-def _averaged(loss: Loss, n: int) -> Any:
-    """E_x of a loss at m(x) = θ a(x)."""
-    w, mu_a, mu_b, a, b = symbols("w mu_a mu_b a b", n)
+def _losses(loss: Loss, n: int) -> tuple[Any, Any]:
+    """A loss at m(x) = θ a(x), by input."""
+    mu_a, mu_b, a, b = symbols("mu_a mu_b a b", n)
     Sigma_a, Sigma_b, P_a, P_b = symbols("Sigma_a Sigma_b P_a P_b", n)
     first = loss(theta * a, P_a, mu_a, Sigma_a, _held * a, P_a)
-    return w * first + (1 - w) * loss(theta * b, P_b, mu_b, Sigma_b, _held * b, P_b)
+    return first, loss(theta * b, P_b, mu_b, Sigma_b, _held * b, P_b)
 
 
-def _rate(loss: Loss, n: int) -> Any:
-    """The slope of a loss in θ, held copies aside."""
-    return sp.expand(sp.diff(_averaged(loss, n), theta).xreplace({_held: theta}))
+def _mean(by_input: Any) -> Any:
+    """E_x."""
+    w, (first, second) = symbol("w"), by_input
+    return w * first + (1 - w) * second
+
+
+def _averaged(loss: Loss, n: int) -> Any:
+    """E_x of a loss at m(x) = θ a(x)."""
+    return _mean(_losses(loss, n))
+
+
+def _rates(loss: Loss, n: int) -> Any:
+    """The slope of a loss in θ, held copies aside, by input."""
+    slopes = [sp.diff(value, theta).xreplace({_held: theta}) for value in _losses(loss, n)]
+    return sp.ImmutableMatrix([sp.expand(x) for x in slopes])
+
+
+def _tempered_rates(n: int) -> Any:
+    """The slope of J in θ with λ(x) = λ P^β and U = ½ λ(x) P⁻¹, P diagonal, by input."""
+    P_a, P_b, lam, power = *symbols("P_a P_b", n), *symbols("lam power")
+    mu_a, mu_b, a, b, Sigma_a, Sigma_b = symbols("mu_a mu_b a b Sigma_a Sigma_b", n)
+    slopes: list[Any] = []
+    for m, mu, Sigma, P in ((theta * a, mu_a, Sigma_a, P_a), (theta * b, mu_b, Sigma_b, P_b)):
+        # The entropy does not depend on the mean, and so neither does its weight matter here.
+        U = sp.ImmutableMatrix.diag(*(lam * v**power / (2 * v) for v in P.diagonal()))
+        J = definitions.expected_reward(m, diagonal_part(P), mu, Sigma, U)
+        slopes.append(sp.expand(sp.diff(J, theta)))
+    return sp.ImmutableMatrix(slopes)
+
+
+def _common_root(rates: Any) -> Any:
+    """Where E_x of functions linear in θ is 0; a sum by dimension in numerator and denominator."""
+    constants = (-rates.subs(theta, 0)).applyfunc(sp.expand)
+    return _mean(constants) / _mean(rates.diff(theta))
 
 
 def _root(rate: Any) -> Any:

@@ -14,7 +14,7 @@ from ..calculus.conditions import positive
 from ..calculus.matrices import lowest_terms
 from ..calculus.symbols import dimension, symbol, symbols
 from ..derivation import Derivation, Step
-from ..result import ANY, SIZES, result
+from ..result import ANY, SAME, SIZES, result
 from . import stated
 
 GROUPS = ("policy N(m, sI), U = uI, one data point y for each group", "many generations to a group")
@@ -28,7 +28,7 @@ def _rewards(n: int) -> tuple[Any, tuple[Any, ...]]:
     return entropic.reward(m + sp.sqrt(s) * noise, y, weight), tuple(noise)
 
 
-@result(SIZES)
+@result(SIZES, quick=(8, SAME))
 def variance(n: int) -> Derivation:
     """Var r = u²(2ns² + 4s‖m - y‖²) among the generations for a data point y.
 
@@ -51,7 +51,7 @@ def variance(n: int) -> Derivation:
     )
 
 
-@result(SIZES)
+@result(SIZES, quick=(8, SAME))
 def entropy_weight(n: int) -> Derivation:
     """λ = 1/√(n/2 + ‖m - y‖²/s): where the pull of one group balances the entropy, whatever u.
 

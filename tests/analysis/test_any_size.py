@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,12 @@ from analysis import (
     categorical,
     dynamics,
     estimators,
+    forgetting,
     gaussian,
     hypergradients,
+    reference,
+    samples,
+    sequences,
 )
 from analysis.calculus.symbols import QUANTITIES, STRUCTURES, symbol
 from analysis.errors import ArgumentError, StructureError
@@ -114,10 +119,18 @@ QUICK: list[tuple[Any, int]] = [
     (categorical.inner.solution, 6),
     (categorical.outer.hypergradient, 6),
     (categorical.scalar.heuristic_scale, 12),
+    (gaussian.temperature.beta_nll, 4),
+    (gaussian.temperature.beta_nll, 15),
+    (gaussian.temperature.faithful, 15),
+    (forgetting.ties.natural, 8),
+    (reference.group_deviation.variance, 8),
+    (sequences.inner.soft_value, 20),
+    (partial(samples.excess.expected, "full"), 12),
+    *((partial(samples.excess.expected, "isotropic"), n) for n in (10, 12, 15)),
 ]
 
 
-@pytest.mark.parametrize(("build", "n"), QUICK, ids=[build.__name__ for build, _ in QUICK])
+@pytest.mark.parametrize(("build", "n"), QUICK, ids=[f"{build}, {n}" for build, n in QUICK])
 def test_what_grows_gently_stays_explicit(build, n):
     started = time.process_time()
     derivation = build(n)
@@ -135,6 +148,12 @@ def test_what_grows_gently_stays_explicit(build, n):
         (estimators.groups.minimum, 2000),
         (estimators.groups.minimum_planar, 100_000),
         (bounded.inner.expected_reward, 10**5),
+        (gaussian.temperature.beta_nll, 50),
+        (gaussian.temperature.faithful, 50),
+        (partial(forgetting.razors.classes, "PG"), 400),
+        (forgetting.ties.natural, 50),
+        (reference.group_deviation.entropy_weight, 50),
+        (sequences.inner.soft_value, 50),
     ],
 )
 def test_what_is_slow_says_so_before_it_starts(build, n):
@@ -144,6 +163,30 @@ def test_what_is_slow_says_so_before_it_starts(build, n):
         build(n)
     assert str(n) in str(caught.value)
     assert time.process_time() - started < SECONDS
+
+
+UNBOUNDED = {
+    entry.key.address: entry.build.func.__self__  # pyright: ignore[reportFunctionMemberAccess]
+    for entry in catalogue()
+}
+
+
+@pytest.mark.parametrize("address", UNBOUNDED)
+def test_no_size_is_without_an_end_unannounced(address):
+    """What takes any size has a form for all, or an error, or says from where on it is slow."""
+    found = UNBOUNDED[address]
+    sized = "n" in signature(found).parameters
+    variant = found.variants[0] if found.variants else None
+    if isinstance(variant, int):
+        sizes = {"variant": 10**6, "n": found.sizes[0] if sized else None}
+    elif sized and None not in found.sizes:
+        sizes = {"variant": variant, "n": 10**6}
+    else:
+        return
+    started = time.process_time()
+    with pytest.raises((SlowDerivationWarning, StructureError)):
+        found.of(*sizes.values())
+    assert time.process_time() - started < 0.1
 
 
 def test_an_interrupt_leaves_the_caches_usable():
