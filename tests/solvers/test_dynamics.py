@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import h5py
@@ -181,6 +182,15 @@ class Follow(gymnasium.Env):
         self.left -= 1
         self.seen = self.np_random.uniform(-1, 1, 2)
         return self.seen, reward, self.left == 0, False, {}
+
+
+@pytest.mark.parametrize("seed", [True, None, "0", 1.5, -1, 2**64])
+def test_no_seed_of_a_search_but_a_whole_number(monkeypatch: pytest.MonkeyPatch, seed: Any) -> None:
+    # as users run, without the type checks of conftest.py, which would speak up first
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    settings = train_controllers.SETTINGS["hopper"]
+    with pytest.raises(InputError, match="seed is"):
+        train_controllers.search(Follow(), settings, seed)
 
 
 def test_random_search_climbs_and_is_seeded() -> None:
