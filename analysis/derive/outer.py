@@ -106,7 +106,7 @@ def multiple_of_identity(
     matrices = [X for X in parameters.values() if isinstance(X, sp.MatrixBase)]
     if len(matrices) != 1 or len(parameters) > 1:
         return None
-    c, (U,) = sp.Symbol("c", positive=True), matrices
+    c, (U,) = sp.Dummy("c", positive=True), matrices
     at = {U[i, j]: c if i == j else sp.S.Zero for i in range(U.rows) for j in range(U.rows)}
     found = matching([f.xreplace(at) for f in equations], {"c": c})
     return None if not found else {x: value.xreplace(found) for x, value in at.items()}

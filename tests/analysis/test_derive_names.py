@@ -233,3 +233,17 @@ def test_a_moment_of_three_bits() -> None:
     psi = np.ravel(found.solve(**values).policy["psi"])
     logit = 1.5 * together / 0.7
     np.testing.assert_allclose(psi[0], 1 / (1 + np.exp(-logit)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["c", "w"])
+def test_no_symbol_of_the_data_meets_one_of_a_search(name: str) -> None:
+    """The best multiple of I for an isotropic policy, by whatever name the variance goes."""
+    variance, U = sp.Symbol(name, positive=True), symbol("U", 2)
+    found = derive(
+        -(Z.T * U * Z)[0],
+        Gaussian(2, "isotropic"),
+        data=Moments(covariance=sp.diag(variance, 2 * variance)),
+    )
+    lam = found.regulariser.lam
+    assert found.optimum is not None
+    assert found.optimum["U"] == lam / (3 * variance) * sp.eye(2)
