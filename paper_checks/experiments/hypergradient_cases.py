@@ -178,9 +178,10 @@ def gaussian(rows: int, lam: float, seed: int) -> Case:
     theta = {"mean.weight0": line[:1], "mean.bias0": line[1], "scale.raw": raw}
     Sigma = likelihood.second_moment(policy(theta, x).mean, data)
     G = outer.hypergradient("full", N).at(U=U.numpy(), Sigma=Sigma.numpy(), lam=lam)
-    C = torch.linalg.cholesky(U)  # dF = Tr(G dU) with U = CCᵀ, the diagonal of C in logarithms
-    slope = 2 * torch.as_tensor(G) @ C
-    exact = torch.cat([slope.diagonal() * C.diagonal(), slope[1:, 0]])
+    # dF = Tr(G dU) with U = CCᵀ, C = DL: each row of C in units of its diagonal, in logarithms
+    C = torch.linalg.cholesky(U)
+    slope = (2 * torch.as_tensor(G) @ C).tril()
+    exact = torch.cat([(slope * C).sum(1), slope[1:, 0] * C.diagonal()[1:]])
     phi = reward.start(U)
     inner, outside = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
     gradient, pull, _ = first_derivatives(problem.J, problem.F, inner, outside)

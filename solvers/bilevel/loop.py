@@ -419,7 +419,7 @@ def solve(
             if reason is not None and not isinstance(inner, AdamSteps):  # whose errors hide it
                 further = gained(
                     problem, theta_like.replaced(done.inner.value), phi_like.replaced(done.phi),
-                    done.slope.value, phi_like.tensors, tolerance, history[-1].F, inner,
+                    done.slope.value, phi_like.tensors, tolerance, history, inner,
                 )  # fmt: skip
             reason = None if further > 0 else reason
             if reason is not None or step == steps:
@@ -499,13 +499,14 @@ def gained(
     slope: Tree,
     start: Sequence[Tensor],
     tolerance: float,
-    F: float,
+    history: Sequence[Record],
     inner: Inexact | Exact,
 ) -> float:
     """Return how much `F(θ*(φ), φ)` gains a little further along the hypergradient; 0 at a maximum.
 
     A little is `√tolerance` of `φ`, or `tolerance` of the way from the start where that is more: of
-    a maximum along the line, half of it may be missing.
+    a maximum along the line, half of it may be missing. A gain counts that is more than rounding
+    and than `tolerance` of `F`, or of all that the loop has gained where that is less.
 
     Args:
         problem: both objectives.
@@ -514,7 +515,7 @@ def gained(
         slope: the hypergradient there; a tree like `phi`.
         start: where the loop began.
         tolerance: of the loop.
-        F: its outer objective there.
+        history: of the loop so far, up to here.
         inner: how to solve the inner problem.
     """
     directions = phi.matching("the hypergradient", slope)
@@ -524,8 +525,11 @@ def gained(
     way = max(math.sqrt(tolerance) * norm(here), tolerance * norm(here - flat(start)))
     further = phi.moved([d / size for d in directions], way or math.sqrt(tolerance)).detached()
     found = solve_inner(problem, theta, theta.tensors, further, inner)
+    F = history[-1].F
     gain = problem.F(theta.tree(found.value), further).item() - F
-    return gain if gain > 8 * torch.finfo(here.dtype).eps * abs(F) else 0.0
+    rounding = 8 * torch.finfo(here.dtype).eps * abs(F)
+    little = rounding + tolerance * min(abs(F), abs(F - history[0].F))
+    return gain if gain > little else 0.0
 
 
 def not_reached(history: Sequence[Record], tolerance: float, further: float = 0.0) -> str:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -172,7 +172,7 @@ def single_loop(
                 reason = reached(history, size, tolerance, outer.tensors[0].dtype)
                 further = 0.0
                 if reason is not None:
-                    further = _gained(problem, inner, outer, begin, tolerance)
+                    further = _gained(problem, inner, outer, begin, tolerance, history)
                     reason = None if further > 0 else reason
         if reason is not None or step == steps:
             break
@@ -190,6 +190,7 @@ def _gained(
     outer: Leaves,
     begin: tuple[Tensor, ...],
     tolerance: float,
+    history: Sequence[Record],
 ) -> float:
     """Return `gained`, at the inner solution: the loop's own directions lag behind its points."""
     by, here = Inexact(), outer.detached()
@@ -197,7 +198,8 @@ def _gained(
     with unwarned():
         slope = implicit(problem.J, problem.F, solved.detached(), here, damping="auto").value
     F = number("F", problem.F(solved.detached(), here)).item()
-    return gained(problem, solved, outer, slope, begin, tolerance, F, by)
+    there = [*history[:-1], replace(history[-1], F=F)]
+    return gained(problem, solved, outer, slope, begin, tolerance, there, by)
 
 
 class _Taken:

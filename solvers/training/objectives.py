@@ -224,7 +224,7 @@ class PolicyGradient:
         surrogate = self.estimator(law, data, self.reward, noise).mean(-1)
         entropy = self._entropy(law, data, noise).mean(-1)
         lam = torch.as_tensor(self.lam).to(entropy)
-        check_broadcast("lam", lam.shape, "the policy", entropy.shape)
+        check_broadcast("lam", lam.shape, "the policy with its data and reward", surrogate.shape)
         loss = -(surrogate + lam * entropy)
         if getattr(self.reward, "may_forbid", False) and bool((loss == torch.inf).any()):
             raise InputError(FORBIDDEN)

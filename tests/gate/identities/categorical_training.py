@@ -222,7 +222,7 @@ def learns_the_best_reward(problem: ClassProblem, learnt: Learnt, start: int) ->
             optimiser=lambda tensors: torch.optim.LBFGS(
                 tensors,
                 lr=rate,
-                tolerance_grad=OUTER / 10,
+                tolerance_grad=0,  # when to stop is for the loop to say
                 tolerance_change=0,
                 line_search_fn="strong_wolfe",
             ),
