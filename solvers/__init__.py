@@ -82,7 +82,7 @@ from .rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_scal
 from .rewards.tempered import Tempered, TemperedReward
 from .rewards.windows import WindowMatch, WindowReward
 from .rewards.with_reference import Projection, projected_reward
-from .training.ensemble import train
+from .training.ensemble import DivergenceWarning, train
 from .training.estimators import Analytic, Pathwise, ScoreFunction
 from .training.inner import closed_form, fit
 from .training.objectives import MSE, NLL, BetaNLL, Faithful, PolicyGradient
@@ -109,6 +109,7 @@ __all__ = [
     "ConstantReward",
     "Dataset",
     "Dense",
+    "DivergenceWarning",
     "Exact",
     "Faithful",
     "FreeReward",

@@ -15,13 +15,14 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..arguments import checked
-from ..errors import InputError, NonFiniteError, check_count, check_number
-from ..hypergradients.implicit import first_derivatives, implicit, unwarned
+from ..errors import InputError, NonFiniteError, check_count, check_number, shown
+from ..hypergradients.implicit import Level, first_derivatives, implicit, unwarned
 from ..numerics.checkpoint import CheckpointError, Run, check_path, generator_settings, read, write
 from ..numerics.modes import recording
 from ..numerics.norms import norm, share
@@ -115,7 +116,7 @@ def single_loop(
             "F": lambda t, p: number("F", problem.F(t, p)),
         }
         if problem.batch is not None and generator is not None:  # drawn by a copy, which leaves it
-            drawn = problem.batch(generator.clone_state())
+            drawn = _drawn(problem.batch, generator.clone_state())
             objectives |= {"J of the first batch": drawn[0], "F of the first batch": drawn[1]}
         run = Run.of("single_loop", objectives, inner, outer, settings)
         state = read(path, run, steps)
@@ -151,7 +152,7 @@ def single_loop(
             )
         J, F = problem.J, problem.F
         if problem.batch is not None and generator is not None:
-            J, F = problem.batch(generator)
+            J, F = _drawn(problem.batch, generator)
         try:
             slope, pull, direct = first_derivatives(J, F, inner, outer)
         except NonFiniteError as error:
@@ -182,6 +183,16 @@ def single_loop(
         outer = outer.moved(directions, gamma)
     why = reason or not_reached(history, tolerance or 0.0, further)
     return Result(inner.detached(), outer.detached(), reason is not None, tuple(history), why)
+
+
+def _drawn(
+    batch: Callable[[torch.Generator], tuple[Level, Level]], generator: torch.Generator
+) -> tuple[Level, Level]:
+    """Return both objectives on a batch, checked."""
+    found: Any = batch(generator)
+    if not (isinstance(found, tuple | list) and len(found) == 2 and all(map(callable, found))):
+        raise InputError(f"batch returned {shown(found)}: return J and F, functions of theta, phi")
+    return found[0], found[1]
 
 
 def _gained(

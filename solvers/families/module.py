@@ -241,7 +241,16 @@ def evaluated(module: torch.nn.Module, params: Params, *inputs: Tensor) -> Any:
     """Return what a module returns with these parameters, and leave it as it is.
 
     Buffers are handed over as copies: what it writes into them is lost.
+
+    Raises:
+        InputError: a parameter of the module is missing, in whose place its own would stand.
     """
+    missing = [name for name, _ in module.named_parameters() if name not in params]
+    if missing:
+        raise InputError(
+            f"params lack {', '.join(map(repr, missing))}, parameters of the module: pass those of "
+            f"`start()`, trained or not"
+        )
     buffers = {name: params.get(name, b).clone() for name, b in module.named_buffers()}
     return functional_call(module, {**params, **buffers}, inputs)
 

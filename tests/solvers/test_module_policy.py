@@ -324,3 +324,12 @@ def test_what_it_refuses() -> None:
         so.PolicyGradient(distance, 1.0)(so.policy(Net())(so.policy(Net()).start(), X), DATA)
     with pytest.raises(so.ShapeError, match="return one number for each"):
         so.ScoreFunction(3)(Wrapped(Normal(X[:, 0], 1.0)), DATA, lambda a, b: a - b, noise)
+
+
+def test_a_parameter_that_is_missing_is_not_the_modules_own() -> None:
+    found = so.policy(Net())
+    params = dict(found.start())
+    gone = next(iter(params))
+    del params[gone]
+    with pytest.raises(so.InputError, match=f"params lack {gone!r}"):
+        found(params, torch.zeros(3, 1, dtype=torch.float64))

@@ -374,3 +374,13 @@ def test_a_loss_that_goes_wrong_later(what: str) -> None:
 
     with pytest.raises(InputError, match="the objective "):
         inner.minimum({"t": Z}, loss)
+
+
+@pytest.mark.parametrize("bad", [None, 1.0, (), (len,), (1, 2), "JF"])
+def test_the_batch_of_a_single_loop(bad: Any) -> None:
+    problem = bilevel.Bilevel(right, right, batch=lambda generator: bad)
+    with pytest.raises(InputError, match=r"batch returned .*: return J and F"):
+        single_loop(
+            problem, Z, Z, steps=1, inner_rate=lambda k: 0.1, outer_rate=lambda k: 0.1,
+            generator=torch.Generator(),
+        )  # fmt: skip
