@@ -2,8 +2,8 @@
 
 What is known is kept in `mutants.jsonl`, and which lines each test runs in `traces.jsonl`. Both are
 reused while tests and all they stand on are unchanged, so that a run can be stopped and taken up
-again, or a larger one built on a smaller. `record.jsonl` beside this file is what the last whole
-run found: what has changed since meets first the test that noticed it then.
+again, or a larger one built on a smaller. `record.jsonl` beside this file, once a whole run was
+recorded, is what it found: what has changed since meets first the test that noticed it then.
 """
 
 from __future__ import annotations
