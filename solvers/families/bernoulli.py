@@ -93,9 +93,13 @@ class Bernoulli(Sampled):
         check_bits(data.y)
 
     def entropy(self) -> Float[Tensor, "*b"]:
-        """Return `H = -Σ_i [m_i log m_i + (1-m_i) log(1-m_i)] = Σ_i [(1-m_i) z_i - log m_i]`."""
+        """Return `H = -Σ_i [m_i log m_i + (1-m_i) log(1-m_i)] = Σ_i [a_i σ(-a_i) - log σ(a_i)]`.
+
+        `a_i = |z_i|`: of the likelier value, so that nothing cancels.
+        """
         z = self.logits.clamp(ENTROPY_FLOOR, -ENTROPY_FLOOR)
-        return ((-z).sigmoid() * z - logsigmoid(z)).sum(-1)
+        a = torch.where(z < 0, -z, z)  # unlike `abs`, with second derivatives at 0
+        return ((-a).sigmoid() * a - logsigmoid(a)).sum(-1)
 
     def cross_entropy(self, q: Any) -> Float[Tensor, "*b"]:
         """Return `-E_{y~q} log p(y) = -Σ_i [μ_i log m_i + (1-μ_i) log(1-m_i)]`.

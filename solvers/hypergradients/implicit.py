@@ -276,7 +276,13 @@ def first_derivatives(
     if not slope.requires_grad:  # J is linear in θ: the Hessian is 0
         slope = slope + 0 * flat(inner.tensors)
     both = (*inner.tensors, *outer.tensors)
-    pulls = slopes(values["F"], both)
+    found = torch.autograd.grad(values["F"], both, allow_unused=True)
+    if all(part is None for part in found):  # but on parameters that it holds itself
+        raise InputError(
+            "F does not depend on theta or phi: build it from its arguments, a module by "
+            "torch.func.functional_call(module, theta, inputs)"
+        )
+    pulls = tuple(torch.zeros_like(t) if p is None else p for t, p in zip(both, found, strict=True))
     pull, direct = flat(pulls[: len(inner.tensors)]), pulls[len(inner.tensors) :]
     for name, gradient in (("∂J/∂θ", slope), ("∂F/∂θ", pull), ("∂F/∂φ", flat(direct))):
         if not bool(torch.isfinite(gradient).all()):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
+import mpmath
 import pytest
 import torch
 from hypothesis import given
@@ -235,3 +236,39 @@ def test_sequences_of_another_length_have_no_likelihood() -> None:
         WORDS.log_prob(torch.zeros(1, 1, 1, dtype=F64))
     total = WORDS.log_prob(sequences(3, 2).double().unsqueeze(1)).exp().sum()
     assert total.item() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(z=st.floats(-80, 80))
+def test_the_entropy_of_a_bit_keeps_its_digits(dtype: torch.dtype, z: float) -> None:
+    """However rare the other value, and its slope `-z m(1-m)` those of its probability."""
+    logit = torch.tensor([z], dtype=dtype, requires_grad=True)
+    H = so.Bernoulli(logit).entropy()
+    (slope,) = torch.autograd.grad(H, logit, create_graph=True)
+    (bend,) = torch.autograd.grad(slope, logit)
+    with mpmath.workdps(60):
+        x = mpmath.mpf(float(logit.detach()))
+        m = 1 / (1 + mpmath.exp(-x))
+        both = m * (1 - m)
+        right = -m * mpmath.log(m) - (1 - m) * mpmath.log(1 - m)
+        bends = both * (x * (2 * m - 1) - 1)
+        expected, rare = [float(right), float(-x * both), float(bends)], float(min(m, 1 - m))
+    rtol = 64 * torch.finfo(dtype).eps
+    got = [float(v.detach()) for v in (H, slope, bend)]
+    assert got[0] == pytest.approx(expected[0], rel=rtol, abs=0)
+    assert got[1] == pytest.approx(expected[1], rel=rtol, abs=rtol * rare)
+    assert got[2] == pytest.approx(expected[2], rel=rtol, abs=rtol)  # autograd's loses digits
+
+
+@pytest.mark.parametrize("bit", [0.0, 1.0])
+@pytest.mark.parametrize("ratio", [20.0, 30.0])
+def test_both_values_of_a_bit_are_trained_alike(bit: float, ratio: float) -> None:
+    x = torch.linspace(-1, 1, 6, dtype=torch.float64)[:, None]
+    data = so.Dataset.of(x, torch.full((6, 1, 1), bit, dtype=torch.float64))
+    policy = so.BernoulliPolicy(1, 1)
+    objective = so.PolicyGradient(so.MahalanobisReward.scalar(1.0, 1), 1 / ratio)
+    found = so.fit(policy, data, objective)
+    logits = policy(found.value, x).logits
+    assert found.converged, found.reason
+    right = torch.full_like(logits, ratio if bit else -ratio)
+    torch.testing.assert_close(logits, right, rtol=1e-5, atol=0)

@@ -332,3 +332,21 @@ def test_near_a_solution_at_0_derivatives_say_what_is_near() -> None:
     here = Leaves.of("phi", zero).fresh()
     assert variation(J, F, inner, here) == pytest.approx(3 / (1 - 1e-3) / math.sqrt(2))
     assert variation(J, F, inner, outer) == 0.0  # at the solution
+
+
+def test_an_outer_objective_of_a_modules_own_parameters_is_refused() -> None:
+    """It has gradients, and none in θ or φ: `functional_call` was forgotten."""
+    net, x = nn.Linear(2, 1, dtype=torch.float64), torch.ones(5, 2, dtype=torch.float64)
+    theta = {name: torch.zeros_like(p) for name, p in net.named_parameters()}
+    phi = torch.tensor(0.3, dtype=torch.float64)
+
+    def J(t: Any, p: Tensor) -> Tensor:
+        return -torch.stack([(leaf - p).square().sum() for leaf in t.values()]).sum()
+
+    def F(t: Any, p: Tensor) -> Tensor:
+        return -net(x).square().mean()
+
+    with pytest.raises(InputError, match="F does not depend on theta or phi"):
+        implicit(J, F, theta, phi)
+    with pytest.raises(InputError, match="F does not depend on theta or phi"):
+        bilevel.solve(bilevel.Bilevel(J, F), theta, phi, optimiser=bilevel.lbfgs, steps=1)
