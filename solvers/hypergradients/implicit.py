@@ -276,7 +276,8 @@ def first_derivatives(
     if not slope.requires_grad:  # J is linear in θ: the Hessian is 0
         slope = slope + 0 * flat(inner.tensors)
     both = (*inner.tensors, *outer.tensors)
-    found = torch.autograd.grad(values["F"], both, allow_unused=True)
+    unused = torch.autograd.grad(values["F"], both, allow_unused=True)
+    found = cast(tuple[Tensor | None, ...], unused)  # None where F does not depend on one
     if all(part is None for part in found):  # but on parameters that it holds itself
         raise InputError(
             "F does not depend on theta or phi: build it from its arguments, a module by "
