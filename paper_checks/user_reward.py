@@ -16,6 +16,7 @@ from torch.distributions import MultivariateNormal, Normal
 
 from analysis import KL, ArgumentNameError, Derived, Gaussian
 from analysis.calculus.symbols import symbol
+from analysis.derive.numerical import by_symbol
 from analysis.derive.problem import exact_matrix
 from solvers.families.gaussian import Gaussian as GaussianLaw
 from solvers.families.module import ModulePolicy, Wrapped
@@ -104,12 +105,6 @@ def torch_reference(derived: Derived, policy: Any, /, **constants: Any) -> Calla
 
 def _numbers(derived: Derived, asked: Any, values: Mapping[str, Any]) -> dict[Any, Any]:
     """Symbols to exact numbers, of those that are asked for."""
-    found: dict[Any, Any] = {}
-    for name, value in derived.read(asked, values).items():
-        X = derived.arguments[name]
-        if isinstance(X, sp.MatrixBase):
-            flat = [sp.Rational(float(x)) for x in value.ravel()]
-            found |= {x: number for x, number in zip(X, flat, strict=True) if x.is_Symbol}
-        else:
-            found[X] = sp.Rational(float(value))
-    return found
+    read = derived.read(asked, values)
+    numbers = by_symbol({name: derived.arguments[name] for name in read}, read)
+    return {x: sp.Rational(value) for x, value in numbers.items()}

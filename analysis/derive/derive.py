@@ -103,11 +103,12 @@ def _gaussian(
     raw = terms_of(r, (*v, *y))
     domain = finite(raw, tuple(y), Sigma) if isinstance(data, Normal) else ()
     flat = [x for X in parameters.values() for x in gaussian.entries(X)]
-    averaged, names = named_over_data(raw, v, tuple(y), data, mu, Sigma, flat)
+    averaged, of_data = named_over_data(raw, v, tuple(y), data, mu, Sigma, flat)
+    names = of_data
     pull, toward = sp.S.Zero, sp.S.Zero
     if m0 is not None:
         T, of_reference = _precision(P0, r)
-        names |= of_reference
+        names = names | of_reference
         pull = sp.expand(lam * (m0.T * T * y_hat - y_hat.T * T * y_hat / 2)[0])
         toward = lam * gaussian.mean_log_density(m, P, m0, T, P0)
     g = _merged([*averaged, Term(pull, sp.S.Zero)], v)
@@ -155,7 +156,7 @@ def _gaussian(
             expected, toward, J, stationarity, solution, hypergradient, optimum, cost, limit
         )
     )  # fmt: skip
-    mean_reward = total(over_data(raw, tuple(y), data, mu, Sigma))
+    mean_reward = total(over_data(raw, tuple(y), data, mu, Sigma) if of_data else averaged)
     base = sp.S.Zero if m0 is None else lam * gaussian.log_density(y_hat, m0, P0)
     shown = _shortest(expected, m, mu)
     x, in_x, L = numerical.coordinates(n, theta)

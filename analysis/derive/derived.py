@@ -21,9 +21,9 @@ from ..calculus.symbols import QUANTITIES
 from ..derivation import Step
 from ..errors import ArgumentError, ArgumentNameError, DerivationError
 from .expectation import Finite
-from .numerical import Best, Levels, Solved
+from .numerical import Best, Levels, Solved, by_symbol
 from .outer import larger_than
-from .problem import Classes, Data, Family, Regulariser
+from .problem import ROUNDING, Classes, Data, Family, Regulariser
 
 EXPRESSIONS = (
     "reward",
@@ -216,7 +216,7 @@ class Derived:
         numbers = {name: read(name, X, values[name]) for name, X in needed.items()}
         self._check_probabilities(numbers)
         if self.domain:
-            exact = _exact(needed, numbers)
+            exact = {x: sp.Rational(value) for x, value in by_symbol(needed, numbers).items()}
             for condition in self.domain:
                 condition.check(exact)
         return numbers
@@ -231,7 +231,7 @@ class Derived:
             total = sum(p)
             if not all(0 < x < 1 for x in p):
                 raise ArgumentError(f"{what} are {p}: pass numbers that leave them in (0, 1)")
-            if isinstance(self.family, Classes) and abs(total - 1) > 1e-9:
+            if isinstance(self.family, Classes) and abs(total - 1) > ROUNDING:
                 raise ArgumentError(f"{what} are {p}, and sum to {total:.12g}; pass others, sum 1")
 
     def _number(self, expression: Any, numbers: Mapping[str, Any]) -> Any:
@@ -312,18 +312,6 @@ def read(name: str, X: Any, value: Any) -> Any:
     if isinstance(X, sp.MatrixBase) and name in QUANTITIES:
         return read_arguments("derive", {name: X}, {name: value})[0]
     return read_number(name, X, value)
-
-
-def _exact(symbols: Mapping[str, Any], numbers: Mapping[str, Any]) -> dict[Any, Any]:
-    """Free symbols to their numbers, as fractions."""
-    import numpy as np
-
-    found: dict[Any, Any] = {}
-    for name, X in symbols.items():
-        cells = list(X) if isinstance(X, sp.MatrixBase) else [X]
-        values = np.ravel(numbers[name]).tolist()
-        found |= {x: sp.Rational(value) for x, value in zip(cells, values, strict=True)}
-    return found
 
 
 def _tex(name: str) -> str:

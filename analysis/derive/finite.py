@@ -18,9 +18,8 @@ from .gaussian import entries, slope
 from .numerical import Levels
 from .outer import matching, signs_allow, stationary_parameter
 from .parameters import named_symbols, parameters_of
-from .problem import KL, Bits, Classes, Data, Moments, Regulariser, exact, exact_matrix
+from .problem import KL, ROUNDING, Bits, Classes, Data, Moments, Regulariser, exact, exact_matrix
 
-ROUNDING = 1e-9  # by which probabilities may miss a sum of 1
 BOUNDED = "a reward of finitely many outcomes is bounded, and so is the entropy: a maximum exists"
 
 

@@ -142,20 +142,7 @@ class Levels:
         names = {**derived.parameters, **derived.moments, **derived.constants}
         needed = sp.Matrix(self.symbols)
         read = derived.read(needed, values)
-        found: dict[Any, float] = {}
-        for name, value in read.items():
-            X = names[name]
-            if isinstance(X, sp.MatrixBase):
-                flat = value.reshape(X.shape)
-                found |= {
-                    X[i, j]: float(flat[i, j])
-                    for i in range(X.rows)
-                    for j in range(X.cols)
-                    if X[i, j].is_Symbol
-                }
-            else:
-                found[X] = float(value)
-        return found
+        return by_symbol({name: names[name] for name in read}, read)
 
     def solve(self, derived: Any, values: Mapping[str, Any]) -> Solved:
         """The inner solution at values by name."""
@@ -458,6 +445,18 @@ class Levels:
         every = {**values, **policy}
         used = _used(derived, derived.objective)
         return derived.at("objective", **{k: v for k, v in every.items() if k in used})
+
+
+def by_symbol(symbols: Mapping[str, Any], values: Mapping[str, Any]) -> dict[Any, float]:
+    """Free symbols to floats, from symbols and matrices of them, and their values, by name."""
+    import numpy as np
+
+    found: dict[Any, float] = {}
+    for name, X in symbols.items():
+        cells = list(X) if isinstance(X, sp.MatrixBase) else [X]
+        flat = np.ravel(values[name]).tolist()
+        found |= {x: float(value) for x, value in zip(cells, flat, strict=True) if x.is_Symbol}
+    return found
 
 
 def coordinates(n: int, theta: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any], Any]:

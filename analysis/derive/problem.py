@@ -26,6 +26,7 @@ from ..calculus.symbols import (
 )
 from ..errors import RewardError, RewardTypeError, StructureError
 
+ROUNDING = 1e-9  # by which probabilities may miss a sum of 1
 LARGEST = 100  # powers of ten: of larger numbers SymPy looks for factors in vain
 OUTCOME = re.compile(r"^(y_hat|yhat|ŷ|y)(_?\d+)?$")
 WHY = "its moments are written out in entries; a reward that is a sum over coordinates needs one"

@@ -140,8 +140,8 @@ def is_positive_definite(Q: Any) -> bool | None:
         return True
     parts = by_weights(Q)
     if len(parts) > 1 and all(_is_semidefinite_part(part) for part in parts):
-        plain = sum(parts, sp.zeros(*Q.shape))
-        if all(sign(_leading(plain, k)) == 1 for k in range(1, Q.rows + 1)):
+        unweighted = sum(parts, sp.zeros(*Q.shape))
+        if all(sign(_leading(unweighted, k)) == 1 for k in range(1, Q.rows + 1)):
             return True
     found: list[int | None] = []
     for k in range(1, Q.rows + 1):

@@ -396,10 +396,10 @@ def learn_reward(
         for split in problem.splits
     ]
     begin = {name: torch.stack([each[name] for each in drawn]) for name in drawn[0]}
-    last = max(name for name in begin if name.startswith("bias"))
+    weight, bias = model.network.last
     # Start at the constant reward of the residuals.
-    begin[last] = 0.5 * (lam / (2 * residuals.square().mean(-2))).log()
-    begin[last.replace("bias", "weight")] *= 0.1
+    begin[bias] = 0.5 * (lam / (2 * residuals.square().mean(-2))).log()
+    begin[weight] *= 0.1
     with torch.no_grad():
         left = problem.validation.mean - mean(problem.validation.x).mean[0]
     found = cross_fitted.learn(

@@ -60,6 +60,11 @@ class MLP:
             shapes[f"bias{layer}"] = (fan_out,)
         return shapes
 
+    @property
+    def last(self) -> tuple[str, str]:
+        """Names of the weight and the bias of the last layer."""
+        return f"weight{len(self.hidden)}", f"bias{len(self.hidden)}"
+
     def init(self, generator: torch.Generator, inputs: int, outputs: int) -> dict[str, Tensor]:
         """Draw `U(-1/sqrt(fan_in), 1/sqrt(fan_in))`, PyTorch's default for linear layers."""
         check_count("inputs", inputs)

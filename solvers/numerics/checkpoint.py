@@ -369,6 +369,7 @@ def _apart(kept: Tensor, here: Tensor, dtype: torch.dtype) -> tuple[float, float
     largest = torch.maximum(kept.abs(), here.abs())
     if not len(largest):
         return None
+    # what is not finite says nothing of the size of the rest
     allowed = digits(SAME, dtype) * largest + digits(FLOOR, dtype) * largest.nan_to_num(0, 0).amax()
     same = (kept == here) | (kept.isnan() & here.isnan()) | ((kept - here).abs() <= allowed)
     if bool(same.all()):

@@ -48,7 +48,8 @@ def _ordinary(value: Any) -> Any:
         return value if owner is value.__self__ else MethodType(value.__func__, owner)
     if isinstance(value, Mapping):
         parts = dict(cast(Mapping[Any, Any], value))
-        return _ordinary(parts) if _changes(parts) else value
+        changed = _changes(parts)
+        return parts | changed if changed else value
     if not is_dataclass(value) or isinstance(value, type):
         return value
     # what a cached property keeps stands beside the fields

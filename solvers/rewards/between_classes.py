@@ -360,8 +360,7 @@ class FreeReward:
         check_precision("dtype", dtype)
         check_number("size", size, 0.0)
         drawn = self.network.init(generator, self.inputs, self.outputs)
-        last = len(self.network.hidden)
-        for name in (f"weight{last}", f"bias{last}"):
+        for name in self.network.last:
             drawn[name] *= size
         return {name: p.to(dtype) for name, p in drawn.items()}
 

@@ -162,7 +162,7 @@ class InputReward:
             check_dtype("u", u)
             if u.shape != (self.n,) or not bool((u > 0).all()):
                 raise InputError(f"u is {u.tolist()}: pass {self.n} positive numbers")
-            drawn[f"bias{len(self.network.hidden)}"][: self.n] += u.double().cpu().log() / 2
+            drawn[self.network.last[1]][: self.n] += u.double().cpu().log() / 2
         return {name: p.to(dtype) for name, p in drawn.items()}
 
     @property
