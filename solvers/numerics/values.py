@@ -19,6 +19,18 @@ def number(name: str, value: Any) -> Tensor:
         InputError: nothing, several things, or something else than a real tensor.
         ShapeError: a tensor of more than one number, or of one in brackets.
     """
+    found = real(name, value)
+    if found.ndim:
+        raise ShapeError(f"{name} has shape {tuple(found.shape)}: return a single number")
+    return found
+
+
+def real(name: str, value: Any) -> Tensor:
+    """Return what `name` returned, if it is a tensor of real numbers, of any shape.
+
+    Raises:
+        InputError: it is not.
+    """
     if isinstance(value, (tuple, list)):
         raise InputError(
             f"{name} returned a {type(value).__name__} of {len(value)}: return the number alone, "  # pyright: ignore[reportUnknownArgumentType]
@@ -34,8 +46,6 @@ def number(name: str, value: Any) -> Tensor:
         raise InputError(f"{name} is {value.dtype}: return a real number, such as its .real")
     if not value.is_floating_point():
         raise InputError(f"{name} is {value.dtype}, which has no derivative: return a float")
-    if value.ndim:
-        raise ShapeError(f"{name} has shape {tuple(value.shape)}: return a single number")
     return value
 
 

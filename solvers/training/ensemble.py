@@ -20,7 +20,7 @@ from ..errors import InputError, NonFiniteError, ShapeError, check_count, check_
 from ..families.law import Data, Noise, Params, Policy
 from ..numerics.modes import recording
 from ..numerics.trees import Leaves
-from ..numerics.values import check_depends, number
+from ..numerics.values import check_depends, real
 from .objectives import ByRows, Objective
 from .streams import MemberNoise
 
@@ -272,16 +272,14 @@ def _members(leaves: Leaves, batch_ndim: int) -> torch.Size:
 
 def _sum(loss: Any, members: torch.Size) -> Tensor:
     """Return the sum of what a loss function returned, if that is one real number per member."""
-    if not (isinstance(loss, Tensor) and loss.is_floating_point()):
-        number("the loss", loss.new_empty(()) if isinstance(loss, Tensor) else loss)  # raises
-    total = loss.sum()
-    if loss.shape != members:
+    found = real("the loss", loss)
+    if found.shape != members:
         raise ShapeError(
-            f"the loss has shape {tuple(loss.shape)}, the members {tuple(members)}: return one "
+            f"the loss has shape {tuple(found.shape)}, the members {tuple(members)}: return one "
             f"number per member (lam, reward and data have the members' dimensions, or none)"
         )
-    check_depends("the loss", total, "the parameters")
-    return total
+    check_depends("the loss", found, "the parameters")
+    return found.sum()
 
 
 def _check_first(loss: Float[Tensor, "*b"]) -> None:
