@@ -359,8 +359,8 @@ def solve(
         path = check_path(checkpoint)
         settings = optimiser_settings(opt, outer) | generator_settings(generator)
         method = "the default" if hypergradient is None else described(hypergradient)
-        settings |= {"inner": repr(inner), "hypergradient": method}
-        objectives = {"J": problem.J, "F": problem.F}
+        settings |= {"inner": repr(inner), "hypergradient": method, "tolerance": repr(tolerance)}
+        objectives = levels(problem)
         sampled = problem.sampled
         if isinstance(inner, AdamSteps) and sampled is not None and generator is not None:
             # drawn by a copy, which leaves the generator where it is
@@ -556,6 +556,15 @@ def _warn_once(history: Sequence[Record]) -> None:
             f"step {last.step}: {'; '.join(last.doubts)}",
             stacklevel=5,  # whoever called `solve`, which is `checked` and `recording`
         )
+
+
+def levels(problem: Bilevel) -> dict[str, Level]:
+    """Return the objectives by which a checkpoint tells a problem from another."""
+    found: dict[str, Level] = {"J": problem.J, "F": problem.F}
+    at = problem.at
+    if at is not None:
+        found["J by at"] = lambda t, p: at(Leaves.of("phi", p).detached())(t)
+    return found
 
 
 def _checked(

@@ -35,6 +35,7 @@ from .loop import (
     Record,
     Result,
     gained,
+    levels,
     not_reached,
     reached,
     solve_inner,
@@ -111,10 +112,8 @@ def single_loop(
     if checkpoint is not None:
         path = check_path(checkpoint)
         settings = generator_settings(generator) | {"every": str(every)}
-        objectives = {
-            "J": lambda t, p: number("J", problem.J(t, p)),
-            "F": lambda t, p: number("F", problem.F(t, p)),
-        }
+        settings |= {"tolerance": str(tolerance)}
+        objectives = levels(problem)
         if problem.batch is not None and generator is not None:  # drawn by a copy, which leaves it
             drawn = _drawn(problem.batch, generator.clone_state())
             objectives |= {"J of the first batch": drawn[0], "F of the first batch": drawn[1]}

@@ -1,12 +1,15 @@
 """Checkpoints of the outer loops: written whole or not at all, and taken up by their own run only.
 
-A file holds, beside the state, what the run was: its kind, the names, shapes, dtypes and starting
-values of its variables, its optimiser with all options, its other settings (see `described`), and
-values and gradients of both objectives at several points, by which another problem is told from the
-same one. Whatever differs is named in the error, and the file is left as it is.
+A file holds, beside the state, what the run was: its kind, the names, shapes, dtypes, device and
+starting values of its variables, its optimiser with all options, its other settings (see
+`described`), and values and gradients of both objectives at several points, at the start and where
+the run has come to, by which another problem is told from the same one. Whatever differs is named
+in the error, and the file is left as it is.
 
 Of objectives two things are not seen: a difference below `SAME`, which a machine's rounding may
-make, too; and one that shows at none of the points, nor in a derivative there.
+make, too; and one that shows at none of the points, nor in a derivative there, such as one on the
+way only. What an optimiser keeps beside its `state_dict`, as a scheduler of its step does, is
+neither seen nor restored; nor is the memory of a method of the user's own.
 
 A file belongs to one running run. A run replaces only what it has written or taken up itself:
 where two run on one path, one of them is refused at its first write after the other's, whether they
@@ -18,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import stat
 import tempfile
 import uuid
@@ -30,18 +34,28 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .described import described
+from .described import described, known
 from .norms import digits
 from .trees import Leaves
 from .values import number
 
-FORMAT = "bimle checkpoint 4"
+NAME = "bimle checkpoint"
+FORMAT = f"{NAME} 5"
 # Share of a derivative, and of the largest of its tensor, up to which two are one in double
 # precision. Bits would be too strict on one machine, even: products of matrices depend on where
 # these begin in memory, which for arrays of NumPy is elsewhere in every process.
 SAME, FLOOR = 1e-10, 1e-13
 WIDE = 256  # entries of a gradient that are kept; of longer ones as many sums with random signs
+SHOWN = 200  # characters of a setting in a message
 MOVES = ((0.0, 0.0), (0.1, 0.0), (0.0, 0.1), (1.0, 1.0))  # to the points, see `_moved`
+
+
+At = Callable[[Sequence[Tensor], Sequence[Tensor]], Mapping[str, Tensor]]
+"""From tensors of theta and phi to values of the objectives there, by name."""
+
+
+def _nothing(theta: Sequence[Tensor], phi: Sequence[Tensor]) -> Mapping[str, Tensor]:
+    return {}
 
 
 class CheckpointError(InputError):
@@ -69,6 +83,7 @@ class Run:
         settings: all else that decides where the run goes, as text.
         values: of the objectives and of their gradients, at the start and beside it; NaN where
             they are undefined.
+        at: the same, where tensors of theta and phi are given; none if there are no objectives.
         file: what this run knows of its file.
     """
 
@@ -76,6 +91,7 @@ class Run:
     variables: Mapping[str, Tensor]
     settings: Mapping[str, str]
     values: Mapping[str, Tensor]
+    at: At = field(default=_nothing, compare=False, repr=False)
     file: Seen = field(default_factory=Seen, compare=False, repr=False)
 
     @classmethod
@@ -100,8 +116,17 @@ class Run:
             point = [_moved(leaves, *move, generator) for leaves in (theta, phi)]
             for name, objective in objectives.items():
                 values |= _values(name, where, objective, *point)
+
+        def at(inner: Sequence[Tensor], outer: Sequence[Tensor]) -> Mapping[str, Tensor]:
+            point = theta.replaced(inner), phi.replaced(outer)
+            found: dict[str, Tensor] = {}
+            for name, objective in objectives.items():
+                found |= _values(name, "the point it has come to", objective, *point)
+            return found
+
         detached = {name: t.detach().clone() for name, t in variables.items()}
-        return cls(kind, detached, dict(settings), values)
+        device = {"the device": str(theta.tensors[0].device)}
+        return cls(kind, detached, device | dict(settings), values, at)
 
     def difference(self, other: Run) -> str | None:
         """Say in what a run that was written down, `self`, differs from another, if it does."""
@@ -122,12 +147,19 @@ class Run:
         for name in {**self.settings, **other.settings}:
             kept, here = self.settings.get(name, "absent"), other.settings.get(name, "absent")
             if kept != here:
+                kept, here = _beside(kept, here)
                 return f"{name} is {kept} there, {here} here"
+        return self.other_problem(self.values, other.values)
+
+    def other_problem(
+        self, values: Mapping[str, Tensor], others: Mapping[str, Tensor]
+    ) -> str | None:
+        """Say which value that was written down differs from another by more than rounding."""
         dtype = next(iter(self.variables.values())).dtype
-        for name in {**self.values, **other.values}:
-            if name not in self.values or name not in other.values:
+        for name in {**values, **others}:
+            if name not in values or name not in others:
                 return f"{name} is known of one run only: the problem is another"
-            apart = _apart(self.values[name], other.values[name], dtype)
+            apart = _apart(values[name], others[name], dtype)
             if apart is not None:
                 kept, here = apart
                 return f"{name} is {kept:.17g} there, {here:.17g} here: the problem is another"
@@ -142,8 +174,11 @@ def optimiser_settings(
     Each group is also told by which of the tensors it holds: its state is kept by their place.
     """
     places = {id(t): k for k, t in enumerate(tensors)}
-    kind = type(optimiser)
-    settings = {"the optimiser": f"{kind.__module__}.{kind.__qualname__}"}
+    settings = {"the optimiser": described(type(optimiser))}
+    common = vars(torch.optim.SGD([torch.zeros(())]))
+    if not known(type(optimiser)):  # whose options may stand beside the groups
+        own = {name: part for name, part in vars(optimiser).items() if name not in common}
+        settings |= {f"the optimiser's {name}": described(part) for name, part in own.items()}
     for k, group in enumerate(optimiser.param_groups):
         where = f" of group {k}" if k else ""
         for name, value in group.items():
@@ -202,14 +237,15 @@ def check_path(path: Path | str) -> Path:
 
 
 def write(path: Path, run: Run, state: Mapping[str, Any]) -> None:
-    """Write a state of tensors, numbers, texts, lists and dicts.
+    """Write a state of tensors, numbers, texts, lists and dicts, `theta` and `phi` among them.
 
     Raises:
         CheckpointError: the system refuses, or the file is not the one that this run last wrote or
             took up: another one is running on it.
     """
     kept = io.BytesIO()
-    torch.save({"run": _plain(run), "state": dict(state)}, kept)
+    reached = run.at(state["theta"], state["phi"])
+    torch.save({"run": _plain(run), "state": dict(state), "reached": reached}, kept)
     temporary = path.with_name(f".checkpoint.{uuid.uuid4().hex}.tmp")
     try:
         try:
@@ -254,17 +290,30 @@ def read(path: Path, run: Run, steps: int) -> dict[str, Any] | None:
             found = file.read()
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error}") from error
-    _, _, kept = found.partition(b"\n")
-    if found != _headed(kept):  # before any of it is made an object
+    head, _, kept = found.partition(b"\n")
+    name, _, digest = head.decode("ascii", "replace").rpartition(" ")
+    if digest != _digest(kept) or not re.fullmatch(rf"{NAME} \d+", name):
+        # before any of it is made an object
         raise CheckpointError(
-            f"{path} is no checkpoint, or is cut off, damaged, or of another version of the "
+            f"{path} is no checkpoint, or is cut off, damaged, or of an early version of the "
             f"package: {remedy}"
         )
-    content = torch.load(io.BytesIO(kept), weights_only=True)
-    difference = Run(**content["run"]).difference(run)
+    if name != FORMAT:
+        raise CheckpointError(
+            f"{path} is a {name}, this version of the package reads and writes {FORMAT}: go on "
+            f"with the version that wrote it, or {remedy}"
+        )
+    # on the CPU, as its device may not be here; then, of a run on the same one, to where it was
+    content = torch.load(io.BytesIO(kept), weights_only=True, map_location="cpu")
+    before, reached = Run(**content["run"]), content["reached"]
+    difference = before.difference(run)
+    state: dict[str, Any] = {}
+    if difference is None:
+        state |= torch.load(io.BytesIO(kept), weights_only=True)["state"]
+        here = run.at(state["theta"], state["phi"])
+        difference = before.other_problem(reached, here)
     if difference is not None:
         raise CheckpointError(f"{path} belongs to another run: {difference}; {remedy}")
-    state: dict[str, Any] = content["state"]
     if state["step"] > steps:
         raise CheckpointError(
             f"{path} is at step {state['step']}: pass steps >= {state['step']}, or {remedy}"
@@ -281,7 +330,11 @@ def set_values(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 def _headed(kept: bytes) -> bytes:
     """Return what a file holds: a line with the format and the digest of the rest, and the rest."""
-    return f"{FORMAT} {hashlib.sha256(kept).hexdigest()}\n".encode() + kept
+    return f"{FORMAT} {_digest(kept)}\n".encode() + kept
+
+
+def _digest(kept: bytes) -> str:
+    return hashlib.sha256(kept).hexdigest()
 
 
 def _plain(run: Run) -> dict[str, Any]:
@@ -291,6 +344,20 @@ def _plain(run: Run) -> dict[str, Any]:
         "settings": dict(run.settings),
         "values": dict(run.values),
     }
+
+
+def _beside(kept: str, here: str) -> tuple[str, str]:
+    """Return two texts, of long ones what surrounds their first difference."""
+    if max(len(kept), len(here)) <= SHOWN:
+        return kept, here
+    pairs = enumerate(zip(kept, here, strict=False))
+    first = next((k for k, (one, other) in pairs if one != other), min(len(kept), len(here)))
+    begin, end = max(first - SHOWN // 2, 0), first + SHOWN // 2
+
+    def cut(text: str) -> str:
+        return f"{'...' * (begin > 0)}{text[begin:end]}{'...' * (end < len(text))}"
+
+    return cut(kept), cut(here)
 
 
 def _identity(file: Path | int) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import math
+import operator
 import os
 import pickle
 import random
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,7 +31,7 @@ from solvers.bilevel import AdamSteps, Bilevel, Exact, Inexact, Result, solve
 from solvers.bilevel.single_loop import single_loop
 from solvers.hypergradients.implicit import HypergradientWarning, implicit
 from solvers.hypergradients.methods import Implicit
-from solvers.numerics.checkpoint import MOVES, CheckpointError
+from solvers.numerics.checkpoint import MOVES, CheckpointError, Run
 
 F64 = torch.float64
 DATA = torch.tensor([[1.0, 2.0], [0.5, -1.0], [3.0, 0.1]], dtype=F64)
@@ -67,22 +69,25 @@ class Settings:
     rates: tuple[float, float] = (0.1, 0.05)
     kind: str = "solve"
     batch: Any = None
+    tolerance: float = 0.0
+    at: Any = None
 
     def run(self, path: Path | str | None) -> Result:
         generator = None if self.seed is None else torch.Generator().manual_seed(self.seed)
-        problem = Bilevel(self.J, self.F, batch=self.batch)
+        problem = Bilevel(self.J, self.F, batch=self.batch, at=self.at)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", HypergradientWarning)
             if self.kind == "solve":
                 return solve(
                     problem, self.theta, self.phi, optimiser=self.optimiser, steps=self.steps,
                     inner=self.inner, hypergradient=self.hypergradient, generator=generator,
-                    checkpoint=path, tolerance=0.0,
+                    checkpoint=path, tolerance=self.tolerance,
                 )  # fmt: skip
             return single_loop(
                 problem, self.theta, self.phi, steps=self.steps,
                 inner_rate=lambda k: self.rates[0], outer_rate=lambda k: self.rates[1],
                 generator=generator, every=self.every, checkpoint=path,
+                tolerance=self.tolerance or None,
             )  # fmt: skip
 
 
@@ -118,6 +123,25 @@ def differentiating(scale: float) -> Any:
         return J(theta, phi) - scale * slope.sum() ** 2
 
     return objective
+
+
+class Halved(torch.optim.SGD):
+    """An optimiser with an option of its own."""
+
+    def __init__(self, tensors: Any, share: float) -> None:
+        super().__init__(tensors, lr=0.1)
+        self.share = share
+
+
+class Steeper(torch.optim.SGD):
+    """One whose step reads something else."""
+
+    def step(self, closure: Any = None) -> Any:
+        return super().step(closure)
+
+
+def at(scale: float) -> Any:
+    return lambda phi: lambda theta: J(theta, phi) + scale * theta["x"].pow(3).sum()
 
 
 def in_groups(*places: tuple[int, ...]) -> Any:
@@ -157,6 +181,10 @@ SOLVE_CHANGES: dict[str, tuple[Settings, str]] = {
               "optimiser's weight_decay"),
     "amsgrad": (replace(SOLVE, optimiser=lambda p: torch.optim.Adam(p, lr=0.1, amsgrad=True)),
                 "optimiser's amsgrad"),
+    "optimiser of one's own": (replace(SOLVE, optimiser=lambda p: Steeper(p, lr=0.1)),
+                               "the optimiser is .*Adam there, .*Steeper"),
+    "tolerance": (replace(SOLVE, tolerance=1e-9), "tolerance is 0.0 there, 1e-09 here"),
+    "at": (replace(SOLVE, at=at(0.0)), "J by at at the start is known of one run only"),
     "groups": (replace(SOLVE, optimiser=in_groups((0,), (1,))), "the optimiser's"),
     "inner tolerance": (replace(SOLVE, inner=Exact(tolerance=1e-8)), "inner is Exact"),
     "inner budget": (replace(SOLVE, inner=Exact(max_iterations=7)), "inner is Exact"),
@@ -164,7 +192,7 @@ SOLVE_CHANGES: dict[str, tuple[Settings, str]] = {
     "inner steps": (replace(SOLVE, inner=AdamSteps(3, 0.1)), "inner is Exact.* there, AdamSteps"),
     "hypergradient": (
         replace(SOLVE, hypergradient=lambda *given: None),
-        "hypergradient is the default there, .*<lambda>, code .* here",
+        r"hypergradient is the default there, .*<lambda>\(code .* here",
     ),
     "its damping": (
         replace(SOLVE, hypergradient=Implicit(damping=1.0)),
@@ -184,6 +212,8 @@ LOOP_CHANGES: dict[str, tuple[Settings, str]] = {
     "frozen": (replace(LOOP, theta=frozen(T)), "its variables are"),
     "inner rate": (replace(LOOP, rates=(0.2, 0.05)), "inner_rate is"),
     "outer rate": (replace(LOOP, rates=(0.1, 0.06)), "outer_rate is"),
+    "tolerance": (replace(LOOP, tolerance=1e-9), "tolerance is None there, 1e-09 here"),
+    "at": (replace(LOOP, at=at(0.0)), "J by at at the start is known of one run only"),
     "every": (replace(LOOP, every=2), "every is 1 there, 2 here"),
     "seed": (replace(LOOP, seed=3), "the generator is None there"),
     "J": (replace(LOOP, J=lambda t, p: 2 * J(t, p)), "J at .* the problem is another"),
@@ -243,6 +273,80 @@ def test_tensors_in_other_groups(tmp_path: Path) -> None:
         lambda: replace(SOLVE, optimiser=in_groups((1,), (0,))).run(path), path,
         "the places of the optimiser's tensors",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("base", [SOLVE, LOOP])
+def test_another_at(tmp_path: Path, base: Settings) -> None:
+    """Where they differ is not the start, at which `at` is held against J."""
+    path = tmp_path / "run.pt"
+    replace(base, at=at(0.0)).run(path)
+    refused(
+        lambda: replace(base, at=at(0.1), steps=6).run(path), path, "J by at in .* is|J by at at"
+    )
+    same(replace(base, at=at(0.0), steps=6).run(path), replace(base, at=at(0.0), steps=6).run(None))
+
+
+def test_another_option_of_an_optimiser_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    replace(SOLVE, optimiser=lambda p: Halved(p, 0.5)).run(path)
+    other = replace(SOLVE, optimiser=lambda p: Halved(p, 0.25), steps=5)
+    refused(lambda: other.run(path), path, "the optimiser's share is 0.5 there, 0.25 here")
+
+
+@pytest.mark.parametrize("base", [SOLVE, LOOP])
+def test_a_problem_that_is_another_where_the_run_has_come_to(
+    tmp_path: Path, base: Settings
+) -> None:
+    """Beside the start it is the same: what is compared there cannot tell them apart."""
+    path = tmp_path / "run.pt"
+
+    def inner(theta: Any, phi: Any, wall: float) -> Tensor:
+        x, goal = theta["x"] + theta["y"], 1e3 * (1 + phi["a"])
+        return -((x - goal).square() / 2 + wall * (x - 500).relu().square()).sum()
+
+    def outer(theta: Any, phi: Any) -> Tensor:
+        return -(phi["a"] - 1).square().sum()
+
+    def run(wall: float, steps: int) -> Result:
+        walled = replace(base, J=lambda t, p: inner(t, p, wall), F=outer, rates=(0.3, 1e-4))
+        return replace(walled, inner=AdamSteps(50, 10.0), steps=steps).run(path)
+
+    run(0.0, 5)
+    refused(lambda: run(0.1, 7), path, "J at the point it has come to is")
+    assert run(0.0, 7).history[-1].step == 7
+
+
+@pytest.mark.parametrize("base", [SOLVE, LOOP])
+def test_a_checkpoint_of_another_version_says_so(tmp_path: Path, base: Settings) -> None:
+    path = tmp_path / "run.pt"
+    base.run(path)
+    kept = path.read_bytes().partition(b"\n")[2]
+    for version in (1, 4, 6, 12):
+        head = f"bimle checkpoint {version} {hashlib.sha256(kept).hexdigest()}\n"
+        path.write_bytes(head.encode() + kept)
+        words = f"is a bimle checkpoint {version}, this version of the package reads and writes"
+        refused(lambda: base.run(path), path, words)
+
+
+def test_another_device() -> None:
+    one = Run("kind", {"theta": torch.ones(2)}, {"the device": "cuda:0"}, {})
+    other = Run("kind", {"theta": torch.ones(2)}, {"the device": "cpu"}, {})
+    assert one.difference(other) == "the device is cuda:0 there, cpu here"
+
+
+def test_of_long_settings_the_place_that_differs_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    many = {f"option {k}": k for k in range(100)}
+    one, other = (SimpleNamespace(inside=[many], name=k, more=[many]) for k in (1, 2))
+    replace(SOLVE, hypergradient=ignoring(one)).run(path)
+    refused(
+        lambda: replace(SOLVE, hypergradient=ignoring(other), steps=5).run(path),
+        path, r"hypergradient is \.\.\..*'name': 1.* there, \.\.\..*'name': 2.* here",
+    )  # fmt: skip
+
+
+def ignoring(options: Any) -> Any:
+    return lambda J, F, t, p: implicit(J, F, t, p, damping=0.0 * len(vars(options)))
 
 
 def test_an_objective_that_takes_derivatives(tmp_path: Path) -> None:
@@ -465,6 +569,29 @@ class Method:
         return implicit(J, F, theta, phi, damping=self.damping)
 
 
+class Slotted:
+    """A method whose setting has no place in a `__dict__`."""
+
+    __slots__ = ("damping",)
+
+    def __init__(self, damping: float) -> None:
+        self.damping = damping
+
+    def __call__(self, J: Any, F: Any, theta: Any, phi: Any) -> Any:
+        return implicit(J, F, theta, phi, damping=self.damping)
+
+
+def reading(**options: Any) -> Any:
+    """A function of a module of its own, with globals."""
+    space: dict[str, Any] = {"__name__": "users", "implicit": implicit, **options}
+    exec("def f(J, F, t, p): return implicit(J, F, t, p, damping=float(get(OPTION)))", space)
+    return space["f"]
+
+
+def first(option: Any) -> float:
+    return option[0]
+
+
 METHODS: dict[str, tuple[Any, Any]] = {
     "partial": (partial(implicit, damping=100.0), partial(implicit, damping=0.0)),
     "partial of a function": (partial(by(1.0)), partial(by(2.0))),
@@ -478,6 +605,21 @@ METHODS: dict[str, tuple[Any, Any]] = {
         lambda J, F, t, p, damping=2.0: implicit(J, F, t, p, damping=damping),
     ),
     "object": (Method(1.0), Method(2.0)),
+    "slots": (Slotted(1.0), Slotted(2.0)),
+    "global dict": (
+        reading(OPTION={"damping": 1.0}, get=operator.itemgetter("damping")),
+        reading(OPTION={"damping": 2.0}, get=operator.itemgetter("damping")),
+    ),
+    "global list": (reading(OPTION=[1.0], get=first), reading(OPTION=[2.0], get=first)),
+    "global tensor": (
+        reading(OPTION=torch.ones(1), get=first),
+        reading(OPTION=torch.zeros(1), get=first),
+    ),
+    "global object": (
+        reading(OPTION=Slotted(1.0), get=operator.attrgetter("damping")),
+        reading(OPTION=Slotted(2.0), get=operator.attrgetter("damping")),
+    ),
+    "global function": (reading(OPTION=[1.0, 2.0], get=first), reading(OPTION=[1.0, 2.0], get=max)),
     "bound": (Method(1.0).__call__, Method(2.0).__call__),
 }
 
@@ -491,6 +633,42 @@ def test_another_method_of_the_users_own(tmp_path: Path, name: str) -> None:
     )
     whole = replace(SOLVE, hypergradient=one, steps=5).run(None)
     same(replace(SOLVE, hypergradient=one, steps=5).run(path), whole)
+
+
+NAMES = {"damping", "tolerance", "share", "count", "rate", "weight"}
+
+
+def rich() -> Any:
+    """A method that reads all kinds of things, in an order that is another in every process."""
+    options = {name: {name, len(name)} for name in NAMES} | {"damping": 1.0}
+    get = partial(operator.getitem, options)
+    return reading(OPTION="damping", get=get, unread=object())
+
+
+GOING_ON = """
+import sys, torch
+from tests.solvers.test_checkpoints import SOLVE, replace, rich
+found = replace(SOLVE, steps=5, hypergradient=rich()).run(sys.argv[1])
+torch.save({"theta": found.theta, "phi": found.phi}, sys.argv[2])
+"""
+
+
+def test_another_process_goes_on(tmp_path: Path) -> None:
+    """With other ids, another order of sets and of dicts made from them, and modules of its own."""
+    path, kept = tmp_path / "run.pt", tmp_path / "kept.pt"
+    replace(SOLVE, hypergradient=rich()).run(path)
+    root = Path(__file__).parents[2]
+    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONHASHSEED": seed}
+    subprocess.run(
+        [sys.executable, "-c", GOING_ON, str(path), str(kept)], cwd=root, env=environment,
+        check=True, capture_output=True,
+    )  # fmt: skip
+    whole, found = replace(SOLVE, steps=5, hypergradient=rich()).run(None), torch.load(kept)
+    for name, tree in (("theta", whole.theta), ("phi", whole.phi)):
+        assert list(found[name]) == list(tree)
+        for key, value in tree.items():
+            torch.testing.assert_close(found[name][key], value, rtol=1e-10, atol=0.0)
 
 
 RESUMED = {
@@ -604,7 +782,7 @@ def test_a_run_that_is_overtaken_stops(tmp_path: Path, base: Settings) -> None:
 
     def overtaken(theta: Any, phi: Any) -> Tensor:
         calls.append(0)
-        if len(calls) == 2 + len(MOVES):  # it has been taken up
+        if len(calls) == 3 + len(MOVES):  # it has been taken up
             ahead.run(path)
         return J(theta, phi)
 
