@@ -363,8 +363,9 @@ def solve(
         objectives = levels(problem)
         sampled = problem.sampled
         if isinstance(inner, AdamSteps) and sampled is not None and generator is not None:
-            # drawn by a copy, which leaves the generator where it is
-            objectives["the sampled J"] = lambda t, p: sampled(t, p, generator.clone_state())
+            # always the first draw, by copies, which leave the generator where it is
+            first_draw = generator.clone_state()
+            objectives["the sampled J"] = lambda t, p: sampled(t, p, first_draw.clone_state())
         run = Run.of("bilevel.solve", objectives, theta_like, phi_like, settings)
         state = read(path, run, steps)
         if state is not None:

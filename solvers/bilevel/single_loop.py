@@ -27,7 +27,7 @@ from ..numerics.checkpoint import CheckpointError, Run, check_path, generator_se
 from ..numerics.modes import recording
 from ..numerics.norms import norm, share
 from ..numerics.trees import Leaves, Tree, check_alike, flat
-from ..numerics.values import number
+from ..numerics.values import check_depends, number
 from .loop import (
     Bilevel,
     Inexact,
@@ -85,8 +85,8 @@ def single_loop(
         direction, `residual` that of the linear system.
 
     Raises:
-        InputError: a negative number of steps, batches without a generator, or a rate that is no
-            finite number >= 0.
+        InputError: a negative number of steps, batches without a generator, a rate that is no
+            finite number >= 0, or a `J` that does not depend on `theta`.
         CheckpointError: the file is none, or of another run.
         NonFiniteError: the iteration diverged.
 
@@ -104,6 +104,10 @@ def single_loop(
         rate.at(0)  # refused before any work
     inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
     check_alike(inner, outer)
+    look = problem.J
+    if problem.batch is not None and generator is not None:  # drawn by a copy, which leaves it
+        look = _drawn(problem.batch, generator.clone_state())[0]
+    check_depends("J", number("J", look(inner.tree(), outer.detached())), "theta")
     begin, further = outer.tensors, 0.0
     adjoint = torch.zeros_like(flat(inner.tensors).detach())
     history: list[Record] = []
@@ -155,6 +159,8 @@ def single_loop(
         try:
             slope, pull, direct = first_derivatives(J, F, inner, outer)
         except NonFiniteError as error:
+            if step == 0:  # which no rate has led to
+                raise
             raise NonFiniteError(
                 f"the iteration left the domain at step {step} ({error}): pass smaller rates"
             ) from error

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..arguments import checked_class
 from ..errors import InputError, ShapeError, shown
+from ..numerics.values import check_depends, real
 from .baselines import Baseline, advantage, check_group
 
 Params = Mapping[str, Tensor]
@@ -217,6 +218,9 @@ def reward_of_pairs(reward: Any, y_hat: Tensor, y: Tensor) -> Tensor:
             f"the reward returned {shown(found)}: return a tensor, one number for each pair of "
             f"generation and outcome"
         )
+    found = real("the reward", found)
+    if y_hat.requires_grad:  # as pathwise estimators have it
+        check_depends("the reward", found, "the generation (or pass ScoreFunction())")
     wanted = torch.broadcast_shapes(y_hat.shape, y.shape)[:-1]
     if found.shape != wanted:
         raise ShapeError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,9 +184,12 @@ class ModulePolicy:
     module: torch.nn.Module
 
     def start(self) -> dict[str, Tensor]:
-        """Return a copy of the module's parameters to start from."""
+        """Return a copy of the module's parameters to start from, frozen ones as such."""
+        copies = {name: p.detach().clone() for name, p in self.module.named_parameters()}
         return {
-            name: p.detach().clone().requires_grad_(p.requires_grad)
+            name: copies[name].requires_grad_()
+            if p.requires_grad
+            else torch.nn.Parameter(copies[name], requires_grad=False)
             for name, p in self.module.named_parameters()
         }
 
@@ -240,7 +243,8 @@ def policy(module: torch.nn.Module) -> ModulePolicy:
 def evaluated(module: torch.nn.Module, params: Params, *inputs: Tensor) -> Any:
     """Return what a module returns with these parameters, and leave it as it is.
 
-    Buffers are handed over as copies: what it writes into them is lost.
+    Buffers are handed over as copies: what it writes into them is lost. Every part is handed each
+    tensor once, however many names it has: torch would leave one that has two with another's.
 
     Raises:
         InputError: a parameter of the module is missing, in whose place its own would stand.
@@ -252,7 +256,20 @@ def evaluated(module: torch.nn.Module, params: Params, *inputs: Tensor) -> Any:
             f"`start()`, trained or not"
         )
     buffers = {name: params.get(name, b).clone() for name, b in module.named_buffers()}
-    return functional_call(module, {**params, **buffers}, inputs)
+    held = {**params, **buffers}
+    first = {id(t): name for name, t in _tensors(module, recurse=True)}
+    given = {
+        f"{prefix}{'.' if prefix else ''}{name}": held[first[id(t)]]
+        for prefix, part in module.named_modules()
+        for name, t in _tensors(part, recurse=False)
+    }
+    return functional_call(module, given, inputs, tie_weights=False)
+
+
+def _tensors(module: torch.nn.Module, *, recurse: bool) -> Iterator[tuple[str, Tensor]]:
+    """Yield parameters and buffers, those of other parts by their first name alone."""
+    yield from module.named_parameters(recurse=recurse, remove_duplicate=recurse)
+    yield from module.named_buffers(recurse=recurse, remove_duplicate=recurse)
 
 
 def _named(law: Distribution) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError, ShapeError, check_count, check_instance, check_number
 from ..families.law import Params
+from ..numerics.values import real
 
 
 class EarlyStopping:
@@ -55,20 +56,27 @@ class EarlyStopping:
         check_number("least", least, 0.0)
         self._score, self._every, self._patience = score, every, patience
         self._least = least
-        self.params, self.ended = {}, False
+        self.params, self.ended, self._last = {}, False, 0
 
     def __call__(self, step: int, params: Params) -> bool:
         """Look at the parameters after a step; return whether training may end.
 
         Raises:
-            InputError: the score is no tensor.
+            InputError: the score is no tensor of real numbers, or the step is none after the last:
+                of another training, for which there is to be a new object.
             ShapeError: the score is not one number per member.
         """
+        if step <= self._last:
+            raise InputError(
+                f"step {step} comes after step {self._last}: pass a new EarlyStopping to every "
+                f"training"
+            )
+        self._last = step
         if step % self._every:
             return False
         found: Any = self._score(params)
         check_instance("the score", found, Tensor, "a score that returns one number per member")
-        found = found.detach()
+        found = real("the score", found).detach()
         if not self.params:
             self.params = {name: p.detach().clone() for name, p in params.items()}
             self.score = torch.full_like(found, torch.inf)

@@ -8,9 +8,10 @@ on alone, to NaN, which its parameters show; a warning says so where none is lef
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -24,6 +25,7 @@ from ..numerics.values import check_depends, real
 from .objectives import ByRows, Objective
 from .streams import MemberNoise
 
+SMALLER = "pass max_norm, or a loss in smaller units"
 Make = Callable[[list[Tensor]], torch.optim.Optimizer]
 """From tensors to the optimiser that moves them."""
 
@@ -99,8 +101,8 @@ def train(
         noise: noise of the members, for sampled estimators.
         max_norm: clip each member's gradient to this norm.
         weight_decay: `ρ` of a penalty `(ρ/2)‖θ‖²` added to every loss.
-        observe: called as `observe(epoch, params)` after each epoch, counted from 1; training ends
-            where it returns True (see `early_stopping`).
+        observe: called as `observe(epoch, params)` after each epoch, counted from 1, with copies;
+            training ends where it returns True (see `early_stopping`).
 
     Returns:
         The trained parameters, detached.
@@ -111,11 +113,16 @@ def train(
         ShapeError: parameters of fewer than `batch_ndim` dimensions or of different members, or an
             objective that does not return one loss per member, `(*b,)`: a reward, `lam` or data of
             other members.
-        NonFiniteError: a first loss that is NaN or infinite; the message names the members.
+        NonFiniteError: a first loss that is NaN or infinite, or a first gradient whose square is
+            beyond the dtype: Adam would not move. The message names the members.
 
     Warns:
         DivergenceWarning: all members end at parameters that are not finite. Of some, which may be
-            what is looked for, their own parameters say so.
+            what is looked for, their own parameters say so. Or squares of gradients have become too
+            large for the dtype, after which Adam does not move.
+
+    Adam's steps are of the size of `learning_rate` where gradients are larger than its `1e-8`: a
+    loss in very small units is to be multiplied.
     """
     make = _adam(learning_rate, weight_decay, max_norm)
     check_count("epochs", epochs, 0)
@@ -239,11 +246,15 @@ def _descend(
         if max_norm is not None:
             clip_per_member([p.grad for p in leaves if p.grad is not None], max_norm, batch_ndim)
         optimiser.step()
+        if step == 1:
+            _check_steps(_stuck(optimiser, leaves, batch_ndim))
         if observe is not None:
             with torch.no_grad():
-                if observe(step, theta) is True:
+                copies = {name: p.detach().clone() for name, p in theta.items()}
+                if _is_true(observe(step, copies)):
                     break
     with torch.no_grad():
+        _warn_of_steps(_stuck(optimiser, leaves, batch_ndim))
         bad = [~torch.isfinite(_rows(p, batch_ndim)).all(-1) for p in leaves]
         _warn_of(torch.stack(bad).any(0))
     return {name: p.detach() for name, p in theta.items()}
@@ -290,6 +301,43 @@ def _check_first(loss: Float[Tensor, "*b"]) -> None:
             f"the loss is {loss[bad][0].item()} at the start{_of(bad)}: pass data, rewards and "
             f"params at which it is finite"
         )
+
+
+def _stuck(
+    optimiser: torch.optim.Optimizer, leaves: Sequence[Tensor], batch_ndim: int
+) -> Bool[Tensor, "*b"]:
+    """Return the members whose parameters are finite, but what steps are divided by is not."""
+    members = []
+    for p in leaves:
+        squares = optimiser.state.get(p, {}).get("exp_avg_sq", torch.zeros_like(p))
+        rows = torch.isinf(_rows(squares, batch_ndim)) & torch.isfinite(_rows(p, batch_ndim))
+        members.append(rows.any(-1))
+    return torch.stack(members).any(0)
+
+
+def _check_steps(stuck: Bool[Tensor, "*b"]) -> None:
+    """Raise `NonFiniteError` where the first step is 0 because of a gradient too large."""
+    if bool(stuck.any()):
+        raise NonFiniteError(
+            f"the square of the gradient{_of(stuck)} is infinite at the start: {SMALLER}"
+        )
+
+
+def _warn_of_steps(stuck: Bool[Tensor, "*b"]) -> None:
+    if bool(stuck.any()):
+        warnings.warn(
+            f"squares of gradients{_of(stuck)} have become infinite, and Adam stood still since: "
+            f"{SMALLER}",
+            DivergenceWarning,
+            stacklevel=6,
+        )
+
+
+def _is_true(found: object) -> bool:
+    """Whether a function has returned True: Python's, NumPy's or torch's, but no other number."""
+    if isinstance(found, Tensor):
+        return found.dtype == torch.bool and found.ndim == 0 and bool(found)
+    return isinstance(found, (bool, np.bool_)) and bool(found)
 
 
 def _warn_of(bad: Bool[Tensor, "*b"]) -> None:

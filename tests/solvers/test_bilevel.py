@@ -1,5 +1,6 @@
 """Outer loops: history, stopping, checkpoints, held-out data, learnable rewards, plug-in."""
 
+import math
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -328,3 +329,25 @@ def test_what_is_refused() -> None:
             inner_rate=lambda k: 0.1, outer_rate=lambda k: 0.1,
             generator=torch.Generator().manual_seed(0),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_single_loop_refuses_what_its_first_look_tells(batched: bool) -> None:
+    """A J without theta, which would never move; NaN at the start, which no rate mends."""
+    start = torch.zeros(2, dtype=F64)
+
+    def run(J: Any) -> Any:
+        return single_loop(
+            Bilevel(J, lambda t, p: -(t - p - 1).square().sum(), batch=drawing(J)), start, start,
+            steps=3, inner_rate=lambda k: 0.1, outer_rate=lambda k: 0.1,
+            generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+
+    def drawing(J: Any) -> Any:
+        return (lambda generator: (J, lambda t, p: -(t - p).square().sum())) if batched else None
+
+    with pytest.raises(InputError, match="J does not depend on theta"):
+        run(lambda t, p: -p.square().sum())
+    with pytest.raises(NonFiniteError, match=r"^J is nan") as caught:
+        run(lambda t, p: -(t - p).square().sum() * math.nan)
+    assert "rates" not in str(caught.value)

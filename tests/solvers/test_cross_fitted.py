@@ -144,3 +144,21 @@ def test_training_ends_with_the_last_member() -> None:
 
     adam({"a": torch.ones(2)}, losses, steps=10, learning_rate=0.1, batch_ndim=1, observe=observe)
     assert seen == [1, 2, 3]
+
+
+def test_early_stopping_is_of_one_training() -> None:
+    """It would compare one training with another, and return parameters of the first."""
+    stop = EarlyStopping(lambda p: p["a"].square(), every=2)
+    settings: dict[str, Any] = {"steps": 5, "learning_rate": 0.1, "batch_ndim": 1, "observe": stop}
+    adam({"a": torch.ones(2)}, lambda p, _: p["a"].square(), **settings)
+    before = {name: p.clone() for name, p in stop.best().items()}
+    with pytest.raises(InputError, match=r"step 1 comes after step 5: pass a new EarlyStopping"):
+        adam({"a": torch.ones(2)}, lambda p, _: p["a"].square(), **settings)
+    assert all(torch.equal(p, before[name]) for name, p in stop.best().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_a_score_of_no_real_numbers_is_named(dtype: torch.dtype) -> None:
+    stop = EarlyStopping(lambda p: p["a"].to(dtype))
+    with pytest.raises(InputError, match=f"the score is {dtype}"):
+        stop(1, {"a": torch.ones(2)})

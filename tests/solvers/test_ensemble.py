@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -393,13 +394,20 @@ def test_parameters_are_of_the_same_members(
 
 @pytest.mark.parametrize("ndim", [0, 1])
 def test_members_of_one_number_each_are_clipped(ndim: int) -> None:
-    start = {"a": torch.tensor([1.0, -2.0][: 1 + ndim], dtype=F64)[(0,) * (1 - ndim)]}
-    seen: list[Tensor] = []
-    adam(
-        start, lambda p, _: 100 * p["a"], steps=1, learning_rate=0.1, batch_ndim=ndim,
-        max_norm=0.5, observe=lambda _, p: seen.append(torch.as_tensor(p["a"].grad).clone()),
-    )  # fmt: skip
-    torch.testing.assert_close(seen[0], torch.full_like(start["a"], 0.5))
+    gradient = torch.tensor([100.0, -200.0][: 1 + ndim], dtype=F64)[(0,) * (1 - ndim)]
+    clipped = gradient.clone()
+    clip_per_member([clipped], 0.5, ndim)
+    torch.testing.assert_close(clipped, 0.5 * gradient.sign())
+    live: list[Tensor] = []
+
+    def loss(p: Params, step: int) -> Tensor:
+        live[:] = [p["a"]]
+        return gradient * p["a"]
+
+    start = {"a": torch.zeros_like(gradient)}
+    adam(start, loss, steps=1, learning_rate=0.1, batch_ndim=ndim, max_norm=0.5)
+    assert live[0].grad is not None
+    torch.testing.assert_close(live[0].grad, clipped)
 
 
 @pytest.mark.parametrize("objective", [NLL(), MSE(), BetaNLL(), Faithful()])
@@ -474,3 +482,76 @@ def test_a_reward_that_is_undefined() -> None:
             policy, params, PolicyGradient(reward, 0.5, ScoreFunction(3)), there, epochs=2,
             learning_rate=0.1, batch_ndim=0, noise=streams.MemberNoise([streams.generator(0)]),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("ndim", [0, 1])
+@pytest.mark.parametrize("share", [1e-3, 0.6, 0.9])
+def test_gradients_whose_squares_are_infinite(dtype: torch.dtype, ndim: int, share: float) -> None:
+    """Adam divides by their root, and would leave the parameters where they are, without a word."""
+    size = torch.finfo(dtype).max ** share
+    weight = torch.tensor([1.0, size] if ndim else size, dtype=dtype)
+    start = {"a": torch.ones_like(weight)}
+    settings: dict[str, Any] = {"steps": 3, "learning_rate": 0.1, "batch_ndim": ndim}
+
+    def loss(p: Params, step: int) -> Tensor:
+        return weight * p["a"]
+
+    if share < 0.5:
+        moved = adam(start, loss, **settings)["a"]
+        torch.testing.assert_close(moved, torch.full_like(moved, 0.7))
+    else:
+        of = r" of 1 of 2 members \(\[1\]\)" if ndim else ""
+        with pytest.raises(NonFiniteError, match=f"square of the gradient{of} is infinite"):
+            adam(start, loss, **settings)
+        with pytest.warns(DivergenceWarning, match=f"squares of gradients{of} have become"):
+            adam(start, lambda p, k: loss(p, k) if k == 3 else p["a"], **settings)
+    moved = adam(start, loss, max_norm=1.0, **settings)["a"]
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.7))
+
+
+def test_what_an_observer_keeps_is_its_own() -> None:
+    start, kept = {"a": torch.ones(3, dtype=F64)}, list[Params]()
+
+    def observe(step: int, p: Params) -> None:
+        kept.append(p)
+        p["a"].zero_() if step == 2 else None
+
+    settings: dict[str, Any] = {"steps": 4, "learning_rate": 0.1, "batch_ndim": 1}
+    found = adam(start, lambda p, _: p["a"].square(), observe=observe, **settings)
+    assert torch.equal(found["a"], adam(start, lambda p, _: p["a"].square(), **settings)["a"])
+    for step in (1, 3, 4):
+        settings["steps"] = step
+        alone = adam(start, lambda p, _: p["a"].square(), **settings)
+        assert torch.equal(kept[step - 1]["a"], alone["a"])
+        assert not kept[step - 1]["a"].requires_grad
+
+
+ENDS: dict[str, tuple[Any, bool]] = {
+    "True": (True, True),
+    "NumPy's": (np.float64(1) > 0, True),
+    "torch's": (torch.tensor(1) > 0, True),
+    "False": (False, False),
+    "NumPy's False": (np.float64(1) < 0, False),
+    "torch's False": (torch.tensor(1) < 0, False),
+    "None": (None, False),
+    "a number": (1.0, False),
+    "a loss": (torch.tensor(1.0), False),
+    "of members": (torch.tensor([True, True]), False),
+}
+
+
+@pytest.mark.parametrize("what", ENDS)
+def test_what_ends_a_training(what: str) -> None:
+    said, ends = ENDS[what]
+    seen: list[int] = []
+
+    def observe(step: int, p: Params) -> Any:
+        seen.append(step)
+        return said
+
+    adam(
+        {"a": torch.ones(2)}, lambda p, _: p["a"].square(), steps=3, learning_rate=0.1,
+        batch_ndim=1, observe=observe,
+    )  # fmt: skip
+    assert seen == ([1] if ends else [1, 2, 3])

@@ -20,7 +20,7 @@ from torch.distributions import (
 
 import solvers as so
 from paper_checks.conformance.tolerances import agree_on_average
-from solvers.families.module import Wrapped
+from solvers.families.module import ModulePolicy, Wrapped
 
 F64 = torch.float64
 
@@ -333,3 +333,86 @@ def test_a_parameter_that_is_missing_is_not_the_modules_own() -> None:
     del params[gone]
     with pytest.raises(so.InputError, match=f"params lack {gone!r}"):
         found(params, torch.zeros(3, 1, dtype=torch.float64))
+
+
+class Tied(torch.nn.Module):
+    """A part with two names, parts that share a tensor, and a buffer that two parts hold."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        one, other = (torch.nn.Linear(2, 2, dtype=F64) for _ in range(2))
+        middle = torch.nn.BatchNorm1d(2, dtype=F64)
+        if how == "tensors":
+            other.weight = one.weight
+        parts = [one, middle, one, middle] if how == "parts" else [one, middle, other]
+        self.body, self.last = torch.nn.Sequential(*parts), torch.nn.Linear(2, 2, dtype=F64)
+
+    def forward(self, x: Tensor) -> Any:
+        mean, raw = self.last(self.body(x)).unbind(-1)
+        return Normal(mean, raw.exp())
+
+
+@pytest.mark.parametrize("how", ["parts", "tensors", "neither"])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_module_with_shared_parameters_stays_as_it_is(how: str, training: bool) -> None:
+    torch.manual_seed(0)
+    net, same = Tied(how).train(training), Tied(how).train(training)
+    policy = so.policy(net)
+    before = {k: t.clone() for k, t in net.state_dict().items()}
+    held = [id(t) for t in net.state_dict(keep_vars=True).values()]
+    theta = {name: p + 0.1 * normal(1, *p.shape) for name, p in policy.start().items()}
+    law = policy(theta, X).distribution
+    trained = so.train(policy, theta, so.NLL(), DATA, epochs=2, learning_rate=0.1, batch_ndim=0)
+    assert [id(t) for t in net.state_dict(keep_vars=True).values()] == held
+    assert all(torch.equal(t, before[k]) for k, t in net.state_dict().items())
+    same.load_state_dict(before)
+    so.policy(same).load(theta)  # torch's own evaluation, where sharing is as it was
+    want = same(X)
+    assert torch.equal(law.mean, want.mean)
+    assert torch.equal(law.stddev, want.stddev)
+    assert all(not torch.equal(trained[name], p) for name, p in theta.items())
+
+
+def test_a_module_all_of_which_is_frozen_is_not_trained() -> None:
+    policy = so.policy(Net().requires_grad_(False))
+    with pytest.raises(so.InputError, match=r"every leaf of params is frozen"):
+        so.train(policy, policy.start(), so.NLL(), DATA, epochs=1, learning_rate=0.1, batch_ndim=0)
+
+
+REWARDS: dict[str, Any] = {
+    "detached": lambda a, b: distance(a.detach(), b),
+    "counted": lambda a, b: ((a - b).abs() < 0.1).double().sum(-1),
+    "constant": lambda a, b: torch.zeros(torch.broadcast_shapes(a.shape, b.shape)[:-1], dtype=F64),
+}
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_pathwise_needs_a_reward_that_moves_with_the_generations(name: str) -> None:
+    """Its gradient would be 0, and not that of the expected reward."""
+    for policy in (so.policy(Net()), so.GaussianPolicy(2, 1, "diagonal")):
+        zeros = policy.start() if isinstance(policy, ModulePolicy) else policy.zeros(F64)
+
+        def run(estimator: Any, policy: Any = policy, zeros: Any = zeros) -> Any:
+            objective = so.PolicyGradient(REWARDS[name], 0.2, estimator)
+            return so.train(
+                policy, zeros, objective, DATA, epochs=1, learning_rate=0.1, batch_ndim=0,
+                noise=so.MemberNoise([so.generator(0)]),
+            )  # fmt: skip
+
+        with pytest.raises(so.InputError, match=r"the reward does not depend on the generation"):
+            run(so.Pathwise(3))
+        assert all(bool(p.isfinite().all()) for p in run(so.ScoreFunction(3)).values())
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex128])
+@pytest.mark.parametrize("baseline", ["none", "leave-one-out", "minimum", "standardised"])
+def test_a_reward_of_no_real_numbers_is_named(dtype: torch.dtype, baseline: Any) -> None:
+    objective = so.PolicyGradient(
+        lambda a, b: distance(a, b).to(dtype), 0.2, so.ScoreFunction(3, baseline)
+    )
+    policy = so.policy(Net())
+    with pytest.raises(so.InputError, match=f"the reward is {dtype}"):
+        so.train(
+            policy, policy.start(), objective, DATA, epochs=1, learning_rate=0.1, batch_ndim=0,
+            noise=so.MemberNoise([so.generator(0)]),
+        )  # fmt: skip
