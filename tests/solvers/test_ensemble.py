@@ -356,6 +356,8 @@ def test_one_loss_per_member_or_an_error_that_says_so(
     )
     there = Dataset.of(normal(0, *data, N, INPUTS), normal(1, *data, N, S, n))
     run = partial(train, policy, start, objective, there, epochs=1, learning_rate=0.1)
+    if len(reward) == len(members) + 1 and reward[-1] in (1, N):
+        reward = reward[:-1]  # it has an axis of the inputs
     # the members of a reward lead those of the policy, those of λ and of data come last
     leading = reward + (1,) * (len(members) - len(reward))
     try:
