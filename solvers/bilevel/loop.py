@@ -57,6 +57,8 @@ Observe = Callable[[int, Tree, Tree], None]
 
 ACCURATE = 1e-6  # a distance of inner solutions at which hypergradients are beyond doubt
 SHORT = 1e-8  # of an objective: what a first step should gain
+FURTHER, LOOKS = 32.0, 12  # how much further each look for a gain goes, and how many there are
+LENGTHS = (1.0, 1 / 16)  # parts of a step in which every entry has its own curvature
 
 
 def lbfgs(tensors: list[Tensor], iterations: int = 2) -> torch.optim.Optimizer:
@@ -400,6 +402,10 @@ def solve(
                 )
             return latest
 
+        def climb(found: Solution[tuple[Tensor, ...]], at: Tree) -> Tree:
+            point = theta_like.tree(found.value)
+            return _climbed(problem, hypergradient, inner, found, point, at).value
+
         def closure() -> float:
             done = evaluate()
             slopes = phi_like.matching("the hypergradient", done.slope.value)
@@ -420,7 +426,7 @@ def solve(
             if reason is not None and not isinstance(inner, AdamSteps):  # whose errors hide it
                 further = gained(
                     problem, theta_like.replaced(done.inner.value), phi_like.replaced(done.phi),
-                    done.slope.value, phi_like.tensors, tolerance, history, inner,
+                    climb, done.slope.value, phi_like.tensors, tolerance, history, inner,
                 )  # fmt: skip
             reason = None if further > 0 else reason
             if reason is not None or step == steps:
@@ -497,40 +503,79 @@ def gained(
     problem: Bilevel,
     theta: Leaves,
     phi: Leaves,
+    climb: Callable[[Solution[tuple[Tensor, ...]], Tree], Tree],
     slope: Tree,
     start: Sequence[Tensor],
     tolerance: float,
     history: Sequence[Record],
     inner: Inexact | Exact,
 ) -> float:
-    """Return how much `F(θ*(φ), φ)` gains a little further along the hypergradient; 0 at a maximum.
+    """Return how much `F(θ*(φ), φ)` gains further on; 0 at a maximum.
 
-    A little is `√tolerance` of `φ`, or `tolerance` of the way from the start where that is more: of
-    a maximum along the line, half of it may be missing. A gain counts that is more than rounding
-    and than `tolerance` of `F`, or of all that the loop has gained where that is less.
+    The first looks are along the hypergradient: by `√tolerance` of `φ`, or `tolerance` of the way
+    from the start where that is more; of a maximum along the line, half of it may be missing. While
+    `F` gains there what the slope predicts, or rounding hides whether it does, the maximum is
+    further away, and so is the next look.
+
+    A steep direction hides others there, whose hypergradient may be small beside it all the way.
+    The last looks are along the hypergradient with every entry in units of its own: divided by the
+    curvature that the hypergradient of the last point shows. Entries that would move by less than
+    `√tolerance`, of themselves and of their way from the start, stay.
+
+    A gain counts that is more than rounding and than `tolerance` of `F`, or of all that the loop
+    has gained where that is less.
 
     Args:
         problem: both objectives.
         theta: the inner solution.
         phi: where the loop is.
+        climb: from an inner solution and `φ` to the hypergradient.
         slope: the hypergradient there; a tree like `phi`.
         start: where the loop began.
         tolerance: of the loop.
         history: of the loop so far, up to here.
         inner: how to solve the inner problem.
     """
-    directions = phi.matching("the hypergradient", slope)
-    size, here = norm(flat(directions)), flat(phi.tensors)
+    g, here = flat(phi.matching("the hypergradient", slope)), flat(phi.tensors)
+    size = norm(g)
     if size == 0 or tolerance == 0:
         return 0.0
-    way = max(math.sqrt(tolerance) * norm(here), tolerance * norm(here - flat(start)))
-    further = phi.moved([d / size for d in directions], way or math.sqrt(tolerance)).detached()
-    found = solve_inner(problem, theta, theta.tensors, further, inner)
     F = history[-1].F
-    gain = problem.F(theta.tree(found.value), further).item() - F
     rounding = 8 * torch.finfo(here.dtype).eps * abs(F)
     little = rounding + tolerance * min(abs(F), abs(F - history[0].F))
-    return gain if gain > little else 0.0
+
+    def look(step: Tensor) -> tuple[float, Solution[tuple[Tensor, ...]], Tree]:
+        further = phi.moved(phi.split(step), 1.0).detached()
+        found = solve_inner(problem, theta, theta.tensors, further, inner)
+        return problem.F(theta.tree(found.value), further).item() - F, found, further
+
+    way = max(math.sqrt(tolerance) * norm(here), tolerance * norm(here - flat(start)))
+    way = way or math.sqrt(tolerance)
+    gain, found, further = look(way / size * g)
+    if gain > little:
+        return gain
+    try:
+        for _ in range(LOOKS):
+            if size * way > rounding and not gain > size * way / 2:
+                break
+            way *= FURTHER
+            gain, found, further = look(way / size * g)
+            if gain > little and found.converged:
+                return gain
+        change = flat(phi.matching("the hypergradient", climb(found, further))) - g
+        curvature = -change / (way / size * g)
+        own = torch.where((g != 0) & (curvature > 0), g / curvature, 0.0)
+        # what moves: a best F of 0 has no size by which a gain could be little
+        moves = own.abs() > math.sqrt(tolerance) * torch.maximum(
+            here.abs(), (here - flat(start)).abs()
+        )
+        own = torch.where(moves, own, 0.0)
+        if not bool(moves.any()):
+            return 0.0
+        gains = (look(length * own) for length in LENGTHS)
+        return next((gain for gain, found, _ in gains if found.converged and gain > little), 0.0)
+    except InputError:  # too far
+        return 0.0
 
 
 def not_reached(history: Sequence[Record], tolerance: float, further: float = 0.0) -> str:

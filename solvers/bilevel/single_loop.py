@@ -26,6 +26,7 @@ from ..hypergradients.implicit import Level, first_derivatives, implicit, unwarn
 from ..numerics.checkpoint import CheckpointError, Run, check_path, generator_settings, read, write
 from ..numerics.modes import recording
 from ..numerics.norms import norm, share
+from ..numerics.solution import Solution
 from ..numerics.trees import Leaves, Tree, check_alike, flat
 from ..numerics.values import check_depends, number
 from .loop import (
@@ -210,12 +211,18 @@ def _gained(
 ) -> float:
     """Return `gained`, at the inner solution: the loop's own directions lag behind its points."""
     by, here = Inexact(), outer.detached()
-    solved = inner.replaced(solve_inner(problem, inner, inner.tensors, here, by).value)
-    with unwarned():
-        slope = implicit(problem.J, problem.F, solved.detached(), here, damping="auto").value
+    found = solve_inner(problem, inner, inner.tensors, here, by)
+    solved = inner.replaced(found.value)
+
+    def climb(found: Solution[tuple[Tensor, ...]], phi: Tree) -> Tree:
+        theta = inner.tree(found.value)
+        with unwarned():
+            return implicit(problem.J, problem.F, theta, phi, damping="auto").value
+
+    slope = climb(found, here)
     F = number("F", problem.F(solved.detached(), here)).item()
     there = [*history[:-1], replace(history[-1], F=F)]
-    return gained(problem, solved, outer, slope, begin, tolerance, there, by)
+    return gained(problem, solved, outer, climb, slope, begin, tolerance, there, by)
 
 
 class _Taken:

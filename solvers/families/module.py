@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..arguments import checked, checked_class
 from ..errors import InputError, ShapeError, check_broadcast
@@ -245,9 +247,11 @@ def evaluated(module: torch.nn.Module, params: Params, *inputs: Tensor) -> Any:
 
     Buffers are handed over as copies: what it writes into them is lost. Every part is handed each
     tensor once, however many names it has: torch would leave one that has two with another's.
+    Attention is computed by the one of torch's kernels that has second derivatives.
 
     Raises:
         InputError: a parameter of the module is missing, in whose place its own would stand.
+        InputError: torch knows no such law, as one whose scale underflows to 0.
     """
     missing = [name for name, _ in module.named_parameters() if name not in params]
     if missing:
@@ -263,13 +267,28 @@ def evaluated(module: torch.nn.Module, params: Params, *inputs: Tensor) -> Any:
         for prefix, part in module.named_modules()
         for name, t in _tensors(part, recurse=False)
     }
-    return functional_call(module, given, inputs, tie_weights=False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            return functional_call(module, given, inputs, tie_weights=False)
+    except ValueError as error:
+        if not _by_torch(error):
+            raise
+        raise InputError(
+            f"the module has no law at these parameters: {error}; keep its outputs inside the "
+            f"domain, as by softplus(raw) + 1e-6 for a scale"
+        ) from error
 
 
 def _tensors(module: torch.nn.Module, *, recurse: bool) -> Iterator[tuple[str, Tensor]]:
     """Yield parameters and buffers, those of other parts by their first name alone."""
     yield from module.named_parameters(recurse=recurse, remove_duplicate=recurse)
     yield from module.named_buffers(recurse=recurse, remove_duplicate=recurse)
+
+
+def _by_torch(error: ValueError) -> bool:
+    """Whether an error comes from the checks of `torch.distributions`, not from the module."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return frames[-1][0].f_globals["__name__"].startswith("torch.distributions")
 
 
 def _named(law: Distribution) -> str:

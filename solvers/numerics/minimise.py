@@ -9,13 +9,18 @@ Whether a point is a minimum is judged in the units of the problem. With the Hes
 Newton step `s = -A⁻¹g` and `‖x‖² = xᵀAx`, the distance is `‖s‖/‖θ‖`. It is the same for any
 multiple of the loss, and for any linear change of coordinates: no tolerance has to know how large
 rewards, entropy weights or data are. For a minimum at `θ = 0` the way from the start takes the
-place of `‖θ‖`, as far as its square is no more than the loss.
+place of `‖θ‖`, as far as its square is no more than the loss. Where the loss has a unit of its own,
+a nat of a likelihood, the distance is `‖s‖/√unit`: that depends on no origin either. (A mean of a
+million deviations makes `‖θ‖` as large, and any error of the variances small beside it.)
+
+Where a loss is undefined (NaN, or an `InputError`: no law has such parameters) it is too large.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +28,7 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
+from ..errors import InputError
 from . import linear_solve
 from .derivatives import curved, hessian, slopes
 from .norms import largest_entry, norm
@@ -52,7 +58,8 @@ class Stop:
         converged: whether the distance reached the tolerance.
         stationarity: largest absolute entry of the gradient.
         evaluations: gradients and Hessian-vector products; a whole Hessian counts as one.
-        distance: relative, in the norm of the Hessian; infinite where that is not positive.
+        distance: relative, or in the root of the unit of the loss, in the norm of the Hessian;
+            infinite where that is not positive.
         reason: why the search ended.
         close: whether the error is at most the share of the way that was asked for.
     """
@@ -73,6 +80,7 @@ def search(
     *,
     methods: Sequence[Method] | None = None,
     share: float = 0.0,
+    unit: float = 0.0,
 ) -> Stop:
     """Minimise in place.
 
@@ -86,13 +94,14 @@ def search(
         share: an error, relative to the way from the start, that is good enough where Newton steps
             do not converge, or where they are costly: beyond `DENSE` numbers. L-BFGS alone is used
             then.
+        unit: of the loss, where it has one: distances are measured in its root.
     """
     if methods is None:
         methods = [lbfgs] if share > 0 else [lbfgs, trust_region]
     start = flat(leaves).detach().clone()
     close = share if len(start) > DENSE else 0.0
     # an attempt: where it does not converge at once, the budget is better spent otherwise
-    stop = newton(leaves, loss, start, tolerance, limit // 4, share=close)
+    stop = newton(leaves, loss, start, tolerance, limit // 4, share=close, unit=unit)
     for k, method in enumerate(methods, 1):
         until = limit * k // len(methods)  # each may spend its part
         gaining = True
@@ -101,7 +110,8 @@ def search(
             spent = stop.evaluations + 1
             spent += method(leaves, loss, NEAR, until - spent, share)
             gaining = share == 0 and float(loss().detach()) < before
-            after = newton(leaves, loss, start, tolerance, limit - spent, share=close)
+            left = limit - spent
+            after = newton(leaves, loss, start, tolerance, left, share=close, unit=unit)
             stop = replace(after, evaluations=spent + 1 + after.evaluations)
     if stop.converged or stop.close:
         return stop
@@ -121,6 +131,7 @@ def newton(
     *,
     enough: float = 0.0,
     share: float = 0.0,
+    unit: float = 0.0,
 ) -> Stop:
     """Take Newton steps while they converge; at a point that is no minimum, take none.
 
@@ -137,8 +148,9 @@ def newton(
         limit: of evaluations.
         enough: largest entry of the gradient that is as good as 0, for callers who know its scale.
         share: of the way from the start, an error to stop at, too.
+        unit: as for `search`.
     """
-    here = _Point(leaves, loss)
+    here = _Point(leaves, loss, unit)
     evaluations = 1
     while True:
         if here.stationarity == 0:
@@ -227,14 +239,19 @@ class _Step:
 class _Point:
     """Loss and gradient at a point, and the Newton step from there."""
 
-    def __init__(self, leaves: Sequence[Tensor], loss: Loss) -> None:
-        self.leaves, self.loss = leaves, loss
+    def __init__(self, leaves: Sequence[Tensor], loss: Loss, unit: float) -> None:
+        self.leaves, self.loss, self.unit = leaves, loss, unit
         self.theta = flat(leaves).detach().clone()
-        value = loss()
+        self.size = 0.0  # of θ, squared, once measured
+        try:
+            value = loss()
+        except InputError:
+            self.value, self.gradient = math.nan, torch.full_like(self.theta, math.nan)
+            self.stationarity = math.nan
+            return
         self.value = float(value.detach())
         self.gradient = flat(slopes(value, leaves, create_graph=True))
         self.stationarity = largest_entry(self.gradient)
-        self.size = 0.0  # of θ, squared, once measured
 
     def product(self, v: Tensor) -> Tensor:
         """Return the Hessian times `v`."""
@@ -290,7 +307,8 @@ class _Point:
         """Return `‖s‖/size` in the norm of the Hessian; see the module for the size."""
         way = min(self.squared(self.theta - start), abs(self.value))
         self.size = max(self.squared(self.theta), way, 0.0)
-        return math.sqrt(step.squared / self.size) if self.size > 0 else math.inf
+        size = self.unit or self.size
+        return math.sqrt(step.squared / size) if size > 0 else math.inf
 
     def squared(self, x: Tensor) -> float:
         """Return `xᵀAx`."""
@@ -303,7 +321,7 @@ class _Point:
     def moved(self, step: Tensor) -> _Point:
         """Return the point a step away; the leaves are moved there."""
         place(self.leaves, self.theta + step)
-        return _Point(self.leaves, self.loss)
+        return _Point(self.leaves, self.loss, self.unit)
 
     def restore(self) -> None:
         """Move the leaves back here."""
@@ -323,9 +341,11 @@ class _Point:
     def resolution(self) -> float:
         """Return a difference of two values of the loss that is all rounding.
 
-        The terms of the loss may cancel; `‖θ‖²` is of the size of one of them.
+        The terms of the loss may cancel; `‖θ‖²` is of the size of one of them. One with a unit has
+        squares of deviations, which are differences of numbers up to `‖θ‖`.
         """
-        return 8 * torch.finfo(self.theta.dtype).eps * (abs(self.value) + self.size)
+        term = math.sqrt(self.unit * self.size) if self.unit else self.size
+        return 8 * torch.finfo(self.theta.dtype).eps * (abs(self.value) + term)
 
 
 def lbfgs(
@@ -333,15 +353,17 @@ def lbfgs(
 ) -> int:
     """Run L-BFGS in place, on the loss in units of its gradient; return the evaluations."""
     scale = _scale(leaves, loss)
-    evaluations = 1
+    evaluations, best, at_best = 1, math.inf, flat(leaves).detach().clone()
 
     def closure() -> Tensor:
-        nonlocal evaluations
+        nonlocal evaluations, best, at_best
         evaluations += 1
         for leaf in leaves:
             leaf.grad = None
         value = loss() * scale
         value.backward(inputs=list(leaves))  # and into nothing else that the loss is made of
+        if (here := float(value.detach())) < best:
+            best, at_best = here, flat(leaves).detach().clone()
         return value
 
     optimiser = torch.optim.LBFGS(
@@ -357,7 +379,11 @@ def lbfgs(
     before, total, rounds = math.inf, 0.0, 0
     while evaluations < limit:
         group["max_eval"] = limit - evaluations
-        value = float(optimiser.step(closure).detach())  # pyright: ignore[reportArgumentType]
+        try:
+            value = float(optimiser.step(closure).detach())  # pyright: ignore[reportArgumentType]
+        except InputError:
+            place(leaves, at_best)
+            break
         rounds += 1
         gain = before - value  # of the round before: a step returns the value it started from
         before = value
@@ -367,6 +393,8 @@ def lbfgs(
                 break
         if state["n_iter"] < rounds * ROUND:
             break  # it stopped by itself
+    if not bool(torch.isfinite(flat(leaves)).all()):
+        place(leaves, at_best)
     return evaluations
 
 
@@ -390,7 +418,8 @@ def trust_region(
         if graph.evaluations >= limit or not math.isfinite(intermediate_result.fun):
             raise StopIteration
 
-    with np.errstate(all="ignore"):  # where there is no minimum, it goes on to infinity
+    # where there is no minimum, it goes on to infinity
+    with np.errstate(all="ignore"), suppress(_UndefinedCurvature):
         found = optimize.minimize(
             graph.at,
             x,
@@ -401,8 +430,13 @@ def trust_region(
             callback=at_an_end,
             options={"gtol": tolerance, "max_trust_radius": math.inf, "maxiter": limit},
         )
-    place(leaves, torch.as_tensor(found.x))
+        graph.best = found.x
+    place(leaves, torch.as_tensor(graph.best))
     return graph.evaluations
+
+
+class _UndefinedCurvature(Exception):
+    """A Hessian is not finite: the method, which takes no other, ends."""
 
 
 class _Graph:
@@ -412,18 +446,25 @@ class _Graph:
         self.leaves, self.loss, self.scale = leaves, loss, scale
         self.x: np.ndarray | None = None
         self.evaluations = 0
+        self.least, self.best = math.inf, flat(leaves).detach().double().numpy()
 
     def at(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Return value and gradient at `x`."""
         if self.x is None or not np.array_equal(x, self.x):
             self.x = x.copy()
             place(self.leaves, torch.as_tensor(x))
-            value = self.loss() * self.scale
+            self.evaluations += 1
+            try:
+                value = self.loss() * self.scale
+            except InputError:
+                self.value, self.gradient = math.inf, torch.as_tensor(x).to(self.leaves[0])
+                return self.value, self.gradient.double().numpy()
             value_here = value.item()
             # where the loss is undefined it is too large: NaN would neither accept nor refuse
             self.value = math.inf if math.isnan(value_here) else value_here
             self.gradient = flat(slopes(value, self.leaves, create_graph=True))
-            self.evaluations += 1
+            if self.value < self.least:
+                self.least, self.best = self.value, self.x
         return self.value, self.gradient.detach().double().numpy()
 
     def product(self, x: np.ndarray, direction: np.ndarray) -> np.ndarray:
@@ -437,7 +478,10 @@ class _Graph:
         """Return the Hessian at `x`."""
         self.at(x)
         self.evaluations += 1
-        return hessian(self.gradient, self.leaves).double().numpy()
+        found = hessian(self.gradient, self.leaves).double().numpy()
+        if not np.isfinite(found).all():
+            raise _UndefinedCurvature
+        return found
 
 
 @torch.no_grad()

@@ -57,7 +57,8 @@ class Solution(Generic[Value]):
         stationarity: largest absolute entry of the gradient of `J` at `value`, in its units.
         iterations: evaluations of gradients and Hessian-vector products (0 for a closed form).
         distance: how far the maximum is, as the last Newton step `s` predicts: `‖s‖/‖θ‖`,
-            `‖x‖² = xᵀ(-∂²J)x` (see `minimise`). Where `s` makes the gradient smaller it is taken,
+            `‖x‖² = xᵀ(-∂²J)x` (see `minimise`); of a policy gradient or a likelihood `‖s‖/√λ`, the
+            distance between laws, in root nats. Where `s` makes the gradient smaller it is taken,
             and `value` is nearer than that. It has no units: it does not change when `J` is
             multiplied by a number, nor under linear changes of coordinates. 0 at a stationary
             point; infinite where `J` is not concave, or the distance was not measured.

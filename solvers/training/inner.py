@@ -155,9 +155,9 @@ def gradient(
         objective: analytic policy gradient, NLL or MSE; sampled estimators belong to
             `solvers.training.ensemble.train`.
         data: the data, without batch dimensions.
-        tolerance: stop when the distance is at most this (see `Solution`): a relative one, right
-            whatever the units of rewards, `λ` and data; by default 1e-8, and as large a share of
-            the digits of another dtype.
+        tolerance: stop when the distance is at most this (see `Solution`): of a likelihood or a
+            policy gradient one of laws, else a relative one, right whatever the units of rewards,
+            `λ` and data; by default 1e-8, and as large a share of the digits of another dtype.
         max_iterations: limit on the evaluations of gradients and Hessian-vector products.
         weight_decay: `ρ` of a penalty `(ρ/2)‖θ‖²`, in nats: `λ(ρ/2)‖θ‖²` of a policy gradient.
 
@@ -170,8 +170,7 @@ def gradient(
         ShapeError: the data or the parameters carry batch dimensions.
     """
     loss = _loss(policy, objective, data, weight_decay)
-    methods = [minimise.lbfgs]
-    return minimum(params, loss, methods, tolerance=tolerance, max_iterations=max_iterations)
+    return _minimum(params, loss, [minimise.lbfgs], tolerance, max_iterations, _nat(objective))
 
 
 @checked
@@ -197,7 +196,7 @@ def second_order(
     """
     loss = _loss(policy, objective, data, weight_decay)
     methods = [minimise.trust_region]
-    return minimum(params, loss, methods, tolerance=tolerance, max_iterations=max_iterations)
+    return _minimum(params, loss, methods, tolerance, max_iterations, _nat(objective))
 
 
 @checked
@@ -232,8 +231,9 @@ def fit(
         if not isinstance(policy, WithZeros):
             raise InputError(f"{type(policy).__name__} has no zeros: pass params to start from")
         params = policy.zeros(data.x.dtype)
-    loss = _loss(policy, NLL() if objective is None else objective, data, weight_decay)
-    return minimum(params, loss, tolerance=tolerance)
+    objective = NLL() if objective is None else objective
+    loss = _loss(policy, objective, data, weight_decay)
+    return _minimum(params, loss, None, tolerance, 2000, _nat(objective))
 
 
 def decay(theta: Params, rho: float) -> Float[Tensor, ""]:
@@ -259,6 +259,13 @@ def _loss(
     return loss
 
 
+def _nat(objective: Objective) -> Number | Tensor:
+    """Return a nat in units of the objective; 0 where it is not measured in nats."""
+    if isinstance(objective, PolicyGradient):
+        return objective.lam
+    return 1.0 if isinstance(objective, NLL) else 0.0
+
+
 @checked
 @recording
 def minimum(
@@ -279,6 +286,17 @@ def minimum(
         tolerance: as for `gradient`.
         max_iterations: as for `gradient`.
     """
+    return _minimum(params, loss, methods, tolerance, max_iterations, 0.0)
+
+
+def _minimum(
+    params: Params,
+    loss: Callable[[Params], Tensor],
+    methods: Sequence[minimise.Method] | None,
+    tolerance: float | None,
+    max_iterations: int,
+    unit: Number | Tensor,
+) -> Solution[dict[str, Tensor]]:
     if tolerance is not None:
         check_number("tolerance", tolerance, 0.0)
     check_count("max_iterations", max_iterations)
@@ -298,7 +316,9 @@ def minimum(
 
     tolerance = digits(1e-8, leaves.tensors[0].dtype) if tolerance is None else tolerance
     finite_number("the objective", value(), "the starting point")
-    stop = minimise.search(leaves.tensors, value, tolerance, max_iterations, methods=methods)
+    stop = minimise.search(
+        leaves.tensors, value, tolerance, max_iterations, methods=methods, unit=float(unit)
+    )
     return Solution(
         {name: p.detach() if p.requires_grad else p for name, p in theta.items()},
         stop.converged,

@@ -562,6 +562,29 @@ def test_no_start_and_no_constant_hides_that_there_is_more_to_gain(name: str) ->
     assert "F gains" in few.reason
 
 
+@pytest.mark.parametrize("C", [0.0, 1.0, 100.0])
+@pytest.mark.parametrize("K", [1e4, 1e6, 1e8, 1e10])
+def test_a_steep_direction_does_not_hide_what_another_has_to_gain(K: float, C: float) -> None:
+    """The hypergradient of the flat one is `1/K` of the largest met from the first step on."""
+
+    def F(t: Tensor, p: Tensor) -> Tensor:
+        return -(K * t[0].square() + (t[1] - 1).square()) - C
+
+    found = bilevel.solve(
+        bilevel.Bilevel(quadratic, F), HERE, torch.tensor([1.0, 0.0], dtype=F64),
+        optimiser=bilevel.lbfgs, steps=50,
+    )  # fmt: skip
+    assert found.converged, found.reason
+    assert pytest.approx(-C, rel=1e-5, abs=1e-5) == found.history[-1].F
+    start = torch.tensor([1.0, 0.0], dtype=F64)
+    slow = bilevel.solve(
+        bilevel.Bilevel(quadratic, F), HERE, start,
+        optimiser=lambda tensors: torch.optim.SGD(tensors, lr=0.5 / K), steps=20,
+    )  # fmt: skip
+    assert not slow.converged, slow.reason
+    assert "F gains" in slow.reason
+
+
 def test_the_single_loop_is_held_to_the_same() -> None:
     from solvers.bilevel.single_loop import single_loop
 

@@ -13,7 +13,7 @@ from paper_checks.conformance.strategies import Problem, one_in, problems
 from paper_checks.conformance.tolerances import agree
 from solvers.data import Dataset
 from solvers.errors import ShapeError
-from solvers.families.gaussian import GaussianPolicy, Structure
+from solvers.families.gaussian import Gaussian, GaussianPolicy, Structure
 from solvers.families.law import Params
 from solvers.families.networks import MLP
 from solvers.numerics import minimise
@@ -227,3 +227,72 @@ def test_a_loss_is_one_number() -> None:
     start = {"a": torch.ones(3, dtype=F64)}
     with pytest.raises(ShapeError, match=r"returned shape \(3,\), not one number"):
         inner.minimum(start, lambda theta: theta["a"].square())
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("solve", [inner.fit, inner.gradient, inner.second_order])
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("origin", [1e5, 1e9])
+def test_no_origin_of_the_outcomes_makes_an_error_small(
+    origin: float, structure: Structure, solve: Any
+) -> None:
+    """A mean of `origin` deviations is a large θ, beside which wrong variances look small."""
+    x = torch.linspace(-1, 1, 20, dtype=F64)[:, None]
+    noise = torch.stack([(7 * x[:, 0]).sin(), (5 * x[:, 0]).cos() + x[:, 0]], 1)
+    data = Dataset.pairs(x, origin + noise)
+    policy = GaussianPolicy(1, 2, structure)
+    if solve is inner.fit:
+        found = inner.fit(policy, data)
+    else:
+        found = solve(policy, policy.zeros(), NLL(), data)
+    A = np.column_stack([x.numpy(), np.ones(20)])
+    error = noise.numpy() - A @ np.linalg.lstsq(A, noise.numpy(), rcond=None)[0]
+    S = error.T @ error / 20
+    best = (
+        {
+            "full": np.linalg.slogdet(S)[1],
+            "diagonal": np.log(np.diag(S)).sum(),
+            "isotropic": 2 * np.log(np.trace(S) / 2),
+        }[structure]
+        / 2
+        + 1
+        + np.log(2 * np.pi)
+    )
+    excess = float(NLL()(policy(found.value, x), data)) - best
+    assert not found.converged or abs(excess) < 1e-6, found.reason
+
+
+def law_of_ones_own(theta: Params, x: Tensor) -> Gaussian:
+    """A law that refuses a scale that is 0 or infinite, as `Gaussian` does."""
+    return Gaussian(theta["m"].expand(len(x), 1), theta["raw"].exp().expand(len(x), 1))
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("unit", [1e-12, 1e-3, 1.0, 1e3, 1e12])
+def test_a_step_beyond_the_domain_is_too_long(unit: float) -> None:
+    """The search is no reason to blame the data, and never an exception."""
+    data = Dataset.pairs(torch.zeros(5, 1, dtype=F64), unit * torch.arange(5, dtype=F64)[:, None])
+
+    def loss(theta: Params) -> Tensor:
+        return NLL()(law_of_ones_own(theta, data.x), data)
+
+    zero = torch.zeros(1, 1, dtype=F64)
+    for methods in (None, [minimise.lbfgs], [minimise.trust_region]):
+        found = inner.minimum({"m": zero, "raw": zero}, loss, methods)
+        assert all(bool(torch.isfinite(p).all()) for p in found.value.values()), found.reason
+        if found.converged:
+            torch.testing.assert_close(found.value["m"], 2 * unit + zero, rtol=1e-6, atol=0)
+            scale = found.value["raw"].exp()
+            torch.testing.assert_close(scale, 2**0.5 * unit + zero, rtol=1e-6, atol=0)
+        else:
+            assert unit < 1e-6, found.reason
+
+
+def test_what_has_no_minimum_is_said_and_no_exception() -> None:
+    data = Dataset.pairs(torch.zeros(4, 1, dtype=F64), torch.zeros(4, 1, dtype=F64))
+    zero = torch.zeros(1, 1, dtype=F64)
+    found = inner.minimum(
+        {"m": zero, "raw": zero}, lambda theta: NLL()(law_of_ones_own(theta, data.x), data)
+    )
+    assert not found.converged
+    assert all(bool(torch.isfinite(p).all()) for p in found.value.values())

@@ -20,7 +20,8 @@ from torch.distributions import (
 
 import solvers as so
 from paper_checks.conformance.tolerances import agree_on_average
-from solvers.families.module import ModulePolicy, Wrapped
+from solvers.errors import InputError
+from solvers.families.module import ModulePolicy, Wrapped, evaluated
 
 F64 = torch.float64
 
@@ -416,3 +417,55 @@ def test_a_reward_of_no_real_numbers_is_named(dtype: torch.dtype, baseline: Any)
             policy, policy.start(), objective, DATA, epochs=1, learning_rate=0.1, batch_ndim=0,
             noise=so.MemberNoise([so.generator(0)]),
         )  # fmt: skip
+
+
+class Attention(torch.nn.Module):
+    """A transformer's layer; the kernel that torch would take on a CPU has no second derivative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.out = torch.nn.Linear(1, 4), torch.nn.Linear(4, 2)
+        self.layer = torch.nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
+
+    def forward(self, x: Tensor) -> torch.distributions.Normal:
+        mean, raw = self.out(self.layer(self.embed(x[..., None])).mean(1)).unbind(-1)
+        return torch.distributions.Normal(mean, raw.exp())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_attention_has_second_derivatives(training: bool) -> None:
+    torch.manual_seed(0)
+    module = Attention().double().train(training)
+    x = torch.randn(3, 2, dtype=torch.float64)
+    params = {name: p.detach().clone() for name, p in module.named_parameters()}
+
+    def mean(weight: Tensor) -> Tensor:
+        return evaluated(module, {**params, "embed.weight": weight}, x).mean.sum()
+
+    at = params["embed.weight"]
+    H: Any = torch.autograd.functional.hessian(mean, at)
+    h, steps = 1e-5, torch.eye(4, dtype=torch.float64).reshape(4, 4, 1)
+    slope = torch.func.grad(mean)
+    numeric = torch.stack(
+        [(slope(at + h * e) - slope(at - h * e)).flatten() / (2 * h) for e in steps]
+    )
+    torch.testing.assert_close(H.reshape(4, 4), numeric, rtol=1e-5, atol=1e-7)
+
+
+def test_a_law_that_torch_does_not_know_is_named() -> None:
+    class Narrow(torch.nn.Module):
+        def __init__(self, error: Exception | None = None) -> None:
+            super().__init__()
+            self.raw, self.error = torch.nn.Parameter(torch.tensor(-1000.0)), error
+
+        def forward(self, x: Tensor) -> torch.distributions.Normal:
+            if self.error is not None:
+                raise self.error
+            return torch.distributions.Normal(x[:, 0], self.raw.exp().expand(len(x)))
+
+    policy = so.policy(Narrow())
+    with pytest.raises(InputError, match="no law at these parameters: Expected parameter scale"):
+        policy(policy.start(), torch.zeros(2, 1))
+    own = so.policy(Narrow(ValueError("the user's own")))  # is no matter of the domain
+    with pytest.raises(ValueError, match=r"^the user's own$"):
+        own(own.start(), torch.zeros(2, 1))
