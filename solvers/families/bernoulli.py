@@ -28,7 +28,7 @@ from ..errors import (
     check_offers,
     check_same_n,
 )
-from .categorical import ENTROPY_FLOOR, LOG_FLOOR
+from .categorical import ENTROPY_FLOOR, LOG_FLOOR, Categorical
 from .law import OUTCOMES, Params, Sampled, UniformNoise, check_family, check_law
 from .networks import MLP, NetworkPolicy, check_outputs
 
@@ -123,6 +123,8 @@ class Bernoulli(Sampled):
     def kl(self, reference: Any) -> Float[Tensor, "*b"]:
         """Return `KL(p ‖ p₀) = Σ_i [m_i log(m_i/m₀_i) + (1-m_i) log((1-m_i)/(1-m₀_i))]`.
 
+        To the last digits also of near laws: of every bit it is that of two classes.
+
         Raises:
             InputError: a reference of another family, or one that excludes a value the law has.
             ShapeError: another number of bits, or batches that do not broadcast.
@@ -145,7 +147,7 @@ class Bernoulli(Sampled):
                 f"{p[index].item():.6g}: KL(p ‖ p₀) is infinite; pass a reference with finite "
                 f"logits, or a policy that is certain there, too"
             )
-        return reference.cross_entropy(self) - self.entropy()
+        return _two_classes(z).kl(_two_classes(z0)).sum(-1)
 
     def draw(self, M: int, noise: UniformNoise) -> Float[Tensor, "*b M N n"]:
         """Return `M` generations of 0 and 1 per input.
@@ -200,6 +202,13 @@ def check_bits(y: Tensor) -> None:
     if not torch.equal(y, (y == 1).to(y)):
         wrong = y[(y != 0) & (y != 1)][0].item()
         raise InputError(f"y holds {wrong:.6g}: binary outcomes are 0 or 1")
+
+
+def _two_classes(z: Float[Tensor, "*b n"]) -> Categorical:
+    """Return the law of each bit over the classes 1 and 0; the likelier one has logit 0."""
+    negative = z < 0
+    logits = torch.stack([torch.where(negative, z, 0.0), torch.where(negative, 0.0, -z)], -1)
+    return Categorical(logits, check=False)
 
 
 def _cross_terms(q: Float[Tensor, "*#b n"], z: Float[Tensor, "*#b n"]) -> Float[Tensor, "*b n"]:

@@ -7,6 +7,7 @@ memory, an order of magnitude faster than along short ones.
 
 from __future__ import annotations
 
+import math
 from dataclasses import InitVar, dataclass, field
 from typing import Any
 
@@ -34,6 +35,8 @@ from .networks import MLP, NetworkPolicy, check_outputs
 # Below these logarithms a probability is 0 in any precision: 0 · log 0 = 0 is 0 times a number.
 ENTROPY_FLOOR = -1e4
 LOG_FLOOR = -1e30
+NEARLY_CERTAIN = -0.1  # the logarithm of a probability above which digits of it are lost
+SERIES = 16  # powers of ½ over their factorials that matter in double precision
 FORBIDDEN = (
     "the reward of a class is -inf where the policy generates it: J is -inf; pass a policy whose "
     "logit is -inf there, or a large finite penalty"
@@ -68,9 +71,9 @@ class Categorical:
         if check:
             check_logits(self.logits)
         if self.logits.ndim > 1 and self.logits.stride(-1) > self.logits.stride(-2):
-            log_p = self.logits.mT.log_softmax(-2).mT  # along the long rows of memory
+            log_p = log_softmax(self.logits.mT, -2).mT  # along the long rows of memory
         else:
-            log_p = self.logits.log_softmax(-1)
+            log_p = log_softmax(self.logits)
         object.__setattr__(self, "log_p", log_p)
         object.__setattr__(self, "p", log_p.exp())
 
@@ -102,7 +105,7 @@ class Categorical:
         return -(pi * self.log_p.clamp(min=floor)).sum(-1)
 
     def kl(self, reference: Any) -> Float[Tensor, "*b N"]:
-        """Return `KL(p ‖ p₀) = Σ_c p(c) log(p(c)/p₀(c))`.
+        """Return `KL(p ‖ p₀) = Σ_c p(c) log(p(c)/p₀(c))`, to the last digits also of near laws.
 
         Raises:
             InputError: a reference of another family, or one that excludes a class the law has.
@@ -122,7 +125,7 @@ class Categorical:
                 f"infinite; pass a reference with positive probabilities, or a policy whose logit "
                 f"is -inf there"
             )
-        return reference.cross_entropy(self) - self.entropy()
+        return _divergence(self, reference)
 
     def check_data(self, data: Any) -> None:
         """Raise `ShapeError` unless the data have these classes."""
@@ -194,6 +197,58 @@ def check_logits(logits: Float[Tensor, "*b C"], name: str = "logits") -> None:
             f"{at} are {logits[index].tolist()}, which is no law: pass finite logits, and -inf "
             f"for some of the classes, not for all"
         )
+
+
+def log_softmax(z: Float[Tensor, "*b"], dim: int = -1) -> Float[Tensor, "*b"]:
+    """Return `z_c - log Σ_k exp z_k`, to the last digits also of a class that is nearly certain.
+
+    Of such a class torch rounds `log Σ` to units of the last place of 1: the other probabilities,
+    whose sum is all there is to tell, vanish in it. It is `log(1 - Σ_{k≠c} p_k)`.
+    """
+    log_p = z.log_softmax(dim)
+    sure = log_p > NEARLY_CERTAIN
+    if not bool(sure.any()):
+        return log_p
+    rest = log_p.exp().masked_fill(sure, 0.0).sum(dim, keepdim=True)
+    return torch.where(sure, torch.log1p(0.0 - rest * sure), log_p)  # of a certain one 0, not -0
+
+
+def _divergence(law: Categorical, reference: Categorical) -> Float[Tensor, "*b N"]:
+    """Return `Σ_c p(c) φ(d_c)`, `φ(d) = e^{-d} - 1 + d >= 0`, `d = log p - log p₀`.
+
+    No term cancels. `d` is the difference `δ` of the logits, made 0 at a class that both have, less
+    the constant `log Σ_c p₀(c) e^δ(c)`; of near laws that is `log(1 + Σ_c p₀(c) (e^δ(c) - 1))`.
+    """
+    log_p, log_p0 = torch.broadcast_tensors(law.log_p, reference.log_p)
+    p, p0 = log_p.exp(), log_p0.exp()
+    none = (log_p == -torch.inf) | (log_p0 == -torch.inf)
+    z, z0 = law.logits.masked_fill(none, 0.0), reference.logits.masked_fill(none, 0.0)
+    apart = z - z0
+    back = apart - z
+    rounded = (z - (apart - back)) - (z0 + back)  # z - z0 is exactly apart + rounded
+    both = torch.minimum(log_p, log_p0).argmax(-1, keepdim=True)
+    delta = (apart - apart.gather(-1, both)) + (rounded - rounded.gather(-1, both))
+    limit = math.log(torch.finfo(delta.dtype).max) / 2
+    growth = (p0 * torch.expm1(delta.clamp(max=limit))).masked_fill(none, 0.0)
+    growth = (growth - p0 * none).sum(-1, keepdim=True)
+    near = (growth.abs() <= 0.5) & (delta <= limit).all(-1, keepdim=True)
+    constant = torch.where(
+        near, torch.log1p(growth * near), log_p0.gather(-1, both) - log_p.gather(-1, both)
+    )
+    d = delta - constant
+    small = d.abs() <= 0.5
+    up, down = d.clamp(min=0), d.clamp(max=0)
+    terms = p * (up + torch.expm1(-up)) + p0 * (down * down.exp() - torch.expm1(down))
+    terms = torch.where(small, p * _second_order(-d * small), terms)
+    return torch.where(none, p0, terms).sum(-1)
+
+
+def _second_order(d: Tensor) -> Tensor:
+    """Return `e^d - 1 - d = d²/2 + d³/6 + ...` of `|d| <= ½`."""
+    rest = torch.ones_like(d)
+    for k in range(SERIES, 2, -1):
+        rest = 1 + d / k * rest
+    return d * d / 2 * rest
 
 
 def _by_class(law: Categorical, data: Any, reward: Any) -> Float[Tensor, "*b N C"]:

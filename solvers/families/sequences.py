@@ -27,12 +27,16 @@ from ..errors import (
     check_offers,
     shown,
 )
-from .categorical import ENTROPY_FLOOR, check_logits
+from .categorical import ENTROPY_FLOOR, check_logits, log_softmax
 from .law import OUTCOMES, Params, Sampled, UniformNoise
 from .module import evaluated
 from .networks import init_members, parameter
 
 ENUMERABLE = 10_000  # sequences
+NOT_ALLOWED = (
+    "the reward of a sequence is -inf where the policy generates it: J is -inf; pass a policy that "
+    "excludes it, as rewards.windows.inner_solution does, or a large finite penalty"
+)
 Following = Callable[[Int[Tensor, "*b M N t"]], Float[Tensor, "*b M N t1 V"]]
 """From symbols to the logits of the symbol after each of them, and of the first one."""
 
@@ -115,7 +119,7 @@ class Autoregressive(Sampled):
         self._check_length("y has", y)
         check_symbols(y, self.V)
         symbols = y.long()
-        logs = self._logits(symbols[..., :-1]).log_softmax(-1)
+        logs = log_softmax(self._logits(symbols[..., :-1]))
         symbols = symbols.expand(logs.shape[:-1])
         return logs.gather(-1, symbols.unsqueeze(-1))[..., 0].sum(-1)
 
@@ -164,7 +168,7 @@ class Autoregressive(Sampled):
         sequences(self.V, self.T)
         before = sequences(self.V, self.T - 1, self.device)
         with torch.enable_grad():  # what is kept must serve those who differentiate later
-            logs = self._logits(before.unsqueeze(1).expand(-1, self.N, -1)).log_softmax(-1)
+            logs = log_softmax(self._logits(before.unsqueeze(1).expand(-1, self.N, -1)))
             seen = before[:, None, :, None].expand(*logs.shape[:-2], self.T - 1, 1)
             of_prefix = logs[..., :-1, :].gather(-1, seen)[..., 0].sum(-1, keepdim=True)
             found = of_prefix + logs[..., -1, :]  # (*b, V^(T-1), N, V)
@@ -175,8 +179,29 @@ class Autoregressive(Sampled):
         return -(self.log_p.exp() * self.log_p.clamp(min=ENTROPY_FLOOR)).sum(-1)
 
     def expected(self, rewards: Float[Tensor, "*#b Y"]) -> Float[Tensor, "*b N"]:
-        """Return `Σ_y p(y) r(y)` for the rewards of all sequences, the same at every input."""
-        return (self.log_p.exp() * rewards.unsqueeze(-2)).sum(-1)
+        """Return `Σ_y p(y) r(y)` for the rewards of all sequences, the same at every input.
+
+        Raises:
+            InputError: a sequence of reward -inf that the law generates.
+        """
+        p, r = self.log_p.exp(), rewards.unsqueeze(-2)
+        forbidden = r == -torch.inf
+        if bool(forbidden.any()):
+            if bool((forbidden & (p > 0)).any()):
+                raise InputError(NOT_ALLOWED)
+            r = r.masked_fill(forbidden, 0.0)  # 0 · -inf, of what is never generated
+        return (p * r).sum(-1)
+
+    def rewards(self, y_hat: Tensor, data: Any, reward: Any) -> Float[Tensor, "*b M N"]:
+        """Return what `Sampled.rewards` does.
+
+        Raises:
+            InputError: a generation of reward -inf.
+        """
+        r = super().rewards(y_hat, data, reward)
+        if bool((r == -torch.inf).any()):
+            raise InputError(NOT_ALLOWED)
+        return r
 
 
 @checked_class
@@ -396,16 +421,27 @@ def check_symbols(y: Tensor, V: int) -> None:
         raise InputError(f"y holds {y[wrong][0].item():.6g}: symbols are 0 .. {V - 1}")
 
 
-def windows(y: Tensor, V: int, k: int) -> Int[Tensor, "*b places"]:
-    """Return the number, in base `V`, of the window of `k + 1` symbols at each place of `y`.
-
-    Raises:
-        InputError: no window of this size fits, or what stands in `y` is no symbol.
-    """
+def check_window(y: Tensor, V: int, k: int) -> None:
+    """Raise `InputError` unless `y` holds symbols `0 .. V-1`, `k + 1` or more of them."""
     check_symbols(y, V)
     T = y.shape[-1]
     check_count("k", k, 0)
     if k >= T:
         raise InputError(f"k is {k}, the sequences have T = {T} symbols: pass k < T")
+
+
+def windows(y: Tensor, V: int, k: int) -> Int[Tensor, "*b places"]:
+    """Return the number, in base `V`, of the window of `k + 1` symbols at each place of `y`.
+
+    Raises:
+        InputError: no window of this size fits, there are more than integers can number, or what
+            stands in `y` is no symbol.
+    """
+    check_window(y, V, k)
+    if V ** (k + 1) > torch.iinfo(torch.int64).max:
+        raise InputError(
+            f"V = {V} symbols make {V}^{k + 1} windows of {k + 1}, more than can be numbered: pass "
+            f"a smaller k"
+        )
     weights = V ** torch.arange(k, -1, -1, device=y.device)
     return (y.long().unfold(-1, k + 1, 1) * weights).sum(-1)

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..arguments import checked, checked_class
 from ..errors import (
     InputError,
+    NonFiniteError,
     Number,
     ShapeError,
     as_number,
@@ -26,7 +27,8 @@ from ..errors import (
     check_count,
     check_dtype,
 )
-from ..families.sequences import Autoregressive, counts, sequences, windows
+from ..families.categorical import log_softmax
+from ..families.sequences import Autoregressive, check_window, counts, sequences, windows
 from .mahalanobis import check_pair
 
 
@@ -89,7 +91,12 @@ class WindowReward:
         return self.table.gather(-1, numbers.mT.expand(*self.table.shape[:-1], -1)).sum(-2)
 
     def expected(self, law: Autoregressive, data: Any) -> Float[Tensor, "*b N"]:
-        """Return `E_ŷ r(ŷ)` at each input, exact."""
+        """Return `E_ŷ r(ŷ)` at each input, exact.
+
+        Raises:
+            InputError: another alphabet, or a law that generates what has reward -inf.
+            ShapeError: sequences of another length.
+        """
         self._check(law.T)
         _check_symbols(self.V, law)
         return law.expected(self.of_all().to(law.log_p))
@@ -122,7 +129,9 @@ class WindowMatch:
     def __call__(self, y_hat: Tensor, y: Tensor) -> Tensor:
         """Return `r(ŷ, y)` for broadcastable sequences."""
         check_pair(y_hat, y)
-        same = windows(y_hat, self.V, self.k) == windows(y, self.V, self.k)
+        for sequence in (y_hat, y):
+            check_window(sequence, self.V, self.k)
+        same = (y_hat == y).unfold(-1, self.k + 1, 1).all(-1)
         return torch.as_tensor(self.u).to(y_hat) * same.sum(-1)
 
     def against(self, data: Any) -> WindowReward:
@@ -165,14 +174,26 @@ def soft_values(
     """Return `log p*(v | s)` for every position, by soft value iteration, last position first.
 
     `V_t(s) = λ log Σ_v exp((g(s v) + V_{t+1}(s v))/λ)`, of the last `k` symbols `s`; a time linear
-    in `T`, whatever the number of sequences.
+    in `T`, whatever the number of sequences. A window of reward -inf is never generated; what
+    follows symbols that allow no way on is uniform, as nothing gets there.
 
     Returns:
         For position `t`, `(*b, V^min(t, k), V)`: the states in the order of numbers in base `V`.
 
+    Raises:
+        NonFiniteError: NaN or inf in the table.
+        InputError: `lam` is not positive, or every sequence has reward -inf.
+
     Source: new (analysis.sequences.inner.soft_value_iteration).
     """
     V, k = reward.V, reward.k
+    bad = reward.table.isnan() | (reward.table == torch.inf)
+    if bool(bad.any()):
+        at = tuple(bad.nonzero()[0].tolist())
+        raise NonFiniteError(
+            f"table{list(at)} is {reward.table[at].item()}: pass finite rewards, and -inf for "
+            f"windows that are forbidden"
+        )
     weights = reward.table / as_positive("lam", lam, reward.table)[..., None, None]
     batch = weights.shape[:-2]
     value = weights.new_zeros(*batch, V**k)
@@ -183,8 +204,15 @@ def soft_values(
         if t >= k:
             q = (weights[..., t - k, :].unflatten(-1, (V, V**k)) + value.unsqueeze(-2)).flatten(-2)
         q = q.unflatten(-1, (-1, V))
-        value = q.logsumexp(-1)
-        found.insert(0, q - value.unsqueeze(-1))
+        stuck = (q == -torch.inf).all(-1)
+        q = q.masked_fill(stuck.unsqueeze(-1), 0.0)
+        found.insert(0, log_softmax(q))
+        value = q.logsumexp(-1).masked_fill(stuck, -torch.inf)
+    if bool((value == -torch.inf).any()):
+        raise InputError(
+            "table forbids every sequence: with a reward of -inf for all there is no inner "
+            "solution; leave a way through the windows, or use large finite penalties"
+        )
     return found
 
 
@@ -195,6 +223,10 @@ def inner_solution(reward: WindowReward, lam: Number | Float[Tensor, "*#b"]) -> 
     Args:
         reward: of windows; `WindowMatch(...).against(data)` for one that compares.
         lam: entropy weight `λ > 0`.
+
+    Raises:
+        NonFiniteError: NaN or inf in the table.
+        InputError: `lam` is not positive, or every sequence has reward -inf.
 
     Source: new (analysis.sequences.inner).
     """
@@ -265,9 +297,11 @@ def cost(data: Any, V: int, k: int) -> Float[Tensor, "*b N"]:
     """
     share = counts(data, V, k)
     overlaps = share.unflatten(-1, (-1, V)).sum(-1)[..., 1:, :]
-    T = data.y.shape[-1]
-    numbers = windows(data.y, V, T - 1)[..., 0]  # of whole sequences, (*b, N, S)
-    frequency = (numbers.unsqueeze(-1) == numbers.unsqueeze(-2)).to(share).mean(-1)
+    same = torch.ones((), dtype=torch.bool, device=data.y.device)  # whole sequences, (*b, N, S, S)
+    for t in range(data.y.shape[-1]):
+        symbol = data.y[..., t]
+        same = same & (symbol.unsqueeze(-1) == symbol.unsqueeze(-2))
+    frequency = same.to(share).mean(-1)
     entropy = -frequency.log().mean(-1)
     entr = torch.special.entr
     return entr(share).sum((-2, -1)) - entr(overlaps).sum((-2, -1)) - entropy
