@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, check_finite
 from .transitions import Transitions
 
 
@@ -42,24 +42,36 @@ class Moments:
 def moments(parts: Iterable[Transitions]) -> Moments:
     """Return the moments of all steps, summed in float64 about the running mean.
 
+    Columns are summed in units of a power of two about their largest number so far, so that
+    squares neither overflow nor vanish, whatever the units of the data.
+
     Args:
         parts: as `dynamics.stream` yields them, or a list of one.
 
     Raises:
         InputError: no steps.
+        NonFiniteError: a number that is NaN or infinite, or a change that is beyond float64.
 
     Source: Chan, Golub, LeVeque (1979), the pairwise update.
     """
     count = 0
-    mean = squares = torch.zeros(())  # of all columns, and sums of squared deviations from it
+    largest = mean = squares = torch.zeros(())  # of all columns: sums of squared deviations
     widths: tuple[int, ...] = ()
     for part in parts:
         if len(part) == 0:
             continue
-        change = part.next_observation.double() - part.observation.double()
-        tables = (part.observation.double(), part.action.double(), change)
-        widths = tuple(table.shape[1] for table in tables)
-        values, new = torch.cat(tables, 1), len(part)
+        observation, action = part.observation.double(), part.action.double()
+        tables = {"observation": observation, "action": action}
+        tables["change"] = part.next_observation.double() - observation
+        for name, table in tables.items():
+            check_finite(name, table)
+        widths = tuple(table.shape[1] for table in tables.values())
+        values, new = torch.cat(list(tables.values()), 1), len(part)
+        before, largest = _unit(largest), torch.maximum(largest, values.abs().amax(0))
+        unit = _unit(largest)
+        ratio = (before / unit).clamp(max=1)  # units grow, but from those of a column of zeros
+        mean, squares = mean * ratio, squares * ratio.square()
+        values = values / unit
         centre = values.mean(0)
         gap, count = centre - mean, count + new
         squares = squares + (values - centre).square().sum(0)
@@ -67,6 +79,13 @@ def moments(parts: Iterable[Transitions]) -> Moments:
         mean = mean + gap * (new / count)
     if count == 0:
         raise InputError("parts hold no step: pass transitions, or a stream of them")
-    std = (squares / count).sqrt()
-    scales = map(Scale, mean.split(widths), std.split(widths))
+    unit = _unit(largest)
+    std = (squares / count).sqrt() * unit
+    scales = map(Scale, (mean * unit).split(widths), std.split(widths))
     return Moments(count, *scales)
+
+
+def _unit(largest: Tensor) -> Tensor:
+    """Return the power of two above a number, within what float64 and its inverse hold."""
+    exponent = torch.frexp(largest.double()).exponent
+    return torch.ldexp(torch.ones_like(largest, dtype=torch.float64), exponent.clamp(-1000, 1000))

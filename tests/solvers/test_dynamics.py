@@ -22,7 +22,7 @@ from gymnasium.envs.mujoco import MujocoEnv
 from minari.storage import hosting
 from typer.testing import CliRunner
 
-from solvers.errors import InputError
+from solvers.errors import InputError, NonFiniteError
 from solvers.tasks import collect as collecting
 from solvers.tasks import controllers, dynamics, simulators, train_controllers
 from solvers.tasks.collect import NOISE, app, collect
@@ -544,6 +544,50 @@ def test_moments_far_from_zero() -> None:
     want = part.observation.double().std(0, correction=0)
     torch.testing.assert_close(found.observation.std, want, rtol=1e-12, atol=0)
     assert not found.change.std.any()
+
+
+@pytest.mark.parametrize("exponent", [-1000, -500, 0, 500, 1000])
+@pytest.mark.parametrize("batch", [1, 7, 60])
+def test_moments_scale_with_the_units(exponent: int, batch: int) -> None:
+    """To the bit, in units of 2^±1000, about 1e±301, a column each in units of its own."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 60, 2, generator=generator, dtype=torch.float64)
+    plain = replace(made_up([60]), observation=x, next_observation=y, action=x[:, :1])
+    units = torch.tensor([2.0**exponent, 1.0], dtype=torch.float64)
+    scaled = replace(plain, observation=x * units, next_observation=y * units)
+
+    def found(part: Transitions) -> dynamics.Moments:
+        return dynamics.moments(batches([part], batch))
+
+    want, got = found(plain), found(scaled)
+    for name in ("observation", "change"):
+        for moment in ("mean", "std"):
+            theirs = getattr(getattr(want, name), moment) * units
+            assert torch.equal(getattr(getattr(got, name), moment), theirs)
+
+
+def test_moments_of_columns_whose_units_change_on_the_way() -> None:
+    values = [0.0, 1e-300, 0.0, -1e-310, 3e-300, 0.0, 1e300, -1e300, 0.0, 1.0]
+    x = torch.tensor(values, dtype=torch.float64)[:, None]
+    part = replace(made_up([10]), observation=x, next_observation=x, action=x)
+    found = dynamics.moments(batches([part], 1)).observation
+    torch.testing.assert_close(found.mean.item(), 0.0, atol=1e285, rtol=0)
+    torch.testing.assert_close(found.std.item(), 1e300 * 0.2**0.5, rtol=1e-12, atol=0)
+    small = dynamics.moments(batches([part.rows(slice(0, 6))], 1)).observation
+    want = (x[:6] * 2.0**900).std(0, correction=0).item() * 2.0**-900
+    assert small.std.item() == pytest.approx(want, rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_moments_of_what_is_no_number(value: float) -> None:
+    part = made_up([3])
+    part.action[1, 0] = value  # a view of the first column of the observations
+    with pytest.raises(NonFiniteError, match=r"observation\[1, 0\] is"):
+        dynamics.moments([part])
+    huge = torch.full((3, 2), 1.5e308, dtype=torch.float64)
+    apart = replace(made_up([3]), observation=-huge, next_observation=huge)
+    with pytest.raises(NonFiniteError, match=r"change\[0, 0\] is inf"):
+        dynamics.moments([apart])
 
 
 def test_moments_of_nothing() -> None:
