@@ -194,7 +194,7 @@ class Derivation:
         if not isinstance(side, str) or side not in ("stated", "derived"):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentNameError(f"side must be 'stated' or 'derived', not {side!r}")
         numbers = read_arguments(self.name, self.arguments, values, self.size)
-        self._check_above(values)
+        self._check_above(values, dict(zip(self.arguments, numbers[-len(values) :], strict=True)))
         expression = self.stated if side == "stated" else self.derived
         if isinstance(expression, sp.MatrixBase):
             expression = expression.as_immutable()
@@ -210,14 +210,22 @@ class Derivation:
             return float(result.reshape(()))
         return result.ravel() if result.shape[-1] == 1 else result
 
-    def _check_above(self, values: Mapping[str, Any]) -> None:
+    def _check_above(self, values: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
         """Raise ArgumentError if an argument is not above its bound at these values."""
+        import numpy as np
+
         for name, bound in self.above.items():
-            others = {x: values[other] for other, x in self.arguments.items() if x.is_Symbol}
+            others: dict[Any, Any] = {}
+            for other, x in self.arguments.items():
+                if isinstance(x, sp.MatrixBase):
+                    others |= dict(zip(x, np.ravel(numbers[other]), strict=True))
+                elif x.is_Symbol:
+                    others[x] = values[other]
             least = sp.sympify(bound, strict=True).subs(others)
             if not float(values[name]) > float(least):
+                shown = f"{float(least):.6g}" if least.is_Float else least
                 raise ArgumentError(
-                    f"{self.name}: {name} = {values[name]} must be above {least}: what it is the "
+                    f"{self.name}: {name} = {values[name]} must be above {shown}: what it is the "
                     "expectation of has none there; pass more"
                 )
 

@@ -16,7 +16,7 @@ from ..derivation import Derivation, Step
 from ..gaussian import outer, rays
 from ..result import SIZES, result
 from . import stated
-from .excess import LEARNED, expected_cost, second_order
+from .excess import LEARNED, expected_cost, least_freedom, second_order
 from .wishart import GAUSSIAN
 
 Pair = Literal["isotropic, diagonal", "diagonal, full", "isotropic, full"]
@@ -87,16 +87,18 @@ def total(structure: Structure, n: int) -> Derivation:
         structure: of policy and reward.
         n: dimension.
     Returns:
-        Scalar derivation in Sigma, freedom (ν > n + 1; diagonal 2): the nats lost on average
-        against U* of a full policy. The least of the three says what to learn.
+        Scalar derivation in Sigma, freedom (ν > n + 1; diagonal 2; isotropic 2 Tr Σ²/(Tr Σ)², where
+        f > 2): the nats lost on average against U* of a full policy. The least of the three says
+        what to learn.
     Raises:
         StructureError: for an unknown structure, or unless n = 1, 2, 3.
     Source: new.
     """
     Sigma, nu = symbols("Sigma freedom", n)
     cost = _structural(structure, n)
-    degrees = effective_freedom(n).derived / n if structure == "isotropic" else nu
-    excess = expected_cost(structure, n, nu).xreplace({nu: degrees})
+    # nν degrees of freedom of Tr S for Σ ∝ I are f for another one
+    seen = effective_freedom(n).derived / n if structure == "isotropic" else nu
+    excess = expected_cost(structure, n, nu).xreplace({nu: seen})
     return Derivation(
         symbol="E[F(U*) - F(Û)]",
         arguments={"Sigma": Sigma, "freedom": nu},
@@ -104,7 +106,7 @@ def total(structure: Structure, n: int) -> Derivation:
         derived=cost + excess,
         assumptions=(GAUSSIAN, LEARNED, *((MATCHED,) if structure == "isotropic" else ())),
         steps=(Step("the structure", cost), Step("its estimate", excess)),
-        above={"freedom": n + 1 if structure == "full" else 2},
+        above={"freedom": least_freedom(structure, n) * nu / seen},
     )
 
 

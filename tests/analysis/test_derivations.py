@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import cache
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 import sympy as sp
@@ -293,6 +295,59 @@ def test_the_bound_is_where_the_expectation_ends(result: Any, name: str, below: 
     assert derivation.at(**{name: bound + 1}) > 0
     with pytest.raises(ArgumentError, match=f"{name} = {bound} must be above {bound}"):
         derivation.at(**{name: bound})
+
+
+@cache
+def _logs_and_inverses(k: float) -> tuple[float, float]:
+    """E log χ²_k and E 1/χ²_k, by quadrature of the density; the latter is finite for k > 2."""
+
+    def density(u: Any) -> Any:  # of the logarithm, up to a factor
+        return mpmath.exp(k / 2 * u - mpmath.exp(u) / 2)
+
+    points = [-800, -50, -5, 0, 2, 4, 6]
+    mass = mpmath.quad(density, points)
+    return tuple(
+        float(mpmath.quad(lambda u, f=f: f(u) * density(u), points) / mass)
+        for f in (lambda u: u, lambda u: mpmath.exp(-u))
+    )
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("structure", ["full", "diagonal", "isotropic"])
+def test_the_excess_of_each_structure_is_finite_above_a_bound_of_its_own(structure: Any, n: int):
+    """ν > n + 1, 2 or 2/n: there A_nn² (Bartlett), S_ii or Tr S is of χ²_k with k > 2."""
+    bound = {"full": n + 1, "diagonal": 2, "isotropic": 2 / n}[structure]
+    derivation = samples.excess.expected(structure, n)
+    nu = bound + 0.25
+    freedoms = {"full": [nu - i for i in range(n)], "diagonal": [nu] * n, "isotropic": [n * nu] * n}
+    k = freedoms[structure]
+    pairs = [_logs_and_inverses(each) for each in k]
+    log_scale = np.log(n * nu if structure == "isotropic" else nu)
+    logs = sum(log for log, _ in pairs) - n * log_scale
+    inverse = {"full": n * nu, "diagonal": n * nu, "isotropic": n * k[-1]}[structure] * pairs[-1][1]
+    assert derivation.at(freedom=nu) == pytest.approx((logs + inverse - n) / 2, rel=1e-6)
+    unit = {"Sigma": np.eye(n), "freedom": nu}  # with the right structure nothing else is lost
+    total = samples.choice.total(structure, n)
+    assert total.at(**unit) == pytest.approx(derivation.at(freedom=nu), rel=1e-9)
+    for below in (bound, bound - 0.1):
+        for refused in (derivation, samples.linear.optimism(structure, n)):
+            extra = {"ratio": 1.0} if "ratio" in refused.arguments else {}
+            with pytest.raises(ArgumentError, match=r"freedom = .* must be above"):
+                refused.at(freedom=below, **extra)
+        with pytest.raises(ArgumentError, match=r"freedom = .* must be above"):
+            total.at(Sigma=np.eye(n), freedom=below)
+
+
+def test_the_bound_of_a_scalar_reward_depends_on_the_covariance():
+    """Its trace has the degrees of freedom f = ν (Tr Σ)²/Tr Σ², and f > 2 is needed."""
+    total, freedom = samples.choice.total("isotropic", 2), samples.choice.effective_freedom(2)
+    Sigma = np.array([[3.0, 0.5], [0.5, 1.0]])
+    bound = 2 / freedom.at(Sigma=Sigma, freedom=1.0)
+    assert 1 < bound < 2
+    assert total.at(Sigma=Sigma, freedom=1.001 * bound) > 100
+    with pytest.raises(ArgumentError, match=rf"must be above {bound:.6g}"):
+        total.at(Sigma=Sigma, freedom=0.999 * bound)
+    assert total.at(Sigma=Sigma, freedom=2) > 0  # a bound for all structures would refuse it
 
 
 def test_bad_counts_are_named():
