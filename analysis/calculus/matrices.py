@@ -101,6 +101,11 @@ def outer(u: Any, v: Any) -> Any:
     return u * v.T
 
 
+def bilinear(u: Any, A: Any, v: Any) -> Any:
+    """uᵀ A v, written Tr(A v uᵀ) for general n."""
+    return (u.T * (A * v))[0, 0] if isinstance(A, sp.MatrixBase) else sp.Trace(A * v * u.T)
+
+
 def quadratic(A: Any, v: Any) -> Any:
     """vᵀ A v, written Tr(A v vᵀ) for general n."""
     return expanded((v.T * A * v)[0, 0]) if isinstance(v, sp.MatrixBase) else sp.Trace(A * v * v.T)

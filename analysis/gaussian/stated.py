@@ -10,7 +10,16 @@ from typing import Any
 
 import sympy as sp
 
-from ..calculus.matrices import diagonal_part, identity, inverse, logdet, outer, quadratic, trace
+from ..calculus.matrices import (
+    bilinear,
+    diagonal_part,
+    identity,
+    inverse,
+    logdet,
+    outer,
+    quadratic,
+    trace,
+)
 
 half = sp.Rational(1, 2)
 
@@ -181,7 +190,7 @@ def two_maxima(lam: Any) -> Any:
 
 def weighted_mean(w: Any, a: Any, b: Any, mu_a: Any, mu_b: Any, W_a: Any, W_b: Any) -> Any:
     """θ = E aᵀWμ / E aᵀWa: weighted least squares of the mean m(x) = θ a(x), weights W(x)."""
-    fit = mix(w, trace(W_a * outer(mu_a, a)), trace(W_b * outer(mu_b, b)))
+    fit = mix(w, bilinear(a, W_a, mu_a), bilinear(b, W_b, mu_b))
     return fit / mix(w, quadratic(W_a, a), quadratic(W_b, b))
 
 

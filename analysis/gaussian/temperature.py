@@ -30,7 +30,7 @@ from ..calculus.matrices import (
 )
 from ..calculus.normal_form import normal
 from ..calculus.stationary import ldl_product, solve_ldl
-from ..calculus.symbols import symbol, symbols
+from ..calculus.symbols import EXPLICIT, symbol, symbols
 from ..derivation import Derivation, Step
 from ..result import ANY, SAME, SIZES, result
 from . import stated
@@ -39,7 +39,7 @@ from .misspecification import TWO
 
 SHARED = "m(x) = θ a(x), one θ for all inputs"
 STOPPED = "⌊·⌋ has no gradient; P diagonal and given"
-QUICK = (20, SAME)
+QUICK = (80, SAME)
 Level = Literal["likelihood", "error"]
 _SLOPES = {
     "likelihood": "dF/dβ = s (P_a^-β - P_b^-β) log(P_a/P_b) < 0 for β > 0",
@@ -149,7 +149,7 @@ def beta_nll(n: int) -> Derivation:
     """
     w, mu_a, mu_b, a, b, P_a, P_b = symbols("w mu_a mu_b a b P_a P_b", n)
     power, lam = symbols("power lam")
-    rates, tempered = _rates(_beta_loss, n), _tempered_rates(n)
+    rates, tempered = _rates(_beta_loss, n), _rates(_tempered_loss, n)
     arguments = {"w": w, "mu_a": mu_a, "mu_b": mu_b, "a": a, "b": b, "P_a": P_a, "P_b": P_b}
     return Derivation(
         symbol="θ",
@@ -161,7 +161,8 @@ def beta_nll(n: int) -> Derivation:
         assumptions=(MOMENTS, TWO, SHARED, STOPPED),
         steps=(Step("the loss", _averaged(_beta_loss, n)), Step("its slope in θ", _mean(rates))),
         conditions=(
-            zero("-1/λ that of J with λ(x) = λ P^β, U = ½ λ(x) P⁻¹", rates + tempered / lam),
+            zero("-1/λ that of J with λ(x) = λ P^β, U = ½ λ(x) P⁻¹", rates - tempered / lam),
+            _splits(n),
             zero("that of likelihood at β = 0", rates.subs(power, 0) - _rates(_likelihood_loss, n)),
             zero(
                 "half that of error at β = 1", rates.subs(power, 1) - _rates(_squared_error, n) / 2
@@ -313,47 +314,67 @@ def _objective(n: int | None) -> Any:
     return J + (1 - w) * definitions.objective(theta * b, P_b, mu_b, Sigma_b, U_b, lam_b)
 
 
-# --- losses with stopped gradients: of (m, P), (μ, Σ), and of m and P again, held ---
+# --- losses with stopped gradients of one outcome dimension: of (m, P), (μ, Σ), and of m and P
+# again, held. Those of n dimensions are their sums, and so are slopes. ---
 
 Loss = Callable[[Any, Any, Any, Any, Any, Any], Any]
 
 
 def _likelihood_loss(m: Any, P: Any, mu: Any, Sigma: Any, m_held: Any, P_held: Any) -> Any:
-    """-E_y Σ_i log N(y_i; m_i, P_ii)."""
-    return sum(_by_dimension(m, P, mu, Sigma))
+    """-E_y log N(y; m, P)."""
+    return -definitions.log_likelihood(m, P, mu, Sigma)
 
 
 def _beta_loss(m: Any, P: Any, mu: Any, Sigma: Any, m_held: Any, P_held: Any) -> Any:
-    """-E_y Σ_i ⌊P_ii^β⌋ log N(y_i; m_i, P_ii)."""
-    losses = _by_dimension(m, P, mu, Sigma)
-    power = symbol("power")
-    return sum(v**power * x for v, x in zip(P_held.diagonal(), losses, strict=True))
+    """-E_y ⌊P^β⌋ log N(y; m, P)."""
+    return P_held[0] ** symbol("power") * _likelihood_loss(m, P, mu, Sigma, m, P)
 
 
 def _squared_error(m: Any, P: Any, mu: Any, Sigma: Any, m_held: Any, P_held: Any) -> Any:
-    """E_y ‖y - m‖²."""
+    """E_y (y - m)²."""
     return -definitions.mean_reward(m, mu, Sigma, identity(P))
 
 
 def _faithful_loss(m: Any, P: Any, mu: Any, Sigma: Any, m_held: Any, P_held: Any) -> Any:
-    """E_y [½‖y - m‖² - log N(y; ⌊m⌋, P)]."""
+    """E_y [½(y - m)² - log N(y; ⌊m⌋, P)]."""
     squared = _squared_error(m, P, mu, Sigma, m_held, P_held)
-    return squared / 2 + sum(_by_dimension(m_held, P, mu, Sigma))
+    return squared / 2 + _likelihood_loss(m_held, P, mu, Sigma, m_held, P_held)
 
 
-def _by_dimension(m: Any, P: Any, mu: Any, Sigma: Any) -> list[Any]:
-    def at(X: Any, i: int) -> Any:
-        return sp.ImmutableMatrix([X[i] if X.cols == 1 else X[i, i]])
+def _tempered_loss(m: Any, P: Any, mu: Any, Sigma: Any, m_held: Any, P_held: Any) -> Any:
+    """-E r of U = ½ λ(x) P⁻¹, λ(x) = λ P^β; the entropy does not depend on the mean."""
+    U = symbol("lam") / 2 * sp.ImmutableMatrix([P_held[0] ** (symbol("power") - 1)])
+    return -definitions.expected_reward(m, P, mu, Sigma, U)
 
+
+def _by_dimension(f: Any, n: int) -> list[Any]:
+    """A function of the symbols of one dimension, at those of each."""
+    names = (
+        "m",
+        "P",
+        "mu",
+        "Sigma",
+        "U",
+        "mu_a",
+        "mu_b",
+        "a",
+        "b",
+        "P_a",
+        "P_b",
+        "Sigma_a",
+        "Sigma_b",
+    )
+    pairs = {symbol(x)[0]: symbol(x, n) for x in names if f.has(symbol(x)[0])}
     return [
-        -definitions.log_likelihood(*(at(X, i) for X in (m, P, mu, Sigma))) for i in range(m.rows)
+        f.xreplace({x: X[i] if X.cols == 1 else X[i, i] for x, X in pairs.items()})
+        for i in range(n)
     ]
 
 
-def _losses(loss: Loss, n: int) -> tuple[Any, Any]:
-    """A loss at m(x) = θ a(x), by input."""
-    mu_a, mu_b, a, b = symbols("mu_a mu_b a b", n)
-    Sigma_a, Sigma_b, P_a, P_b = symbols("Sigma_a Sigma_b P_a P_b", n)
+def _losses(loss: Loss) -> tuple[Any, Any]:
+    """A loss of one dimension at m(x) = θ a(x), by input."""
+    mu_a, mu_b, a, b = symbols("mu_a mu_b a b", 1)
+    Sigma_a, Sigma_b, P_a, P_b = symbols("Sigma_a Sigma_b P_a P_b", 1)
     first = loss(theta * a, P_a, mu_a, Sigma_a, _held * a, P_a)
     return first, loss(theta * b, P_b, mu_b, Sigma_b, _held * b, P_b)
 
@@ -366,26 +387,21 @@ def _mean(by_input: Any) -> Any:
 
 def _averaged(loss: Loss, n: int) -> Any:
     """E_x of a loss at m(x) = θ a(x)."""
-    return _mean(_losses(loss, n))
+    return _mean([sp.Add(*_by_dimension(value, n)) for value in _losses(loss)])
 
 
 def _rates(loss: Loss, n: int) -> Any:
     """The slope of a loss in θ, held copies aside, by input."""
-    slopes = [sp.diff(value, theta).xreplace({_held: theta}) for value in _losses(loss, n)]
-    return sp.ImmutableMatrix([sp.expand(x) for x in slopes])
+    slopes = [sp.diff(value, theta).xreplace({_held: theta}) for value in _losses(loss)]
+    return sp.ImmutableMatrix([sp.Add(*_by_dimension(sp.expand(x), n)) for x in slopes])
 
 
-def _tempered_rates(n: int) -> Any:
-    """The slope of J in θ with λ(x) = λ P^β and U = ½ λ(x) P⁻¹, P diagonal, by input."""
-    P_a, P_b, lam, power = *symbols("P_a P_b", n), *symbols("lam power")
-    mu_a, mu_b, a, b, Sigma_a, Sigma_b = symbols("mu_a mu_b a b Sigma_a Sigma_b", n)
-    slopes: list[Any] = []
-    for m, mu, Sigma, P in ((theta * a, mu_a, Sigma_a, P_a), (theta * b, mu_b, Sigma_b, P_b)):
-        # The entropy does not depend on the mean, and so neither does its weight matter here.
-        U = sp.ImmutableMatrix.diag(*(lam * v**power / (2 * v) for v in P.diagonal()))
-        J = definitions.expected_reward(m, diagonal_part(P), mu, Sigma, U)
-        slopes.append(sp.expand(sp.diff(J, theta)))
-    return sp.ImmutableMatrix(slopes)
+def _splits(n: int) -> Condition:
+    """E r of diagonal P and U is a sum over dimensions, up to n = 3 as everywhere."""
+    m, mu, P, Sigma, U = symbols("m mu P Sigma U", min(n, EXPLICIT))
+    whole = definitions.expected_reward(m, diagonal_part(P), mu, Sigma, diagonal_part(U))
+    one = definitions.expected_reward(*symbols("m P mu Sigma U", 1))
+    return zero("E r is a sum over dimensions", whole - sp.Add(*_by_dimension(one, m.rows)))
 
 
 def _common_root(rates: Any) -> Any:
@@ -401,12 +417,11 @@ def _root(rate: Any) -> Any:
 
 def _variances(loss: Loss, n: int) -> Condition:
     """The slope in P_ii, held copies aside, is 0 at Σ_ii + e_i²."""
-    m, P, mu, Sigma = symbols("m P mu Sigma", n)
-    held = P.applyfunc(lambda x: sp.Symbol(f"{x}_held", positive=True))
-    value = loss(m, P, mu, Sigma, m, held)
-    spread = {P[i, i]: Sigma[i, i] + (m[i] - mu[i]) ** 2 for i in range(n)}
-    slopes = [sp.diff(value, v).xreplace(dict(zip(held, P, strict=True))) for v in P.diagonal()]
-    return zero("∂/∂P_ii = 0 at Σ_ii + e_i²", sp.Matrix(slopes).xreplace(spread))
+    m, P, mu, Sigma = symbols("m P mu Sigma", 1)
+    held = sp.ImmutableMatrix([sp.Symbol("P_held", positive=True)])
+    slope_in_P = sp.diff(loss(m, P, mu, Sigma, m, held), P[0]).xreplace({held[0]: P[0]})
+    there = slope_in_P.xreplace({P[0]: Sigma[0] + (m[0] - mu[0]) ** 2})
+    return zero("∂/∂P_ii = 0 at Σ_ii + e_i²", sp.Matrix(_by_dimension(there, n)))
 
 
 def _at_inner(U: Any, lam: Any, n: int | None) -> Any:
