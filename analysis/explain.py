@@ -37,21 +37,15 @@ class Explanation:
     Attributes:
         result: the result.
         derivations: of each variant asked for, of the smallest size.
-        derivation: where it is derived.
-        stated: where it is stated.
+        places: as `places` returns them.
     """
 
     result: Result[...]
     derivations: tuple[Derivation, ...]
-    derivation: Place
-    stated: tuple[Place, ...]
-
-    def places(self) -> dict[str, tuple[Place, ...]]:
-        """The places by what they are."""
-        return {"derivation": (self.derivation,), "stated": self.stated}
+    places: dict[str, tuple[Place, ...]]
 
     def __repr__(self) -> str:
-        return "\n".join([*self.formula(), "", *table(self.places())])
+        return "\n".join([*self.formula(), "", *table(self.places)])
 
     def formula(self) -> list[str]:
         """Lines: statement, assumptions, expression and status of each variant."""
@@ -74,7 +68,7 @@ class Explanation:
                 }
                 for d in self.derivations
             ],
-            "places": as_data(self.places()),
+            "places": as_data(self.places),
         }
 
 
@@ -125,11 +119,20 @@ def listing(words: str = "") -> Matches:
 def explanation(entries: tuple[Entry, ...]) -> Explanation:
     """Explain the one result that all the entries belong to."""
     result = result_of(entries[0])
+    where = places(result)
+    return Explanation(result, tuple(entry.build() for entry in entries), where)
+
+
+def places(result: Result[...]) -> dict[str, tuple[Place, ...]]:
+    """Where a result is derived and where it is stated.
+
+    Raises:
+        UnknownResultError: if its function is not at the top level of its module.
+    """
     where = source.place(f"analysis.{result.address}")
     if where is None:
         raise UnknownResultError(f"{result.address} is not at the top level of its module")
-    derivations = tuple(entry.build() for entry in entries)
-    return Explanation(result, derivations, where, stated_places(result))
+    return {"derivation": (where,), "stated": stated_places(result)}
 
 
 def find(name: str, words: Words = lambda entry: ()) -> tuple[Entry, ...]:

@@ -48,6 +48,7 @@ SNUG: dict[str, Any] = {
 
 def draw(table: pd.DataFrame) -> Figure:
     """Draw error against cost for each problem; against penalty, inner error and its estimate."""
+    labels = dict(zip(table.problem, table.label, strict=True))
     problems, table = list(table.problem.unique()), arrived(table)
     figure, axes = plt.subplots(2, len(problems), figsize=style.size(33))
     for axis, problem in zip(axes[0], problems, strict=True):
@@ -56,7 +57,7 @@ def draw(table: pd.DataFrame) -> Figure:
     penalties, inner_errors, estimates = axes[1]
     for problem, like in zip(problems, PROBLEMS, strict=True):
         rows, color = table[table.problem == problem], style.look(like)["color"]
-        _penalty(penalties, rows[rows.sweep == "penalty"], color, problem.split(", ")[-1])
+        _penalty(penalties, rows[rows.sweep == "penalty"], color, labels[problem])
         for kind, linestyle in POINTS.items():
             chosen = rows[(rows.sweep == "inner error") & (rows.method == kind)]
             medians = chosen.groupby("setting")[["error", "estimate"]].median()

@@ -103,8 +103,9 @@ def _differences(axis: Axes, rows: pd.DataFrame, metric: str, baseline: str) -> 
 def _frontier(axis: Axes, rows: pd.DataFrame) -> None:
     """Draw means of RMSE and NLL: a line along β-NLL, one along `λ(x) = Σ(x)^β`, and points."""
     means = rows.groupby("arm", sort=False)[["rmse", "nll"]].mean()
+    by_beta = rows.dropna(subset="beta").sort_values("beta", kind="stable").arm.unique()
     lines = (
-        (["NLL", *(a for a in means.index if a.startswith("β-NLL"))], "vermilion"),
+        (list(by_beta), "vermilion"),
         (list(methods.powers()), "indigo"),
     )
     for arms, like in lines:

@@ -87,7 +87,7 @@ def explain(name: str) -> tuple[Explanation | Matches, dict[str, tuple[Place, ..
     if len({entry.key.address for entry in found}) > 1:
         return Matches(name, found), {}
     explained = explanation(found)
-    return explained, {**explained.places(), **places(found)}
+    return explained, {**explained.places, **places(found)}
 
 
 def words(entry: Entry) -> Iterator[str]:

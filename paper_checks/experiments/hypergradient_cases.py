@@ -30,6 +30,7 @@ class Case:
 
     Attributes:
         name: of the problem.
+        label: the same in a word, for a legend.
         J: inner objective.
         F: outer objective.
         theta: inner solution.
@@ -43,6 +44,7 @@ class Case:
     """
 
     name: str
+    label: str
     J: Level
     F: Level
     theta: Tree
@@ -150,9 +152,10 @@ def quadratic(size: int, outer_size: int, condition: float, gap: float, seed: in
     def F(theta: Tensor, phi: Tensor) -> Tensor:
         return -0.5 * (theta - t).square().sum() + d @ phi
 
-    name, cold = f"quadratic, κ = {condition:g}", torch.zeros_like(theta)
+    label, cold = f"κ = {condition:g}", torch.zeros_like(theta)
+    name = f"quadratic, {label}"
     bend = torch.eye(size, dtype=F64)
-    return Case(name, J, F, theta, cold, phi, exact, A, B, t - theta, bend)
+    return Case(name, label, J, F, theta, cold, phi, exact, A, B, t - theta, bend)
 
 
 def gaussian(rows: int, lam: float, seed: int) -> Case:
@@ -195,4 +198,4 @@ def gaussian(rows: int, lam: float, seed: int) -> Case:
     A, B = -both[:, : len(pull)], both[:, len(pull) :]
     cold = policy.init([streams.generator(seed, "init")], dtype=F64)
     J, F = problem.J, problem.F
-    return Case(GAUSSIAN, J, F, theta, cold, phi, exact, (A + A.T) / 2, B, pull, None)
+    return Case(GAUSSIAN, GAUSSIAN, J, F, theta, cold, phi, exact, (A + A.T) / 2, B, pull, None)

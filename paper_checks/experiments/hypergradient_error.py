@@ -94,10 +94,10 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
         progress: called as `progress(description, completed, total)`.
 
     Returns:
-        One row per hypergradient: `problem`; `sweep`, what was varied ("cost", "penalty", "inner
-        error"); `method`; `setting`, the value of what was varied; `cost`, Hessian-vector products
-        or steps differentiated (penalty: evaluations); the relative `error`, and the `predicted`
-        one, missing where there is no closed form; `estimate`, stationarity over curvature
+        One row per hypergradient: `problem`, and its `label`; `sweep`, what was varied ("cost",
+        "penalty", "inner error"); `method`; `setting`, the value of that; `cost`, Hessian-vector
+        products or steps differentiated (penalty: evaluations); the relative `error`, and the
+        `predicted` one, missing where there is no closed form; `estimate`, stationarity over curvature
         relative to `‖θ‖`: how far the solver reckons to be from the inner solution; and whether it
         `warned`. The rows of an inner error have a `direction`. `converged` is whether the search
         for the penalty's inner point did, or the linear system at an inner error; it is missing
@@ -131,6 +131,7 @@ def _row(
     curvature = math.nan if found.curvature is None else found.curvature
     return {
         "problem": case.name,
+        "label": case.label,
         "sweep": sweep,
         "method": method,
         "setting": setting,

@@ -143,8 +143,9 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
         the target and NLL per dimension in nats; of `ROLLOUTS`, median over stretches, in
         deviations of an observation (as published, of episodes that training has seen); `ended`,
         whether early stopping would have ended its training, and ended that of its reward;
-        `power`, the β of `λ(x) = Σ(x)^β`, where there is one; and `accurate`, the share of the
-        bilevel solver's inner solves that were as accurate as it asked.
+        `power`, the β of `λ(x) = Σ(x)^β`, and `beta`, that of β-NLL, where there is one; and
+        `accurate`, the share of the bilevel solver's inner solves that were as accurate as it
+        asked.
 
     Raises:
         MissingExtraError: to collect, gymnasium and MuJoCo are needed.
@@ -218,8 +219,11 @@ def _corrected(settings: Settings, seed: int, work: Work, splits: Sequence[int])
 
 def _likelihoods(settings: Settings, data: Problem, seed: int) -> list[pd.DataFrame]:
     likely, faithful = methods.likelihood(data, settings.training, settings.betas, seed)
+    names = methods.named(settings.betas)
+    by_beta = _table(data, names, likely.law, likely.ended)
+    by_beta["beta"] = by_beta.arm.map(dict(zip(names, settings.betas, strict=True)))
     return [
-        _table(data, methods.named(settings.betas), likely.law, likely.ended),
+        by_beta,
         _table(data, ("faithful",), faithful.law, faithful.ended),
     ]
 

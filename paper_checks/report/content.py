@@ -13,9 +13,9 @@ from PIL import Image
 
 from analysis.calculus.printing import latex
 from analysis.derivation import Derivation
-from analysis.explain import result_of, smallest, stated_places, title
+from analysis.explain import places, result_of, smallest, title
 from analysis.result import Entry
-from analysis.source import Place, place
+from analysis.source import Place
 
 from .. import explain, store
 from ..claims.catalogue import all_claims
@@ -160,11 +160,9 @@ def _formula(entry: Entry, claims: Sequence[Judged]) -> Formula:
     name = title(entry)
     result = result_of(entry)
     derivation = result.of(entry.key.variant, None) if None in result.sizes else entry.build()
-    derived = place(f"analysis.{result.address}")
-    sides = {"derived": () if derived is None else (derived,), "stated": stated_places(result)}
-    places = {**sides, **explain.places((entry,))}
+    where = {**places(result), **explain.places((entry,))}
     about = tuple(claim.name for claim in claims if name in claim.formulas)
-    return Formula(name, derivation, about, places)
+    return Formula(name, derivation, about, where)
 
 
 def _subjects(claims: Sequence[Judged], formulas: Sequence[Formula]) -> Iterator[mutants.Subject]:
@@ -174,7 +172,7 @@ def _subjects(claims: Sequence[Judged], formulas: Sequence[Formula]) -> Iterator
         modules = {
             at.path
             for formula in about
-            for kind in ("derived", "stated", "solver")
+            for kind in ("derivation", "stated", "solver")
             for at in formula.places.get(kind, ())
         }
         names = (claim.name.removeprefix("proposition."), *(formula.name for formula in about))

@@ -110,7 +110,7 @@ def matrix(path: Path, subjects: Iterable[Subject]) -> Matrix | None:
     """
     if not path.exists():
         return None
-    every = _read(path)
+    every = list(read(path).values())
     found = [one for one in every if one["verdict"] != "open" and _is_there(one)]
     rows = (_row(subject, found) for subject in subjects)
     return Matrix(
@@ -156,8 +156,12 @@ def _kind(one: Mapping[str, Any]) -> str:
     return one["operator"] if one["kind"] == MATHEMATICAL else "code"
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    """The latest of each mutant; a last line that was cut off is left out."""
+def read(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the latest of each mutant by its key; a last line that was cut off is left out.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
     found: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), 1):
         if not line.endswith("\n"):
@@ -170,7 +174,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
         if ill:
             raise store.StoreError(f"{path}:{number} has no text as {ill[0]}: remove it")
         found[one["key"]] = one
-    return list(found.values())
+    return found
 
 
 def _is_there(one: Mapping[str, Any]) -> bool:

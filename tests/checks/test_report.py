@@ -167,7 +167,7 @@ def test_every_proposition_leads_to_its_derivations_and_back(gathered):
         assert claim.formulas
         assert all(claim.name in by_name[name].claims for name in claim.formulas)
     assert all(formula.status == "verified" for formula in gathered.formulas)
-    assert all(formula.places["derived"] for formula in gathered.formulas)
+    assert all(formula.places["derivation"] for formula in gathered.formulas)
 
 
 def test_mutants_are_counted_by_claim(gathered, text):

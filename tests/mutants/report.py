@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.table import Table
+
+from paper_checks.report import mutants
 
 from .mutant import Mutant
 from .nearest import Selection
@@ -76,10 +78,9 @@ def line(one: Known) -> str:
 
 
 def read(path: Path) -> dict[str, Known]:
-    """Return what a file keeps, by key; a last line that was cut off is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    said = [json.loads(line) for line in lines if line.endswith("\n")]
-    return {one["key"]: Known(**one | {"files": tuple(one["files"])}) for one in said}
+    """Return what a file keeps, by key, nothing if there is none; see `mutants.read`."""
+    said = mutants.read(path) if path.exists() else {}
+    return {key: replace(Known(**one), files=tuple(one["files"])) for key, one in said.items()}
 
 
 def record(path: Path, results: list[Known]) -> None:
