@@ -140,7 +140,7 @@ def _is_stationary(n: int) -> tuple[Condition, ...]:
     )
 
 
-@result((2, 3, 4), check=check_classes, quick=(10, ONLY_SIZES))
+@result((2, 3, 4), check=check_classes, quick=(8, ONLY_SIZES))
 def solution(n: int) -> Derivation:
     """p*(c) = exp(f_c/λ)/Σ_k exp(f_k/λ), f_c = 2(Uπ)_c - U_cc: the Gibbs law maximises J.
 

@@ -16,7 +16,7 @@ from .inner import CLASSES, LAM, ONLY_SIZES, SCALAR, law, levels, scalar_rewards
 from .scalar import SCALE, STEP, heuristic_scale, slope_in_policy
 
 
-@result((2, 3), check=check_classes, quick=(10, ONLY_SIZES))
+@result((2, 3), check=check_classes, quick=(8, ONLY_SIZES))
 def scale(n: int) -> Derivation:
     """lim u* = λn/2 as π → 1/n: with π = 1/n + εd, Σd = 0, from dF/du = 0 at order ε².
 

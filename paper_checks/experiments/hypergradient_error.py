@@ -97,11 +97,11 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
         One row per hypergradient: `problem`, and its `label`; `sweep`, what was varied ("cost",
         "penalty", "inner error"); `method`; `setting`, the value of that; `cost`, Hessian-vector
         products or steps differentiated (penalty: evaluations); the relative `error`, and the
-        `predicted` one, missing where there is no closed form; `estimate`, stationarity over curvature
-        relative to `‖θ‖`: how far the solver reckons to be from the inner solution; and whether it
-        `warned`. The rows of an inner error have a `direction`. `converged` is whether the search
-        for the penalty's inner point did, or the linear system at an inner error; it is missing
-        where the cost is varied.
+        `predicted` one, missing where there is no closed form; `estimate`, stationarity over
+        curvature relative to `‖θ‖`: how far the solver reckons to be from the inner solution; and
+        whether it `warned`. The rows of an inner error have a `direction`. `converged` is whether
+        the search for the penalty's inner point did, or the linear system at an inner error; it is
+        missing where the cost is varied.
     """
     rows: list[dict[str, object]] = []
     problems = cases(settings, seed)
