@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from .arguments import checked
@@ -15,12 +15,14 @@ from .families.categorical import Categorical, check_logits
 def accuracy(law: Categorical, data: LabelledData) -> Float[Tensor, "*b"]:
     """Return the probability that the most likely class of the law is the outcome.
 
+    Of classes that are equally likely each is taken as often, whatever their order.
+
     Raises:
         ShapeError: a law and data of other inputs or classes.
         NonFiniteError: NaN, or logits that are no law.
     """
     _check_data(law, data)
-    return data.pi.expand_as(law.logits).gather(-1, _mode(law))[..., 0].mean(-1)
+    return _right(law, data).mean(-1)
 
 
 @checked
@@ -36,9 +38,8 @@ def calibration_error(law: Categorical, data: LabelledData, bins: int = 15) -> F
     """
     check_count("bins", bins)
     _check_data(law, data)
-    mode = _mode(law)
-    confidence = law.p.gather(-1, mode)[..., 0]
-    gap = data.pi.expand_as(law.logits).gather(-1, mode)[..., 0] - confidence
+    confidence = law.p.amax(-1)
+    gap = _right(law, data) - confidence
     bin_of = (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)
     sums = gap.new_zeros((*gap.shape[:-1], bins)).scatter_add(-1, bin_of, gap)
     return sums.abs().sum(-1) / gap.shape[-1]
@@ -57,5 +58,7 @@ def _check_data(law: Categorical, data: LabelledData) -> None:
     check_logits(law.logits, "the law's logits")
 
 
-def _mode(law: Categorical) -> Int[Tensor, "*b N 1"]:
-    return law.logits.argmax(-1, keepdim=True)
+def _right(law: Categorical, data: LabelledData) -> Float[Tensor, "*b N"]:
+    """Return the probability of the most likely class under the data, the mean of several."""
+    likeliest = law.logits == law.logits.amax(-1, keepdim=True)
+    return (data.pi * likeliest).sum(-1) / likeliest.sum(-1)

@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..arguments import checked, checked_class
 from ..errors import InputError, ShapeError, check_broadcast
+from .baselines import Baseline
 from .law import NormalNoise, Params, Sampled, UniformNoise, check_family
 
 
@@ -138,6 +139,28 @@ class Wrapped(Sampled):
             y = y.to(law.log_prob(y[:1]).dtype)
         return y.unsqueeze(-1) if self._scalar else y
 
+    def reinforce(
+        self,
+        data: Any,
+        reward: Any,
+        M: int,
+        baseline: Baseline,
+        noise: NormalNoise | UniformNoise,
+    ) -> Float[Tensor, "N"]:
+        """Return the surrogate of `Law.reinforce`.
+
+        Raises:
+            InputError: a support that moves with the parameters, as that of a `Uniform`: what the
+                reward gains at its edge is in no score.
+        """
+        if _moves(self.distribution):
+            raise InputError(
+                f"the support of {type(self.distribution).__name__} moves with its parameters, and "
+                f"the score function does not see its edge: pass Pathwise(M={M}), or a "
+                f"distribution of a fixed support"
+            )
+        return super().reinforce(data, reward, M, baseline, noise)
+
     def pathwise(
         self, data: Any, reward: Any, M: int, noise: NormalNoise | UniformNoise
     ) -> Float[Tensor, "N"]:
@@ -250,8 +273,8 @@ def evaluated(module: torch.nn.Module, params: Params, *inputs: Tensor) -> Any:
     Attention is computed by the one of torch's kernels that has second derivatives.
 
     Raises:
-        InputError: a parameter of the module is missing, in whose place its own would stand.
-        InputError: torch knows no such law, as one whose scale underflows to 0.
+        InputError: a parameter of the module is missing, in whose place its own would stand; or
+            torch knows no such law, as one whose scale underflows to 0.
     """
     missing = [name for name, _ in module.named_parameters() if name not in params]
     if missing:
@@ -296,6 +319,18 @@ def _named(law: Distribution) -> str:
     batch, event = tuple(law.batch_shape), tuple(law.event_shape)
     over = f" over {event}" if event else ""
     return f"{type(law).__name__} of batch shape {batch}{over}"
+
+
+def _moves(law: Distribution) -> bool:
+    """Whether a bound of the support, where torch knows it, depends on what is differentiated."""
+    try:
+        support: Any = law.support
+    except NotImplementedError:
+        return False
+    while (base := getattr(support, "base_constraint", None)) is not None:
+        support = base
+    bounds = (getattr(support, name, None) for name in ("lower_bound", "upper_bound"))
+    return any(isinstance(bound, Tensor) and bound.requires_grad for bound in bounds)
 
 
 def _shown(outcome: Tensor) -> str:

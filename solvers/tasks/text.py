@@ -17,7 +17,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ..data import Dataset
-from ..errors import InputError, check_count, check_precision
+from ..errors import InputError, check_count, check_instance, check_precision
 
 VOWELS, CONSONANTS = "aeiou", "bcdfghjklmnpqrstvwxyz"
 GROUPS = (VOWELS, CONSONANTS)  # and anything else: spaces, line breaks, punctuation
@@ -40,9 +40,22 @@ def zen() -> str:
 
 
 def symbols(text: str, groups: Sequence[str] = GROUPS) -> Int[Tensor, "length"]:
-    """Return the group of every character, in lower case; `len(groups)` of those in none."""
-    number = {letter: g for g, letters in enumerate(groups) for letter in letters}
-    return torch.tensor([number.get(letter, len(groups)) for letter in text.lower()])
+    """Return the group of every character, in lower case; `len(groups)` of those in none.
+
+    Raises:
+        InputError: no text, or a letter in several groups (upper and lower case are one).
+    """
+    check_instance("text", text, str, "a text; `bytes.decode()` makes one of bytes")
+    number: dict[str, int] = {}
+    for g, letters in enumerate(groups):
+        for letter in letters.lower():
+            if number.setdefault(letter, g) != g:
+                raise InputError(
+                    f"groups[{number[letter]}] and groups[{g}] both hold {letter!r}: pass groups "
+                    f"that have no letter in common, in lower case"
+                )
+    found = [number.get(letter, len(groups)) for letter in text.lower()]
+    return torch.tensor(found, dtype=torch.int64)
 
 
 def windows(
@@ -57,13 +70,15 @@ def windows(
         dtype: of the data.
 
     Raises:
-        InputError: the text is too short, or a setting out of its range.
+        InputError: the text is too short, a letter is in several groups, or a setting out of its
+            range.
     """
     check_count("T", T)
     check_precision("dtype", dtype)
-    if len(text) < T:
-        raise InputError(f"the text has {len(text)} characters: pass at least T = {T}")
-    return of_sequences(symbols(text, groups).unfold(0, T, 1), dtype)
+    found = symbols(text, groups)
+    if len(found) < T:
+        raise InputError(f"the text has {len(found)} characters: pass at least T = {T}")
+    return of_sequences(found.unfold(0, T, 1), dtype)
 
 
 def of_sequences(y: Int[Tensor, "S T"], dtype: torch.dtype = torch.float64) -> Dataset:

@@ -16,6 +16,7 @@ from torch.distributions import (
     MultivariateNormal,
     Normal,
     Poisson,
+    Uniform,
 )
 
 import solvers as so
@@ -469,3 +470,20 @@ def test_a_law_that_torch_does_not_know_is_named() -> None:
     own = so.policy(Narrow(ValueError("the user's own")))  # is no matter of the domain
     with pytest.raises(ValueError, match=r"^the user's own$"):
         own(own.start(), torch.zeros(2, 1))
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_support_that_moves_has_no_score_function(together: bool) -> None:
+    """The score of U(-s, s) is that of 1/2s, while a reward at the edge counts, too."""
+    centre = torch.zeros(30, 1, dtype=F64)
+    scale = torch.ones(30, 1, dtype=F64, requires_grad=True)
+
+    def law(scale: Tensor) -> Wrapped:
+        found = Uniform(centre - scale, centre + scale)
+        return Wrapped(Independent(found, 1) if together else found)
+
+    noise = so.MemberNoise([so.generator(0)])
+    with pytest.raises(InputError, match=r"support of .* moves with its parameters"):
+        law(scale).reinforce(DATA, distance, 5, "mean", noise)
+    assert torch.isfinite(law(scale.detach()).reinforce(DATA, distance, 5, "mean", noise)).all()
+    assert torch.isfinite(law(scale).pathwise(DATA, distance, 5, noise)).all()

@@ -286,6 +286,8 @@ def sequence(*symbols: float) -> Dataset:
             "lam must be positive, got -1",
         ),
         (lambda: text.windows("abc", 4), "the text has 3 characters"),
+        (lambda: text.windows("", 1), "the text has 0 characters"),
+        (lambda: text.symbols("abc", ("ab", "BC")), r"groups\[0\] and groups\[1\] both hold 'b'"),
     ],
 )
 def test_bad_values_are_named(call: Any, words: str) -> None:
@@ -299,6 +301,8 @@ def test_the_poem(capsys: pytest.CaptureFixture[str]) -> None:
     assert poem.rstrip().endswith("let's do more of those!")
     assert capsys.readouterr().out == ""
     assert text.symbols("A z!").tolist() == [0, 2, 1, 2]
+    assert text.symbols("Ab", ("A", "B")).tolist() == [0, 1]
+    assert text.symbols("").dtype == torch.int64
     data = text.windows(poem, 5)
     assert data.y.shape == (1, len(poem) - 4, 5)
     assert data.y[0, 7].tolist() == text.symbols(poem[7:12]).tolist()

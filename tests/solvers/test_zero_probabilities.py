@@ -266,3 +266,17 @@ def test_other_functions_of_laws_with_zeros() -> None:
     p = gibbs(ClassReward.scalar(u, 3), 0.5, with_zero).p
     assert float(((with_zero - p) * with_zero).sum()) == pytest.approx(0, abs=1e-12)
     assert bool(torch.isfinite(heuristic_scale(with_zero, 0.5)).all())
+
+
+def test_metrics_do_not_depend_on_the_order_of_classes() -> None:
+    """Of classes that are equally likely each is taken as often."""
+    z = torch.tensor([[0.0, 0.0, -1.0], [2.0, 2.0, 2.0], [0.0, 1.0, 3.0]], dtype=F64)
+    labels = torch.tensor([0, 1, 2])
+    for order in ([0, 1, 2], [1, 2, 0], [2, 1, 0]):
+        place = torch.tensor(order)
+        data = LabelledData.of(normal(0, 3, 1), place.argsort()[labels], 3)
+        law = Categorical(z[:, place])
+        assert accuracy(law, data).item() == pytest.approx((1 / 2 + 1 / 3 + 1) / 3)
+        p = z.softmax(-1).amax(-1)
+        gaps = torch.tensor([1 / 2, 1 / 3, 1.0], dtype=F64) - p
+        assert calibration_error(law, data).item() == pytest.approx(gaps.abs().mean().item())
