@@ -16,7 +16,7 @@ from torch.distributions import MultivariateNormal, Normal
 
 from analysis import KL, ArgumentNameError, Derived, Gaussian
 from analysis.calculus.symbols import symbol
-from analysis.derive.numerical import by_symbol
+from analysis.derive.parameters import by_symbol
 from analysis.derive.problem import exact_matrix
 from solvers.families.gaussian import Gaussian as GaussianLaw
 from solvers.families.module import ModulePolicy, Wrapped

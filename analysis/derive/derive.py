@@ -12,7 +12,7 @@ from ..calculus.matrices import inverse, logdet
 from ..calculus.symbols import symbol
 from ..derivation import Step
 from ..errors import RewardError, RewardTypeError
-from . import existence, gaussian, numerical, outer
+from . import existence, gaussian, outer, search
 from .derived import Derived
 from .expectation import (
     Term,
@@ -42,6 +42,7 @@ from .problem import (
     exact_matrix,
 )
 from .signs import is_positive_definite, plain
+from .standard import Standard, coefficients, parts_of
 
 _SPARE = ("S", "W", "M", "P_a", "P_b", "U_a", "U_b", "Sigma_a", "Sigma_b")
 _SIGNED = 500  # nodes of a likelihood whose stationary point is looked for without names
@@ -105,12 +106,13 @@ def _gaussian(
     flat = [x for X in parameters.values() for x in gaussian.entries(X)]
     averaged, of_data = named_over_data(raw, v, tuple(y), data, mu, Sigma, flat)
     names = of_data
-    pull, toward = sp.S.Zero, sp.S.Zero
+    pull, toward, density = sp.S.Zero, sp.S.Zero, sp.S.Zero
     if m0 is not None:
         T, of_reference = _precision(P0, r)
         names = names | of_reference
         pull = sp.expand(lam * (m0.T * T * y_hat - y_hat.T * T * y_hat / 2)[0])
         toward = lam * gaussian.mean_log_density(m, P, m0, T, P0)
+        density = pull + lam * gaussian.constant_of_density(m0, T, P0)
     g = _merged([*averaged, Term(pull, sp.S.Zero)], v)
     why = _existence(g, raw, pull, v, tuple(y), m0 is not None, local)
     domain += finite_over_both(raw, (v, P), (tuple(y), Sigma))
@@ -159,21 +161,27 @@ def _gaussian(
     mean_reward = total(over_data(raw, tuple(y), data, mu, Sigma) if of_data else averaged)
     base = sp.S.Zero if m0 is None else lam * gaussian.log_density(y_hat, m0, P0)
     shown = _shortest(expected, m, mu)
-    x, in_x, L = numerical.coordinates(n, theta)
-    J_x = gaussian.put(expected + toward, theta, in_x)
-    J_x += lam * (numerical.log_det(L) + n * (1 + sp.log(2 * sp.pi))) / 2
-    mean = sp.ImmutableMatrix(x[:n])
-    levels = numerical.Levels(
-        coordinates=x,
-        theta=in_x,
-        J=J_x,
-        F=numerical.gaussian_likelihood(mean, L, mu, Sigma),
-        parameters=parameters,
-        centre=tuple(mu),
-        spread=tuple(Sigma.diagonal()),
-        top=top,
-        local=local,
+    x, L = search.coordinates(n, theta)
+    parts = parts_of(_merged([*averaged, Term(density, sp.S.Zero)], v), v, names)
+    read = sp.Tuple(lam, *mu, *Sigma, *parameters.values(), *coefficients(parts)).free_symbols
+    unknowns = sp.Tuple(*parameters.values()).free_symbols
+    standard = Standard(
+        parts=parts,
         lam=lam,
+        mean=tuple(mu),
+        x=x,
+        L=L,
+        symbols=tuple(sorted(read, key=str)),
+        unknowns=tuple(sorted(unknowns, key=str)),
+    )
+    levels = search.Levels(
+        standard=standard,
+        solution=_from_mean(solution, mu, n),
+        parameters=parameters,
+        covariance=Sigma,
+        likely=gaussian.moments_of(likely, n)[1],
+        isotropic="s" in theta,
+        local=local,
     )
     known = sp.Tuple(
         *v, *y, *parameters.values(), *theta.values(), *constants.values(), *mu, *Sigma
@@ -348,6 +356,14 @@ def _hypergradient(
     if sum(len(gaussian.entries(X)) for X in theta.values()) > 2:
         return None
     return outer.implicit(J, F, theta, parameters)
+
+
+def _from_mean(solution: Any, mu: Any, n: int) -> tuple[Any, Any] | None:
+    """m* - μ and P* as matrices, None where there is no closed form."""
+    if solution is None:
+        return None
+    m, P = gaussian.moments_of(solution, n)
+    return (m - mu).as_immutable(), P.as_immutable()
 
 
 def _lowest(f: Any) -> Any:

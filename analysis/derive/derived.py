@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import sympy as sp
 
@@ -20,10 +20,12 @@ from ..calculus.normal_form import normal
 from ..calculus.symbols import QUANTITIES
 from ..derivation import Step
 from ..errors import ArgumentError, ArgumentNameError, DerivationError
+from .best import Best, best
 from .expectation import Finite
-from .numerical import Best, Levels, Solved, by_symbol
 from .outer import larger_than
-from .problem import ROUNDING, Classes, Data, Family, Regulariser
+from .parameters import by_symbol
+from .problem import Classes, Data, Family, Regulariser, improper
+from .search import Reached, Solved
 
 EXPRESSIONS = (
     "reward",
@@ -40,6 +42,22 @@ EXPRESSIONS = (
 )
 _MOST = 500  # nodes of an expression that is printed at all
 _LONGEST, _WIDEST = 12, 96  # lines and columns that one expression takes on the screen
+
+
+class Levels(Protocol):
+    """What both levels of a family are at numbers by name."""
+
+    def solve(self, derived: Any, values: Mapping[str, Any]) -> Solved:
+        """The inner solution."""
+        ...
+
+    def reached(self, derived: Any, values: Mapping[str, Any]) -> Reached:
+        """The outer level there, and its slopes."""
+        ...
+
+    def scales(self, derived: Any, data: Mapping[str, Any]) -> tuple[Any, Any, float]:
+        """Mean and scale of the outcomes, and λ: the units of the problem."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,8 +186,8 @@ class Derived:
             )
         numbers = self.read(found, values)
         if isinstance(found, Mapping):
-            return {name: self._number(part, numbers) for name, part in found.items()}
-        return self._number(found, numbers)
+            return {name: self.number(part, numbers) for name, part in found.items()}
+        return self.number(found, numbers)
 
     def solve(self, /, **values: Any) -> Solved:
         """The inner solution θ* at numbers: its closed form, or the best maximum a search finds.
@@ -185,7 +203,7 @@ class Derived:
 
     def slopes(self, /, **values: Any) -> dict[str, Any]:
         """The hypergradient dF/dφ by parameter at numbers, by implicit differentiation at θ*."""
-        return self.levels.slopes(self, values)
+        return self.levels.reached(self, values).slopes
 
     def best(self, /, **values: Any) -> Best:
         """The best parameters of the reward for data at numbers, and what they cost in nats.
@@ -198,7 +216,7 @@ class Derived:
             NoMaximumError: if none is found inside the domain of the parameters: the likelihood
                 rises towards an edge of it, such as 0 for one that is declared positive.
         """
-        return self.levels.best(self, values)
+        return best(self, values)
 
     def read(self, expression: Any, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values, checked, of the arguments that an expression has."""
@@ -223,18 +241,20 @@ class Derived:
 
     def _check_probabilities(self, numbers: Mapping[str, Any]) -> None:
         """Raise `ArgumentError` where numbers leave no probabilities of reference or data."""
-        at = {self.arguments[k]: x for k, x in numbers.items() if isinstance(x, float)}
+        at = {self.arguments[k]: sp.Float(x) for k, x in numbers.items() if isinstance(x, float)}
         for what, column in self.probabilities.items():
-            if not column.free_symbols or not column.free_symbols <= at.keys():
-                continue
-            p = [float(x.xreplace(at)) for x in column]
-            total = sum(p)
-            if not all(0 < x < 1 for x in p):
-                raise ArgumentError(f"{what} are {p}: pass numbers that leave them in (0, 1)")
-            if isinstance(self.family, Classes) and abs(total - 1) > ROUNDING:
-                raise ArgumentError(f"{what} are {p}, and sum to {total:.12g}; pass others, sum 1")
+            free = sp.Tuple(*column).free_symbols
+            p = [x.xreplace(at) for x in column] if free and free <= at.keys() else []
+            fault = improper(what, p, whole=isinstance(self.family, Classes))
+            if fault is not None:
+                raise ArgumentError(fault)
 
-    def _number(self, expression: Any, numbers: Mapping[str, Any]) -> Any:
+    def number(self, expression: Any, numbers: Mapping[str, Any]) -> Any:
+        """An expression at checked numbers of its arguments, every entry rounded once.
+
+        Raises:
+            ArgumentError: where it is no real number.
+        """
         import numpy as np
 
         if isinstance(expression, sp.MatrixBase):

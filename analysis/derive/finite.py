@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import sympy as sp
@@ -15,10 +16,54 @@ from ..errors import NoMaximumError, RewardError
 from .derived import Derived
 from .expectation import Term, over_data
 from .gaussian import entries, slope
-from .numerical import Levels
 from .outer import matching, signs_allow, stationary_parameter
 from .parameters import named_symbols, parameters_of
-from .problem import KL, ROUNDING, Bits, Classes, Data, Moments, Regulariser, exact, exact_matrix
+from .problem import KL, Bits, Classes, Data, Moments, Regulariser, exact, exact_matrix, improper
+from .search import Reached, Solved, used
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Both levels of classes and bits at numbers: closed forms, in which no probability is rounded.
+
+    Args:
+        value: J(θ*).
+        likelihood: F(θ*).
+        cost: how far that is below the likelihood of the data's own probabilities.
+        bits: their number, 0 of classes.
+        lam: the weight of the regulariser.
+    """
+
+    value: Any
+    likelihood: Any
+    cost: Any
+    bits: int
+    lam: Any
+
+    def solve(self, derived: Any, values: Mapping[str, Any]) -> Solved:
+        """The inner solution at values by name: a probability below the least double is 0."""
+        (J,) = self._at(derived, [self.value], values)
+        given = {k: v for k, v in values.items() if k in used(derived, derived.solution)}
+        return Solved(derived.at("solution", **given), J, 0.0, True)
+
+    def reached(self, derived: Any, values: Mapping[str, Any]) -> Reached:
+        """F and dF/dφ at values by name."""
+        F, cost = self._at(derived, [self.likelihood, self.cost], values)
+        given = {k: v for k, v in values.items() if k in used(derived, derived.hypergradient)}
+        return Reached(F, cost, derived.at("hypergradient", **given))
+
+    def scales(self, derived: Any, data: Mapping[str, Any]) -> tuple[Any, Any, float]:
+        """Mean and scale of the outcomes, which have no units, and λ."""
+        import numpy as np
+
+        given = {k: v for k, v in data.items() if k in used(derived, self.lam)}
+        return np.zeros(self.bits), np.ones(self.bits), derived.number(self.lam, given)
+
+    def _at(self, derived: Any, found: Any, values: Mapping[str, Any]) -> list[float]:
+        every = sp.Tuple(self.value, self.likelihood, self.cost, self.lam)
+        numbers = derived.read(every, values)
+        return [derived.number(f, numbers) for f in found]
+
 
 BOUNDED = "a reward of finitely many outcomes is bounded, and so is the entropy: a maximum exists"
 
@@ -29,7 +74,7 @@ def classes(reward: Any, family: Classes, regulariser: Regulariser) -> Derived:
     table = _table(reward, n)
     pi, p = symbol("pi", n), symbol("p", n)
     base, constants = _base(regulariser, n)
-    check_probabilities("probabilities", base or [], whole=True)
+    _check_probabilities("probabilities", base or [], whole=True)
     parameters = parameters_of(table, n, {"p": p}, ({"pi": pi}, constants))
     r_bar = sp.ImmutableMatrix(
         [sp.expand(sp.Add(*(pi[k] * table[c, k] for k in range(n)))) for c in range(n)]
@@ -40,6 +85,7 @@ def classes(reward: Any, family: Classes, regulariser: Regulariser) -> Derived:
     logs = [(level - levels[-1]) / lam - sp.log(sp.Add(*weights)) for level in levels]
     J = sp.Add(*(p[c] * (levels[c] - lam * sp.log(p[c])) for c in range(n)))
     F = sp.Add(*(pi[c] * logs[c] for c in range(n)))
+    value = levels[-1] - lam * logs[-1]
     gradient = {
         name: sum(
             ((pi[c] - law[c]) * slope(levels[c] - levels[-1], X) / lam for c in range(n - 1)),
@@ -62,6 +108,7 @@ def classes(reward: Any, family: Classes, regulariser: Regulariser) -> Derived:
         stationarity={"p": slopes}, solution={"p": law}, F=F,
         likelihood=sp.Add(*(pi[c] * sp.log(p[c]) for c in range(n))),
         gradient=gradient, matched=matched, top=top,
+        value=value,
         conditions=(zero("∂J/∂p_c is the same for every class at p*", sp.Matrix(gap)),),
         probabilities={"probabilities": base},
         assumptions=("π_c > 0, Σπ = 1: one-hot outcomes", "λ > 0"),
@@ -99,6 +146,7 @@ def bits(reward: Any, family: Bits, regulariser: Regulariser, data: Data | None)
             f"independent; pass a table of the 2ⁿ outcomes and Classes({2**n})"
         )
     rises = [sp.diff(r_bar, x) for x in y_hat]
+    at_zero = r_bar.xreplace(dict.fromkeys(y_hat, sp.S.Zero))
     odds = [0 if base is None else sp.log(x) - sp.log(1 - x) for x in (base or rho)]
     z = [rise / lam + odd for rise, odd in zip(rises, odds, strict=True)]
     law = sp.ImmutableMatrix([1 / (1 + sp.exp(-logit)) for logit in z])
@@ -107,8 +155,10 @@ def bits(reward: Any, family: Bits, regulariser: Regulariser, data: Data | None)
     entropy = sp.Add(*(-x * sp.log(x) - (1 - x) * sp.log(1 - x) for x in psi))
     J = expected + lam * entropy
     J += lam * sp.Add(*(x * odd for x, odd in zip(psi, odds, strict=True)))
+    value = at_zero + lam * sp.Add(*(sp.log(1 + sp.exp(logit)) for logit in z))
     if base is not None:
-        J += lam * sp.Add(*(sp.log(1 - x) for x in base))
+        none = lam * sp.Add(*(sp.log(1 - x) for x in base))
+        J, value = J + none, value + none
     F = sp.Add(*(q * logit - sp.log(1 + sp.exp(logit)) for q, logit in zip(rho, z, strict=True)))
     gradient = {
         name: sum(((rho[i] - law[i]) * slope(z[i], X) for i in range(n)), start=slope(sp.S.Zero, X))
@@ -126,6 +176,7 @@ def bits(reward: Any, family: Bits, regulariser: Regulariser, data: Data | None)
         likelihood=_log_probability(rho, psi),
         gradient=gradient, matched=[lam * (a - b) for a, b in zip(z, logit_rho, strict=True)],
         top=_log_probability(rho, rho),
+        value=value,
         conditions=(zero("∂J/∂ψ = 0 at logit ψ*", at_solution),),
         probabilities={"probabilities": base, "the mean of the data": rho},
         assumptions=("ρ_i in (0, 1); Sigma is the covariance of the bits of the data", "λ > 0"),
@@ -136,7 +187,7 @@ def _assembled(
     reward: Any, family: Any, regulariser: Any, data: Any, parameters: Mapping[str, Any], *,
     policy: Any, moments: Any, constants: Any, outcomes: Any, r_bar: Any, expected: Any, J: Any,
     law: Any, stationarity: Any, solution: Any, F: Any, likelihood: Any, gradient: Any,
-    probabilities: Mapping[str, Any],
+    probabilities: Mapping[str, Any], value: Any,
     matched: Any, top: Any, conditions: tuple[Condition, ...], assumptions: tuple[str, ...],
 ) -> Derived:  # fmt: skip
     found, cost, notes = matching(matched, parameters), sp.S.Zero, []
@@ -156,7 +207,7 @@ def _assembled(
         steps=(Step("r̄ = E_y r", r_bar), Step("J", J), Step("the Gibbs law", law), Step("F", F)),
         assumptions=assumptions, conditions=conditions,
         probabilities={name: X for name, X in probabilities.items() if X is not None},
-        levels=Levels((), {}, sp.S.Zero, F, parameters, (), (), top, False, regulariser.lam),
+        levels=Levels(value, F, top - F, len(outcomes.get("y", ())), regulariser.lam),
     )  # fmt: skip
 
 
@@ -198,7 +249,7 @@ def _base(regulariser: Regulariser, n: int) -> tuple[Any, dict[str, Any]]:
         p0 = symbol("p0", n) if n > 1 else sp.ImmutableMatrix([sp.Symbol("p0_1", positive=True)])
         return p0, {**named, **{str(x): x for x in p0}}
     p0 = exact_matrix(regulariser.probabilities, (n, 1), "probabilities")
-    check_probabilities("probabilities", p0, whole=False)
+    _check_probabilities("probabilities", p0, whole=False)
     return p0, {**named, **named_symbols(p0)}
 
 
@@ -214,27 +265,14 @@ def _mean_of_bits(data: Data | None, n: int) -> tuple[Any, dict[str, Any]]:
     if data is None or data.mean is None:
         return symbol("rho", n), {"rho": symbol("rho", n)}
     rho = exact_matrix(data.mean, (n, 1), "the mean of the data")
-    check_probabilities("the mean of the data", rho, whole=False)
+    _check_probabilities("the mean of the data", rho, whole=False)
     return rho, named_symbols(rho)
 
 
-def check_probabilities(what: str, p: Any, *, whole: bool) -> None:
-    """Raise `RewardError` for an entry that is known to lie outside (0, 1).
-
-    Args:
-        what: for messages.
-        p: a column.
-        whole: whether they are of classes: numbers must sum to 1.
-    """
-    for i, x in enumerate(p):
-        if x.is_positive is False or (1 - x).is_positive is False:
-            raise RewardError(f"{what}[{i}] = {x} does not lie in (0, 1); pass a probability")
-    total = sp.Add(*p)
-    if whole and p and total.is_number and abs(float(total) - 1) > ROUNDING:
-        raise RewardError(
-            f"{what} = {list(p)} sum to {float(total):.12g}, not 1; divide them by their sum if "
-            "that is what you mean"
-        )
+def _check_probabilities(what: str, p: Any, *, whole: bool) -> None:
+    fault = improper(what, p, whole=whole)
+    if fault is not None:
+        raise RewardError(fault)
 
 
 def _table(reward: Any, n: int) -> Any:

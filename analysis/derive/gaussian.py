@@ -58,6 +58,11 @@ def log_density(v: Any, m: Any, P: Any) -> Any:
     return -(quadratic(inverse(P), v - m) + logdet(P) + v.rows * sp.log(2 * sp.pi)) / 2
 
 
+def constant_of_density(m0: Any, T: Any, P0: Any) -> Any:
+    """log N(0; m0, P0), T = P0⁻¹: the part of log N(ŷ; m0, P0) without ŷ."""
+    return -(quadratic(T, m0) + logdet(P0) + m0.rows * sp.log(2 * sp.pi)) / 2
+
+
 def mean_log_density(m: Any, P: Any, m0: Any, T: Any, P0: Any) -> Any:
     """E log N(ŷ; m0, P0) over ŷ ~ N(m, P), T = P0⁻¹."""
     spread = trace(T * P) + quadratic(T, m - m0)

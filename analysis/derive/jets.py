@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import sympy as sp
 
-from .numerical import MODULES, function_of
+from .printed import MODULES, function_of
 
 
 class Jet:
@@ -97,55 +96,20 @@ def sqrt(x: Any) -> Any:
     return x**0.5
 
 
-def second_order(
-    f: Any, variables: Sequence[Any], constants: Sequence[Any]
-) -> Callable[[Any, Any], Jet]:
-    """A function of the values (d,) of variables, and of constants, that returns the jet of f."""
-    known: dict[str, Any] = {"exp": exp, "log": log, "sqrt": sqrt}
-    plain, rarer = _named_functions(f)
-    known |= {name: _composed(node, symbols) for name, (node, symbols) in rarer.items()}
-    evaluate = function_of([variables, constants], plain, [known, *MODULES])
-    units, flat = np.eye(len(variables)), np.zeros((len(variables), len(variables)))
+def second_order(f: Any, variables: Sequence[Any], constants: Sequence[Any]) -> Callable[..., Jet]:
+    """A function of jets of variables, and of jets or numbers of constants, to the jet of f."""
+    known = {"exp": exp, "log": log, "sqrt": sqrt}
+    evaluate = function_of([variables, constants], f, [known, *MODULES])
 
-    def at(x: Any, c: Any) -> Jet:
-        jets = [Jet(value, unit, flat) for value, unit in zip(np.asarray(x), units, strict=True)]
-        return evaluate(jets, np.asarray(c)) + Jet(np.float64(0), 0 * units[0], flat)
+    def at(x: Sequence[Jet], c: Sequence[Any]) -> Jet:
+        nothing = Jet(np.float64(0), 0 * x[0].slope, 0 * x[0].curvature)
+        return evaluate(x, c) + nothing  # a jet of constants too
 
     return at
 
 
-def _named_functions(f: Any) -> tuple[Any, dict[str, tuple[Any, list[Any]]]]:
-    """f with every function besides exp and log as one of a name, of its symbols; and these."""
-    named: dict[Any, Any] = {}
-    for node in sp.preorder_traversal(f):
-        if isinstance(node, sp.Function) and not isinstance(node, (sp.exp, sp.log)):
-            symbols = sorted(node.free_symbols, key=str)
-            if symbols and node not in named:
-                named[node] = sp.Function(f"rarer_{len(named)}")(*symbols)
-    return f.xreplace(named), {
-        value.func.__name__: (node, list(value.args)) for node, value in named.items()
-    }
-
-
-def _composed(node: Any, symbols: list[Any]) -> Callable[..., Any]:
-    """A function of jets or numbers, one for each symbol, from its first two derivatives."""
-    slopes = [sp.diff(node, x) for x in symbols]
-    bends = [[sp.diff(slope, x) for x in symbols] for slope in slopes]
-    flat = [node, *slopes, *(bend for row in bends for bend in row)]
-    smooth = [part.replace(sp.DiracDelta, lambda *_: sp.S.Zero) for part in flat]  # off a corner
-    evaluate, size = function_of([symbols], smooth), len(symbols)
-
-    def call(*given: Any) -> Any:
-        value, *rest = evaluate([x.value if isinstance(x, Jet) else x for x in given])
-        first, second = rest[:size], np.reshape(rest[size:], (size, size))
-        jets = [(i, x) for i, x in enumerate(given) if isinstance(x, Jet)]
-        if not jets:
-            return value
-        slope = sum(first[i] * x.slope for i, x in jets)
-        curvature = sum(first[i] * x.curvature for i, x in jets)
-        for i, x in jets:
-            for j, z in jets:
-                curvature = curvature + second[i, j] * np.outer(x.slope, z.slope)
-        return Jet(value, slope, curvature)
-
-    return call
+def variables(values: Any, size: int | None = None) -> list[Jet]:
+    """Jets of independent variables (d,), the first of `size` if there are more."""
+    size = len(values) if size is None else size
+    flat = np.zeros((size, size))
+    return [Jet(value, unit, flat) for value, unit in zip(values, np.eye(size), strict=False)]

@@ -123,3 +123,15 @@ def _grouped(found: set[Any], domains: tuple[str, ...] = ("spd", "symmetric")) -
             raise RewardError(f"the symbol {x} has the name of a matrix; rename it")
         named[name] = x
     return named
+
+
+def by_symbol(symbols: Mapping[str, Any], values: Mapping[str, Any]) -> dict[Any, float]:
+    """Free symbols to floats, from symbols and matrices of them, and their values, by name."""
+    import numpy as np
+
+    found: dict[Any, float] = {}
+    for name, X in symbols.items():
+        cells = list(X) if isinstance(X, sp.MatrixBase) else [X]
+        flat = np.ravel(values[name]).tolist()
+        found |= {x: float(value) for x, value in zip(cells, flat, strict=True) if x.is_Symbol}
+    return found

@@ -260,6 +260,26 @@ def exact_matrix(
     return sp.ImmutableMatrix(*shape, [entry(x, f"an entry of {what}") for x in X])
 
 
+def improper(what: str, p: Any, *, whole: bool) -> str | None:
+    """Why a column of numbers or expressions is known to be no probabilities, None if it is not.
+
+    Args:
+        what: for messages.
+        p: the column.
+        whole: whether they are of classes: numbers must sum to 1.
+    """
+    for i, x in enumerate(p):
+        if x.is_positive is False or (1 - x).is_positive is False:
+            return f"{what}[{i}] = {x} does not lie in (0, 1); pass a probability"
+    total = sp.Add(*p)
+    if whole and p and total.is_number and abs(float(total) - 1) > ROUNDING:
+        return (
+            f"{what} = {list(p)} sum to {float(total):.12g}, not 1; divide them by their sum if "
+            "that is what you mean"
+        )
+    return None
+
+
 def check_symbol(x: Any, what: str) -> None:
     """Raise unless a free symbol is a scalar that is declared real."""
     if isinstance(x, sp.MatrixSymbol):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from analysis.derive.jets import second_order
+from analysis.derive.jets import second_order, variables
 
 x, z, c = sp.symbols("x z c", positive=True)
 FUNCTIONS = {
@@ -29,7 +29,7 @@ def test_value_slope_and_curvature(name: str) -> None:
     for _ in range(3):
         a, b, k = rng.uniform(0.3, 2.0, 3)
         at = {x: sp.Float(a, 40), z: sp.Float(b, 40), c: sp.Float(k, 40)}
-        jet = evaluate([a, b], [k])
+        jet = evaluate(variables([a, b]), [k])
         slope = [sp.diff(f, v).subs(at) for v in (x, z)]
         curvature = sp.hessian(f, [x, z]).subs(at)
         np.testing.assert_allclose(jet.value, float(f.subs(at)), rtol=1e-13)
