@@ -8,7 +8,7 @@ depends on the units of data and λ, nor, for a reward of ŷ - y, on the data's 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -26,6 +26,7 @@ FINALISTS = 4  # starts that are searched from, the best of a grid
 SCALES = range(-9, 6)  # of starts, powers of 2 of the data's standard deviation
 FARTHEST = 40.0  # in logarithms of scale, from a start
 ROUNDS = 8  # of searches, each in the units of the last one's end
+NEAR = 0.5  # of its units' centre an inner solution lies, in standard deviations
 REAL = 1e-6  # imaginary part of a real root, relative to it: double roots split by rounding
 CENTRES = (0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0)  # in standard deviations
 
@@ -335,22 +336,16 @@ class Levels:
                 method="trust-exact",
                 options={"gtol": 1e-7, "initial_trust_radius": 0.3, "max_trust_radius": 2.0},
             ).x
-            at = self._in_its_units(At(at.units, x, at.numbers, at.coefficients))
+            at = self._in_its_units(replace(at, x=x))
             J = exact(at.x)
             for _ in range(4):  # Newton's method, to rounding
                 if np.linalg.eigvalsh(J.curvature)[-1] >= 0:
                     break
-                at = self._in_its_units(
-                    At(
-                        at.units,
-                        at.x - np.linalg.solve(J.curvature, J.slope),
-                        at.numbers,
-                        at.coefficients,
-                    )
-                )
+                at = replace(at, x=at.x - np.linalg.solve(J.curvature, J.slope))
                 J = exact(at.x)
             strict = np.linalg.eigvalsh(J.curvature)[-1] < 0
-            if strict and largest(J.slope) <= STATIONARY:
+            near = np.abs(at.x[: self.size]).max() <= NEAR
+            if strict and near and largest(J.slope) <= STATIONARY:
                 return at
         return None
 
