@@ -2,8 +2,8 @@
 
 With y' = t + cy and λ' = ℓλ, a parameter whose power of the data's unit is k and of λ's p becomes
 ℓ^p c^k φ, a centre moves by t, and what is found moves with them: m' = t + cm, P' = c²P,
-J' = ℓ(J + λ n log c), of entropy,, and slopes by a parameter's own size stay. c, ℓ and t are powers of 2, so that
-no number of a problem is rounded on the way.
+J' = ℓ(J + λ n log c), of entropy, and slopes by a parameter's own size stay. c, ℓ and t are powers
+of 2, so that no number of a problem is rounded on the way.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ def test_classes_at_any_weight(name: str, size: float) -> None:
     table, regulariser = TABLES[name]
     found = derive(table, Classes(3), regulariser)
     pi, lam, base = np.array([0.5, 0.3, 0.2]), 0.1, np.array([0.2, 0.5, 0.3])
-    chosen = {name: size for name in found.parameters}
+    chosen = dict.fromkeys(found.parameters, size)
     constants = {f"p0_{i + 1}": base[i] for i in range(3) if isinstance(regulariser, KL)}
     values = {**chosen, **constants, "pi": pi, "lam": lam}
     r = np.array(table.xreplace({u: sp.Float(size), a: sp.Float(size)}), float)
