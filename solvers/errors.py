@@ -285,28 +285,33 @@ def check_broadcast(
 
 
 def check_spd(name: str, matrix: Float[Tensor, "*b n n"]) -> None:
-    """Raise unless every matrix of the batch is square, finite, symmetric, positive definite."""
+    """Raise unless every matrix of the batch is square, finite, symmetric, positive definite.
+
+    Judged in units in which its diagonal is 1: of a covariance, by the correlations.
+    """
     check_dtype(name, matrix)
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.shape[-1] == 0:
         raise ShapeError(f"{name} must be square (*b, n, n), got shape {tuple(matrix.shape)}")
     check_finite(name, matrix)
-    scale = matrix.abs().amax((-2, -1))
-    asymmetry = (matrix - matrix.mT).abs().amax((-2, -1))
+    diagonal, largest = matrix.diagonal(dim1=-2, dim2=-1), matrix.abs().amax((-2, -1))
+    unit = torch.where(diagonal > 0, diagonal, largest[..., None]).sqrt()
+    asymmetry = (matrix - matrix.mT).abs()
     resolution = torch.finfo(matrix.dtype).eps * matrix.shape[-1]
-    skewed = asymmetry > 8 * resolution * scale
+    skewed = asymmetry > 8 * resolution * unit[..., None] * unit[..., None, :]
     if bool(skewed.any()):
         raise NotPositiveDefiniteError(
             f"{name} is not symmetric: max|{name} - {name}ᵀ| = {asymmetry[skewed].max():.6g}; "
             f"pass ({name} + {name}ᵀ)/2 if that is what you mean"
         )
-    eigenvalues = torch.linalg.eigvalsh(matrix)
-    smallest, largest = eigenvalues[..., 0], eigenvalues[..., -1]
-    if bool((smallest <= resolution * largest).any()):
-        worst = int(torch.argmin(smallest / largest.abs()))
+    scaled = matrix / unit[..., None] / unit[..., None, :]
+    scaled = torch.where(largest[..., None, None] > 0, scaled, matrix)
+    w = torch.linalg.eigvalsh(scaled)
+    if bool((w[..., 0] <= resolution * w[..., -1]).any()):
+        worst = int(torch.argmin(w[..., 0] / w[..., -1].abs()))
+        eigenvalues = torch.linalg.eigvalsh(matrix).reshape(-1, matrix.shape[-1])[worst]
         raise NotPositiveDefiniteError(
-            f"{name} is not positive definite: smallest eigenvalue "
-            f"{smallest.flatten()[worst].item():.6g}, largest "
-            f"{largest.flatten()[worst].item():.6g}; pass a matrix of full rank "
+            f"{name} is not positive definite: smallest eigenvalue {eigenvalues[0].item():.6g}, "
+            f"largest {eigenvalues[-1].item():.6g}; pass a matrix of full rank "
             f"(more rows than outcomes, or add a ridge you choose yourself)"
         )
 

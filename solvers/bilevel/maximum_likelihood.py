@@ -17,6 +17,7 @@ from torch import Tensor
 from ..arguments import checked
 from ..data import Dataset
 from ..errors import InputError, Number, as_number
+from ..families.gaussian import GaussianPolicy
 from ..families.law import Data, Params, Policy, WithZeros
 from ..hypergradients.methods import HypergradientMethod
 from ..numerics.trees import Tree
@@ -49,11 +50,22 @@ class MaximumLikelihood:
     levels: Bilevel
 
     def start_policy(self, seed: int) -> Params:
-        """Return `θ` to start from: drawn from the seed, or a module's own, or 0."""
+        """Return `θ` to start from: drawn from the seed, or a module's own, or 0.
+
+        What is drawn of a `GaussianPolicy` is taken in units of the outcomes' deviations, and
+        moved to their mean.
+        """
         policy, dtype = self.policy, self.data.x.dtype
         if hasattr(policy, "init"):
             drawn = cast(Any, policy).init([generator(seed, "policy")], dtype=dtype)
-            return {name: p.detach() for name, p in drawn.items()}
+            drawn = {name: p.detach() for name, p in drawn.items()}
+            if isinstance(policy, GaussianPolicy) and isinstance(self.data, Dataset):
+                y = self.data.y.flatten(0, 1)
+                s = y.std(0, correction=0)
+                s = torch.where(s > 0, s, 1.0)
+                centre = y.mean(0) - s * policy(drawn, self.data.x).mean.mean(0)
+                return policy.in_units(drawn, centre, s)
+            return drawn
         if hasattr(policy, "start"):
             return cast(Any, policy).start()
         if isinstance(policy, WithZeros):

@@ -504,6 +504,44 @@ class GaussianPolicy:
             params |= {f"scale.{k}": v for k, v in drawn.items()}
         return params
 
+    def in_units(
+        self, params: Params, mean: Float[Tensor, "n"], s: Float[Tensor, "n"]
+    ) -> dict[str, Tensor]:
+        """Return the parameters whose law is that of `mean + s y`, `y` of the law of `params`.
+
+        Only last layers change: outputs of the mean, and rows of `S`, by the factors `s`. Isotropic
+        policies take the geometric mean of `s`, and what networks add to a "softplus" stays as it
+        is: the law is then about that.
+        """
+        check_positive("s", s)
+        rows, columns = torch.tril_indices(self.n, self.n).unbind()
+        on = torch.ones(self.scale_outputs, dtype=torch.bool, device=s.device)
+        size = s.log().mean().exp().reshape(1) if self.structure == "isotropic" else s
+        if self.structure == "full":
+            on, size = rows == columns, s[rows]
+
+        def bias(raw: Tensor) -> Tensor:
+            if self.positive == "exp":
+                return torch.where(on, raw + size.log(), size * raw)
+            wide = size * POSITIVE["softplus"](raw)
+            return torch.where(on, wide + (-(-wide).expm1()).log(), size * raw)
+
+        weight = torch.where(on, 1.0, size)
+        moved = dict(params)
+        first, last = (f"mean.{name}" for name in self.mean.last)
+        if self.scale == "shared":
+            m, raw = params[last].split([self.n, self.scale_outputs])
+            moved[first] = params[first] * torch.cat([s, weight])
+            moved[last] = torch.cat([mean + s * m, bias(raw)])
+            return moved
+        moved[first], moved[last] = params[first] * s, mean + s * params[last]
+        if self.scale == "constant":
+            moved["scale.raw"] = bias(params["scale.raw"])
+        else:
+            first, last = (f"scale.{name}" for name in self.scale.last)
+            moved[first], moved[last] = params[first] * weight, bias(params[last])
+        return moved
+
     def __call__(self, params: Params, x: Float[Tensor, "*#b N d"]) -> Gaussian:
         """Return the law at each input: mean `(*b, N, n)`, scale `(*b, N or 1, n[, n])`."""
         check_columns(x, "the policy", self.inputs)

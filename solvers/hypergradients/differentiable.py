@@ -27,7 +27,7 @@ from ..errors import (
     check_finite,
     check_limit,
 )
-from ..numerics import minimise
+from ..numerics import linear_solve, minimise
 from ..numerics.norms import digits
 from ..numerics.trees import Leaves, Tree, check_alike, flat
 from ..numerics.values import check_depends, finite_number, number
@@ -171,12 +171,15 @@ class _Problem:
                 "raise max_iterations or tolerance, start nearer, or give J a maximum that is "
                 "strictly concave"
             )
-        smallest = float(torch.linalg.eigvalsh(self.curvature(found, *fixed))[0])
-        if not smallest > 0:
+        A = self.curvature(found, *fixed)
+        d = linear_solve.units(A)
+        w = torch.linalg.eigvalsh(A / d / d.unsqueeze(1))
+        if not float(w[0]) > linear_solve.resolution(A) * float(w[-1]):
             raise InnerSolutionError(
-                f"-∂²J has the eigenvalue {smallest:.3g} at the solution: its maximum is not "
-                "strict, so that it is no differentiable function of phi; remove parameters J does "
-                "not depend on, or add a term that is strictly concave in theta"
+                f"-∂²J has the eigenvalue {float(torch.linalg.eigvalsh(A)[0]):.3g} at the "
+                "solution: its maximum is not strict, but for rounding, so that it is no "
+                "differentiable function of phi; remove parameters J does not depend on, or add "
+                "a term that is strictly concave in theta"
             )
         return found
 
@@ -209,7 +212,9 @@ class _Argmax(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         theta, *phi = ctx.saved_tensors
         problem: _Problem = ctx.problem
-        v = torch.linalg.solve(problem.curvature(theta, *phi), gradients[0])
+        A = problem.curvature(theta, *phi)
+        d = linear_solve.units(A.detach())
+        v = torch.linalg.solve(A / d / d.unsqueeze(1), gradients[0] / d) / d
         pull = torch.func.vjp(lambda *p: problem.slope(theta, *p), *phi)[1]
         return None, None, *pull(v)
 

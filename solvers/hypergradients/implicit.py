@@ -70,7 +70,8 @@ class Hypergradient:
             imply; None where there is none.
         iterations: Hessian-vector products (implicit), or steps differentiated (unrolled).
         curvature: smallest `dᵀ(-∂²_{θθ}J)d/dᵀd` met; None where none was met.
-        damping: added to the negative Hessian; the value is that of another problem unless 0.
+        damping: added to the negative Hessian, or, where "auto" found it for "dense", this share of
+            the sizes on its diagonal; the value is that of another problem unless 0.
         doubts: why the value may be wrong, in words; none where there is no reason to think so.
     """
 
@@ -127,9 +128,10 @@ def implicit(
         damping: added to the diagonal of the negative Hessian; needed where that is singular, as
             for networks. The result is then that of the damped system, and says so. "auto" adds
             nothing where the system is positive definite, and otherwise about as little as the
-            method affords: with "dense", twice the negative curvature and `SLIGHT` of the largest
-            one; with "cg", `FIRM` of the largest one, and ten times as much while directions of
-            negative curvature, or more than `max_iterations` products, remain.
+            method affords: with "dense", where each parameter is in the unit in which its own
+            curvature is 1, and so is the damping, twice the negative curvature and `SLIGHT`; with
+            "cg", `FIRM` of the largest one, and ten times as much while
+            directions of negative curvature, or more than `max_iterations` products, remain.
         rank: of the Nyström approximation.
         step: of the Neumann series; by default found by power iteration.
         generator: of the Nyström sketch, needed by its methods.
@@ -175,6 +177,8 @@ def implicit(
     distance = digits(1e-6, dtype) if distance is None else float(distance)
     automatic = damping == "auto"
     slope, pull, direct = first_derivatives(J, F, inner, outer)
+    lowest: float | None = None
+    A: Tensor | None = None
     if method == "auto":
         method = "dense" if len(slope) <= DENSE else "cg"
 
@@ -190,7 +194,8 @@ def implicit(
     if method == "dense":
         A = -hessian(slope, inner.tensors)
         damping = _least_damping(A) if damping == "auto" else damping
-        A.diagonal().add_(damping)
+        lowest = float(torch.linalg.eigvalsh(A)[0]) if automatic and damping > 0 else None
+        A.diagonal().add_(damping * linear_solve.units(A).square() if automatic else damping)
         solve = linear_solve.dense(A, pull)
     elif damping == "auto":
         solve, damping = _raised(by_cg, tolerance)
@@ -224,14 +229,24 @@ def implicit(
         )
     mixed = torch.autograd.grad(slope, outer.tensors, solve.x, materialize_grads=True)
     value = outer.tangent([(a + b).detach() for a, b in zip(direct, mixed, strict=True)])
-    curvature = solve.curvature - damping
+    curvature = solve.curvature - damping if lowest is None else lowest
     result = Hypergradient(value, norm(slope), solve.residual, solve.iterations, curvature, damping)
-    reasons = doubts(result, J, F, inner, outer, tolerance, distance)
+    if A is not None and solve.curvature > 0:
+        near = _newton_distance(A, slope.detach(), inner) <= distance
+        distance = math.inf if near else distance
+    reasons = doubts(result, solve.curvature, J, F, inner, outer, tolerance, distance)
     if automatic and damping > 0:
+        units = "" if lowest is None else " of the curvature along each parameter"
+        found = f"J is not strictly concave at theta, curvature {curvature:.3g}"
+        if lowest is None and curvature > 0:
+            found = (
+                "CG does not arrive without damping, the curvatures of J are that far apart, from "
+                f"{curvature:.3g} to {solve.largest - damping:.3g}"
+            )
         reasons.append(
-            f"J is not strictly concave at theta, curvature {curvature:.3g}: the value is that of "
-            f"the problem damped by {damping:.3g}; give J a strictly concave term, or use "
-            "solvers.hypergradients.functional where the policy is Gaussian"
+            f"{found}: the value is that of the problem damped by {damping:.3g}{units}; give J a "
+            "strictly concave term, or use solvers.hypergradients.functional where the policy is "
+            "Gaussian"
         )
     return judged(result, reasons, strict=strict)
 
@@ -293,6 +308,7 @@ def first_derivatives(
 
 def doubts(
     result: Hypergradient,
+    bend: float,
     J: Level,
     F: Level,
     inner: Leaves,
@@ -300,16 +316,19 @@ def doubts(
     tolerance: float,
     distance: float,
 ) -> list[str]:
-    """Say why a hypergradient by implicit differentiation may be wrong."""
+    """Say why a hypergradient by implicit differentiation may be wrong.
+
+    `bend` is the smallest curvature met of the system that was solved, damping included.
+    """
     faults: list[str] = []
-    curvature = result.curvature
-    if curvature is not None and curvature + result.damping <= 0:
+    if bend <= 0:
         faults.append(
-            f"curvature {curvature:.3g}: J is not strictly concave at theta, which is no inner "
-            f"maximum, or one of many; train on, or pass damping > {-curvature:.3g}"
+            f"curvature {result.curvature:.3g}: J is not strictly concave at theta, which is no "
+            f"inner maximum, or one of many; train on, or pass damping > "
+            f"{-(result.curvature or 0.0):.3g}"
         )
-    elif curvature is not None:
-        away = result.stationarity / (curvature + result.damping)
+    else:
+        away = result.stationarity / bend
         far = relative_way(J, F, inner, outer, away, distance)
         if far > distance:
             faults.append(
@@ -322,6 +341,19 @@ def doubts(
             f"{result.iterations} products; raise max_iterations or tolerance, or another method"
         )
     return faults
+
+
+def _newton_distance(A: Tensor, slope: Tensor, inner: Leaves) -> float:
+    """Return `‖s‖/‖θ‖` in the norm of `A`, `s` the Newton step: the same in any units of `θ`."""
+    d = linear_solve.units(A)
+    scaled, theta = A / d / d.unsqueeze(1), flat(inner.tensors).detach() * d
+    size = norm(theta)
+    if size == 0:
+        return math.inf
+    step, unit = linear_solve.dense(scaled, slope / d).x, theta / size
+    return (
+        math.sqrt(max(float(slope / d @ step), 0.0) / max(float(unit @ scaled @ unit), 0.0)) / size
+    )
 
 
 def relative_way(
@@ -397,24 +429,30 @@ def judged(result: Hypergradient, reasons: list[str], *, strict: bool) -> Hyperg
 
 def _least_damping(A: Tensor) -> float:
     """Return 0 if `A` is positive definite, else what makes it so with a margin."""
-    w = torch.linalg.eigvalsh(A)
+    d = linear_solve.units(A)
+    w = torch.linalg.eigvalsh(A / d / d.unsqueeze(1))
     smallest, largest = float(w[0]), float(w.abs().amax())
-    if smallest > 10 * len(A) * torch.finfo(A.dtype).eps * largest:
+    if smallest > linear_solve.resolution(A) * largest:
         return 0.0
-    return 2 * max(-smallest, 0.0) + SLIGHT * largest
+    return 2 * max(-smallest, 0.0) + SLIGHT
 
 
 def _raised(by_cg: Callable[[float], Solve], tolerance: float) -> tuple[Solve, float]:
-    """Solve with more and more damping, until CG meets no negative curvature and arrives."""
+    """Solve with more and more damping, until CG meets no negative curvature and arrives.
+
+    The curvature is the smallest that any attempt has met.
+    """
     solve, damping = by_cg(0.0), 0.0
-    largest, spent = max(solve.largest, -solve.curvature), solve.iterations
+    least, largest = solve.curvature, max(solve.largest, -solve.curvature)
+    spent = solve.iterations
     while damping <= largest and not (solve.curvature > 0 and solve.residual <= tolerance):
         damping = 10 * damping if damping > 0 else max(FIRM * largest, -2 * solve.curvature)
         solve = by_cg(damping)
         spent += solve.iterations
         # CG that met a negative curvature has seen few of them: learn from every attempt
         largest = max(largest, solve.largest - damping, damping - solve.curvature)
-    return replace(solve, iterations=spent), damping
+        least = min(least, solve.curvature - damping)
+    return replace(solve, iterations=spent, curvature=least + damping), damping
 
 
 def _with_sketch(

@@ -149,31 +149,52 @@ def neumann(
     return Solve(x * size, _relative(product, x, unit), iterations + spent + 1, curvature)
 
 
+def units(A: Float[Tensor, "d d"]) -> Vector:
+    """Return `d`, the roots of `|A_ii|`: in these units every curvature along an axis is 1.
+
+    Whether a symmetric matrix is definite does not depend on the units of its rows, but its
+    eigenvalues do: `A_ij/(d_i d_j)` has none. An axis without curvature takes the largest unit.
+    """
+    d = A.diagonal().abs().sqrt()
+    largest = d.amax()
+    return torch.where(d > 0, d, torch.where(largest > 0, largest, 1.0))
+
+
+def resolution(A: Float[Tensor, "d d"]) -> float:
+    """Return what rounding may make of an eigenvalue 0 of `A`, relative to the largest one."""
+    return 10 * len(A) * torch.finfo(A.dtype).eps
+
+
 def dense(matrix: Float[Tensor, "d d"], b: Vector) -> Solve:
     """Return the solution by Cholesky's factorisation, refined once.
 
-    Where `A` is not positive definite, the solution of the symmetric system is returned with the
-    smallest eigenvalue as its curvature, which says so.
+    The system is solved, and its residual measured, in the `units` of the matrix. Where that is
+    not positive definite, but for rounding, the solution of the symmetric system is returned with
+    the smallest eigenvalue as its curvature, which says so.
     """
+    d = units(matrix)
+    A, b = matrix / d / d.unsqueeze(1), b / d
     size = norm(b)
     unit = b / size if size > 0 else b
-    factor, failed = torch.linalg.cholesky_ex(matrix)
+    factor, failed = torch.linalg.cholesky_ex(A)
     if bool(failed):
         curvature = float(torch.linalg.eigvalsh(matrix)[0])
-        x, singular = torch.linalg.solve_ex(matrix, unit)
+        x, singular = torch.linalg.solve_ex(A, unit)
         x = torch.full_like(b, float("nan")) if bool(singular) else x
-        residual = _relative(lambda v: matrix @ v, x, unit)
-        return Solve(x * size if size > 0 else x, residual, 0, min(curvature, 0.0))
+        residual = _relative(lambda v: A @ v, x, unit)
+        return Solve((x * size if size > 0 else x) / d, residual, 0, min(curvature, 0.0))
 
     def solve(v: Tensor) -> Tensor:
         return torch.cholesky_solve(v.unsqueeze(-1), factor)[..., 0]
 
+    curvature = _smallest(matrix, lambda v: solve(v / d) / d)
+    if _smallest(A, solve) <= resolution(A):
+        curvature = min(curvature, 0.0)
     if size == 0:
-        return Solve(torch.zeros_like(b), 0.0, 0, _smallest(matrix, solve))
+        return Solve(torch.zeros_like(b), 0.0, 0, curvature)
     x = solve(unit)
-    x = x + solve(unit - matrix @ x)
-    curvature = _smallest(matrix, solve)
-    return Solve(x * size, _relative(lambda v: matrix @ v, x, unit), 0, curvature)
+    x = x + solve(unit - A @ x)
+    return Solve(x * size / d, _relative(lambda v: A @ v, x, unit), 0, curvature)
 
 
 @dataclass(frozen=True)

@@ -243,6 +243,7 @@ class _Point:
         self.leaves, self.loss, self.unit = leaves, loss, unit
         self.theta = flat(leaves).detach().clone()
         self.size = 0.0  # of θ, squared, once measured
+        self.units = torch.ones_like(self.theta)  # of θ, where the Hessian is built
         try:
             value = loss()
         except InputError:
@@ -276,9 +277,7 @@ class _Point:
         if not bool(H.any()):
             flat_at_rest = self.stationarity == 0
             return _Step(torch.zeros_like(g), math.inf, 0.0, flat_at_rest, 1)
-        # in units in which every curvature along an axis is 1, whatever the units of the data
-        d = H.diagonal().abs().sqrt()
-        d = torch.where(d > 0, d, d.amax() if bool(d.any()) else 1.0)
+        self.units = d = linear_solve.units(H)  # whatever the units of the data
         w, V = torch.linalg.eigh(H / d / d.unsqueeze(1))
         g = g / d
         eps, largest = torch.finfo(g.dtype).eps, float(w.abs().amax())
@@ -335,7 +334,9 @@ class _Point:
         resolution = before.resolution()
         if gain > resolution and self.value <= before.value - gain / 4:
             return True
-        smaller = norm(self.gradient) < CONVERGING * norm(before.gradient)
+        smaller = norm(self.gradient / before.units) < CONVERGING * norm(
+            before.gradient / before.units
+        )
         return smaller and (gain <= resolution or self.value <= before.value + resolution)
 
     def resolution(self) -> float:
