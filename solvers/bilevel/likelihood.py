@@ -244,7 +244,8 @@ def plug_in(
 
     Args:
         policy: a `GaussianPolicy`, `CategoricalPolicy` or `BernoulliPolicy`.
-        params: starting point of a single member, of the training and of the fit before it.
+        params: starting point of a single member, of the fit or, where there is none, of the
+            training; that of a Gaussian policy goes on from the fit.
         lam: entropy weight `λ > 0`.
         data: the data, without batch dimensions.
         estimate: "marginal" covariance, or probabilities, of the outcomes at all inputs (as
@@ -304,7 +305,7 @@ def plug_in(
     if estimate == "residual":
         fitted = fit(MSE())
         Sigma = second_moment(policy(fitted.value, data.x).mean, data)
-        return replace(train(Sigma, data, params), fitted=fitted)
+        return replace(train(Sigma, data, fitted.value), fitted=fitted)
     found = train(second_moment(data.mean.mean(0).expand_as(data.mean), data), data, params)
     if estimate == "marginal":
         return found

@@ -60,11 +60,7 @@ class MaximumLikelihood:
             drawn = cast(Any, policy).init([generator(seed, "policy")], dtype=dtype)
             drawn = {name: p.detach() for name, p in drawn.items()}
             if isinstance(policy, GaussianPolicy) and isinstance(self.data, Dataset):
-                y = self.data.y.flatten(0, 1)
-                s = y.std(0, correction=0)
-                s = torch.where(s > 0, s, 1.0)
-                centre = y.mean(0) - s * policy(drawn, self.data.x).mean.mean(0)
-                return policy.in_units(drawn, centre, s)
+                return policy.at_outcomes(drawn, self.data)
             return drawn
         if hasattr(policy, "start"):
             return cast(Any, policy).start()

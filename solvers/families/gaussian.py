@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..arguments import checked_class
-from ..data import TwoMoments
+from ..data import Dataset, TwoMoments
 from ..errors import (
     InputError,
     ShapeError,
@@ -503,6 +503,13 @@ class GaussianPolicy:
             drawn = self.scale.init(generator, self.inputs, self.scale_outputs)
             params |= {f"scale.{k}": v for k, v in drawn.items()}
         return params
+
+    def at_outcomes(self, params: Params, data: Dataset) -> dict[str, Tensor]:
+        """Return `in_units` of the outcomes' deviations, with a mean law that has their mean."""
+        y = data.y.flatten(0, 1)
+        s = y.std(0, correction=0)
+        s = torch.where(s > 0, s, 1.0)
+        return self.in_units(params, y.mean(0) - s * self(params, data.x).mean.mean(0), s)
 
     def in_units(
         self, params: Params, mean: Float[Tensor, "n"], s: Float[Tensor, "n"]

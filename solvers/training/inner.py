@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..arguments import checked
-from ..data import TwoMoments
+from ..data import Dataset, TwoMoments
 from ..errors import (
     InputError,
     Number,
@@ -23,7 +23,7 @@ from ..errors import (
     check_number,
     check_same_n,
 )
-from ..families.gaussian import Gaussian, Structure
+from ..families.gaussian import Gaussian, GaussianPolicy, Structure
 from ..families.law import Data, Params, Policy, WithZeros
 from ..numerics import minimise
 from ..numerics.modes import recording
@@ -210,7 +210,7 @@ def fit(
     weight_decay: float = 0.0,
     tolerance: float | None = None,
 ) -> Solution[dict[str, Tensor]]:
-    """Minimise a deterministic objective from 0: the likelihood, if no other is given.
+    """Minimise a deterministic objective: the likelihood, if no other is given.
 
     With `PolicyGradient` this is the inner solution near the start, `argmax_θ J - λ(ρ/2)‖θ‖²`; with
     the likelihood `argmax_θ E log p_θ(y | x) - (ρ/2)‖θ‖²`. L-BFGS is followed by a trust region.
@@ -219,7 +219,8 @@ def fit(
         policy: the policy; of a logistic regression with `ρ > 0` there is one solution.
         data: the data, without batch dimensions.
         objective: `NLL()` if not given.
-        params: starting point; `policy.zeros` if not given.
+        params: starting point; if not given `policy.zeros`, of a `GaussianPolicy` in units of the
+            outcomes' deviations, from their mean.
         weight_decay: `ρ >= 0`, as for `gradient`. Without it logits have a free constant, along
             which nothing has a slope.
         tolerance: as for `gradient`.
@@ -231,6 +232,8 @@ def fit(
         if not isinstance(policy, WithZeros):
             raise InputError(f"{type(policy).__name__} has no zeros: pass params to start from")
         params = policy.zeros(data.x.dtype)
+        if isinstance(policy, GaussianPolicy) and isinstance(data, Dataset):
+            params = policy.at_outcomes(params, data)
     objective = NLL() if objective is None else objective
     loss = _loss(policy, objective, data, weight_decay)
     return _minimum(params, loss, None, tolerance, 2000, _nat(objective))

@@ -260,6 +260,7 @@ def test_no_origin_of_the_outcomes_makes_an_error_small(
     )
     excess = float(NLL()(policy(found.value, x), data)) - best
     assert not found.converged or abs(excess) < 1e-6, found.reason
+    assert found.converged or solve is not inner.fit, found.reason  # which starts at their moments
 
 
 def law_of_ones_own(theta: Params, x: Tensor) -> Gaussian:
