@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .trees import joined
+
+# of how torch computes the products of a Hessian with some layers, not of what comes out
+warnings.filterwarnings("ignore", "There is a performance drop because we have not yet implemented")
 
 Vector = Float[Tensor, "d"]
 

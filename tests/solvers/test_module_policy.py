@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -431,6 +433,19 @@ class Attention(torch.nn.Module):
     def forward(self, x: Tensor) -> torch.distributions.Normal:
         mean, raw = self.out(self.layer(self.embed(x[..., None])).mean(1)).unbind(-1)
         return torch.distributions.Normal(mean, raw.exp())
+
+
+def test_recurrent_layers_bring_no_remark_of_torch() -> None:
+    """In a process of its own: pytest sets filters anew for every test."""
+    text = (
+        "import torch; from solvers.numerics.derivatives import hessian\n"
+        "net = torch.nn.LSTM(1, 2, batch_first=True)\n"
+        "p = list(net.parameters()); y = net(torch.ones(3, 4, 1))[0].square().sum()\n"
+        "g = torch.cat([s.flatten() for s in torch.autograd.grad(y, p, create_graph=True)])\n"
+        "assert bool(hessian(g, p).isfinite().all())"
+    )
+    ran = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("training", [True, False])
