@@ -36,7 +36,7 @@ class Tempered:
         power: `β`, one number of any sign.
 
     Raises:
-        InputError: weights that are not positive.
+        InputError: weights that are not positive, or whose powers leave the range of numbers.
         ShapeError: `power` is not one number.
 
     Source: new (`analysis.gaussian.temperature`).
@@ -51,11 +51,28 @@ class Tempered:
         if power.ndim:
             raise ShapeError(f"power has shape {tuple(power.shape)}: pass one number")
         object.__setattr__(self, "power", power)
+        self._check_powers()
+
+    def _check_powers(self) -> None:
+        with torch.no_grad():
+            for name, values in (("1 - power", self._weights), ("-power", self.temperature)):
+                bad = ~(torch.isfinite(values) & (values > 0))
+                if bool(bad.any()):
+                    at = tuple(bad.nonzero()[0].tolist())
+                    raise InputError(
+                        f"u{list(at)} is {self.u[at].item():.6g}, and to the power {name}, with "
+                        f"power = {float(self.power):.6g}, it is {values[at].item():.6g}: pass a "
+                        f"power nearer to 0, or outcomes in units in which u is nearer to 1"
+                    )
+
+    @property
+    def _weights(self) -> Float[Tensor, "N n"]:
+        return self.u ** (1 - torch.as_tensor(self.power))
 
     @property
     def reward(self) -> DiagonalReward:
         """The reward without its temperature."""
-        return DiagonalReward(self.u ** (1 - torch.as_tensor(self.power)))
+        return DiagonalReward(self._weights)
 
     @property
     def temperature(self) -> Float[Tensor, "N n"]:
