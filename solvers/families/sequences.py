@@ -1,12 +1,13 @@
 """Sequences of `T` symbols `0 .. V-1`: laws that choose them one after another, and their policies.
 
 `p(y | x) = Π_t p(y_t | y_{<t}, x)`. A sequence is an outcome of dimension `n = T`. Drawing and
-`log p` of given sequences take any length; entropies and exact expectations are sums over all
-`V^T` sequences, up to `ENUMERABLE` of them.
+`log p` of given sequences take any length, and so does the entropy of a law of finite order; other
+entropies and exact expectations are sums over all `V^T` sequences, up to `ENUMERABLE` of them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -25,6 +26,7 @@ from ..errors import (
     check_count,
     check_instance,
     check_offers,
+    check_precision,
     shown,
 )
 from .categorical import ENTROPY_FLOOR, check_logits, log_softmax
@@ -33,6 +35,9 @@ from .module import evaluated
 from .networks import init_members, parameter
 
 ENUMERABLE = 10_000  # sequences
+LARGEST_TABLE = 2**28  # numbers, 2 GiB of them in double precision
+KERNEL_ROUNDING = 1000  # units in the last place by which kernels differ with what they are given
+WORDS = 4  # sequences that a module of one's own is tried on
 NOT_ALLOWED = (
     "the reward of a sequence is -inf where the policy generates it: J is -inf; pass a policy that "
     "excludes it, as rewards.windows.inner_solution does, or a large finite penalty"
@@ -49,13 +54,102 @@ def sequences(V: int, T: int, device: torch.device | None = None) -> Int[Tensor,
     """
     check_count("V", V, 2)
     check_count("T", T, 0)
-    if V**T > ENUMERABLE:
+    if V ** min(T, ENUMERABLE.bit_length()) > ENUMERABLE:  # V^T may have more digits than T
         raise InputError(
-            f"V = {V} symbols at T = {T} positions make {V**T} sequences: entropies and exact "
+            f"V = {V} symbols at T = {T} positions make {V}^{T} sequences: entropies and exact "
             f"expectations enumerate up to {ENUMERABLE}; pass shorter windows or fewer symbols"
         )
     weights = V ** torch.arange(T - 1, -1, -1, device=device)
     return torch.arange(V**T, device=device)[:, None] // weights % V
+
+
+class Stepwise:
+    """A `Following` that goes on from a state: what the next symbol needs of those before it.
+
+    A sequence is then drawn in a time linear in its length.
+    """
+
+    def first(self, shape: tuple[int, ...]) -> tuple[Float[Tensor, "*b M N V"], Any]:
+        """Return the logits of the first symbol of `shape = (*b, M, N)` sequences, and a state."""
+        raise NotImplementedError
+
+    def after(
+        self, state: Any, symbol: Int[Tensor, "*#b M N"]
+    ) -> tuple[Float[Tensor, "*b M N V"], Any]:
+        """Return the logits of the symbol after this one, and the state with it."""
+        raise NotImplementedError
+
+    def __call__(self, y: Int[Tensor, "*#b M N _t"]) -> Float[Tensor, "*b M N t1 V"]:
+        """Return the logits of every symbol from those before it."""
+        logits, state = self.first(y.shape[:-1])
+        found = [logits]
+        for symbol in y.unbind(-1):
+            logits, state = self.after(state, symbol)
+            found.append(logits)
+        return torch.stack(found, -2)
+
+
+@dataclass(frozen=True, eq=False)
+class _Again(Stepwise):
+    """A `Following` that keeps no state, and sees all symbols so far again at every step."""
+
+    following: Following
+    device: torch.device | None
+
+    def first(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Return the logits of the first symbol, and no symbols."""
+        y = torch.empty(*shape, 0, dtype=torch.int64, device=self.device)
+        return self.following(y)[..., -1, :], y
+
+    def after(self, state: Tensor, symbol: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of the next symbol, and the symbols so far."""
+        y = torch.cat([state, symbol.unsqueeze(-1)], -1)
+        return self.following(y)[..., -1, :], y
+
+
+@dataclass(frozen=True, eq=False)
+class Markov(Stepwise):
+    """What follows in a law of order `k`: it sees the last `k` symbols `s`.
+
+    Attributes:
+        logits: of `v` after `s`, for position `t` `(*b, V^min(t, k), V)`: the states in the order
+            of numbers in base `V`.
+        k: the order.
+    """
+
+    logits: list[Tensor]
+    k: int
+
+    def first(self, shape: tuple[int, ...]) -> tuple[Tensor, tuple[int, Tensor]]:
+        """Return the logits of the first symbol, its position 0, and the one state there."""
+        state = torch.zeros(shape, dtype=torch.int64, device=self.logits[0].device)
+        return self._at(0, state), (0, state)
+
+    def after(self, state: tuple[int, Tensor], symbol: Tensor) -> tuple[Tensor, tuple[int, Tensor]]:
+        """Return the logits of the next symbol, its position, and the number of its state."""
+        t, before = state
+        V = self.logits[0].shape[-1]
+        number = (before * V + symbol) % V**self.k
+        return self._at(t + 1, number), (t + 1, number)
+
+    def _at(self, t: int, number: Int[Tensor, "*#b M N"]) -> Float[Tensor, "*b M N V"]:
+        logits, (M, N) = self.logits[t], number.shape[-2:]
+        batch = torch.broadcast_shapes(logits.shape[:-2], number.shape[:-2])
+        index = number.flatten(-2).unsqueeze(-1).expand(*batch, M * N, logits.shape[-1])
+        return logits.expand(*batch, -1, -1).gather(-2, index).unflatten(-2, (M, N))
+
+    def entropy(self) -> Float[Tensor, "*b"]:
+        """Return `H = Σ_t Σ_s p_t(s) H(p(. | s))`, forwards through the states; `0 log 0 = 0`."""
+        V = self.logits[0].shape[-1]
+        reached = torch.ones_like(self.logits[0][..., 0])
+        found = torch.zeros_like(reached[..., 0])
+        for t, logits in enumerate(self.logits):
+            logs = log_softmax(logits)
+            p = logs.exp()
+            found = found - (reached * (p * logs.clamp(min=ENTROPY_FLOOR)).sum(-1)).sum(-1)
+            longer = (reached.unsqueeze(-1) * p).flatten(-2)  # of the states s v
+            reached = longer.unflatten(-1, (-1, V ** min(t + 1, self.k))).sum(-2)
+        return found
 
 
 @checked_class
@@ -65,6 +159,8 @@ class Autoregressive(Sampled):
 
     Attributes:
         following: logits of the symbols that follow; position `t` may only see those before it.
+            One that is `Stepwise` draws in a time linear in `T`; any other sees all symbols so far
+            again for each one it draws.
         V: number of symbols.
         T: length of the sequences.
         N: number of inputs.
@@ -135,20 +231,24 @@ class Autoregressive(Sampled):
         self, M: int, noise: UniformNoise, look: Callable[[Tensor, str], None] | None = None
     ) -> Float[Tensor, "*b M N T"]:
         check_count("M", M)
+        steps = self.following
+        if not isinstance(steps, Stepwise):
+            steps = _Again(self._logits, self.device)
         with torch.no_grad():
-            y = torch.empty(M, self.N, 0, dtype=torch.int64, device=self.device)
-            dtype = self._logits(y).dtype
+            nothing = torch.empty(M, self.N, 0, dtype=torch.int64, device=self.device)
+            dtype = self._logits(nothing).dtype
             uniform = noise.uniform((M, self.N, self.T), dtype)
-            y = y.expand(*uniform.shape[:-1], 0)
+            logits, state = steps.first(uniform.shape[:-1])
+            y = list[Tensor]()
             for t in range(self.T):
-                logits = self._logits(y)[..., -1, :]
+                if t:
+                    logits, state = steps.after(state, y[-1])
                 if look is not None:
                     look(logits, f"the logits of symbol {t}")
                 cdf = logits.softmax(-1).cumsum(-1)
                 edges = cdf[..., :-1] / cdf[..., -1:]  # 1 behind all symbols that are possible
-                chosen = (edges <= uniform[..., t, None]).sum(-1, keepdim=True)
-                y = torch.cat([y, chosen], -1)
-        return y.to(dtype)
+                y.append((edges <= uniform[..., t, None]).sum(-1))
+        return torch.stack(y, -1).to(dtype)
 
     def _check_length(self, owner: str, y: Tensor) -> None:
         """Raise `ShapeError` unless there are sequences of `T` symbols."""
@@ -175,7 +275,16 @@ class Autoregressive(Sampled):
             return found.movedim(-2, -3).flatten(-2)
 
     def entropy(self) -> Float[Tensor, "*b N"]:
-        """Return `H = -Σ_y p(y) log p(y)` over all sequences, with `0 log 0 = 0`."""
+        """Return `H = -Σ_y p(y) log p(y)`, with `0 log 0 = 0`.
+
+        Of a law of finite order in a time linear in `T`, of any other over all sequences.
+
+        Raises:
+            InputError: there are too many of them.
+        """
+        if isinstance(self.following, Markov):
+            H = self.following.entropy().unsqueeze(-1)
+            return H.expand(*H.shape[:-1], self.N)
         return -(self.log_p.exp() * self.log_p.clamp(min=ENTROPY_FLOOR)).sum(-1)
 
     def expected(self, rewards: Float[Tensor, "*#b Y"]) -> Float[Tensor, "*b N"]:
@@ -270,33 +379,47 @@ class RecurrentPolicy:
                     f"{x.dtype} as x is"
                 )
         check_broadcast("the parameters", batch, "x", x.shape[:-2])
-        logits = partial(self._logits, params, x)
-        return Autoregressive(logits, self.V, self.T, x.shape[-2], x.device)
+        return Autoregressive(Recurrent(params, x), self.V, self.T, x.shape[-2], x.device)
 
-    def _logits(
-        self, params: Params, x: Float[Tensor, "*#b N d"], y: Int[Tensor, "*#b M N _t"]
-    ) -> Float[Tensor, "*b M N t1 V"]:
-        """Return the logits of every symbol from those before it."""
-        *_, M, N, t = y.shape
 
-        def bias(name: str) -> Tensor:
-            return params[name].unsqueeze(-2)
+@dataclass(frozen=True, eq=False)
+class Recurrent(Stepwise):
+    """What follows by a gated recurrent unit, as `RecurrentPolicy` has it.
 
-        h = (x @ params["start"] + bias("start_bias")).tanh()  # (*b, N, width)
-        h = h.unsqueeze(-3).expand(*h.shape[:-2], M, N, self.width).flatten(-3, -2)
-        symbols = torch.nn.functional.one_hot(y.flatten(-3, -2), self.V).to(h)
-        states = [h]
-        for k in range(t):
-            from_symbol = (symbols[..., k, :] @ params["symbols"]).chunk(3, -1)
-            from_state = (h @ params["state"] + bias("state_bias")).chunk(3, -1)
-            reset, update = (
-                (a + b).sigmoid() for a, b in zip(from_symbol[:2], from_state[:2], strict=True)
-            )
-            proposed = (from_symbol[2] + reset * from_state[2]).tanh()
-            h = proposed + update * (h - proposed)
-            states.append(h)
-        logits = torch.stack([h @ params["out"] + bias("out_bias") for h in states], -2)
-        return logits.unflatten(-3, (M, N))
+    Attributes:
+        params: of the policy.
+        x: the inputs.
+    """
+
+    params: Params
+    x: Float[Tensor, "*#b N d"]
+
+    def _bias(self, name: str) -> Tensor:
+        return self.params[name].unsqueeze(-2)
+
+    def first(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Return the logits of the first symbol, and the states `(*b, M N, width)` they are of."""
+        h = (self.x @ self.params["start"] + self._bias("start_bias")).tanh()  # (*b, N, width)
+        batch = torch.broadcast_shapes(h.shape[:-2], shape[:-2])
+        h = h.unsqueeze(-3).expand(*batch, *shape[-2:], h.shape[-1])
+        return self._logits(h.flatten(-3, -2), shape), h.flatten(-3, -2)
+
+    def after(self, state: Tensor, symbol: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of the next symbol, and the states they are of."""
+        params, h = self.params, state
+        V = params["symbols"].shape[-2]
+        one = torch.nn.functional.one_hot(symbol.flatten(-2), V).to(h)
+        from_symbol = (one @ params["symbols"]).chunk(3, -1)
+        from_state = (h @ params["state"] + self._bias("state_bias")).chunk(3, -1)
+        reset, update = (
+            (a + b).sigmoid() for a, b in zip(from_symbol[:2], from_state[:2], strict=True)
+        )
+        proposed = (from_symbol[2] + reset * from_state[2]).tanh()
+        h = proposed + update * (h - proposed)
+        return self._logits(h, symbol.shape), h
+
+    def _logits(self, h: Tensor, shape: tuple[int, ...]) -> Tensor:
+        return (h @ self.params["out"] + self._bias("out_bias")).unflatten(-2, shape[-2:])
 
 
 @checked_class
@@ -362,14 +485,16 @@ def causal_policy(module: torch.nn.Module, inputs: int, V: int, T: int) -> Causa
             start, and inputs `(B, d)`; it returns logits `(B, t, V)` of the symbol after each of
             them: a recurrent network, or a transformer with a causal mask, without dropout, and
             with batch normalisation only after `module.eval()`. What it writes into its buffers is
-            lost, as by `policy`.
+            lost, as by `policy`. It keeps no state between calls: drawing a sequence takes `T`
+            calls, on all symbols so far, and so does this check.
         inputs: input dimension `d`.
         V: number of symbols.
         T: length of the sequences.
 
     Raises:
-        InputError: logits change with the symbols that follow, with the sequences beside them, or
-            from call to call.
+        InputError: on a few sequences, logits of some position change with the symbols that follow,
+            with the sequences beside them, or from call to call.
+        NonFiniteError: logits that are no law, such as NaN.
     """
     check_instance("module", module, torch.nn.Module, "a torch.nn.Module")
     check_count("inputs", inputs)
@@ -378,25 +503,41 @@ def causal_policy(module: torch.nn.Module, inputs: int, V: int, T: int) -> Causa
     found = CausalPolicy(module, V, T)
     params = {name: p.detach() for name, p in module.named_parameters()}
     like = next(iter(params.values()), torch.zeros((), device=torch.get_default_device()))
-    words = torch.zeros(2, T - 1, dtype=torch.int64, device=like.device)
-    words[1, -1:] = V - 1  # nothing before the last position may see it
-    x, rows = like.new_ones(1, inputs), words.unsqueeze(1)
+    words = _different_words(V, T - 1).to(like.device).unsqueeze(1)
+    x = like.new_ones(1, inputs)
     with torch.no_grad():
-        logits = found.logits(params, x, rows)
-        beside = found.logits(params, torch.cat([x, 2 * x]), rows.expand(-1, 2, -1))[:, :1]
-    one, other = logits[:, 0, :-1]
-    if not torch.allclose(one, other):
-        raise InputError(
-            f"the module's logits differ by {(one - other).abs().max().item():.3g} with a symbol "
-            f"that comes after: mask what follows, and call module.eval() if it has dropout"
-        )
-    if not torch.allclose(logits, beside):
-        raise InputError(
-            f"the module's logits differ by {(logits - beside).abs().max().item():.3g} with the "
-            f"sequences beside them, or from call to call: call module.eval() if it has batch "
-            f"normalisation or dropout"
-        )
+        logits = found.logits(params, x, words)
+        check_precision("the module's logits", logits.dtype)
+        check_logits(logits, "the module's logits")
+        beside = found.logits(params, torch.cat([x, 2 * x]), words.expand(-1, 2, -1))[:, :1]
+        if not _same(logits, beside):
+            raise InputError(
+                f"the module's logits differ by {(logits - beside).abs().max().item():.3g} with "
+                f"the sequences beside them, or from call to call: call module.eval() if it has "
+                f"batch normalisation or dropout"
+            )
+        for t in range(T):
+            seen, alone = logits[..., : t + 1, :], found.logits(params, x, words[..., :t])
+            if not _same(seen, alone):
+                raise InputError(
+                    f"the module's logits of the first {t + 1} symbols differ by "
+                    f"{(seen - alone).abs().max().item():.3g} without the symbols that come after: "
+                    f"mask what follows"
+                )
     return found
+
+
+def _different_words(V: int, T: int) -> Int[Tensor, "S T"]:
+    """Return a few sequences without a pattern, of which no two agree at all positions."""
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randint(V, (T,), generator=generator, device="cpu")
+    return (first + torch.arange(min(V, WORDS), device="cpu")[:, None]) % V
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Return whether logits are the same but for the order in which kernels add."""
+    tolerance = KERNEL_ROUNDING * torch.finfo(one.dtype).eps
+    return torch.allclose(one, other, rtol=tolerance, atol=tolerance)
 
 
 def counts(data: Any, V: int, k: int) -> Float[Tensor, "*b N places W"]:
@@ -406,12 +547,31 @@ def counts(data: Any, V: int, k: int) -> Float[Tensor, "*b N places W"]:
         data: sequences `y`, `(*b, N, S, T)`.
         V: number of symbols.
         k: how many symbols a window has before its last one, `0 <= k < T`.
+
+    Raises:
+        InputError: a table of more than `LARGEST_TABLE` numbers.
     """
     check_offers("the data", data, ("y",), OUTCOMES)
+    check_window(data.y, V, k)
+    *inputs, S, T = data.y.shape
+    if V ** (k + 1) * (T - k) * math.prod(inputs) > LARGEST_TABLE:
+        raise InputError(
+            f"V = {V} symbols make {V}^{k + 1} windows of {k + 1} at each of {T - k} places: more "
+            f"numbers than the {LARGEST_TABLE} of the largest table; pass a smaller k"
+        )
     numbers = windows(data.y, V, k).movedim(-2, -1)  # (*b, N, places, S)
-    shape = (*numbers.shape[:-1], V ** (k + 1))
-    one = torch.full_like(numbers, 1 / numbers.shape[-1], dtype=data.y.dtype)
-    return data.y.new_zeros(shape).scatter_add(-1, numbers, one)
+    one = torch.full_like(numbers, 1 / S, dtype=data.y.dtype)
+    return data.y.new_zeros(*numbers.shape[:-1], V ** (k + 1)).scatter_add(-1, numbers, one)
+
+
+def entropy_of_rows(y: Float[Tensor, "*b S t"]) -> Float[Tensor, "*b"]:
+    """Return `H = -Σ_w q(w) log q(w)` in nats, `q` the frequencies of the rows that occur."""
+    *batch, S, _ = y.shape
+    owner = torch.arange(math.prod(batch), device=y.device).repeat_interleave(S)
+    rows = torch.cat([owner.unsqueeze(-1), y.flatten(0, -2).long()], -1)
+    _, kind, times = rows.unique(dim=0, return_inverse=True, return_counts=True)
+    share = times[kind].to(y.dtype).reshape(*batch, S) / S
+    return -share.log().mean(-1)
 
 
 def check_symbols(y: Tensor, V: int) -> None:

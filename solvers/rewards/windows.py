@@ -8,11 +8,10 @@ reward that compares: Hamming for `k = 0`, exact match for `k = T - 1`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ..arguments import checked, checked_class
@@ -26,9 +25,19 @@ from ..errors import (
     check_broadcast,
     check_count,
     check_dtype,
+    check_offers,
 )
 from ..families.categorical import log_softmax
-from ..families.sequences import Autoregressive, check_window, counts, sequences, windows
+from ..families.law import OUTCOMES
+from ..families.sequences import (
+    Autoregressive,
+    Markov,
+    check_window,
+    counts,
+    entropy_of_rows,
+    sequences,
+    windows,
+)
 from .mahalanobis import check_pair
 
 
@@ -43,6 +52,7 @@ class WindowReward:
 
     Raises:
         ShapeError: a table of another shape.
+        NonFiniteError: NaN or +inf in it; -inf forbids a window.
     """
 
     table: Float[Tensor, "*b places W"]
@@ -55,6 +65,13 @@ class WindowReward:
             raise ShapeError(
                 f"table has shape {tuple(self.table.shape)} for V = {self.V}: pass (*b, T - k, "
                 f"V^(k+1)), a number for each window of k + 1 symbols at each place"
+            )
+        bad = self.table.isnan() | (self.table == torch.inf)
+        if bool(bad.any()):
+            at = tuple(bad.nonzero()[0].tolist())
+            raise NonFiniteError(
+                f"table{list(at)} is {self.table[at].item()}: pass finite rewards, and -inf for "
+                f"windows that are forbidden"
             )
 
     @property
@@ -139,13 +156,10 @@ class WindowMatch:
 
         Raises:
             ShapeError: the data have several inputs.
+            InputError: there are more windows than a table can have.
         """
-        share = counts(data, self.V, self.k)
-        if share.shape[-3] != 1:
-            raise ShapeError(
-                f"the data have {share.shape[-3]} inputs: pass those of one, y (1, S, T)"
-            )
-        return WindowReward(torch.as_tensor(self.u).to(share) * share[..., 0, :, :], self.V)
+        share = _at_one_input(data, self.V, self.k)
+        return WindowReward(torch.as_tensor(self.u).to(share) * share, self.V)
 
     def expected(self, law: Autoregressive, data: Any) -> Float[Tensor, "*b N"]:
         """Return `E_y E_ŷ r(ŷ, y)` at each input, exact.
@@ -156,10 +170,18 @@ class WindowMatch:
         """
         law.check_data(data)
         _check_symbols(self.V, law)
+        check_broadcast("the data", data.y.shape[:-2], "the law", law.log_p.shape[:-1])
         share = counts(data, self.V, self.k)  # (*b, N, places, W)
-        check_broadcast("the data", share.shape[:-2], "the law", law.log_p.shape[:-1])
         r = WindowReward(torch.as_tensor(self.u).to(share) * share, self.V).of_all()
         return (law.log_p.exp() * r).sum(-1)
+
+
+def _at_one_input(data: Any, V: int, k: int) -> Float[Tensor, "*b places W"]:
+    """Return the shares of windows in the data, of which there must be one input."""
+    check_offers("the data", data, ("y",), OUTCOMES)
+    if data.y.shape[-3] != 1:
+        raise ShapeError(f"the data have {data.y.shape[-3]} inputs: pass those of one, y (1, S, T)")
+    return counts(data, V, k)[..., 0, :, :]
 
 
 def _check_symbols(V: int, law: Autoregressive) -> None:
@@ -181,20 +203,21 @@ def soft_values(
         For position `t`, `(*b, V^min(t, k), V)`: the states in the order of numbers in base `V`.
 
     Raises:
-        NonFiniteError: NaN or inf in the table.
-        InputError: `lam` is not positive, or every sequence has reward -inf.
+        InputError: `lam` is not positive, or so small that rewards in units of it overflow; or
+            every sequence has reward -inf.
 
     Source: new (analysis.sequences.inner.soft_value_iteration).
     """
     V, k = reward.V, reward.k
-    bad = reward.table.isnan() | (reward.table == torch.inf)
-    if bool(bad.any()):
-        at = tuple(bad.nonzero()[0].tolist())
-        raise NonFiniteError(
-            f"table{list(at)} is {reward.table[at].item()}: pass finite rewards, and -inf for "
-            f"windows that are forbidden"
-        )
     weights = reward.table / as_positive("lam", lam, reward.table)[..., None, None]
+    limit = torch.finfo(weights.dtype).max / (2 * reward.T)
+    bad = (weights.abs() > limit) & (reward.table > -torch.inf)
+    if bool(bad.any()):
+        place, window = bad.nonzero()[0][-2:].tolist()
+        raise InputError(
+            f"table[..., {place}, {window}] is beyond {limit:.3g} in units of lam: a sum over "
+            f"{reward.T} positions overflows; pass a larger lam, or -inf for what is forbidden"
+        )
     batch = weights.shape[:-2]
     value = weights.new_zeros(*batch, V**k)
     found: list[Tensor] = []
@@ -206,14 +229,14 @@ def soft_values(
         q = q.unflatten(-1, (-1, V))
         stuck = (q == -torch.inf).all(-1)
         q = q.masked_fill(stuck.unsqueeze(-1), 0.0)
-        found.insert(0, log_softmax(q))
+        found.append(log_softmax(q))
         value = q.logsumexp(-1).masked_fill(stuck, -torch.inf)
     if bool((value == -torch.inf).any()):
         raise InputError(
             "table forbids every sequence: with a reward of -inf for all there is no inner "
             "solution; leave a way through the windows, or use large finite penalties"
         )
-    return found
+    return found[::-1]
 
 
 @checked
@@ -225,8 +248,7 @@ def inner_solution(reward: WindowReward, lam: Number | Float[Tensor, "*#b"]) -> 
         lam: entropy weight `λ > 0`.
 
     Raises:
-        NonFiniteError: NaN or inf in the table.
-        InputError: `lam` is not positive, or every sequence has reward -inf.
+        InputError: as `soft_values`.
 
     Source: new (analysis.sequences.inner).
     """
@@ -235,24 +257,7 @@ def inner_solution(reward: WindowReward, lam: Number | Float[Tensor, "*#b"]) -> 
 
 def markov(logs: list[Float[Tensor, "*b _ V"]], k: int) -> Autoregressive:
     """Return the law of order `k` with these `log p(v | s)`, as `soft_values` returns them."""
-    following = partial(_following, logs, k)
-    return Autoregressive(following, logs[0].shape[-1], len(logs), device=logs[0].device)
-
-
-def _following(
-    logs: list[Tensor], k: int, y: Int[Tensor, "*#b M N t"]
-) -> Float[Tensor, "*b M N t1 V"]:
-    V, (*_, M, N, t) = logs[0].shape[-1], y.shape
-    found: list[Tensor] = []
-    for position in range(t + 1):
-        size = min(position, k)
-        weights = V ** torch.arange(size - 1, -1, -1, device=y.device)
-        state = (y[..., position - size : position] * weights).sum(-1).flatten(-2)
-        table = logs[position]
-        batch = torch.broadcast_shapes(table.shape[:-2], state.shape[:-1])
-        index = state.expand(*batch, M * N).unsqueeze(-1).expand(*batch, M * N, V)
-        found.append(table.expand(*batch, *table.shape[-2:]).gather(-2, index))
-    return torch.stack(found, -2).unflatten(-3, (M, N))
+    return Autoregressive(Markov(logs, k), logs[0].shape[-1], len(logs), device=logs[0].device)
 
 
 @checked
@@ -269,12 +274,13 @@ def optimal_windows(data: Any, lam: Number | Float[Tensor, ""], V: int, k: int) 
         k: how many symbols a window has before its last one.
 
     Raises:
-        InputError: a window that the data never show: its best reward is -inf. Learn the reward
-            instead, with as many steps as you like.
+        ShapeError: the data have several inputs.
+        InputError: more windows than a table can have; or one that the data never show: its best
+            reward is -inf. Learn the reward instead, with as many steps as you like.
 
     Source: new (analysis.sequences.outer.cost).
     """
-    share = counts(data, V, k)[..., 0, :, :]
+    share = _at_one_input(data, V, k)
     if bool((share == 0).any()):
         t, w = (int(i) for i in (share == 0).nonzero()[0][-2:])
         raise InputError(
@@ -291,17 +297,17 @@ def optimal_windows(data: Any, lam: Number | Float[Tensor, ""], V: int, k: int) 
 def cost(data: Any, V: int, k: int) -> Float[Tensor, "*b N"]:
     """Return the likelihood that the best reward of windows loses, per sequence in nats.
 
-    `Σ_t H(windows at t) - Σ_t H(their overlaps) - H(q)`; for `k = 0` the total correlation.
+    `Σ_t H(windows at t) - Σ_t H(their overlaps) - H(q)`; for `k = 0` the total correlation. Only
+    windows that occur are counted: any `k < T`, in a time linear in `T` and the sequences.
 
     Source: new (analysis.sequences.outer.cost).
     """
-    share = counts(data, V, k)
-    overlaps = share.unflatten(-1, (-1, V)).sum(-1)[..., 1:, :]
-    same = torch.ones((), dtype=torch.bool, device=data.y.device)  # whole sequences, (*b, N, S, S)
-    for t in range(data.y.shape[-1]):
-        symbol = data.y[..., t]
-        same = same & (symbol.unsqueeze(-1) == symbol.unsqueeze(-2))
-    frequency = same.to(share).mean(-1)
-    entropy = -frequency.log().mean(-1)
-    entr = torch.special.entr
-    return entr(share).sum((-2, -1)) - entr(overlaps).sum((-2, -1)) - entropy
+    check_offers("the data", data, ("y",), OUTCOMES)
+    y = data.y
+    check_window(y, V, k)
+    found = -entropy_of_rows(y)
+    for t in range(y.shape[-1] - k):
+        found = found + entropy_of_rows(y[..., t : t + k + 1])
+        if t:
+            found = found - entropy_of_rows(y[..., t : t + k])
+    return found

@@ -61,6 +61,7 @@ def normal(seed: int, *shape: int) -> Tensor:
 
 
 POLICY, CLASSIFIER = GaussianPolicy(2, 2), CategoricalPolicy(2, 3)
+RECURRENT = so.RecurrentPolicy(2, 3, 4)
 
 
 @cache
@@ -207,11 +208,13 @@ EXAMPLES: dict[str, Callable[[], Any]] = {
     "Penalty": lambda: methods.Penalty(10.0),
     "Bernoulli": lambda: Bernoulli(normal(0, 4, 2)),
     "BernoulliPolicy": lambda: BernoulliPolicy(2, 3),
-    "RecurrentPolicy": lambda: so.RecurrentPolicy(2, 3, 4),
+    "RecurrentPolicy": lambda: RECURRENT,
     "CausalPolicy": lambda: so.causal_policy(Next(), 2, V=3, T=4),
     "WindowMatch": lambda: so.WindowMatch(0.5, V=3, k=1),
     "WindowReward": lambda: so.WindowReward(normal(0, 3, 9), V=3),
     "Autoregressive": lambda: windows.inner_solution(so.WindowReward(normal(0, 3, 9), V=3), 0.5),
+    "Markov": lambda: windows.markov([normal(0, 1, 3), normal(1, 3, 3)], 1).following,
+    "Recurrent": lambda: RECURRENT(RECURRENT.init([generator(0)]), torch.ones(5, 2)).following,
     "ModulePolicy": lambda: so.policy(torch.nn.Linear(2, 1)),
     "MaximumLikelihood": lambda: so.maximum_likelihood(POLICY, ConstantReward(2), data(), lam=0.5),
     "LinearTask": lambda: linear.draw([generator(0)], samples=2),

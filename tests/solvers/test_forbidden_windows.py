@@ -64,9 +64,8 @@ def test_the_inner_solution_is_that_of_the_sequences_left(
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_table_of_no_rewards_is_refused(value: float) -> None:
-    reward = so.WindowReward(torch.tensor([[0.0, 1.0], [0.0, value]], dtype=F64), 2)
     with pytest.raises(NonFiniteError, match=r"table\[1, 1\] is"):
-        windows.soft_values(reward, 1.0)
+        so.WindowReward(torch.tensor([[0.0, 1.0], [0.0, value]], dtype=F64), 2)
 
 
 def test_members_are_solved_each_on_its_own() -> None:
