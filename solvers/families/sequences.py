@@ -348,38 +348,30 @@ class RecurrentPolicy:
         """Draw `U(-1/√width, 1/√width)` for every member, PyTorch's default for recurrent units."""
         return init_members(self._init, generators, batch, dtype)
 
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        w = self.width
-        return {
-            "start": (self.inputs, w),
-            "start_bias": (w,),
-            "symbols": (self.V, 3 * w),
-            "state": (w, 3 * w),
-            "state_bias": (3 * w,),
-            "out": (w, self.V),
-            "out_bias": (self.V,),
-        }
-
     def _init(self, generator: torch.Generator) -> dict[str, Tensor]:
         return {
             name: (2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1)
             / self.width**0.5
-            for name, shape in self._shapes().items()
+            for name, shape in _shapes(self).items()
         }
 
     def __call__(self, params: Params, x: Float[Tensor, "*#b N d"]) -> Autoregressive:
         """Return the law at each input."""
-        check_columns(x, "the policy", self.inputs)
-        batch = parameter(params, "start").shape[:-2]
-        for name, shape in self._shapes().items():
-            found = parameter(params, name)
-            if found.shape != (*batch, *shape) or found.dtype != x.dtype:
-                raise ShapeError(
-                    f"{name} is {tuple(found.shape)} of {found.dtype}: pass {(*batch, *shape)}, of "
-                    f"{x.dtype} as x is"
-                )
-        check_broadcast("the parameters", batch, "x", x.shape[:-2])
-        return Autoregressive(Recurrent(params, x), self.V, self.T, x.shape[-2], x.device)
+        return Autoregressive(Recurrent(self, params, x), self.V, self.T, x.shape[-2], x.device)
+
+
+def _shapes(policy: RecurrentPolicy) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of one member's parameters."""
+    w = policy.width
+    return {
+        "start": (policy.inputs, w),
+        "start_bias": (w,),
+        "symbols": (policy.V, 3 * w),
+        "state": (w, 3 * w),
+        "state_bias": (3 * w,),
+        "out": (w, policy.V),
+        "out_bias": (policy.V,),
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -387,12 +379,30 @@ class Recurrent(Stepwise):
     """What follows by a gated recurrent unit, as `RecurrentPolicy` has it.
 
     Attributes:
+        policy: which it is.
         params: of the policy.
         x: the inputs.
+
+    Raises:
+        ShapeError: parameters or inputs of other shapes than the policy's, or of two precisions.
     """
 
+    policy: RecurrentPolicy
     params: Params
     x: Float[Tensor, "*#b N d"]
+
+    def __post_init__(self) -> None:
+        policy, params, x = self.policy, self.params, self.x
+        check_columns(x, "the policy", policy.inputs)
+        batch = parameter(params, "start").shape[:-2]
+        for name, shape in _shapes(policy).items():
+            found = parameter(params, name)
+            if found.shape != (*batch, *shape) or found.dtype != x.dtype:
+                raise ShapeError(
+                    f"{name} is {tuple(found.shape)} of {found.dtype}: pass {(*batch, *shape)}, of "
+                    f"{x.dtype} as x is"
+                )
+        check_broadcast("the parameters", batch, "x", x.shape[:-2])
 
     def _bias(self, name: str) -> Tensor:
         return self.params[name].unsqueeze(-2)
@@ -407,8 +417,7 @@ class Recurrent(Stepwise):
     def after(self, state: Tensor, symbol: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits of the next symbol, and the states they are of."""
         params, h = self.params, state
-        V = params["symbols"].shape[-2]
-        one = torch.nn.functional.one_hot(symbol.flatten(-2), V).to(h)
+        one = torch.nn.functional.one_hot(symbol.flatten(-2), self.policy.V).to(h)
         from_symbol = (one @ params["symbols"]).chunk(3, -1)
         from_state = (h @ params["state"] + self._bias("state_bias")).chunk(3, -1)
         reset, update = (
