@@ -255,6 +255,8 @@ def _inside(
             f"the inner problem has no maximum at {_listed(found)}, where the search for the "
             "best parameters starts; pass other parameters to start from"
         )
+    if here.cost <= EDGE:  # F cannot rise by more
+        return found, here
     for name, place in places.items():
         value, slope = found[name], here.slopes[name]
         if place.by_size(value, slope) <= EDGE and not place.is_far(value):

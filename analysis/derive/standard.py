@@ -233,11 +233,30 @@ class Standard:
 def parts_of(terms: Sequence[Term], v: Sequence[Any], names: Mapping[Any, Any]) -> tuple[Part, ...]:
     """The parts of g, given as terms in v in which names stand for something."""
 
-    def by_powers(f: Any) -> dict[Powers, Any]:
-        return {a: restored(c, names) for a, c in sp.Poly(f, *v).terms() if c != 0}
+    def polynomial(f: Any) -> dict[Powers, Any]:
+        weight, rest = f.as_independent(*v, as_Add=False)
+        return {a: restored(weight * c, names) for a, c in sp.Poly(rest, *v).terms()}
+
+    def exponent(f: Any) -> dict[Powers, Any]:
+        found = {a: restored(c, names) for a, c in _quadratic(f, v).items()}
+        return {a: c for a, c in found.items() if c != 0}
 
     kept = [t for t in terms if t.polynomial != 0]
-    return tuple(Part(by_powers(t.polynomial), by_powers(t.exponent)) for t in kept)
+    return tuple(Part(polynomial(t.polynomial), exponent(t.exponent)) for t in kept)
+
+
+def _quadratic(f: Any, v: Sequence[Any]) -> dict[Powers, Any]:
+    """Coefficients of a quadratic, which is not multiplied out, by its derivatives at 0."""
+    at_zero = dict.fromkeys(v, sp.S.Zero)
+    n = len(v)
+    found: dict[Powers, Any] = {(0,) * n: f.xreplace(at_zero)}
+    for i, x in enumerate(v):
+        slope = sp.diff(f, x)
+        found[tuple(int(k == i) for k in range(n))] = slope.xreplace(at_zero)
+        for j in range(i, n):
+            powers = tuple(int(k == i) + int(k == j) for k in range(n))
+            found[powers] = sp.diff(slope, v[j]).xreplace(at_zero) / (2 if i == j else 1)
+    return found
 
 
 def coefficients(parts: Sequence[Part]) -> list[Any]:

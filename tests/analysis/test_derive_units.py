@@ -17,7 +17,18 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from analysis import KL, Bits, Classes, Derived, Entropy, Gaussian, Moments, Normal, derive, outcome
+from analysis import (
+    KL,
+    Bits,
+    Classes,
+    Derived,
+    Entropy,
+    Gaussian,
+    Moments,
+    Normal,
+    derive,
+    outcome,
+)
 from analysis.calculus.symbols import symbol
 
 u, a, b, w = sp.symbols("u a b w", positive=True)
@@ -216,6 +227,15 @@ def test_a_centre_is_found_from_the_data_on() -> None:
         assert best.parameters["k"] == pytest.approx(mu, abs=1e-5 * Sigma**0.5 + 1e-15 * abs(mu))
         assert best.parameters["a"] == pytest.approx(lam / (12 * Sigma**2), rel=1e-4)
         assert 0 <= best.cost < 1e-9
+
+
+def test_where_maximum_likelihood_is_reached_nothing_rises() -> None:
+    """Of skewed data the quartic's weight vanishes, and the square alone is best."""
+    found = derive(-a * z**4 - b * z**2, Gaussian(1))
+    data = {"mu": 0.25, "Sigma": 0.75, "mu_3": 0.25, "mu_4": 2.0}
+    best = found.best(**data, lam=0.5, a=1e-6, b=0.3)
+    assert 0 <= best.cost < 1e-9
+    assert best.parameters["b"] == pytest.approx(0.5 / 1.5, rel=1e-4)
 
 
 TABLES: dict[str, tuple[Any, Any]] = {
