@@ -4,8 +4,8 @@
 - `expectation`: moments of polynomials and of exponentials of quadratics
 - `signs`, `embeddings`, `existence`: whether a maximum exists, and why not
 - `gaussian`, `finite`: the inner solution in closed form; `outer`: the best parameters
-- `derived`: what is returned; `search`, `best`: numbers of the inner and of the outer level, in units
-  of their own (`standard`, `units`), with exact derivatives (`jets`)
+- `derived`: what is returned; `search`, `best`: numbers of the inner and of the outer level, in
+  units of their own (`standard`, `units`), with exact derivatives (`jets`)
 """
 
 from .derive import derive
