@@ -8,7 +8,7 @@ entropies and exact expectations are sums over all `V^T` sequences, up to `ENUME
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -138,18 +138,32 @@ class Markov(Stepwise):
         index = number.flatten(-2).unsqueeze(-1).expand(*batch, M * N, logits.shape[-1])
         return logits.expand(*batch, -1, -1).gather(-2, index).unflatten(-2, (M, N))
 
-    def entropy(self) -> Float[Tensor, "*b"]:
-        """Return `H = Σ_t Σ_s p_t(s) H(p(. | s))`, forwards through the states; `0 log 0 = 0`."""
+    def _joint(self, order: int) -> Iterator[Float[Tensor, "*b _ V"]]:
+        """Yield `p_t(s v)` of position `t` after position, of states `s` of up to `order` symbols.
+
+        `order >= k`; the last `k` symbols of a state decide what follows.
+        """
         V = self.logits[0].shape[-1]
         reached = torch.ones_like(self.logits[0][..., 0])
-        found = torch.zeros_like(reached[..., 0])
         for t, logits in enumerate(self.logits):
-            logs = log_softmax(logits)
-            p = logs.exp()
-            found = found - (reached * (p * logs.clamp(min=ENTROPY_FLOOR)).sum(-1)).sum(-1)
-            longer = (reached.unsqueeze(-1) * p).flatten(-2)  # of the states s v
-            reached = longer.unflatten(-1, (-1, V ** min(t + 1, self.k))).sum(-2)
+            p = log_softmax(logits).exp()
+            joint = reached.unsqueeze(-1) * p.tile(reached.shape[-1] // p.shape[-2], 1)
+            yield joint
+            # The state s v forgets its first symbols, which are the leading digits.
+            reached = joint.flatten(-2).unflatten(-1, (-1, V ** min(t + 1, order))).sum(-2)
+
+    def entropy(self) -> Float[Tensor, "*b"]:
+        """Return `H = -Σ_t Σ_sv p_t(s v) log p(v | s)`, with `0 log 0 = 0`."""
+        found = torch.zeros_like(self.logits[0][..., 0, 0])
+        for p, logits in zip(self._joint(self.k), self.logits, strict=True):
+            found = found - (p * log_softmax(logits).clamp(min=ENTROPY_FLOOR)).sum((-2, -1))
         return found
+
+    def windows(self, k: int) -> Float[Tensor, "*b places W"]:
+        """Return the probability of each window of `k + 1` symbols at each place."""
+        W = self.logits[0].shape[-1] ** (k + 1)
+        longer = list(self._joint(max(k, self.k)))[k:]
+        return torch.stack([p.flatten(-2).unflatten(-1, (-1, W)).sum(-2) for p in longer], -2)
 
 
 @checked_class
@@ -287,19 +301,34 @@ class Autoregressive(Sampled):
             return H.expand(*H.shape[:-1], self.N)
         return -(self.log_p.exp() * self.log_p.clamp(min=ENTROPY_FLOOR)).sum(-1)
 
+    def windows(self, k: int) -> Float[Tensor, "*b N places W"]:
+        """Return the probability of each window of `k + 1` symbols at each place.
+
+        Of a law of finite order in a time linear in `T`, of any other over all sequences.
+
+        Args:
+            k: how many symbols a window has before its last one, `0 <= k < T`.
+
+        Raises:
+            InputError: no window of this size fits, a table of more than `LARGEST_TABLE` numbers,
+                or too many sequences.
+        """
+        check_count("k", k, 0, self.T - 1)
+        _check_table(self.V, k, self.T, self.N)
+        if isinstance(self.following, Markov):
+            p = self.following.windows(k).unsqueeze(-3)
+            return p.expand(*p.shape[:-3], self.N, -1, -1)
+        p, W = self.log_p.exp(), self.V ** (k + 1)
+        places = range(self.T - k)  # digits of the sequences' numbers
+        return torch.stack([p.unflatten(-1, (self.V**t, W, -1)).sum((-3, -1)) for t in places], -2)
+
     def expected(self, rewards: Float[Tensor, "*#b Y"]) -> Float[Tensor, "*b N"]:
         """Return `Σ_y p(y) r(y)` for the rewards of all sequences, the same at every input.
 
         Raises:
             InputError: a sequence of reward -inf that the law generates.
         """
-        p, r = self.log_p.exp(), rewards.unsqueeze(-2)
-        forbidden = r == -torch.inf
-        if bool(forbidden.any()):
-            if bool((forbidden & (p > 0)).any()):
-                raise InputError(NOT_ALLOWED)
-            r = r.masked_fill(forbidden, 0.0)  # 0 · -inf, of what is never generated
-        return (p * r).sum(-1)
+        return mean_reward(self.log_p.exp(), rewards.unsqueeze(-2))
 
     def rewards(self, y_hat: Tensor, data: Any, reward: Any) -> Float[Tensor, "*b M N"]:
         """Return what `Sampled.rewards` does.
@@ -311,6 +340,20 @@ class Autoregressive(Sampled):
         if bool((r == -torch.inf).any()):
             raise InputError(NOT_ALLOWED)
         return r
+
+
+def mean_reward(p: Float[Tensor, "*#b Y"], r: Float[Tensor, "*#b Y"]) -> Float[Tensor, "*b"]:
+    """Return `Σ_y p(y) r(y)`, in which `0 · -inf = 0`.
+
+    Raises:
+        InputError: a reward of -inf of what is generated.
+    """
+    forbidden = r == -torch.inf
+    if bool(forbidden.any()):
+        if bool((forbidden & (p > 0)).any()):
+            raise InputError(NOT_ALLOWED)
+        r = r.masked_fill(forbidden, 0.0)
+    return (p * r).sum(-1)
 
 
 @checked_class
@@ -563,14 +606,19 @@ def counts(data: Any, V: int, k: int) -> Float[Tensor, "*b N places W"]:
     check_offers("the data", data, ("y",), OUTCOMES)
     check_window(data.y, V, k)
     *inputs, S, T = data.y.shape
-    if V ** (k + 1) * (T - k) * math.prod(inputs) > LARGEST_TABLE:
+    _check_table(V, k, T, math.prod(inputs))
+    numbers = windows(data.y, V, k).movedim(-2, -1)  # (*b, N, places, S)
+    one = torch.full_like(numbers, 1 / S, dtype=data.y.dtype)
+    return data.y.new_zeros(*numbers.shape[:-1], V ** (k + 1)).scatter_add(-1, numbers, one)
+
+
+def _check_table(V: int, k: int, T: int, inputs: int) -> None:
+    """Raise `InputError` where a number for each window at each place is too much."""
+    if V ** (k + 1) * (T - k) * inputs > LARGEST_TABLE:
         raise InputError(
             f"V = {V} symbols make {V}^{k + 1} windows of {k + 1} at each of {T - k} places: more "
             f"numbers than the {LARGEST_TABLE} of the largest table; pass a smaller k"
         )
-    numbers = windows(data.y, V, k).movedim(-2, -1)  # (*b, N, places, S)
-    one = torch.full_like(numbers, 1 / S, dtype=data.y.dtype)
-    return data.y.new_zeros(*numbers.shape[:-1], V ** (k + 1)).scatter_add(-1, numbers, one)
 
 
 def entropy_of_rows(y: Float[Tensor, "*b S t"]) -> Float[Tensor, "*b"]:

@@ -35,6 +35,7 @@ from ..families.sequences import (
     check_window,
     counts,
     entropy_of_rows,
+    mean_reward,
     sequences,
     windows,
 )
@@ -116,7 +117,8 @@ class WindowReward:
         """
         self._check(law.T)
         _check_symbols(self.V, law)
-        return law.expected(self.of_all().to(law.log_p))
+        p = law.windows(self.k)
+        return mean_reward(p.flatten(-2), self.table.to(p).flatten(-2).unsqueeze(-2))
 
     def _check(self, T: int) -> None:
         if self.T != T:
@@ -170,10 +172,10 @@ class WindowMatch:
         """
         law.check_data(data)
         _check_symbols(self.V, law)
-        check_broadcast("the data", data.y.shape[:-2], "the law", law.log_p.shape[:-1])
         share = counts(data, self.V, self.k)  # (*b, N, places, W)
-        r = WindowReward(torch.as_tensor(self.u).to(share) * share, self.V).of_all()
-        return (law.log_p.exp() * r).sum(-1)
+        p = law.windows(self.k)
+        check_broadcast("the data", share.shape[:-2], "the law", p.shape[:-2])
+        return torch.as_tensor(self.u).to(share) * (p * share).sum((-2, -1))
 
 
 def _at_one_input(data: Any, V: int, k: int) -> Float[Tensor, "*b places W"]:
