@@ -177,6 +177,8 @@ def _any_of(hints: tuple[Any, ...], shared: Set[str]) -> Check | None:
             except InputError as error:
                 if isinstance(value, kind) and (kind is str or not isinstance(value, str | bytes)):
                     near.append(error)  # of this kind, but not as it should be
+        if isinstance(value, type) and any(k and issubclass(value, k) for k in kinds):
+            _refuse_class(name, value)
         if near:
             raise next((error for error in near if isinstance(error, ShapeError)), near[0])
         raise InputError(f"{name} is {shown(value)}: pass {remedy}")
@@ -366,6 +368,20 @@ def _named(hint: Any) -> str:
 def _callable(name: str, value: Any, sizes: Sizes) -> None:
     if not callable(value):
         raise InputError(f"{name} is a {type(value).__name__}: pass a function")
+    if isinstance(value, type) and any("__call__" in vars(kind) for kind in value.__mro__):
+        _refuse_class(name, value)  # whose objects are the functions, not itself
+
+
+def _refuse_class(name: str, kind: type) -> None:
+    """Raise `InputError`: a class stands where an object of it is meant."""
+    try:
+        asked = [p for p in inspect.signature(kind).parameters.values() if p.default is p.empty]
+    except ValueError:  # of C, without a signature
+        asked = []
+    arguments = ", ".join(p.name for p in asked if p.kind is p.POSITIONAL_OR_KEYWORD)
+    raise InputError(
+        f"{name} is the class {kind.__name__}: pass an object of it, {kind.__name__}({arguments})"
+    )
 
 
 def _protocol(kind: type) -> Check:
@@ -378,6 +394,8 @@ def _protocol(kind: type) -> Check:
     def check(name: str, value: Any, sizes: Sizes) -> None:
         if type(value) in known:
             return
+        if isinstance(value, type):
+            _refuse_class(name, value)
         missing = [
             m for m in asked if not (callable(value) if m == "__call__" else hasattr(value, m))
         ]
@@ -394,6 +412,8 @@ def _instance(kind: type) -> Check:
     remedy = _with_article(kind.__name__)
 
     def check(name: str, value: Any, sizes: Sizes) -> None:
+        if isinstance(value, type) and issubclass(value, kind):
+            _refuse_class(name, value)
         if not isinstance(value, kind):
             check_instance(name, value, kind, remedy)
 

@@ -27,7 +27,15 @@ from ..errors import (
     check_number,
     shown,
 )
-from ..hypergradients.implicit import Hypergradient, Level, implicit, unwarned, warn
+from ..hypergradients.implicit import (
+    Hypergradient,
+    Level,
+    implicit,
+    largest_of,
+    unwarned,
+    warn,
+    where,
+)
 from ..hypergradients.methods import HypergradientMethod
 from ..numerics import minimise
 from ..numerics.checkpoint import (
@@ -628,12 +636,13 @@ def _checked(
         return number("F", problem.F(t, p))
 
     fixed = Leaves.of("phi", phi).detached()  # as it is in an inner problem
-    first = finite_number("J", J(theta, fixed), "the start")
+    start = f"the start{where(Leaves.of('theta', theta), Leaves.of('phi', phi))}"
+    first = finite_number("J", J(theta, fixed), start)
     check_depends("J", first, "theta")
-    check_depends("F", finite_number("F", F(theta, phi), "the start"), "theta or phi")
+    check_depends("F", finite_number("F", F(theta, phi), start), "theta or phi")
     if problem.sampled is not None and generator is not None:
         drawn = problem.sampled(theta, fixed, generator.clone_state())
-        drawn = finite_number("the sampled J", drawn, "the start")
+        drawn = finite_number("the sampled J", drawn, start)
         check_depends("the sampled J", drawn, "theta")
     if problem.at is not None:
         inner = problem.at(fixed)
@@ -739,8 +748,9 @@ def solve_inner(
     stop = minimise.search(leaves.tensors, loss, inner.tolerance, limit, share=share)
     if not all(bool(torch.isfinite(leaf).all()) for leaf in leaves.tensors):
         raise NonFiniteError(
-            f"theta is not finite after {stop.evaluations} evaluations of the inner problem: start "
-            f"nearer to its solution, or in units in which theta is of moderate size"
+            f"theta is not finite after {stop.evaluations} evaluations of the inner problem at "
+            f"{largest_of(Leaves.of('phi', phi))}: start nearer to its solution, or in units in "
+            f"which theta is of moderate size"
         )
     return Solution(
         tuple(leaf.detach() for leaf in leaves.tensors),

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..arguments import checked
 from ..data import Dataset
 from ..errors import InputError, Number, as_number
-from ..families.gaussian import GaussianPolicy
+from ..families.gaussian import GaussianPolicy, at_outcomes
 from ..families.law import Data, Params, Policy, WithZeros
 from ..hypergradients.methods import HypergradientMethod
 from ..numerics.trees import Tree
@@ -60,7 +60,7 @@ class MaximumLikelihood:
             drawn = cast(Any, policy).init([generator(seed, "policy")], dtype=dtype)
             drawn = {name: p.detach() for name, p in drawn.items()}
             if isinstance(policy, GaussianPolicy) and isinstance(self.data, Dataset):
-                return policy.at_outcomes(drawn, self.data)
+                return at_outcomes(policy, drawn, self.data)
             return drawn
         if hasattr(policy, "start"):
             return cast(Any, policy).start()

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..arguments import checked
 from ..errors import InputError, NonFiniteError, check_count, check_number, shown
-from ..hypergradients.implicit import Level, first_derivatives, implicit, unwarned
+from ..hypergradients.implicit import Level, check_twice, first_derivatives, implicit, unwarned
 from ..numerics.checkpoint import CheckpointError, Run, check_path, generator_settings, read, write
 from ..numerics.modes import recording
 from ..numerics.norms import norm, share
@@ -165,6 +165,8 @@ def single_loop(
             raise NonFiniteError(
                 f"the iteration left the domain at step {step} ({error}): pass smaller rates"
             ) from error
+        if step == first:
+            check_twice(slope)
         both = (*inner.tensors, *outer.tensors)
         products = torch.autograd.grad(slope, both, adjoint, materialize_grads=True)
         curved, mixed = products[: len(inner.tensors)], products[len(inner.tensors) :]

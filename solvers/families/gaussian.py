@@ -504,51 +504,6 @@ class GaussianPolicy:
             params |= {f"scale.{k}": v for k, v in drawn.items()}
         return params
 
-    def at_outcomes(self, params: Params, data: Dataset) -> dict[str, Tensor]:
-        """Return `in_units` of the outcomes' deviations, with a mean law that has their mean."""
-        y = data.y.flatten(0, 1)
-        s = y.std(0, correction=0)
-        s = torch.where(s > 0, s, 1.0)
-        return self.in_units(params, y.mean(0) - s * self(params, data.x).mean.mean(0), s)
-
-    def in_units(
-        self, params: Params, mean: Float[Tensor, "n"], s: Float[Tensor, "n"]
-    ) -> dict[str, Tensor]:
-        """Return the parameters whose law is that of `mean + s y`, `y` of the law of `params`.
-
-        Only last layers change: outputs of the mean, and rows of `S`, by the factors `s`. Isotropic
-        policies take the geometric mean of `s`, and what networks add to a "softplus" stays as it
-        is: the law is then about that.
-        """
-        check_positive("s", s)
-        rows, columns = torch.tril_indices(self.n, self.n).unbind()
-        on = torch.ones(self.scale_outputs, dtype=torch.bool, device=s.device)
-        size = s.log().mean().exp().reshape(1) if self.structure == "isotropic" else s
-        if self.structure == "full":
-            on, size = rows == columns, s[rows]
-
-        def bias(raw: Tensor) -> Tensor:
-            if self.positive == "exp":
-                return torch.where(on, raw + size.log(), size * raw)
-            wide = size * POSITIVE["softplus"](raw)
-            return torch.where(on, wide + (-(-wide).expm1()).log(), size * raw)
-
-        weight = torch.where(on, 1.0, size)
-        moved = dict(params)
-        first, last = (f"mean.{name}" for name in self.mean.last)
-        if self.scale == "shared":
-            m, raw = params[last].split([self.n, self.scale_outputs])
-            moved[first] = params[first] * torch.cat([s, weight])
-            moved[last] = torch.cat([mean + s * m, bias(raw)])
-            return moved
-        moved[first], moved[last] = params[first] * s, mean + s * params[last]
-        if self.scale == "constant":
-            moved["scale.raw"] = bias(params["scale.raw"])
-        else:
-            first, last = (f"scale.{name}" for name in self.scale.last)
-            moved[first], moved[last] = params[first] * weight, bias(params[last])
-        return moved
-
     def __call__(self, params: Params, x: Float[Tensor, "*#b N d"]) -> Gaussian:
         """Return the law at each input: mean `(*b, N, n)`, scale `(*b, N or 1, n[, n])`."""
         check_columns(x, "the policy", self.inputs)
@@ -582,3 +537,50 @@ class GaussianPolicy:
         if self.structure == "diagonal":
             return positive(raw)
         return lower_triangular_by_rows(raw, self.n, positive)
+
+
+def at_outcomes(policy: GaussianPolicy, params: Params, data: Dataset) -> dict[str, Tensor]:
+    """Return `in_units` of the outcomes' deviations, with a mean law that has their mean."""
+    y = data.y.flatten(0, 1)
+    s = y.std(0, correction=0)
+    s = torch.where(s > 0, s, 1.0)
+    return in_units(policy, params, y.mean(0) - s * policy(params, data.x).mean.mean(0), s)
+
+
+def in_units(
+    policy: GaussianPolicy, params: Params, mean: Float[Tensor, "n"], s: Float[Tensor, "n"]
+) -> dict[str, Tensor]:
+    """Return the parameters whose law is that of `mean + s y`, `y` of the law of `params`.
+
+    For a single member. Only last layers change: outputs of the mean, and rows of `S`, by the factors `s`. Isotropic
+    policies take the geometric mean of `s`, and what networks add to a "softplus" stays as it
+    is: the law is then about that.
+    """
+    check_positive("s", s)
+    rows, columns = torch.tril_indices(policy.n, policy.n).unbind()
+    on = torch.ones(policy.scale_outputs, dtype=torch.bool, device=s.device)
+    size = s.log().mean().exp().reshape(1) if policy.structure == "isotropic" else s
+    if policy.structure == "full":
+        on, size = rows == columns, s[rows]
+
+    def bias(raw: Tensor) -> Tensor:
+        if policy.positive == "exp":
+            return torch.where(on, raw + size.log(), size * raw)
+        wide = size * POSITIVE["softplus"](raw)
+        return torch.where(on, wide + (-(-wide).expm1()).log(), size * raw)
+
+    weight = torch.where(on, 1.0, size)
+    moved = dict(params)
+    first, last = (f"mean.{name}" for name in policy.mean.last)
+    if policy.scale == "shared":
+        m, raw = params[last].split([policy.n, policy.scale_outputs])
+        moved[first] = params[first] * torch.cat([s, weight])
+        moved[last] = torch.cat([mean + s * m, bias(raw)])
+        return moved
+    moved[first], moved[last] = params[first] * s, mean + s * params[last]
+    if policy.scale == "constant":
+        moved["scale.raw"] = bias(params["scale.raw"])
+    else:
+        first, last = (f"scale.{name}" for name in policy.scale.last)
+        moved[first], moved[last] = params[first] * weight, bias(params[last])
+    return moved

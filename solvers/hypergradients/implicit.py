@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ from ..numerics import linear_solve
 from ..numerics.derivatives import curved, hessian, slopes
 from ..numerics.linear_solve import Solve
 from ..numerics.modes import recording
-from ..numerics.norms import digits, norm, share
+from ..numerics.norms import digits, largest_entry, norm, share
 from ..numerics.trees import Leaves, Tree, check_alike, flat, joined
 from ..numerics.values import check_depends, finite_number
 
@@ -48,6 +48,13 @@ Method = Literal["auto", "dense", "cg", "neumann", "nystrom", "nystrom-cg"]
 METHODS: tuple[Method, ...] = ("auto", "dense", "cg", "neumann", "nystrom", "nystrom-cg")
 DENSE = 200  # up to this many inner parameters the Hessian is built and factored
 SLIGHT, FIRM = 1e-6, 1e-3  # of the largest curvature, see `damping`
+
+
+NO_CURVATURE = (
+    "J has no second derivative in theta there: it is linear, has kinks alone (abs, relu), or is "
+    "made of a function whose backward cannot be differentiated; pass a J that is strictly concave "
+    "and twice differentiable, or use Unrolled, for the steps of an optimiser"
+)
 
 
 class HypergradientWarning(UserWarning):
@@ -177,6 +184,7 @@ def implicit(
     distance = digits(1e-6, dtype) if distance is None else float(distance)
     automatic = damping == "auto"
     slope, pull, direct = first_derivatives(J, F, inner, outer)
+    check_twice(slope)
     lowest: float | None = None
     A: Tensor | None = None
     if method == "auto":
@@ -221,19 +229,31 @@ def implicit(
         )
     else:
         solve = by_cg(damping)
-    if not math.isfinite(solve.residual) or not bool(torch.isfinite(solve.x).all()):
+    curvature = solve.curvature - damping if lowest is None else lowest
+    finite = math.isfinite(solve.residual) and bool(torch.isfinite(solve.x).all())
+    # a curvature met that is not exactly 0 is a second derivative
+    bent = curvature not in (0.0, math.inf) or not bool(pull.any()) or bool(product(pull).any())
+    if not finite:
+        if step is not None and method == "neumann" and bent:
+            raise _too_long(step, product, pull, damping)
         raise HypergradientError(
-            "the linear system has no finite solution (residual "
+            NO_CURVATURE
+            if not bent
+            else "the linear system has no finite solution (residual "
             f"{solve.residual:.3g}, curvature {solve.curvature:.3g}): the Hessian of J is singular "
             "at theta; pass damping > 0, or remove parameters J does not depend on"
         )
+    if step is not None and method == "neumann" and solve.residual > 1:
+        raise _too_long(step, product, pull, damping)
     mixed = torch.autograd.grad(slope, outer.tensors, solve.x, materialize_grads=True)
+    check_derivatives({"∂²J/∂φ∂θ v": flat(mixed)}, inner, outer)
     value = outer.tangent([(a + b).detach() for a, b in zip(direct, mixed, strict=True)])
-    curvature = solve.curvature - damping if lowest is None else lowest
     result = Hypergradient(value, norm(slope), solve.residual, solve.iterations, curvature, damping)
     if A is not None and solve.curvature > 0:
         near = _newton_distance(A, slope.detach(), inner) <= distance
         distance = math.inf if near else distance
+    if not bent:
+        return judged(result, [NO_CURVATURE], strict=strict)
     reasons = doubts(result, solve.curvature, J, F, inner, outer, tolerance, distance)
     if automatic and damping > 0:
         units = "" if lowest is None else " of the curvature along each parameter"
@@ -282,7 +302,7 @@ def first_derivatives(
     """
     theta, phi = inner.tree(), outer.tree()
     values = {
-        name: finite_number(name, objective(theta, phi), "the given point")
+        name: finite_number(name, objective(theta, phi), f"the given point{where(inner, outer)}")
         for name, objective in (("J", J), ("F", F))
     }
     for name, value in values.items():
@@ -300,10 +320,52 @@ def first_derivatives(
         )
     pulls = tuple(torch.zeros_like(t) if p is None else p for t, p in zip(both, found, strict=True))
     pull, direct = flat(pulls[: len(inner.tensors)]), pulls[len(inner.tensors) :]
-    for name, gradient in (("∂J/∂θ", slope), ("∂F/∂θ", pull), ("∂F/∂φ", flat(direct))):
-        if not bool(torch.isfinite(gradient).all()):
-            raise NonFiniteError(f"{name} has an entry that is not finite: move the point inside")
+    found_here = {"∂J/∂θ": slope, "∂F/∂θ": pull, "∂F/∂φ": flat(direct)}
+    check_derivatives(found_here, inner, outer)
     return slope, pull, direct
+
+
+def check_twice(slope: Tensor) -> None:
+    """Raise `HypergradientError` where a part of `∂_θJ` is marked as `once_differentiable`.
+
+    Torch leaves an error in its graph, beside the way to `θ`: derivatives go past it, without it.
+    """
+    seen: set[Any] = set()
+    left: list[Any] = [slope.grad_fn]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == "torch::autograd::Error":
+            raise HypergradientError(NO_CURVATURE)
+        seen.add(node)
+        left += [parent for parent, _ in node.next_functions]
+
+
+def check_derivatives(derivatives: Mapping[str, Tensor], inner: Leaves, outer: Leaves) -> None:
+    """Raise `NonFiniteError` where one has an entry that is none; the message names the point."""
+    for name, value in derivatives.items():
+        if not bool(torch.isfinite(value).all()):
+            raise NonFiniteError(
+                f"{name} has an entry that is not finite at the given point{where(inner, outer)}: "
+                "move it inside the domain"
+            )
+
+
+def where(inner: Leaves, outer: Leaves) -> str:
+    """Return the largest entries of a point by name, for messages: what is extreme, if anything."""
+    return f", whose largest entries are {largest_of(inner)} and {largest_of(outer)}"
+
+
+def largest_of(leaves: Leaves) -> str:
+    """Return the largest entry of a tree by its name and index, as in `phi['u'][1] = 800`."""
+    sizes = [largest_entry(t) if t.numel() else -1.0 for t in leaves.tensors]
+    place = max(range(len(sizes)), key=lambda k: sizes[k])
+    name, t = leaves.names[place], leaves.tensors[place].detach()
+    if not t.numel():
+        return f"none of {name}, which is empty"
+    index = [int(i) for i in torch.unravel_index(t.abs().argmax(), t.shape)]
+    return f"{name}{index or ''} = {t[tuple(index)].item():.6g}"
 
 
 def doubts(
@@ -427,6 +489,22 @@ def judged(result: Hypergradient, reasons: list[str], *, strict: bool) -> Hyperg
     return replace(result, doubts=tuple(reasons))
 
 
+def _too_long(
+    step: float, product: Callable[[Tensor, float], Tensor], pull: Tensor, damping: float
+) -> HypergradientError:
+    """Return the error of a Neumann series that diverges, or says that `J` is not concave."""
+    largest, _ = linear_solve.largest_eigenvalue(lambda v: product(v, damping), pull)
+    if step * largest < 2:
+        return HypergradientError(
+            "the Neumann series diverges: J is not strictly concave at theta; train on, or pass "
+            "damping > 0"
+        )
+    return HypergradientError(
+        f"the Neumann series diverges: step is {step:.3g}, and the largest curvature of J about "
+        f"{largest:.3g}; pass a step below 2/{largest:.3g} = {2 / largest:.3g}, or None, to find it"
+    )
+
+
 def _least_damping(A: Tensor) -> float:
     """Return 0 if `A` is positive definite, else what makes it so with a margin."""
     d = linear_solve.units(A)
@@ -445,7 +523,11 @@ def _raised(by_cg: Callable[[float], Solve], tolerance: float) -> tuple[Solve, f
     solve, damping = by_cg(0.0), 0.0
     least, largest = solve.curvature, max(solve.largest, -solve.curvature)
     spent = solve.iterations
-    while damping <= largest and not (solve.curvature > 0 and solve.residual <= tolerance):
+    while (
+        largest > 0
+        and damping <= largest
+        and not (solve.curvature > 0 and solve.residual <= tolerance)
+    ):
         damping = 10 * damping if damping > 0 else max(FIRM * largest, -2 * solve.curvature)
         solve = by_cg(damping)
         spent += solve.iterations

@@ -20,7 +20,14 @@ from ..numerics import minimise
 from ..numerics.modes import recording
 from ..numerics.norms import largest_entry, norm, share
 from ..numerics.trees import Leaves, Tree, check_alike, flat
-from .implicit import Hypergradient, HypergradientError, Level, first_derivatives, judged
+from .implicit import (
+    Hypergradient,
+    HypergradientError,
+    Level,
+    first_derivatives,
+    judged,
+    largest_of,
+)
 
 # How far to solve for θ_σ, relative to the force ∂_θF/σ that moves it from θ*.
 CLOSE, ENOUGH = 1e-3, 1e-10
@@ -89,7 +96,10 @@ def penalty(
     direct = far[1]
     value = direct + indirect
     if not bool(torch.isfinite(value).all()):
-        raise HypergradientError(f"the value overflows at weight {weight:.3g}: pass a smaller one")
+        raise HypergradientError(
+            f"the value overflows at weight {weight:.3g} and {largest_of(outer)}: pass a smaller "
+            "weight, or move the point inside the domain"
+        )
     left = moved_slope + moved_pull / weight
     residual = share(pull - weight * (slope - moved_slope), pull)
     stationarity = max(norm(slope), norm(left))
@@ -149,6 +159,7 @@ def _tracked(
     stop = minimise.newton(moved.tensors, loss, start, 0.0, limit - spent, enough=enough)
     if not all(bool(torch.isfinite(t).all()) for t in moved.tensors):
         raise HypergradientError(
-            f"F + {weight:.3g} J has no maximum near theta: pass a larger weight"
+            f"F + {weight:.3g} J has no maximum near theta at {largest_of(outer)}: pass a larger "
+            "weight"
         )
     return moved, spent + stop.evaluations

@@ -31,8 +31,10 @@ from .implicit import (
     Hypergradient,
     HypergradientError,
     Level,
+    check_twice,
     first_derivatives,
     judged,
+    largest_of,
     relative_way,
 )
 
@@ -126,14 +128,16 @@ def unrolled(
 
     there = inner.replaced(inner.split(end.detach()))
     final, pull, direct = first_derivatives(J, F, there, outer)
+    check_twice(final)
     indirect = torch.autograd.grad(
         end, (begin, *outer.tensors), pull, retain_graph=True, materialize_grads=True
     )
     value = [(a + b).detach() for a, b in zip(direct, indirect[1:], strict=True)]
     if not bool(torch.isfinite(flat((indirect[0], *value))).all()):
         raise HypergradientError(
-            f"the derivative of {last} steps overflows: the steps expand distances; pass a smaller "
-            "learning rate (for Adam, or a larger eps) or a smaller last"
+            f"the derivative of {last} steps overflows at {largest_of(outer)}: the steps "
+            "expand distances; pass a smaller learning rate (for Adam, or a larger eps) or a "
+            "smaller last"
         )
     curvature = _curvature(final, there)
     result = Hypergradient(
@@ -185,8 +189,8 @@ def _slope(
     (slope,) = torch.autograd.grad(value, [point], create_graph=graph, materialize_grads=True)
     if not (math.isfinite(value.item()) and math.isfinite(largest_entry(slope))):
         raise NonFiniteError(
-            f"J or ∂J/∂θ is not finite at theta after {step} steps: start inside the domain of J, "
-            "or pass a smaller learning rate"
+            f"J or ∂J/∂θ is not finite at theta after {step} steps: start inside the domain of "
+            f"J, or pass a smaller learning rate (phi is as large as {largest_of(outer)})"
         )
     return slope
 

@@ -136,7 +136,7 @@ def neumann(
         return Solve(torch.zeros_like(b), 0.0, 0, float("inf"))
     unit, spent = b / size, 0
     if step is None:
-        largest, spent = _largest_eigenvalue(product, unit)
+        largest, spent = largest_eigenvalue(product, unit)
         step = 1 / largest
     step = float(step)
     x, residual, curvature, iterations = torch.zeros_like(b), unit, float("inf"), 0
@@ -277,7 +277,7 @@ def _smallest(matrix: Tensor, solve: Product) -> float:
     return float(v @ matrix @ v / (v @ v))
 
 
-def _largest_eigenvalue(product: Product, start: Vector) -> tuple[float, int]:
+def largest_eigenvalue(product: Product, start: Vector) -> tuple[float, int]:
     """Return an upper estimate of the largest eigenvalue and the products it took."""
     v, products, value = start / norm(start), 0, 0.0
     while products < 50:

@@ -23,7 +23,7 @@ from ..errors import (
     check_number,
     check_same_n,
 )
-from ..families.gaussian import Gaussian, GaussianPolicy, Structure
+from ..families.gaussian import Gaussian, GaussianPolicy, Structure, at_outcomes
 from ..families.law import Data, Params, Policy, WithZeros
 from ..numerics import minimise
 from ..numerics.modes import recording
@@ -233,7 +233,7 @@ def fit(
             raise InputError(f"{type(policy).__name__} has no zeros: pass params to start from")
         params = policy.zeros(data.x.dtype)
         if isinstance(policy, GaussianPolicy) and isinstance(data, Dataset):
-            params = policy.at_outcomes(params, data)
+            params = at_outcomes(policy, params, data)
     objective = NLL() if objective is None else objective
     loss = _loss(policy, objective, data, weight_decay)
     return _minimum(params, loss, None, tolerance, 2000, _nat(objective))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import solvers as so
 from solvers.errors import NotPositiveDefiniteError, check_spd
+from solvers.families.gaussian import in_units
 from solvers.hypergradients.differentiable import InnerSolutionError, inner_solution
 from solvers.hypergradients.implicit import HypergradientWarning, implicit
 from solvers.numerics import linear_solve
@@ -129,7 +130,7 @@ def test_a_policy_in_other_units(structure: Any, scale: Any, positive: Any) -> N
     if structure == "isotropic":
         s = torch.full((3,), 50.0, dtype=F64)
     x = normal(3, 4, 2)
-    here, there = policy(params, x), policy(policy.in_units(params, mean, s), x)
+    here, there = policy(params, x), policy(in_units(policy, params, mean, s), x)
     torch.testing.assert_close(there.mean, mean + s * here.mean)
     torch.testing.assert_close(
         there.covariance, here.covariance * s * s[:, None], rtol=1e-9, atol=0
