@@ -552,9 +552,9 @@ def in_units(
 ) -> dict[str, Tensor]:
     """Return the parameters whose law is that of `mean + s y`, `y` of the law of `params`.
 
-    For a single member. Only last layers change: outputs of the mean, and rows of `S`, by the factors `s`. Isotropic
-    policies take the geometric mean of `s`, and what networks add to a "softplus" stays as it
-    is: the law is then about that.
+    For a single member. Only last layers change: outputs of the mean, and rows of `S`, by the
+    factors `s`. Isotropic policies take the geometric mean of `s`, and what networks add to a
+    "softplus" stays as it is: the law is then about that.
     """
     check_positive("s", s)
     rows, columns = torch.tril_indices(policy.n, policy.n).unbind()
