@@ -92,5 +92,5 @@ def test_the_claim_about_the_optimum_can_fail(
 def test_settings_are_refused() -> None:
     with pytest.raises(InputError, match="T is 2: pass at least 3"):
         sequences.Settings(T=2)
-    with pytest.raises(InputError, match="make 19683 sequences"):
+    with pytest.raises(InputError, match=r"make 3\^9 sequences"):
         sequences.Settings(T=9)
