@@ -165,7 +165,7 @@ def _run_task(task: RegressionTask, settings: Settings, seed: int) -> list[dict[
     start = policy.init([streams.generator(seed, "init", task.name)], dtype=torch.float64)
     # Explicit derivations reach n = 3; beyond, the matrix expression for general n.
     cost = gaussian.misspecification.cost_of_covariance(n if n <= 3 else None)
-    advised = advise(data.x, data.mean)
+    advised = advise(data.x, data.mean, task.targets)
     rows: list[dict[str, object]] = []
     for reward in REWARDS:
         S = covariances[reward]

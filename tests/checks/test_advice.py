@@ -78,6 +78,86 @@ def test_too_few_rows_and_one_outcome_are_said() -> None:
     assert only.nats == math.inf
 
 
+@pytest.mark.parametrize("power", [-300, -100, -6, 6, 100, 300])
+@pytest.mark.parametrize("N", [7, 9, 60])
+def test_a_common_unit_of_the_outcomes_adds_its_log_and_changes_no_advice(N, power) -> None:
+    x, y = rows(N, CORRELATED)
+    one, other = advice.expected(x, y), advice.expected(x, y * 10.0**power)
+    for arm in STRUCTURES:
+        assert other[arm] == pytest.approx(one[arm] + 3 * power * math.log(10), abs=1e-9), arm
+    here, there = advise(x, y), advise(x, y * 10.0**power)
+    assert (here.structure, here.over) == (there.structure, there.over)
+    assert there.nats == pytest.approx(here.nats, abs=1e-9)
+
+
+@pytest.mark.parametrize("units", [(1e-6, 1.0, 1e6), (1e-150, 1.0, 1e150), (1e-3, 1e200, 1e200)])
+def test_units_of_its_own_cost_a_scalar_reward_alone(units) -> None:
+    x, y = rows(60, CORRELATED)
+    scale = torch.tensor(units, dtype=F64)
+    one, other = advice.expected(x, y), advice.expected(x, y * scale)
+    moved = float(scale.log().sum())
+    for arm in ("diagonal", "full"):
+        assert other[arm] == pytest.approx(one[arm] + moved, rel=1e-12, abs=1e-9), arm
+    assert other["isotropic"] > one["isotropic"] + moved + 3
+    assert advise(x, y * scale).structure == "full"
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-20, 1e200])
+def test_units_and_dependence_of_the_inputs_do_not_matter(scale) -> None:
+    x, y = rows(50, CORRELATED)
+    units = torch.tensor([1.0, scale, 1.0], dtype=F64)
+    for same in (x * units + 3 * units, torch.cat([x, x[:, :1] - 2 * x[:, 1:2]], 1)):
+        found = advice.expected(same, y)
+        for arm, value in advice.expected(x, y).items():
+            assert found[arm] == pytest.approx(value, rel=1e-9)
+
+
+UNITS = [(1.0, 1.0, 1.0), (1e-6, 1.0, 1e6), (1e150, 1e-150, 1.0)]
+
+
+@pytest.mark.parametrize("units", UNITS)
+@pytest.mark.parametrize("shift", [0.0, 1e3])
+@pytest.mark.parametrize("N", [5, 9, 50])
+def test_outcomes_with_a_fault_are_named(N, shift, units) -> None:
+    x, y = rows(N, np.eye(3))
+    names = ("weight", "waist", "pulse")
+    scale = torch.tensor(units, dtype=F64)
+
+    def said(column: int, values: torch.Tensor) -> str:
+        spoilt = y.clone()
+        spoilt[:, column] = values
+        found = advise(x, (spoilt + shift) * scale, names)
+        assert (found.structure, found.name) == (None, "none")
+        return str(found).removeprefix(f"at N = {N} no reward is best: ")
+
+    assert said(1, torch.full((N,), 0.1, dtype=F64)).startswith("waist is constant: ")
+    assert said(2, 3 * x[:, 0] - x[:, 1] + 0.1).startswith("pulse is linear in the inputs, ")
+    if N > 6:  # else any three outcomes are
+        assert said(0, y[:, 1] - 2 * y[:, 2]).startswith("weight, waist and pulse are collinear: ")
+        assert said(0, y[:, 1] + x[:, 2]).startswith("weight and waist are collinear: ")
+
+
+@pytest.mark.parametrize("noise", [1e-2, 1e-4, 1e-6])
+def test_little_noise_is_no_fault(noise) -> None:
+    x, y = rows(50, np.eye(3))
+    y[:, 0] = x[:, 1] + noise * y[:, 0]  # nearly linear
+    assert advise(x, y).structure == "full" or advise(x, y).structure == "diagonal"
+    y[:, 1] = y[:, 2] + noise * y[:, 1]  # nearly collinear
+    assert advise(x, y).structure == "full"
+
+
+def test_what_cannot_be_advised_is_named() -> None:
+    x, y = rows(9, np.eye(3))
+    with pytest.raises(InputError, match="names has 2 entries, y 3 columns"):
+        advise(x, y, ("a", "b"))
+    with pytest.raises(InputError, match=r"y\[0, 1\] is nan"):
+        advise(x, torch.where(y == y[0, 1], torch.nan, y))
+    with pytest.raises(InputError, match="y is"):
+        advise(x, y.numpy())
+    with pytest.raises(InputError, match="same N"):
+        advise(x[:5], y)
+
+
 def test_nats_are_per_dimension_over_the_next_best() -> None:
     x, y = rows(60, CORRELATED)
     losses = sorted(advice.expected(x, y).values())
