@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ..arguments import checked_class
+from ..arguments import checked, checked_class
 from ..errors import (
     InputError,
     NonFiniteError,
@@ -250,6 +250,7 @@ class BernoulliPolicy(NetworkPolicy):
         return Bernoulli(logits, check=False)
 
 
+@checked
 def inner_solution(
     U: Float[Tensor, "*#b n n"], lam: Number | Float[Tensor, "*#b"], mu: Float[Tensor, "*b n"]
 ) -> Bernoulli:

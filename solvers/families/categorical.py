@@ -28,7 +28,7 @@ from ..errors import (
     check_offers,
     check_same_classes,
 )
-from .baselines import ADDED, Baseline, check_group
+from .baselines import Baseline, check_group, standardise
 from .law import Params, Quadratic, UniformNoise, check_family, check_law, reward_of_pairs
 from .networks import MLP, NetworkPolicy, check_outputs
 
@@ -288,13 +288,12 @@ def _slopes(
     if baseline == "minimum":
         drawn = torch.where(share > 0, advantage, torch.inf)
         advantage = advantage - drawn.amin(-1, keepdim=True)
+    elif baseline == "standardised":
+        advantage = standardise(advantage, share, M)
     elif baseline != "none":
         advantage = advantage - (share * r).sum(-1, keepdim=True)
         if baseline == "leave-one-out":
             advantage = advantage * (M / (M - 1))
-        elif baseline == "standardised":
-            variance = (share * advantage.square()).sum(-1, keepdim=True) * (M / (M - 1))
-            advantage = advantage / (variance.sqrt() + ADDED)
     weights = share * advantage
     return weights - p * weights.sum(-1, keepdim=True)
 

@@ -1,11 +1,14 @@
 """Estimators: advantages, shapes, errors. Their gradients are checked by the gate."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+import solvers as so
 from solvers.data import Dataset
 from solvers.errors import InputError
 from solvers.families.baselines import BASELINES, advantage
@@ -30,8 +33,57 @@ def test_advantages_are_their_definitions(M: int, seed: int) -> None:
     torch.testing.assert_close(advantage(r, "mean"), r - r.mean(-1, keepdim=True))
     assert torch.equal(advantage(r, "minimum"), r - r.min(-1, keepdim=True).values)
     assert torch.equal(advantage(r, "none"), r)
-    scaled = (r - r.mean(-1, keepdim=True)) / (r.std(-1, keepdim=True) + 1e-4)
+    scaled = (r - r.mean(-1, keepdim=True)) / r.std(-1, keepdim=True)
     torch.testing.assert_close(advantage(r, "standardised"), scaled)
+
+
+@given(
+    M=st.integers(2, 7),
+    seed=st.integers(0, 2**20),
+    power=st.integers(-300, 300),
+    shift=st.sampled_from([0.0, -3.0, 1e3]),
+)
+def test_the_scale_of_standardised_rewards_cancels(M: int, seed: int, power: int, shift: float):
+    r = normal(seed, 3, M) + shift
+    found = advantage(10.0**power * r, "standardised")
+    torch.testing.assert_close(found, advantage(r, "standardised"), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found.std(-1), torch.ones(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1, -1e300, 1e-300])
+@pytest.mark.parametrize("M", [2, 3, 5, 1000])
+def test_a_group_of_equal_rewards_says_nothing(level: float, M: int) -> None:
+    assert not advantage(torch.full((M,), level, dtype=torch.float64), "standardised").any()
+    nearly = level * (1 + torch.finfo(torch.float64).eps * (torch.arange(M) % 2).double())
+    assert not advantage(nearly, "standardised").any()
+
+
+@pytest.mark.parametrize("worst", [math.inf, -math.inf, math.nan])
+def test_what_is_no_number_is_not_standardised_away(worst: float) -> None:
+    assert bool(advantage(torch.tensor([1.0, 2.0, worst]), "standardised").isnan().all())
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-6, 1e-3, 1e3, 1e200])
+@pytest.mark.parametrize("family", ["gaussian", "classes"])
+def test_the_standardised_gradient_does_not_depend_on_the_scale_of_the_reward(scale, family):
+    one, other = (_standardised_gradient(family, u) for u in (1.0, scale))
+    assert float(one.abs().max()) > 0.01
+    torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-12)
+
+
+def _standardised_gradient(family: str, scale: float) -> torch.Tensor:
+    estimator, noise = ScoreFunction(5, "standardised"), streams.MemberNoise([so.generator(3)])
+    at = normal(1, 4, 3).requires_grad_()
+    if family == "gaussian":
+        law = so.Gaussian(at, torch.ones_like(at))
+        data = so.Dataset.of(normal(2, 4, 1), normal(3, 4, 2, 3))
+        reward = so.MahalanobisReward.scalar(scale, 3)
+    else:
+        law = so.Categorical(at)
+        data = so.LabelledData(normal(2, 4, 1), normal(3, 4, 3).softmax(-1))
+        reward = so.ClassReward(scale * normal(4, 1, 3, 3))
+    surrogate = estimator(law, data, reward, noise)
+    return torch.autograd.grad(surrogate.sum(), at)[0]
 
 
 @given(M=st.integers(2, 7), seed=st.integers(0, 2**20))

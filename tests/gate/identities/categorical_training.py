@@ -77,7 +77,10 @@ def by_definition(problem: ClassProblem, drawn: Tensor, baseline: Baseline) -> T
         b = torch.as_tensor(value(categorical.estimators.optimal_baseline(problem.C), problem))
         return ((r[..., None] - b) * score).mean(1)
     if baseline == "standardised":
-        advantage = (r - r.mean(1, keepdim=True)) / (r.std(1, keepdim=True) + 1e-4)
+        pairs = (r.unsqueeze(-1) - r.unsqueeze(-2)).square().sum((-2, -1))
+        deviation = (pairs / (2 * M * (M - 1))).sqrt().unsqueeze(-1)
+        differ = deviation > 0  # a group of equal rewards says nothing
+        advantage = torch.where(differ, (r - r.mean(1, keepdim=True)) / deviation, 0.0)
         return (advantage[..., None] * score).mean(1)
     if baseline == "leave-one-out":
         others = [torch.cat([r[:, :k], r[:, k + 1 :]], 1).mean(1) for k in range(M)]

@@ -134,7 +134,7 @@ def score_gradient_by_definition(sizes: Sizes, baseline: Baseline, full: bool, s
         elif baseline == "standardised":
             pairs = (r.unsqueeze(-1) - r.unsqueeze(-2)).square().sum((-2, -1))
             deviation = (pairs / (2 * M * (M - 1))).sqrt().unsqueeze(-1)
-            r = (r - r.mean(-1, keepdim=True)) / (deviation + 1e-4)
+            r = (r - r.mean(-1, keepdim=True)) / deviation
         want = witnesses.reinforce(mean[member], L, generations.detach(), r.detach())
         in_scale = want[1].tril() if full else want[1].diagonal(dim1=-2, dim2=-1)
         inputs = f"{sizes}, member {member}, seed {seed}"
