@@ -184,6 +184,7 @@ def gibbs(
     return Categorical(r / lam[..., None, None])
 
 
+@checked
 def heuristic_scale(
     pi: Float[Tensor, "*#b C"], lam: Number | Float[Tensor, "*#b"], samples: int | None = None
 ) -> Float[Tensor, "*b"]:
@@ -211,6 +212,7 @@ def heuristic_scale(
     return isotropic_weight(trace, pi.shape[-1], lam)
 
 
+@checked
 def exact_scale(
     pi: Float[Tensor, "*#b N C"], lam: Number | Float[Tensor, "*#b"]
 ) -> Float[Tensor, "*b"]:
@@ -269,6 +271,7 @@ def exact_scale(
         low, high = torch.where(rising, middle, low), torch.where(rising, high, middle)
 
 
+@checked
 def exact_diagonal(
     pi: Float[Tensor, "*#b C"], lam: Number | Float[Tensor, "*#b"]
 ) -> Float[Tensor, "*b C"]:

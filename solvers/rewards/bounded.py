@@ -16,7 +16,7 @@ from jaxtyping import Float
 from scipy.optimize import elementwise
 from torch import Tensor
 
-from ..arguments import checked_class
+from ..arguments import checked, checked_class
 from ..errors import (
     InputError,
     Number,
@@ -124,13 +124,14 @@ class BoundedReward:
         return align(omega, omega.ndim, len(shape))
 
 
+@checked
 def critical_lam(
     omega: Number | Float[Tensor, "*#b"], variance: Number | Float[Tensor, "*#b"], n: int
 ) -> Float[Tensor, "*b"]:
     """Return `λ_c = 2 (ω/(ω+2β²))^{n/2} n^{n/2}/(n+2)^{n/2+1}`.
 
     An isotropic policy in `n` dimensions, trained on data `N(μ, β²I)`, has a locally optimal
-    variance iff `λ < λ_c`.
+    variance iff `λ < λ_c`. Where `λ_c` is below all numbers of the dtype, it is 0.
 
     Args:
         omega: width `ω > 0` of the reward, `(*b,)`.
@@ -146,10 +147,11 @@ def critical_lam(
     like = precedent(omega, variance)
     omega, variance = as_positive("omega", omega, like), as_positive("variance", variance, like)
     check_broadcast("omega", omega.shape, "variance", variance.shape)
-    share = omega / (omega + 2 * variance)
-    return 2 * share ** (n / 2) * n ** (n / 2) / (n + 2) ** (n / 2 + 1)
+    share = 1 / (1 + 2 * variance / omega)
+    return 2 / (n + 2) * (share * (n / (n + 2))) ** (n / 2)
 
 
+@checked
 @recording
 def inner_solution(
     reward: BoundedReward,
@@ -199,15 +201,16 @@ def inner_solution(
         raise NoLocalMaximumError(
             f"lam is {weight.flatten()[worst].item():.6g}, and J has a local maximum only below "
             f"{limit.flatten()[worst].item():.6g} (omega = {omega.flatten()[worst].item():.6g}, "
-            f"variance = {spread.flatten()[worst].item():.6g}, n = {n}): pass a smaller lam"
+            f"variance = {spread.flatten()[worst].item():.6g}, n = {n}): pass a smaller lam, or a "
+            "larger omega"
         )
     warnings.warn(
         "the inner solution of a bounded reward is a local maximum only: J grows without bound "
         "with the policy's variance; start training below the larger root",
         NoGlobalMaximumWarning,
-        stacklevel=3,  # of the caller, beyond the gradient mode
+        stacklevel=4,  # of the caller, beyond what is `checked` and `recording`
     )
-    s = _smaller_root(weight, omega, spread, n)
+    s = _smaller_root(weight / limit, n) * (omega + 2 * spread) / n
     law = Gaussian(mu, s.sqrt().unsqueeze(-1).expand_as(mu))
     slopes = _slopes(BoundedReward(omega), weight, mu, spread, s)
     # J is of the size of λ, and the natural unit of the mean is sqrt(s).
@@ -218,17 +221,19 @@ def inner_solution(
     return Solution(law, converged, stationarity, 0, distance, "it is the root of an equation")
 
 
-def _smaller_root(lam: Tensor, omega: Tensor, variance: Tensor, n: int) -> Tensor:
-    """Solve `log λ = log h(s)` between 0 and `s̄ = (ω + 2β²)/n`, where `h` is largest."""
-    numbers = [t.detach().cpu().double().numpy() for t in (lam, omega, variance)]
-    largest = (numbers[1] + 2 * numbers[2]) / n
+def _smaller_root(q: Tensor, n: int) -> Tensor:
+    """Return `t = s/s̄` in (0, 1) of the root of `λ = h(s)`; at `s̄ = (ω + 2β²)/n` `h` is largest.
 
-    def gap(s: Any, lam: Any, omega: Any, variance: Any) -> Any:
-        # h(s) = λ multiplied out: a polynomial, without the cancellation of large powers
-        return s * 2 - lam * omega * ((omega + 2 * s + 2 * variance) / omega) ** (n / 2 + 1)
+    With `λ = q λ_c` and `λ_c = h(s̄)` it is `t = q ((n + 2t)/(n + 2))^{n/2+1}`, whatever `ω` and
+    `β`. The power stays between `1/e` and 1.
+    """
 
-    found = elementwise.find_root(gap, (0 * largest, largest), args=tuple(numbers))
-    return torch.as_tensor(found.x).to(lam)
+    def gap(t: Any, q: Any) -> Any:
+        return t - q * ((n + 2 * t) / (n + 2)) ** (n / 2 + 1)
+
+    numbers = q.detach().cpu().double().numpy()
+    found = elementwise.find_root(gap, (0 * numbers, 0 * numbers + 1), args=(numbers,))
+    return torch.as_tensor(found.x).to(q)
 
 
 def _slopes(

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..arguments import checked_class
+from ..arguments import checked, checked_class
 from ..errors import (
     InputError,
     Number,
@@ -213,6 +213,7 @@ def check_pair(generation: Tensor, y: Tensor) -> None:
     check_broadcast("generations", generation.shape[:-1], "outcomes", y.shape[:-1])
 
 
+@checked
 def optimal_reward(
     Sigma: Float[Tensor, "*#b n n"],
     lam: Number | Float[Tensor, "*#b"],
@@ -250,6 +251,7 @@ def optimal_reward(
     return MahalanobisReward.full(lam[..., None, None] / 2 * precision)
 
 
+@checked
 def optimal_weights(
     rho: Float[Tensor, "*#b n"], lam: Number | Float[Tensor, "*#b"]
 ) -> Float[Tensor, "*b n"]:
@@ -284,10 +286,16 @@ def optimal_weights(
     return representable("u", 2 * lam[..., None] * torch.where(near, inner, outer))
 
 
+@checked
 def isotropic_weight(
     trace: Number | Float[Tensor, "*#b"], n: int, lam: Number | Float[Tensor, "*#b"]
 ) -> Float[Tensor, "*b"]:
-    """Return `λn / (2 Tr Σ)`, the `u` of `U* = uI` for an isotropic policy, from `Tr Σ > 0`.
+    """Return `λn / (2 Tr Σ)`, the `u` of `U* = uI` for an isotropic policy.
+
+    Args:
+        trace: `Tr Σ > 0` of the data's residual covariance, `(*b,)`.
+        n: outcome dimension.
+        lam: entropy weight `λ > 0`, broadcastable to `(*b,)`.
 
     Raises:
         InputError: an argument is not positive, or `u` lies beyond the dtype.
@@ -299,12 +307,18 @@ def isotropic_weight(
     return representable("u", lam / trace * (n / 2))
 
 
+@checked
 def optimal_scale(
     M: Float[Tensor, "*#b n n"],
     Sigma: Float[Tensor, "*#b n n"],
     lam: Number | Float[Tensor, "*#b"],
 ) -> Float[Tensor, "*b"]:
     """Return `c* = λn / (2 Tr(MΣ))`, the best multiple `U = cM` for a full policy.
+
+    Args:
+        M: SPD direction of the reward, `(*b, n, n)`.
+        Sigma: SPD covariance of the data, the *residual* one, `(*b, n, n)`.
+        lam: entropy weight `λ > 0`, broadcastable to `(*b,)`.
 
     Raises:
         NotPositiveDefiniteError: `M` or `Sigma` is not SPD.
@@ -315,9 +329,7 @@ def optimal_scale(
     check_spd("M", M)
     check_spd("Sigma", Sigma)
     lam = as_positive("lam", lam, Sigma)
-    check_same_n("M", M.shape[-1], "Sigma", Sigma.shape[-1])
-    for name, batch in (("M", M.shape[:-2]), ("lam", lam.shape)):
-        check_broadcast(name, batch, "Sigma", Sigma.shape[:-2])
+    check_broadcast("lam", lam.shape, "Sigma", Sigma.shape[:-2])
     # In units of the largest entries, whose product may lie beyond the dtype where c* does not.
     units = M.abs().amax((-2, -1)), Sigma.abs().amax((-2, -1))
     scaled = M / units[0][..., None, None] * (Sigma / units[1][..., None, None])

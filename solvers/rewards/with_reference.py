@@ -37,6 +37,7 @@ class OutsideConeError(NotPositiveDefiniteError):
     """The likelihood has no maximum over SPD rewards: its best `U` is not positive definite."""
 
 
+@checked
 def inner_solution(
     reward: MahalanobisReward,
     lam: Number | Float[Tensor, "*#b"],
@@ -71,6 +72,7 @@ def _solved(U: Tensor, lam: Tensor, mu: Tensor, reference: Gaussian) -> Gaussian
     return Gaussian.cholesky(mu + moved, torch.linalg.cholesky(torch.cholesky_inverse(factor)))
 
 
+@checked
 def optimal_reward(
     Sigma: Float[Tensor, "*#b n n"],
     lam: Number | Float[Tensor, "*#b"],
@@ -105,13 +107,28 @@ def optimal_reward(
     return MahalanobisReward.full(U)
 
 
+@checked
 def stationary_weight(
     Sigma: Float[Tensor, "*#b n n"],
     lam: Number | Float[Tensor, "*#b"],
     mu: Float[Tensor, "*b n"],
     reference: Gaussian,
 ) -> Float[Tensor, "*b n n"]:
-    """Return `(λ/2)(S⁻¹ - P₀⁻¹)`, whatever its sign; arguments and errors as `optimal_reward`."""
+    """Return `(λ/2)(S⁻¹ - P₀⁻¹)`, whatever its sign.
+
+    Args:
+        Sigma: SPD covariance of the data, `(*b, n, n)`.
+        lam: `λ > 0`, the weight of `KL(p ‖ p₀)`.
+        mu: mean of the data, `(*b, n)`.
+        reference: `p₀`, `(*b, n)`.
+
+    Raises:
+        NotPositiveDefiniteError: `Sigma` is not SPD.
+        InputError: `lam` is not positive.
+        ShapeError: `n` differs between covariance, mean and reference.
+
+    Source: new (analysis.reference.outer).
+    """
     lam = _weight(Sigma, lam, mu)
     a = _pull(reference, mu)
     aSa = torch.einsum("...i,...ij,...j->...", a, Sigma, a)
@@ -154,7 +171,16 @@ def projected_reward(
 
         g(c) = max_{H ⪰ P₀⁻¹} [½ log det H - ½ Tr H(Σ - ccᵀ)] - cᵀP₀⁻¹(m₀ - μ),
 
-    by Newton's method. Arguments are those of `optimal_reward`; no gradient flows through it.
+    by Newton's method. No gradient flows through it.
+
+    Args:
+        Sigma: SPD covariance of the data, `(*b, n, n)`.
+        lam: `λ > 0`, the weight of `KL(p ‖ p₀)`.
+        mu: mean of the data, `(*b, n)`.
+        reference: `p₀`, `(*b, n)`.
+
+    Returns:
+        The best `U ⪰ 0`, and the law it trains.
 
     Raises:
         NotPositiveDefiniteError: `Sigma` is not SPD.
@@ -224,8 +250,6 @@ def _weight(Sigma: Tensor, lam: Number | Tensor, mu: Tensor) -> Tensor:
     """Return `λ`, after checking what the data and `λ` must be for there to be a best reward."""
     check_spd("Sigma", Sigma)
     check_finite("mu", mu)
-    check_same_n("mu", mu.shape[-1], "Sigma", Sigma.shape[-1])
-    check_broadcast("mu", mu.shape[:-1], "Sigma", Sigma.shape[:-2])
     return as_positive("lam", lam, Sigma)
 
 

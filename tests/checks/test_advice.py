@@ -2,6 +2,7 @@
 
 import math
 from functools import cache
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -153,7 +154,7 @@ def test_what_cannot_be_advised_is_named() -> None:
     with pytest.raises(InputError, match=r"y\[0, 1\] is nan"):
         advise(x, torch.where(y == y[0, 1], torch.nan, y))
     with pytest.raises(InputError, match="y is"):
-        advise(x, y.numpy())
+        advise(x, cast(Any, y.numpy()))
     with pytest.raises(InputError, match="same N"):
         advise(x[:5], y)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -42,6 +43,44 @@ def solve(omega: float, lam: float, variance: float, n: int) -> float:
         )
     assert found.converged, f"stationarity {found.stationarity}"
     return float(found.value.scale[0] ** 2)
+
+
+def log_h(s: Any, omega: Any, variance: Any, n: int) -> Any:
+    """`log 2s + (n/2) log ω - (n/2 + 1) log(ω + 2s + 2β²)`, in the digits of mpmath."""
+    half, total = mpmath.mpf(n) / 2, mpmath.mpf(omega) + 2 * mpmath.mpf(s) + 2 * variance
+    return mpmath.log(2 * s) + half * mpmath.log(omega) - (half + 1) * mpmath.log(total)
+
+
+WIDTHS = [(1.3, 0.4), (40.0, 0.01), (1e200, 1e199), (1e-200, 1e-200)]
+
+
+@pytest.mark.parametrize("n", [1, 2, 255, 256, 400, 3000, 10**6])
+@pytest.mark.parametrize(("omega", "variance"), WIDTHS)
+def test_the_critical_weight_of_many_dimensions(n: int, omega: float, variance: float) -> None:
+    found = float(bounded.critical_lam(omega, variance, n))
+    with mpmath.workdps(50):
+        peak = (mpmath.mpf(omega) + 2 * mpmath.mpf(variance)) / n
+        want = float(mpmath.exp(log_h(peak, omega, variance, n)))
+    assert found == pytest.approx(want, rel=1e-15 * n + 1e-13, abs=1e-310)  # below 1e-308: few bits
+
+
+@pytest.mark.parametrize("n", [1, 255, 256, 400])
+@pytest.mark.parametrize(("omega", "variance"), WIDTHS)
+@pytest.mark.parametrize("share", [1e-6, 0.5, 0.99])
+def test_the_solution_of_many_dimensions(n, omega, variance, share) -> None:
+    lam = share * float(bounded.critical_lam(omega, variance, n))
+    s = solve(omega, lam, variance, n)
+    peak = (omega + 2 * variance) / n
+    assert 0 < s < peak
+    slope = (peak / s - 1) / (peak / s + 2 / n)  # of log h in log s
+    with mpmath.workdps(50):
+        gap = float(mpmath.log(lam) - log_h(s, omega, variance, n))
+    assert abs(gap / slope) < 1e-11
+
+
+def test_where_no_weight_is_small_enough_the_width_is_named() -> None:
+    with pytest.raises(NoLocalMaximumError, match=r"only below 0 .* or a larger omega"):
+        solve(0.001, 1e-9, 0.4, 400)
 
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(400)

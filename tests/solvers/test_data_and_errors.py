@@ -8,6 +8,7 @@ import types
 from collections.abc import Iterator
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -28,7 +29,10 @@ from solvers.errors import (
     check_spd,
 )
 from solvers.families.gaussian import Gaussian, GaussianPolicy
+from solvers.rewards.between_classes import ClassReward
+from solvers.rewards.bounded import BoundedReward
 from solvers.rewards.mahalanobis import MahalanobisReward, optimal_scale
+from solvers.rewards.windows import WindowReward
 from solvers.tasks import linear
 from solvers.training import inner
 from solvers.training.objectives import MSE, NLL, PolicyGradient
@@ -211,7 +215,7 @@ def test_outcome_dimensions_of_rewards() -> None:
     with pytest.raises(ShapeError, match="the outcome has n = 3, the reward n = 2"):
         weight.quadratic(normal(0, 4, 3))
     one = torch.tensor(1.0, dtype=F64)
-    with pytest.raises(ShapeError, match="M has n = 2, Sigma n = 3"):
+    with pytest.raises(ShapeError, match=r"Sigma .* n = 3, and M has n = 2"):
         optimal_scale(torch.eye(2, dtype=F64), torch.eye(3, dtype=F64), one)
     with pytest.raises(ShapeError, match="square"):
         MahalanobisReward.full(normal(0, 2, 3))
@@ -277,6 +281,67 @@ def choices() -> Iterator[tuple[str, Any]]:
 
 def _class(hint: Any) -> Any:
     return Tensor if hasattr(hint, "dim_str") else hint
+
+
+def of_the_theory() -> Iterator[tuple[str, Any]]:
+    """Yield every function of laws, rewards and training that states where its formula is from."""
+    for room in ("families", "rewards", "training"):
+        for info in pkgutil.walk_packages([f"{solvers.__path__[0]}/{room}"], f"solvers.{room}."):
+            module = importlib.import_module(info.name)
+            for name, function in vars(module).items():
+                if name.startswith("_") or not inspect.isfunction(function):
+                    continue
+                if function.__module__ == info.name and "Source:" in (function.__doc__ or ""):
+                    yield f"{info.name.removeprefix('solvers.')}.{name}", function
+
+
+OF_THE_THEORY = dict(of_the_theory())
+SIGMA, HALF = torch.tensor([[2.0, 0.3], [0.3, 1.0]], dtype=F64), torch.full((2,), 0.5, dtype=F64)
+GIVEN: dict[str, Any] = {  # good values, by the name of an argument
+    "Sigma": SIGMA,
+    "M": SIGMA,
+    "U": torch.diag(HALF),
+    "lam": 0.05,
+    "mu": HALF,
+    "rho": HALF,
+    "pi": HALF,
+    "reference": Gaussian(HALF, 9 * HALF),
+    "rewards": HALF,
+    "baseline": "mean",
+    "omega": 2.0,
+    "variance": 0.5,
+    "n": 2,
+    "structure": "full",
+    "samples": None,
+    "reward": MahalanobisReward.full(SIGMA),
+}
+WINDOWS = WindowReward(torch.zeros(2, 4, dtype=F64), 2)
+OTHERS: dict[str, dict[str, Any]] = {
+    "rewards.between_classes.exact_scale": {"pi": torch.tensor([[0.3, 0.7]], dtype=F64)},
+    "rewards.between_classes.gibbs": {"pi": HALF[None], "reward": ClassReward.scalar(0.5, 2)},
+    "rewards.bounded.inner_solution": {"reward": BoundedReward(2.0)},
+    "rewards.windows.soft_values": {"reward": WINDOWS},
+    "rewards.windows.inner_solution": {"reward": WINDOWS},
+}
+ELSEWHERE = {  # of data and functions: see tests/solvers/test_sequences.py and test_ensemble.py
+    "rewards.windows.optimal_windows",
+    "rewards.windows.cost",
+    "training.ensemble.gradient_descent",
+}
+
+
+@pytest.mark.filterwarnings("ignore::solvers.rewards.bounded.NoGlobalMaximumWarning")
+@pytest.mark.parametrize("address", sorted(OF_THE_THEORY.keys() - ELSEWHERE))
+def test_every_formula_refuses_what_is_no_tensor_or_law_by_name(address: str) -> None:
+    function = OF_THE_THEORY[address]
+    given = GIVEN | OTHERS.get(address, {})
+    arguments = {name: given[name] for name in inspect.signature(function).parameters}
+    function(**arguments)
+    for name, good in arguments.items():
+        wrong = [object(), 1j, (0.5, 0.5), np.ones((2, 2)), "x", lambda: 0]
+        for value in wrong if good is None else [None, *wrong]:
+            with pytest.raises(InputError, match=rf"\b{name}\b"):
+                function(**arguments | {name: value})
 
 
 def names(hint: Any) -> list[str]:
