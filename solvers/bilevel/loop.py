@@ -20,7 +20,6 @@ from torch import Tensor
 from ..arguments import checked, checked_class
 from ..errors import (
     InputError,
-    NonFiniteError,
     ShapeError,
     check_count,
     check_instance,
@@ -31,7 +30,6 @@ from ..hypergradients.implicit import (
     Hypergradient,
     Level,
     implicit,
-    largest_of,
     unwarned,
     warn,
     where,
@@ -341,7 +339,7 @@ def solve(
             it should: the objectives, `sampled` and `at` a real number computed from their
             arguments, `optimiser` one of torch, `hypergradient` a `Hypergradient` like `phi`.
         CheckpointError: the file is none, or of another run.
-        NonFiniteError: an inner solve left the domain of `J`.
+        NonFiniteError: an objective or its derivatives are not finite at some `phi`.
         HypergradientError: the hypergradient is not finite (see `implicit`).
 
     Warns:
@@ -746,12 +744,6 @@ def solve_inner(
     if isinstance(inner, Inexact):
         limit, share = limit * (10 if cold else 1), inner.share
     stop = minimise.search(leaves.tensors, loss, inner.tolerance, limit, share=share)
-    if not all(bool(torch.isfinite(leaf).all()) for leaf in leaves.tensors):
-        raise NonFiniteError(
-            f"theta is not finite after {stop.evaluations} evaluations of the inner problem at "
-            f"{largest_of(Leaves.of('phi', phi))}: start nearer to its solution, or in units in "
-            f"which theta is of moderate size"
-        )
     return Solution(
         tuple(leaf.detach() for leaf in leaves.tensors),
         stop.converged or stop.close,

@@ -28,7 +28,7 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, NonFiniteError
 from . import linear_solve
 from .derivatives import curved, hessian, slopes
 from .norms import largest_entry, norm
@@ -420,7 +420,7 @@ def trust_region(
             raise StopIteration
 
     # where there is no minimum, it goes on to infinity
-    with np.errstate(all="ignore"), suppress(_UndefinedCurvature):
+    with np.errstate(all="ignore"), suppress(NonFiniteError):
         found = optimize.minimize(
             graph.at,
             x,
@@ -434,10 +434,6 @@ def trust_region(
         graph.best = found.x
     place(leaves, torch.as_tensor(graph.best))
     return graph.evaluations
-
-
-class _UndefinedCurvature(Exception):
-    """A Hessian is not finite: the method, which takes no other, ends."""
 
 
 class _Graph:
@@ -481,7 +477,7 @@ class _Graph:
         self.evaluations += 1
         found = hessian(self.gradient, self.leaves).double().numpy()
         if not np.isfinite(found).all():
-            raise _UndefinedCurvature
+            raise NonFiniteError("the Hessian is not finite")  # the method takes no other
         return found
 
 
