@@ -11,6 +11,7 @@ import sympy as sp
 
 from .calculus import compiled, printing
 from .calculus.arguments import read_arguments
+from .calculus.boundary import without
 from .calculus.conditions import Condition
 from .calculus.general_n import is_general
 from .calculus.normal_form import is_clearly_nonzero, normal
@@ -70,6 +71,8 @@ class Derivation:
         conditions: second-order conditions, positivity, uniqueness; checked by `verify`.
         source: the item of the paper, or "new".
         above: numbers, or expressions in other arguments, that arguments must exceed.
+        closed: names of probabilities of which some may be 0: there `at` takes the limit,
+            0 log 0 = 0.
         size: the one n that `at` takes, where the expressions are for any n; else None.
         key: its address, given by `result`.
         statement: the identity in one line, given by `result`.
@@ -84,6 +87,7 @@ class Derivation:
     conditions: tuple[Condition, ...] = ()
     source: str = "new"
     above: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    closed: tuple[str, ...] = ()
     size: int | None = None
     key: Key = Key("", "derivation")
     statement: str = ""
@@ -193,11 +197,14 @@ class Derivation:
 
         if not isinstance(side, str) or side not in ("stated", "derived"):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentNameError(f"side must be 'stated' or 'derived', not {side!r}")
-        numbers = read_arguments(self.name, self.arguments, values, self.size)
+        numbers = read_arguments(self.name, self.arguments, values, self.size, self.closed)
         self._check_above(values, dict(zip(self.arguments, numbers[-len(values) :], strict=True)))
         expression = self.stated if side == "stated" else self.derived
         if isinstance(expression, sp.MatrixBase):
             expression = expression.as_immutable()
+        for name in self.closed:
+            absent = numbers[list(self.arguments).index(name)] == 0
+            expression = without(expression, self.arguments[name], absent)
         function = compiled.compiled(tuple(self.arguments.values()), expression)
         with np.errstate(all="ignore"):  # judged by the result
             result = np.asarray(function(*numbers), dtype=float)

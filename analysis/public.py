@@ -10,7 +10,9 @@ from .result import Result
 
 
 def names(module: ModuleType) -> list[str]:
-    """The names in `__all__`, if there is one; else the results, functions and classes of its own.
+    """The results of a module, or the modules of a package that have some; else all it exports.
+
+    Helpers, definitions and stated sides can be imported: for the proofs, not for the prompt.
 
     >>> from analysis import gaussian
     >>> names(gaussian.mean_field)
@@ -18,14 +20,29 @@ def names(module: ModuleType) -> list[str]:
     """
     listed = getattr(module, "__all__", None)
     if listed is not None:
-        return sorted(listed)
+        families = [name for name in listed if _results(getattr(module, name))]
+        return sorted(families if "DERIVATIONS" in listed else listed)
     return sorted(
+        _results(module)
+        or [
+            name
+            for name, value in vars(module).items()
+            if not name.startswith("_")
+            and (inspect.isroutine(value) or inspect.isclass(value))
+            and value.__module__ == module.__name__
+        ]
+    )
+
+
+def _results(module: object) -> list[str]:
+    """The names of a module's own results."""
+    if not isinstance(module, ModuleType):
+        return []
+    return [
         name
         for name, value in vars(module).items()
-        if not name.startswith("_")
-        and (isinstance(value, Result) or inspect.isroutine(value) or inspect.isclass(value))
-        and value.__module__ == module.__name__
-    )
+        if isinstance(value, Result) and value.__module__ == module.__name__
+    ]
 
 
 def show_only_public(package: str) -> None:

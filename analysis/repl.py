@@ -35,9 +35,13 @@ Train a model by policy gradient on the reward that makes the data most likely: 
   h.stated  h.derived  h.residual()  h.verify()  h.steps  h.assumptions  h.latex()
   help(gaussian.mean_field.cost)                  what it says, and the values it takes
 
+  y_hat, y = outcome(1)                           a reward of yours: both levels, solved
+  derive(-u * (y_hat - y) ** 2, Gaussian(1), KL())   Bits, Classes, Entropy, ...: help(derive)
+
   %list [WORDS]                  results; those with the words in name or formula
   %show NAME [--n 2] [--latex]   a result with its steps; --n any: for any n
   %explain NAME                  a result, and the lines where it is derived and stated
+  python -m paper_checks explain NAME (in a shell): its solver, check, claim and figure, too
 
 NAME is an address, a part of one, or words of a formula: %explain λ/(2 U_ii)
 Tab shows what a package has:
@@ -82,7 +86,10 @@ class Commands(Magics):
     @line_magic
     def show(self, line: str) -> Shown | Matches | None:
         """A result with every step to it."""
-        asked = parse_argstring(self.show, line)
+        try:
+            asked = parse_argstring(self.show, line)
+        except ValueError as error:  # of shlex: a quote that does not close
+            raise UsageError(f"{error} in {line!r}: leave the quote out, or close it") from error
         found = _asked(lambda: show(" ".join(asked.name), read_size(asked.n)))
         if asked.latex and isinstance(found, Shown):
             sys.stdout.write(f"{found.latex()}\n")

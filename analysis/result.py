@@ -77,6 +77,16 @@ class Result(Generic[P]):
         given = self._signature.bind(*args, **kwargs).arguments
         return self.of(given[self._varied] if self._varied else None, given.get("n"))
 
+    def __dir__(self) -> list[str]:
+        """What the prompt is for: calling it, and what it comes in."""
+        inside = (
+            "derive",
+            "entries",
+            "made",
+            "of",
+        )  # for the catalogue, the proofs and their store
+        return [name for name in super().__dir__() if name not in inside]
+
     def __reduce__(self) -> str:
         return self.name  # pickled by address, as functions are
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from numbers import Real
@@ -18,7 +18,11 @@ _ROUNDING = 1e-9  # by how much X_ij and X_ji may differ, relative to √(X_ii X
 
 
 def read_arguments(
-    owner: str, arguments: Mapping[str, Any], values: Mapping[str, Any], size: int | None = None
+    owner: str,
+    arguments: Mapping[str, Any],
+    values: Mapping[str, Any],
+    size: int | None = None,
+    closed: Collection[str] = (),
 ) -> list[Any]:
     """Check every value against its symbol and return them in order (general n: n comes first).
 
@@ -27,6 +31,7 @@ def read_arguments(
         arguments: name -> symbol.
         values: name -> number or array.
         size: the dimension, where the symbols leave it open but the owner does not.
+        closed: names of probabilities that may be 0.
     Raises:
         ArgumentNameError: if a name is missing or unknown, or a value is no real number.
         ArgumentError: if a value has the wrong shape or lies outside its domain.
@@ -41,7 +46,9 @@ def read_arguments(
     numbers = {name: _numeric(name, values[name]) for name in arguments}
     n = _dimension(arguments, numbers) if size is None else size
     general = any(isinstance(shape, sp.MatrixSymbol) for shape in arguments.values())
-    checked = [_checked(name, arguments[name], numbers[name], n) for name in arguments]
+    checked = [
+        _checked(name, arguments[name], numbers[name], n, name in closed) for name in arguments
+    ]
     return [n, *checked] if general else checked
 
 
@@ -136,7 +143,7 @@ def _dimension(arguments: Mapping[str, Any], numbers: Mapping[str, Any]) -> int:
     return 1
 
 
-def _checked(name: str, shape: Any, value: Any, n: int) -> Any:
+def _checked(name: str, shape: Any, value: Any, n: int, closed: bool) -> Any:
     import numpy as np
 
     if not isinstance(shape, (sp.MatrixBase, sp.MatrixSymbol)):
@@ -152,7 +159,7 @@ def _checked(name: str, shape: Any, value: Any, n: int) -> Any:
     if domain == "triangular":
         _check_triangular(name, matrix)
     elif domain == "probabilities":
-        _check_probabilities(name, matrix)
+        _check_probabilities(name, matrix, closed)
     elif domain == "bits":
         _check_bits(name, matrix)
     elif domain == "spd":
@@ -171,6 +178,8 @@ def _checked_scalar(name: str, value: Any) -> float:
     _check_finite(name, value)
     if domain == "positive" and number <= 0:
         raise ArgumentError(f"{name} = {number} must be > 0; pass a positive number")
+    if domain == "share" and not 0 <= number <= 1:
+        raise ArgumentError(f"{name} = {number} must lie in [0, 1]; pass a share")
     if domain == "probability" and not 0 < number < 1:
         raise ArgumentError(f"{name} = {number} must lie in (0, 1); pass a probability")
     return number
@@ -197,12 +206,14 @@ def _check_bits(name: str, x: Any) -> None:
             )
 
 
-def _check_probabilities(name: str, x: Any) -> None:
+def _check_probabilities(name: str, x: Any, closed: bool) -> None:
     least, total = float(x.min()), float(x.sum())
-    if least <= 0:
+    if closed and least < 0:
+        raise ArgumentError(f"{name} has the entry {least:.6g}; pass probabilities, 0 or more")
+    if least <= 0 and not closed:
         raise ArgumentError(
-            f"{name} has the entry {least:.6g}, which is not positive; "
-            "leave out the classes that do not occur"
+            f"{name} has the entry {least:.6g}, which is not positive; leave out the classes that "
+            "do not occur; of sequences, which are all there, give each some probability"
         )
     if abs(total - 1) > 1e-9:
         raise ArgumentError(

@@ -85,7 +85,7 @@ def is_positive(expression: Any) -> bool:
 
 def _value_in_domain(x: Any, small: Any) -> Any:
     quantity = QUANTITIES.get(x.name)
-    is_probability = quantity is not None and quantity.domain == "probability"
+    is_probability = quantity is not None and quantity.domain in ("probability", "share")
     return 2 + small if x.is_positive and not is_probability else small
 
 

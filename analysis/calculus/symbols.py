@@ -6,6 +6,7 @@ a `MatrixSymbol` of general size n (`n=None`).
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from dataclasses import dataclass
 from functools import cache
@@ -14,11 +15,12 @@ from typing import Any, Literal
 
 import sympy as sp
 
-from ..errors import ArgumentError, SlowDerivationWarning, StructureError
+from ..errors import ArgumentError, ArgumentNameError, SlowDerivationWarning, StructureError
 
 Domain = Literal[
     "positive",
     "probability",
+    "share",
     "real",
     "count",
     "group",
@@ -82,7 +84,7 @@ QUANTITIES = {
         Quantity("c", "positive", "scale on a ray of rewards"),
         Quantity("k", "positive", "factor by which the best scale is missed"),
         Quantity("t", "positive", "time"),
-        Quantity("zeta", "probability", "share of the way from the base to the data"),
+        Quantity("zeta", "share", "share of the way from the base to the data"),
         Quantity("w", "probability", "probability of the first of two inputs x"),
         Quantity("w_held", "probability", "probability of that input in the outer problem"),
         Quantity("mu_a", "vector", "mean of the data at the first input"),
@@ -210,9 +212,17 @@ def warn_if_slow(asked: str, size: int, quick: int, instead: str, stacklevel: in
 
 @cache
 def symbol(name: str, n: int | None = 1) -> Any:
-    """The registered symbol of this name: scalar, explicit n-vector or n x n matrix, or general."""
-    domain = QUANTITIES[name].domain
-    if domain in ("positive", "probability"):
+    """The registered symbol of this name: scalar, explicit n-vector or n x n matrix, or general.
+
+    Args:
+        name: in `QUANTITIES`, such as "Sigma".
+        n: the size of a vector or matrix; None for one of any size. Scalars have none.
+    Raises:
+        ArgumentNameError: if there is no such name; it proposes the nearest.
+        StructureError: if n is no size, or probabilities are asked for with any n.
+    """
+    domain = _quantity(name).domain
+    if domain in ("positive", "probability", "share"):  # what is shown inside holds at both ends
         return sp.Symbol(_PRINTED.get(name, name), positive=True)
     if domain in ("count", "group"):
         return sp.Symbol(_PRINTED.get(name, name), positive=True, integer=True)
@@ -231,6 +241,20 @@ def symbol(name: str, n: int | None = 1) -> Any:
     if domain == "triangular":
         return sp.ImmutableMatrix(size, size, lambda i, j: _entry(name, n, i, j) if i >= j else 0)
     return sp.ImmutableMatrix(size, size, lambda i, j: _entry(name, n, min(i, j), max(i, j)))
+
+
+def _quantity(name: str) -> Quantity:
+    if isinstance(name, str) and name in QUANTITIES:  # pyright: ignore[reportUnnecessaryIsInstance]
+        return QUANTITIES[name]
+    nearest = difflib.get_close_matches(str(name), QUANTITIES, n=5, cutoff=0.5)
+    raise ArgumentNameError(
+        f"{name!r} is no symbol; "
+        + (
+            f"the nearest are {', '.join(nearest)}"
+            if nearest
+            else f"pass one of {', '.join(QUANTITIES)}"
+        )
+    )
 
 
 def symbols(names: str, n: int | None = 1) -> tuple[Any, ...]:

@@ -99,6 +99,7 @@ def classes(n: int) -> Derivation:
     return Derivation(
         symbol="KL(q ‖ p₀)",
         arguments={"pi": pi, "p0": p0},
+        closed=("pi",),
         stated=stated.class_kl(q, p0),
         derived=derived,
         assumptions=("q_c = π_c/(1-π_n)", "p₀(c) > 0"),

@@ -49,6 +49,7 @@ def solution(reward: str, n: int) -> Derivation:
     return Derivation(
         symbol="p*",
         arguments={"pi": pi, "u": u, "lam": LAM},
+        closed=("pi",),
         stated=form(pi, u, LAM),
         derived=p,
         assumptions=(WORDS, "u > 0"),

@@ -66,6 +66,7 @@ def hypergradient(window: str, n: int) -> Derivation:
     return Derivation(
         symbol="∂F/∂g",
         arguments={"pi": pi, "p": p, "lam": LAM},
+        closed=("pi",),
         stated=stated.hypergradient(sums_to_1, p, LAM, size),
         derived=sp.ImmutableMatrix([sp.expand(slope) for slope in slopes]),
         assumptions=(WORDS, "p = p*(g), p(y) = exp(r(y)/λ)/Z"),
@@ -97,6 +98,7 @@ def cost(window: str, n: int) -> Derivation:
     return Derivation(
         symbol="max F - F(g*)",
         arguments={"pi": pi},
+        closed=("pi",),
         stated=stated.cost(pi, size),
         derived=sp.expand(loss),
         assumptions=(WORDS,),

@@ -14,6 +14,7 @@ import pytest
 import sympy as sp
 
 from analysis import Derivation, bounded, catalogue, estimators, gaussian, samples
+from analysis.calculus import printing
 from analysis.calculus.symbols import QUANTITIES, symbol
 from analysis.errors import ArgumentError, ArgumentNameError, DerivationError, StructureError
 
@@ -36,7 +37,7 @@ def values_for(derivation, rng: np.random.Generator, size: int = 4) -> dict[str,
         n = size if general else getattr(shape, "rows", 1)
         if domain == "positive":
             values[name] = float(rng.uniform(0.3, 2.0))
-        elif domain == "probability":
+        elif domain in ("probability", "share"):
             values[name] = float(rng.uniform(0.1, 0.9))
         elif domain == "vector":
             values[name] = rng.normal(size=n)
@@ -99,6 +100,8 @@ def test_rendering(entry):
     assert derivation.latex() in shown
     assert "status: verified" in shown
     assert " = " in derivation.latex()
+    printed = (shown, *(printing.latex(step.expression) for step in derivation.steps))
+    assert [text for text in printed if not text.isascii()] == []
     assert not re.search(
         r"\\text\{[^}]*[_≠%#&$^{]", shown
     )  # not taken there by all of LaTeX and KaTeX

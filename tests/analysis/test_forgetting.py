@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from analysis import DerivationError, definitions, forgetting
+from analysis import ArgumentError, DerivationError, definitions, forgetting
 from analysis.forgetting.paths import METHODS, Method
 from tests.planting import derived_anew
 
@@ -18,6 +18,30 @@ def test_the_razor_is_the_path(method: Method) -> None:
     by_flow = forgetting.paths.covariance(method, 2).at("derived", **values)
     by_search = forgetting.razors.covariance(method, None).at("derived", **values)
     np.testing.assert_allclose(by_flow, by_search, rtol=1e-12)
+
+
+ALONG = (forgetting.paths.covariance, forgetting.paths.mean, forgetting.razors.covariance)
+
+
+@pytest.mark.parametrize("result", ALONG, ids=lambda r: r.address)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("n", [1, 2, None])
+@pytest.mark.parametrize("side", ["stated", "derived"])
+def test_a_path_begins_at_the_base_and_ends_at_the_data(result, method, n, side) -> None:
+    k, rng = n or 2, np.random.default_rng(0)
+    ends = {"m0": rng.normal(size=k), "mu": rng.normal(size=k)}
+    ends |= {name: np.eye(k) + np.full((k, k), x) for name, x in (("P0", 0.3), ("Sigma", 2.0))}
+    path = result(method, n)
+    values = {name: ends[name] for name in path.arguments if name in ends}
+    for zeta, (mean, spread) in enumerate((("m0", "P0"), ("mu", "Sigma"))):
+        X = ends[spread] if method == "NLL" else np.linalg.inv(ends[spread])
+        x = ends[mean] if method == "NLL" else X @ ends[mean]
+        want = x if result.name == "mean" else X
+        found = np.reshape(path.at(side, **values, zeta=zeta), want.shape)
+        np.testing.assert_allclose(found, want, rtol=1e-12, atol=1e-15)
+    for beyond in (-0.1, 1.1):
+        with pytest.raises(ArgumentError, match=r"must lie in \[0, 1\]; pass a share"):
+            path.at(side, **values, zeta=beyond)
 
 
 def test_the_likeliest_of_the_best_takes_all() -> None:

@@ -16,7 +16,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from typer.testing import CliRunner
 
 import analysis
-from analysis import Derivation, StructureError, gaussian, show
+from analysis import ArgumentNameError, Derivation, StructureError, gaussian, show
 from analysis.__main__ import app, main
 from analysis.catalogue import DERIVATIONS
 from analysis.explain import Matches
@@ -41,6 +41,25 @@ def test_the_guide_fits_a_screen_and_names_every_package():
     assert max(map(len, lines)) <= 100
     for package in {family.partition(".")[0] for family in FAMILIES}:
         assert package in guide()
+    for word in ("derive(", "outcome(", "Gaussian(", "KL(", "%list", "%show", "%explain", "help("):
+        assert word in guide()
+    assert "python -m paper_checks explain" in guide()
+
+
+def test_the_lines_of_the_guide_run():
+    """Those that are Python, in a prompt as it opens."""
+    shell = InteractiveShell()
+    load_ipython_extension(shell)
+    lines = [line.partition("   ")[0] for line in (row[2:] for row in guide().splitlines())]
+    code = [
+        line for line in lines if "(" in line and "..." not in line and "paper_checks" not in line
+    ]
+    ran = [
+        line for line in code if line.partition(" ")[0] in ("h", "y_hat,") or line[:6] == "derive"
+    ]
+    assert len(ran) == 3
+    for line in ran:
+        assert shell.run_cell(line).success, line
 
 
 def test_the_prompt_knows_symbols_packages_and_sympy():
@@ -53,20 +72,33 @@ def test_the_prompt_knows_symbols_packages_and_sympy():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_dir_shows_what_a_module_offers(family):
+def test_dir_shows_the_results_of_a_module(family):
     module = importlib.import_module(f"analysis.{family}")
-    shown = dir(module)
-    assert {r.name for r in DERIVATIONS if r.family == family} <= set(shown)
-    for name in shown:
-        value = getattr(module, name)
-        assert not name.startswith("_")
-        assert value.__module__ == module.__name__
-        assert pydoc.getdoc(value), f"help({family}.{name}) says nothing"
+    assert dir(module) == sorted(r.name for r in DERIVATIONS if r.family == family)
+    for name in dir(module):
+        assert pydoc.getdoc(getattr(module, name)), f"help({family}.{name}) says nothing"
 
 
-def test_dir_of_a_package_is_what_it_exports():
-    assert dir(gaussian) == sorted(gaussian.__all__)
+@pytest.mark.parametrize("package", sorted({family.partition(".")[0] for family in FAMILIES}))
+def test_dir_of_a_package_shows_the_modules_that_have_results(package):
+    inside = {family.partition(".")[2] for family in FAMILIES if family.startswith(f"{package}.")}
+    module = importlib.import_module(f"analysis.{package}")
+    if inside:
+        assert dir(module) == sorted(inside)
+        assert inside < set(module.__all__)  # the others can be imported still
     assert dir(analysis) == sorted(analysis.__all__)
+
+
+def test_a_module_without_results_shows_its_functions():
+    stated = importlib.import_module("analysis.forgetting.stated")
+    assert dir(stated)[:2] == ["class_kl", "conditional_kl"]
+
+
+@pytest.mark.parametrize("result", DERIVATIONS, ids=[result.address for result in DERIVATIONS])
+def test_dir_of_a_result_shows_what_it_comes_in(result):
+    shown = [name for name in dir(result) if not name.startswith("_")]
+    assert shown == ["address", "family", "key", "name", "sizes", "statement", "variants"]
+    assert all(hasattr(result, name) for name in dir(result))
 
 
 @pytest.mark.parametrize("result", DERIVATIONS, ids=[result.address for result in DERIVATIONS])
@@ -87,6 +119,8 @@ def test_help_says_arguments_values_and_a_call_that_works(result):
         ("gaussian.mean_field.", [".cost", ".shrinkage"]),
         ("gaussian.mean_field.sh", [".shrinkage"]),
         ("dynamics.outer_flow.", [".covariance"]),
+        ("forgetting.paths.", [".covariance", ".mean", ".metric"]),
+        ("bounded.", [".inner"]),
     ],
 )
 def test_completion_offers_public_names_only(prompt, typed, offered):
@@ -110,6 +144,23 @@ def test_a_wrong_question_is_answered_in_one_line(prompt, line):
     with pytest.raises(UsageError) as caught:
         prompt.run_line_magic("show", line)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("command", ["list", "show", "explain"])
+@pytest.mark.parametrize("line", ["'x", '"', "mean_field.cost '", "mean_field.cost --n '2"])
+def test_a_quote_that_does_not_close_is_no_traceback(prompt, command, line):
+    with pytest.raises(UsageError) as caught:
+        prompt.run_line_magic(command, line)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("zzz", "lam, U, M, Sigma"), ("Sgma", "Sigma"), ("lambda", "lam"), ("sigm", "sigma")],
+)
+def test_a_symbol_that_there_is_not_is_answered_by_the_nearest(name, said):
+    with pytest.raises(ArgumentNameError, match=f"'{name}' is no symbol; .*{said}"):
+        names()["symbol"](name, 2)
 
 
 def test_it_shows_every_step():

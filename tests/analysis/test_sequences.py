@@ -10,6 +10,7 @@ import sympy as sp
 from analysis import ArgumentError, DerivationError, StructureError, categorical, sequences
 from analysis.calculus.normal_form import is_zero
 from analysis.calculus.symbols import symbol
+from analysis.forgetting import avoidable
 from analysis.sequences import definitions, inner, outer
 from tests.planting import derived_anew
 
@@ -34,6 +35,51 @@ def test_hamming_sees_the_marginals_alone() -> None:
     np.testing.assert_allclose(one, other, rtol=1e-12)
     assert outer.cost("positions", 3).at(pi=independent) == pytest.approx(0, abs=1e-12)
     assert outer.cost("positions", 3).at(pi=PI) > 0.01
+
+
+CLOSED = [
+    (outer.cost("positions", 2), {}),
+    (outer.cost("positions", 3), {}),
+    (outer.cost("pairs", 2), {}),
+    (outer.cost("pairs", 3), {}),
+    (outer.hypergradient("pairs", 3), {"p": PI, "lam": 0.6}),
+    (inner.solution("Hamming", 3), {"u": 0.8, "lam": 0.6}),
+    (inner.solution("exact match", 3), {"u": 0.8, "lam": 0.6}),
+    (avoidable.classes(4), {"p0": PI[:4] / PI[:4].sum()}),
+]
+
+
+@pytest.mark.parametrize(("result", "others"), CLOSED, ids=lambda x: getattr(x, "name", ""))
+@pytest.mark.parametrize("side", ["stated", "derived"])
+@pytest.mark.parametrize("seed", range(4))
+def test_what_does_not_occur_is_a_limit(result, others, side, seed) -> None:
+    """Of laws that give it less and less: 0 log 0 = 0."""
+    rng, size = np.random.default_rng(seed), result.arguments["pi"].rows
+    pi = rng.dirichlet(np.ones(size))
+    pi[rng.permutation(size - 1)[: rng.integers(1, size - 1)]] = 0  # the last class occurs
+    pi[0 if seed % 2 else -2] = 0.5
+    pi /= pi.sum()
+    found = result.at(side, pi=pi, **others)
+    assert np.isfinite(found).all()
+    for tiny in (1e-9, 1e-12):
+        near = np.where(pi == 0, tiny, pi)
+        want = result.at(side, pi=near / near.sum(), **others)
+        np.testing.assert_allclose(found, want, atol=300 * tiny)
+
+
+def test_the_cost_of_two_sequences_is_log_2() -> None:
+    assert outer.cost("positions", 2).at(pi=[0.5, 0, 0, 0.5]) == pytest.approx(np.log(2))
+    assert outer.cost("pairs", 2).at(pi=[0.5, 0, 0, 0.5]) == 0
+    assert outer.cost("positions", 3).at(pi=[1, 0, 0, 0, 0, 0, 0, 0]) == 0
+
+
+def test_where_a_formula_has_no_value_or_no_law_that_is_said() -> None:
+    with pytest.raises(ArgumentError, match=r"of sequences, .* give each some probability"):
+        outer.prefix_weights(2).at(pi=[0.5, 0, 0, 0.5], lam=1.0)
+    with pytest.raises(ArgumentError, match=r"entry -0.1; pass probabilities, 0 or more"):
+        outer.cost("positions", 2).at(pi=[0.6, -0.1, 0, 0.5])
+    with pytest.raises(ArgumentError, match="at a limit of the formula"):
+        avoidable.classes(3).at(pi=[0, 0, 1], p0=[0.3, 0.3, 0.4])
 
 
 def test_a_chain_costs_pairs_nothing() -> None:
