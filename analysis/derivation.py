@@ -51,7 +51,12 @@ class Key:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One line of a derivation: what was done, and the expression it gave."""
+    """One line of a derivation: what was done, and the expression it gave.
+
+    Args:
+        text: what was done.
+        expression: what it gave.
+    """
 
     text: str
     expression: Any

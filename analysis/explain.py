@@ -110,6 +110,8 @@ def explain(name: str) -> Explanation | Matches:
 def listing(words: str = "") -> Matches:
     """List the results, each structure once: all, or those with the words in name or formula.
 
+    Args:
+        words: as the name that `explain` takes; none for all.
     Raises:
         UnknownResultError: if nothing matches.
     """

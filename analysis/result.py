@@ -27,7 +27,12 @@ ANY = (*SIZES, None)  # and the matrix expression for any n
 
 @dataclass(frozen=True)
 class Entry:
-    """A derivation's key and the function that builds it (once: results are kept)."""
+    """A derivation's key and the function that builds it (once: results are kept).
+
+    Args:
+        key: its address, variant and size.
+        build: returns the derivation.
+    """
 
     key: Key
     build: Callable[[], Derivation]
@@ -41,6 +46,9 @@ class Entry:
 class Result(Generic[P]):
     """A function that derives; called with the same values again, it returns the same object.
 
+    Args:
+        function: returns the derivation for a variant and a size, without key and statement.
+        sizes, variants, n, check, only, quick, statements: as of `result`.
     Attributes:
         derive: the function itself; what it returns has no key, no statement, and is not kept.
         family: the module, without the package: "gaussian.outer".

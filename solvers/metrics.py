@@ -17,6 +17,10 @@ def accuracy(law: Categorical, data: LabelledData) -> Float[Tensor, "*b"]:
 
     Of classes that are equally likely each is taken as often, whatever their order.
 
+    Args:
+        law: at the inputs of the data, `(*b, N, C)`.
+        data: of `N` inputs; its batch may be smaller.
+
     Raises:
         ShapeError: a law and data of other inputs or classes.
         NonFiniteError: NaN, or logits that are no law.
@@ -30,6 +34,11 @@ def calibration_error(law: Categorical, data: LabelledData, bins: int = 15) -> F
     """Return the expected calibration error `Σ_B (n_B/N) |accuracy_B - confidence_B|`.
 
     Bins `B` are of equal width in the confidence `max_c p(c)`.
+
+    Args:
+        law: at the inputs of the data, `(*b, N, C)`.
+        data: of `N` inputs; its batch may be smaller.
+        bins: how many there are.
 
     Raises:
         InputError: `bins < 1`.

@@ -10,7 +10,13 @@ from .normal_form import is_positive, is_zero
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """A side condition: `expression` is zero, or positive by its form, entry by entry."""
+    """A side condition: `expression` is zero, or positive by its form, entry by entry.
+
+    Args:
+        text: what it says.
+        kind: "zero" or "positive".
+        expression: scalar or matrix.
+    """
 
     text: str
     kind: Literal["zero", "positive"]

@@ -35,6 +35,8 @@ WHY = "its moments are written out in entries; a reward that is a sum over coord
 def outcome(n: int = 1) -> tuple[Any, Any]:
     """The symbols ŷ and y of outcomes in R^n: two scalars for n = 1, else two columns.
 
+    Args:
+        n: 1, 2 or 3.
     Raises:
         StructureError: unless n = 1, 2, 3.
     """
@@ -70,6 +72,8 @@ class Gaussian:
 class Classes:
     """Categorical policies over n classes, which the rewards' table lists.
 
+    Args:
+        n: number of classes, 2 or more.
     Raises:
         StructureError: if n is not an integer >= 2.
     """
@@ -84,6 +88,8 @@ class Classes:
 class Bits:
     """Policies of n independent bits, ψ_i = P(ŷ_i = 1).
 
+    Args:
+        n: number of bits: 1, 2 or 3.
     Raises:
         StructureError: unless n = 1, 2, 3.
     """

@@ -171,8 +171,21 @@ def maximum_likelihood(
 ) -> MaximumLikelihood:
     """Return `max_φ E log p_{θ*(φ)}(y | x)`, `θ*(φ) = argmax_θ E r_φ + λH`, ready for `solve`.
 
-    With a reference `p₀`, `-λ KL(p ‖ p₀)` stands in place of `λH`. Arguments and errors are those
-    of `likelihood.problem`, which also has sampled inner gradients and batches.
+    With a reference `p₀`, `-λ KL(p ‖ p₀)` stands in place of `λH`. See `likelihood.problem`, which
+    also has sampled inner gradients and batches.
+
+    Args:
+        policy: `p_θ`.
+        reward: `r_φ`, from `φ` and inputs.
+        data: of the inner problem, without batch dimensions.
+        lam: entropy weight `λ > 0`.
+        held_out: of the outer problem; the same data if not given.
+        weight_decay: `ρ >= 0`, of both levels; positive for a categorical policy.
+        reference: `p₀`, of a family that knows the divergence exactly.
+
+    Raises:
+        InputError: `lam` is not positive, or no weight decay for a categorical policy.
+        ShapeError: data with batch dimensions.
     """
     levels = likelihood.problem(
         policy,

@@ -261,6 +261,9 @@ def policy(module: torch.nn.Module) -> ModulePolicy:
     So batch normalisation takes the statistics of the inputs it is given after `module.train()`,
     those that the module holds after `module.eval()`; to renew these, run the module itself once it
     is loaded. What else a module does at random is its own: call `module.eval()` if it has dropout.
+
+    Args:
+        module: takes inputs `(N, d)`; its own parameters are where training starts.
     """
     return ModulePolicy(module)
 

@@ -44,7 +44,11 @@ class Optimiser(Protocol):
 @checked_class
 @dataclass(frozen=True)
 class SGD:
-    """Gradient ascent `θ + η ∂_θJ`."""
+    """Gradient ascent `θ + η ∂_θJ`.
+
+    Attributes:
+        learning_rate: `η > 0`.
+    """
 
     learning_rate: float
 
@@ -64,6 +68,11 @@ class Adam:
     Where all gradients of an entry were 0, its derivative is the true one, that of `η m̂/ε`: `√v̂`
     is a norm of the past gradients there, and adds terms of second order only. That derivative
     is `η/ε` and thus large for the usual `ε`.
+
+    Attributes:
+        learning_rate: `η > 0`.
+        betas: decay of the means of gradients and of their squares, in [0, 1).
+        eps: `ε > 0`.
     """
 
     learning_rate: float
