@@ -11,6 +11,7 @@ import pytest
 
 import analysis
 import solvers
+from solvers.rewards import bounded, mahalanobis, with_reference
 
 
 def exported() -> Iterator[tuple[str, Any]]:
@@ -27,11 +28,7 @@ EXPORTED = dict(exported())
 # of rewards and laws, in modules of their own
 EXPORTED |= {
     f"{function.__module__}.{name}": function
-    for module in (
-        solvers.rewards.bounded,
-        solvers.rewards.mahalanobis,
-        solvers.rewards.with_reference,
-    )
+    for module in (bounded, mahalanobis, with_reference)
     for name, function in vars(module).items()
     if inspect.isfunction(function)
     and function.__module__ == module.__name__

@@ -46,7 +46,7 @@ _FUNCTIONS = {
     "max": r"\max ",
     "min": r"\min ",
     "sup": r"\sup ",
-    "argmin": r"\arg\min ",
+    "argmin": r"\operatorname{argmin} ",
 }
 _STAR = "\u2217"
 _WORDS = r"(?:[A-Za-z]{3,}|KL|ML|NLL|PG|Tr)"  # others are letters, side by side
@@ -192,7 +192,7 @@ def _sign(sign: str) -> str:
     if sign in _TEX or sign.isascii():
         return _TEX.get(sign, sign)
     name = unicodedata.name(sign, "")
-    if name.startswith("GREEK "):
+    if name.startswith(("GREEK SMALL LETTER ", "GREEK CAPITAL LETTER ")):
         letter = name.rpartition(" ")[2].lower().replace("lamda", "lambda")
         letter = "varsigma" if "FINAL SIGMA" in name else letter
         return rf"\{letter.capitalize() if 'CAPITAL' in name else letter} "
