@@ -7,7 +7,8 @@ found.reward, found.law(x)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -17,18 +18,27 @@ from torch import Tensor
 from ..arguments import checked
 from ..data import Dataset
 from ..errors import InputError, Number, as_number
-from ..families.gaussian import GaussianPolicy, at_outcomes
+from ..families.gaussian import GaussianPolicy, Structure, at_outcomes
 from ..families.law import Data, Params, Policy, WithZeros
+from ..hypergradients.implicit import Level
 from ..hypergradients.methods import HypergradientMethod
 from ..numerics.trees import Tree
 from ..rewards.between_classes import FreeReward, OneHotReward
-from ..rewards.learnable import ConstantReward, InputReward, Phi, RewardModel
+from ..rewards.learnable import (
+    ConstantReward,
+    InputReward,
+    Phi,
+    RewardModel,
+    entries,
+    factor,
+)
 from ..rewards.tempered import TemperedReward
 from ..training.reference import ReferenceLaw
 from ..training.streams import generator
 from . import likelihood
 from .loop import AdamSteps, Bilevel, Exact, Inexact, Outer, Result, lbfgs
 from .loop import solve as climb
+from .residuals import Residuals
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,8 @@ class MaximumLikelihood:
         data: of the inner problem.
         lam: entropy weight `λ`.
         levels: both objectives, `J` and `F`.
+        held_out: data of the outer problem.
+        penalised: whether a weight decay or a reference bounds the likelihood.
     """
 
     policy: Policy
@@ -48,6 +60,8 @@ class MaximumLikelihood:
     data: Data
     lam: Tensor
     levels: Bilevel
+    held_out: Data
+    penalised: bool = False
 
     def start_policy(self, seed: int) -> Params:
         """Return `θ` to start from: drawn from the seed, or a module's own, or 0.
@@ -89,6 +103,24 @@ class MaximumLikelihood:
                 raise InputError(
                     f"{type(model).__name__} has no start: pass phi, its parameters to start from"
                 )
+
+    def residuals(self) -> Residuals | None:
+        """Return those of a Gaussian policy with a reward of its own; None of another problem."""
+        policy, data, outer = self.policy, self.data, self.held_out
+        if not isinstance(policy, GaussianPolicy):
+            return None
+        if not isinstance(self.reward, ConstantReward | InputReward):
+            return None
+        if not (isinstance(data, Dataset) and isinstance(outer, Dataset)):
+            return None
+        return Residuals.of(data, outer, inputs=not policy.mean.hidden)
+
+    def structure(self) -> Structure:
+        """Return that of the covariances that the rewards lead a Gaussian policy to."""
+        kinds = (getattr(self.policy, "structure", "full"), getattr(self.reward, "kind", "full"))
+        if "isotropic" in kinds or "scalar" in kinds:
+            return "isotropic"
+        return "diagonal" if "diagonal" in kinds else "full"
 
     def _diagonal(self, n: int) -> Float[Tensor, "n n"]:
         """Return `(λ/2)/Var y_i`, the variances over all data; `λI` between classes."""
@@ -196,7 +228,15 @@ def maximum_likelihood(
         weight_decay=weight_decay,
         reference=reference,
     )
-    return MaximumLikelihood(policy, reward, data, as_number("lam", lam, data.x), levels)
+    return MaximumLikelihood(
+        policy,
+        reward,
+        data,
+        as_number("lam", lam, data.x),
+        levels,
+        data if held_out is None else held_out,
+        weight_decay > 0 or reference is not None,
+    )
 
 
 @checked
@@ -220,14 +260,27 @@ def solve(
         seed: of starting points that are drawn; the same seed gives the same bits.
         theta: where the policy starts; see `MaximumLikelihood.start_policy`.
         phi: where the reward starts; see `start_reward`.
-        optimiser: of the reward's parameters; L-BFGS, two iterations a step, if not given.
+        optimiser: of the reward's parameters; L-BFGS, two iterations a step, if not given. That is
+            handed a full constant reward relative to the residuals (see `residuals`), and so is
+            the hypergradient that `stationarity` is the norm of.
         steps: at most this many of its steps.
         inner, hypergradient, tolerance, checkpoint: as of `bilevel.solve`.
+
+    Raises:
+        InputError: the inputs say a combination of the outcomes exactly, so that their likelihood
+            has no maximum; the message names it. Other errors are those of `bilevel.solve`.
     """
     theta = problem.start_policy(seed) if theta is None else theta
+    left = problem.residuals()
+    if left is not None and not problem.penalised:
+        left.check_unknown(problem.structure())
     phi = problem.start_reward(seed) if phi is None else phi
+    levels, back = problem.levels, _same
+    if left is not None and optimiser is None and _whitened(problem, left):
+        R = (problem.lam / 2).sqrt() * left.precision_factor()
+        levels, phi, back = _relative(levels, phi, R)
     result = climb(
-        problem.levels,
+        levels,
         cast(Tree, dict(theta)),
         cast(Tree, dict(phi)),
         optimiser=lbfgs if optimiser is None else optimiser,
@@ -237,4 +290,30 @@ def solve(
         tolerance=tolerance,
         checkpoint=checkpoint,
     )
-    return Found(problem, result)
+    return Found(problem, replace(result, phi=back(cast(Phi, result.phi))))
+
+
+def _same(phi: Phi) -> Tree:
+    return cast(Tree, phi)
+
+
+def _whitened(problem: MaximumLikelihood, left: Residuals) -> bool:
+    """Whether the problem is one of all `U`, and its residuals have a precision."""
+    full = isinstance(problem.reward, ConstantReward) and problem.structure() == "full"
+    return full and left.known("full") is None
+
+
+def _relative(levels: Bilevel, phi: Phi, R: Tensor) -> tuple[Bilevel, Phi, Callable[[Phi], Tree]]:
+    """Return the problem in `M` of `C = R M`, its start, and the way back."""
+
+    def back(relative: Phi) -> Tree:
+        return cast(Tree, entries(R @ factor(relative["log_diagonal"], relative["lower"])))
+
+    def of(level: Level) -> Level:
+        return lambda theta, relative: level(theta, back(cast(Phi, relative)))
+
+    at = levels.at
+    inside = None if at is None else lambda relative: at(back(cast(Phi, relative)))
+    C = factor(phi["log_diagonal"], phi["lower"])
+    start = entries(torch.linalg.solve_triangular(R, C, upper=False))
+    return Bilevel(of(levels.J), of(levels.F), at=inside), start, back

@@ -60,6 +60,13 @@ def factor(
     return lower_triangular(diagonal, diagonal[..., rows] * lower)
 
 
+def entries(C: Float[Tensor, "n n"]) -> dict[str, Tensor]:
+    """Return the arguments of which `factor` makes `C`, by name."""
+    rows, columns = torch.tril_indices(len(C), len(C), -1).unbind()
+    diagonal = C.diagonal()
+    return {"log_diagonal": diagonal.log(), "lower": C[rows, columns] / diagonal[rows]}
+
+
 @checked_class
 @dataclass(frozen=True)
 class ConstantReward:
@@ -93,10 +100,7 @@ class ConstantReward:
             return {"log_u": U.diagonal().mean().log()}
         if self.kind == "diagonal":
             return {"log_u": U.diagonal().log()}
-        C = torch.linalg.cholesky(U)
-        rows, columns = torch.tril_indices(self.n, self.n, -1).unbind()
-        diagonal = C.diagonal()
-        return {"log_diagonal": diagonal.log(), "lower": C[rows, columns] / diagonal[rows]}
+        return entries(torch.linalg.cholesky(U))
 
     def __call__(self, phi: Phi, x: Float[Tensor, "N d"]) -> MahalanobisReward:
         """Return the reward; it does not depend on `x`."""

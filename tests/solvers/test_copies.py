@@ -22,6 +22,7 @@ import solvers
 import solvers as so
 from solvers import bilevel, engine
 from solvers.bilevel import cross_fitted, likelihood
+from solvers.bilevel.residuals import Residuals
 from solvers.data import Dataset, LabelledData, TwoMoments
 from solvers.families.bernoulli import Bernoulli, BernoulliPolicy
 from solvers.families.categorical import Categorical, CategoricalPolicy
@@ -192,6 +193,7 @@ EXAMPLES: dict[str, Callable[[], Any]] = {
     ),
     "LogDensity": lambda: LogDensity(Gaussian(normal(0, 4, 2), normal(1, 4, 2).exp())),
     "MLP": lambda: MLP((3, 4), "tanh"),
+    "Residuals": lambda: Residuals.of(data(), data()),
     "GaussianPolicy": lambda: GaussianPolicy(2, 2, "diagonal", MLP((3,)), "shared", "softplus"),
     "GaussianPolicy 2": lambda: POLICY,
     "MahalanobisReward": reward,
