@@ -57,7 +57,12 @@ def values_for(derivation, rng: np.random.Generator, size: int = 4) -> dict[str,
             root = rng.normal(size=(n, n))
             values[name] = root + root.T
     for name, bound in derivation.above.items():
-        others = {x: values[other] for other, x in derivation.arguments.items() if x.is_Symbol}
+        others: dict[Any, Any] = {}
+        for other, x in derivation.arguments.items():
+            if isinstance(x, sp.MatrixBase):
+                others |= dict(zip(x, np.ravel(values[other]), strict=True))
+            elif x.is_Symbol:
+                others[x] = values[other]
         values[name] += float(sp.sympify(bound).subs(others))
     return values
 
