@@ -314,10 +314,11 @@ def _logs_and_inverses(k: float) -> tuple[float, float]:
 
     points = [-800, -50, -5, 0, 2, 4, 6]
     mass = mpmath.quad(density, points)
-    return tuple(
-        float(mpmath.quad(lambda u, f=f: f(u) * density(u), points) / mass)
-        for f in (lambda u: u, lambda u: mpmath.exp(-u))
-    )
+
+    def mean(f: Any) -> float:
+        return float(mpmath.quad(lambda u: f(u) * density(u), points) / mass)
+
+    return mean(lambda u: u), mean(lambda u: mpmath.exp(-u))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -334,12 +335,12 @@ def test_the_excess_of_each_structure_is_finite_above_a_bound_of_its_own(structu
     logs = sum(log for log, _ in pairs) - n * log_scale
     inverse = {"full": n * nu, "diagonal": n * nu, "isotropic": n * k[-1]}[structure] * pairs[-1][1]
     assert derivation.at(freedom=nu) == pytest.approx((logs + inverse - n) / 2, rel=1e-6)
-    unit = {"Sigma": np.eye(n), "freedom": nu}  # with the right structure nothing else is lost
+    unit: Any = {"Sigma": np.eye(n), "freedom": nu}  # with the right structure nothing else is lost
     total = samples.choice.total(structure, n)
     assert total.at(**unit) == pytest.approx(derivation.at(freedom=nu), rel=1e-9)
     for below in (bound, bound - 0.1):
         for refused in (derivation, samples.linear.optimism(structure, n)):
-            extra = {"ratio": 1.0} if "ratio" in refused.arguments else {}
+            extra: Any = {"ratio": 1.0} if "ratio" in refused.arguments else {}
             with pytest.raises(ArgumentError, match=r"freedom = .* must be above"):
                 refused.at(freedom=below, **extra)
         with pytest.raises(ArgumentError, match=r"freedom = .* must be above"):
