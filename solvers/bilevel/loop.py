@@ -21,6 +21,7 @@ from ..arguments import checked, checked_class
 from ..errors import (
     InputError,
     ShapeError,
+    SolverError,
     check_count,
     check_instance,
     check_number,
@@ -580,7 +581,7 @@ def gained(
             return 0.0
         gains = (look(length * own) for length in LENGTHS)
         return next((gain for gain, found, _ in gains if found.converged and gain > little), 0.0)
-    except InputError:  # too far
+    except SolverError:  # too far
         return 0.0
 
 
