@@ -20,6 +20,7 @@ from torch import Tensor
 from ..arguments import checked, checked_class
 from ..errors import (
     InputError,
+    NonFiniteError,
     ShapeError,
     SolverError,
     check_count,
@@ -340,7 +341,8 @@ def solve(
             it should: the objectives, `sampled` and `at` a real number computed from their
             arguments, `optimiser` one of torch, `hypergradient` a `Hypergradient` like `phi`.
         CheckpointError: the file is none, or of another run.
-        NonFiniteError: an objective or its derivatives are not finite at some `phi`.
+        NonFiniteError: an objective or its derivatives are not finite at the start; where a step of
+            the optimiser leads to such a point, the loop ends before it and says so.
         HypergradientError: the hypergradient is not finite (see `implicit`).
 
     Warns:
@@ -420,14 +422,28 @@ def solve(
                 tensor.grad = -slope
             return -problem.F(theta_like.tree(done.inner.value), phi_like.tree(done.phi)).item()
 
+        kept: tuple[Tree, Tree] | None = None  # θ and φ of the last step
+
+        def beyond(error: NonFiniteError) -> Result:
+            """Return what was found before a step of the optimiser led out of the domain."""
+            if kept is None:
+                raise error
+            _warn_once(history)
+            why = f"step {len(history)} of the optimiser leaves the domain: {error}"
+            return Result(*kept, False, tuple(history), why)
+
         for step in range(first, steps + 1):
-            done = evaluate()
+            try:
+                done = evaluate()
+            except NonFiniteError as error:
+                return beyond(error)
             at, point = phi_like.tree(done.phi), theta_like.tree(done.inner.value)
             history.append(record(problem, step, point, at, done.slope, done.inner))
             if observe is not None:
                 observe(step, point, at)
             if progress is not None:
                 progress(step, steps)
+            kept = point, at
             reason = reached(history, norm(flat(done.phi)), tolerance, phi_like.tensors[0].dtype)
             further = 0.0
             if reason is not None and not isinstance(inner, AdamSteps):  # whose errors hide it
@@ -440,7 +456,10 @@ def solve(
                 _warn_once(history)
                 why = reason or not_reached(history, tolerance, further)
                 return Result(point, at, reason is not None, tuple(history), why)
-            opt.step(closure)  # pyright: ignore[reportArgumentType]
+            try:
+                opt.step(closure)  # pyright: ignore[reportArgumentType]
+            except NonFiniteError as error:
+                return beyond(error)
             # forgotten here, so that a run resumed from the checkpoint goes on with the same bits
             current, latest = latest.inner.value if latest else done.inner.value, None
             if path is not None and run is not None:

@@ -1,6 +1,7 @@
 """Converged means near the solution, in whatever units the problem is written."""
 
 import math
+import re
 import warnings
 from typing import Any
 
@@ -582,6 +583,27 @@ def test_a_steep_direction_does_not_hide_what_another_has_to_gain(K: float, C: f
         optimiser=lambda tensors: torch.optim.SGD(tensors, lr=0.5 / K), steps=20,
     )  # fmt: skip
     assert not slow.converged, slow.reason
+
+
+def test_a_step_beyond_the_domain_ends_the_loop_where_it_was() -> None:
+    """Nothing that was found is lost to an optimiser that goes too far."""
+
+    def J(t: Tensor, p: Tensor) -> Tensor:
+        return -(t - p.exp()).square().sum()
+
+    def F(t: Tensor, p: Tensor) -> Tensor:
+        return t.sum()
+
+    zero = torch.zeros(1, dtype=F64)
+    found = bilevel.solve(
+        bilevel.Bilevel(J, F), zero, zero, steps=50,
+        optimiser=lambda tensors: torch.optim.SGD(tensors, lr=1.0),
+    )  # fmt: skip
+    assert not found.converged
+    assert 0 < found.iterations < 50
+    assert re.search(r"leaves the domain: .*phi\[0\] = ", found.reason)
+    assert torch.isfinite(found.phi).all()
+    torch.testing.assert_close(found.theta, found.phi.exp())
 
 
 def test_the_single_loop_is_held_to_the_same() -> None:
