@@ -22,6 +22,7 @@ from ..families.gaussian import GaussianPolicy, Structure, at_outcomes
 from ..families.law import Data, Params, Policy, WithZeros
 from ..hypergradients.implicit import Level
 from ..hypergradients.methods import HypergradientMethod
+from ..numerics.modes import recording
 from ..numerics.trees import Tree
 from ..rewards.between_classes import FreeReward, OneHotReward
 from ..rewards.learnable import (
@@ -240,6 +241,7 @@ def maximum_likelihood(
 
 
 @checked
+@recording
 def solve(
     problem: MaximumLikelihood,
     *,

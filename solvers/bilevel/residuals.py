@@ -38,22 +38,23 @@ class Residuals:
     @classmethod
     def of(cls, data: Dataset, held_out: Dataset, *, inputs: bool = True) -> Residuals:
         """Return those of `held_out` about the line through `data`; a constant without `inputs`."""
-        centre, spread = data.x.mean(0), data.x.std(0, correction=0)
+        x, mean, y = data.x.detach(), data.mean.detach(), held_out.y.detach()
+        centre, spread = x.mean(0), x.std(0, correction=0)
         spread = torch.where(spread > 0, spread, 1.0)
 
-        def columns(x: Tensor) -> Tensor:
-            one = torch.ones_like(x[:, :1])
-            return torch.cat([(x - centre) / spread, one], 1) if inputs else one
+        def columns(at: Tensor) -> Tensor:
+            one = torch.ones_like(at[:, :1])
+            return torch.cat([(at - centre) / spread, one], 1) if inputs else one
 
-        origin = data.mean.mean(0)
-        line = torch.linalg.lstsq(columns(data.x), data.mean - origin, driver="gelsd").solution
-        fitted = columns(held_out.x) @ line
-        left = (held_out.y - origin - fitted.unsqueeze(-2)).flatten(0, 1)
+        origin = mean.mean(0)
+        line = torch.linalg.lstsq(columns(x), mean - origin, driver="gelsd").solution
+        fitted = columns(held_out.x.detach()) @ line
+        left = (y - origin - fitted.unsqueeze(-2)).flatten(0, 1)
         size = left.square().mean(0).sqrt()
         eps = ROUNDING * torch.finfo(left.dtype).eps
-        rounding = eps * held_out.y.abs().flatten(0, 1).amax(0)
+        rounding = eps * y.abs().flatten(0, 1).amax(0)
         if inputs:  # as far as the line carries that of the inputs
-            rounding = rounding + eps * (data.x.abs().amax(0) / spread) @ line[:-1].abs()
+            rounding = rounding + eps * (x.abs().amax(0) / spread) @ line[:-1].abs()
         return cls(left / torch.where(size > 0, size, 1.0), size, rounding)
 
     def known(self, structure: Structure) -> Float[Tensor, "n"] | None:

@@ -33,6 +33,7 @@ from ..errors import (
     check_precision,
     check_same_n,
 )
+from ..numerics.modes import recording
 from ..numerics.triangular import lower_triangular_by_rows
 from .baselines import Baseline, advantage
 from .law import (
@@ -539,12 +540,18 @@ class GaussianPolicy:
         return lower_triangular_by_rows(raw, self.n, positive)
 
 
+@recording
 def at_outcomes(policy: GaussianPolicy, params: Params, data: Dataset) -> dict[str, Tensor]:
-    """Return `in_units` of the outcomes' deviations, with a mean law that has their mean."""
-    y = data.y.flatten(0, 1)
+    """Return `in_units` of the outcomes' deviations, with a mean law that has their mean.
+
+    Points to start from: no gradient goes through them.
+    """
+    y = data.y.detach().flatten(0, 1)
     s = y.std(0, correction=0)
     s = torch.where(s > 0, s, 1.0)
-    return in_units(policy, params, y.mean(0) - s * policy(params, data.x).mean.mean(0), s)
+    params = {name: p.detach() for name, p in params.items()}
+    centre = y.mean(0) - s * policy(params, data.x.detach()).mean.mean(0)
+    return in_units(policy, params, centre, s)
 
 
 def in_units(

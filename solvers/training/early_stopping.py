@@ -56,7 +56,7 @@ class EarlyStopping:
         check_number("least", least, 0.0)
         self._score, self._every, self._patience = score, every, patience
         self._least = least
-        self.params, self.ended, self._last = {}, False, 0
+        self.params, self.ended, self._last = {}, False, -1
 
     def __call__(self, step: int, params: Params) -> bool:
         """Look at the parameters after a step; return whether training may end.

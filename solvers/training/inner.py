@@ -319,8 +319,9 @@ def _minimum(
 
     tolerance = digits(1e-8, leaves.tensors[0].dtype) if tolerance is None else tolerance
     finite_number("the objective", value(), "the starting point")
+    nat = torch.as_tensor(unit).item()
     stop = minimise.search(
-        leaves.tensors, value, tolerance, max_iterations, methods=methods, unit=float(unit)
+        leaves.tensors, value, tolerance, max_iterations, methods=methods, unit=nat
     )
     return Solution(
         {name: p.detach() if p.requires_grad else p for name, p in theta.items()},

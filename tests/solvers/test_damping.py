@@ -87,7 +87,8 @@ def doubted(method: Any, seed: int, negative: float) -> None:
         warnings.simplefilter("always")
         found = implicit(J, lambda t, p: b @ t, theta, phi, method=method, damping="auto")
     assert bool(torch.isfinite(found.value).all())
-    added = found.damping * (A.diagonal().abs().diag() if method == "dense" else torch.eye(4))
+    of = A.diagonal().abs() if method == "dense" else torch.ones(4, dtype=F64)
+    added = found.damping * of.diag()
     damped = A + added
     assert float(torch.linalg.eigvalsh(damped)[0]) > 0
     assert len(caught) == 1

@@ -105,5 +105,5 @@ def test_data_of_one_outcome_each() -> None:
 def test_what_cannot_start_says_so() -> None:
     same = so.Dataset.pairs(X, torch.cat([Y, torch.ones(40, 1, dtype=F64)], -1))
     problem = so.maximum_likelihood(so.GaussianPolicy(2, 3), so.ConstantReward(3), same, lam=0.5)
-    with pytest.raises(so.InputError, match=r"y\[..., 2\] does not vary: pass phi"):
+    with pytest.raises(so.InputError, match=r"says y\[..., 2\] exactly"):
         so.solve(problem)
