@@ -172,8 +172,7 @@ class _Problem:
                 "strictly concave"
             )
         A = self.curvature(found, *fixed)
-        d = linear_solve.units(A)
-        w = torch.linalg.eigvalsh(A / d / d.unsqueeze(1))
+        w = torch.linalg.eigvalsh(linear_solve.scaled(A)[0])
         if not float(w[0]) > linear_solve.resolution(A) * float(w[-1]):
             raise InnerSolutionError(
                 f"-∂²J has the eigenvalue {float(torch.linalg.eigvalsh(A)[0]):.3g} at the "
@@ -212,9 +211,8 @@ class _Argmax(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         theta, *phi = ctx.saved_tensors
         problem: _Problem = ctx.problem
-        A = problem.curvature(theta, *phi)
-        d = linear_solve.units(A.detach())
-        v = torch.linalg.solve(A / d / d.unsqueeze(1), gradients[0] / d) / d
+        A, d = linear_solve.scaled(problem.curvature(theta, *phi))
+        v = torch.linalg.solve(A, gradients[0] / d) / d
         pull = torch.func.vjp(lambda *p: problem.slope(theta, *p), *phi)[1]
         return None, None, *pull(v)
 

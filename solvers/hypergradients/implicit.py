@@ -407,8 +407,8 @@ def doubts(
 
 def _newton_distance(A: Tensor, slope: Tensor, inner: Leaves) -> float:
     """Return `‖s‖/‖θ‖` in the norm of `A`, `s` the Newton step: the same in any units of `θ`."""
-    d = linear_solve.units(A)
-    scaled, theta = A / d / d.unsqueeze(1), flat(inner.tensors).detach() * d
+    scaled, d = linear_solve.scaled(A)
+    theta = flat(inner.tensors).detach() * d
     size = norm(theta)
     if size == 0:
         return math.inf
@@ -507,8 +507,7 @@ def _too_long(
 
 def _least_damping(A: Tensor) -> float:
     """Return 0 if `A` is positive definite, else what makes it so with a margin."""
-    d = linear_solve.units(A)
-    w = torch.linalg.eigvalsh(A / d / d.unsqueeze(1))
+    w = torch.linalg.eigvalsh(linear_solve.scaled(A)[0])
     smallest, largest = float(w[0]), float(w.abs().amax())
     if smallest > linear_solve.resolution(A) * largest:
         return 0.0

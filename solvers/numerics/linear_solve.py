@@ -160,6 +160,12 @@ def units(A: Float[Tensor, "d d"]) -> Vector:
     return torch.where(d > 0, d, torch.where(largest > 0, largest, 1.0))
 
 
+def scaled(A: Float[Tensor, "d d"]) -> tuple[Float[Tensor, "d d"], Vector]:
+    """Return `A` in its `units`, `A_ij/(d_i d_j)`, and these; no gradient flows through them."""
+    d = units(A.detach())
+    return A / d / d.unsqueeze(1), d
+
+
 def resolution(A: Float[Tensor, "d d"]) -> float:
     """Return what rounding may make of an eigenvalue 0 of `A`, relative to the largest one."""
     return 10 * len(A) * torch.finfo(A.dtype).eps
@@ -172,8 +178,8 @@ def dense(matrix: Float[Tensor, "d d"], b: Vector) -> Solve:
     not positive definite, but for rounding, the solution of the symmetric system is returned with
     the smallest eigenvalue as its curvature, which says so.
     """
-    d = units(matrix)
-    A, b = matrix / d / d.unsqueeze(1), b / d
+    A, d = scaled(matrix)
+    b = b / d
     size = norm(b)
     unit = b / size if size > 0 else b
     factor, failed = torch.linalg.cholesky_ex(A)

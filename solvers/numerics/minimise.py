@@ -277,8 +277,9 @@ class _Point:
         if not bool(H.any()):
             flat_at_rest = self.stationarity == 0
             return _Step(torch.zeros_like(g), math.inf, 0.0, flat_at_rest, 1)
-        self.units = d = linear_solve.units(H)  # whatever the units of the data
-        w, V = torch.linalg.eigh(H / d / d.unsqueeze(1))
+        A, self.units = linear_solve.scaled(H)  # whatever the units of the data
+        d = self.units
+        w, V = torch.linalg.eigh(A)
         g = g / d
         eps, largest = torch.finfo(g.dtype).eps, float(w.abs().amax())
         # A singular Hessian, as that of a network that interpolates, has eigenvalues of either sign
