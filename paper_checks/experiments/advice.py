@@ -118,8 +118,8 @@ def advise(x: Float[Tensor, "N d"], y: Float[Tensor, "N n"], names: Sequence[str
     best, *others = sorted(STRUCTURES, key=lambda arm: losses[arm])
     if not math.isfinite(losses[best]):
         return Advice(N, None, None, math.nan)
-    if n == 1:
-        return Advice(N, best, None, 0.0)
+    if n == 1:  # all structures are one, and rounding would decide
+        return Advice(N, "isotropic", None, 0.0)
     return Advice(N, best, others[0], (losses[others[0]] - losses[best]) / n)
 
 

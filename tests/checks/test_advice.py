@@ -71,6 +71,8 @@ def test_too_few_rows_and_one_outcome_are_said() -> None:
     assert str(advise(x[:4], y[:4])) == "at N = 4 there are too few rows for any reward"
     one = advise(x, y[:, :1])
     assert str(one) == "at N = 9 all structures are one: there is one outcome"
+    # all losses are one, and rounding does not decide between them
+    assert {advise(*rows(N, np.eye(1), N)).name for N in range(7, 40)} == {"scalar"}
     few = advise(x[:7], y[:7])  # three degrees of freedom: a full reward has no expected loss
     assert few.structure in ("isotropic", "diagonal")
     assert advice.expected(x[:7], y[:7])["full"] == math.inf
