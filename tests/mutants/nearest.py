@@ -19,7 +19,7 @@ from .traced import Trace
 FOLDERS = ("tests/analysis", "tests/solvers", "tests/gate", "tests/checks", "tests/fuzz")
 # Every result is held to what is stated and to its witness there, whoever derives it.
 EVERY_RESULT = ("tests/analysis/test_derivations.py", "tests/checks/test_claims.py")
-FILES = 3  # that a mutant meets before it is asked which tests run it
+FILES = 4  # that a mutant meets before it is asked which tests run it
 SHARE = 12.0  # seconds of processor time for a file, before what it has left waits for the others
 BUDGET = 240.0  # seconds of processor time for a mutant, in all
 START = 3.0  # seconds of processor time until the first test of a file
@@ -167,7 +167,8 @@ class Checkout:
     def nearest(self, mutant: Mutant) -> tuple[list[str], tuple[str, ...]]:
         """Return the test files that import the module, the nearest first, and what these name.
 
-        A word counts the more, the fewer files have it; those around the mutant count most.
+        Those of the module's own name, or of its package's if there are none, are nearest. A word
+        counts the more, the fewer files have it; those around the mutant count most.
         """
         text = (self.root / mutant.path).read_text(encoding="utf-8")
         around, others = names(text, mutant.at)
@@ -185,8 +186,11 @@ class Checkout:
             score[file] += 2 * sum(place in Path(file).stem for place in places)
         ranked = sorted(reach, key=lambda file: (-score[file], file))
         first = [file for file in EVERY_RESULT if mutant.room == "analysis" and file in reach]
+        own = [f for f in ranked if path.stem in Path(f).stem]
+        own = own or [f for f in ranked if path.parent.name in Path(f).stem]
         words = tuple(dict.fromkeys([*around, *reversed(places)]))
-        return list(dict.fromkeys([*first[:1], *ranked[:2], *first, *ranked[2:]])), words
+        order = [*first[:1], *own[:2], *ranked[:2], *first, *ranked[2:]]
+        return list(dict.fromkeys(order)), words
 
 
 def _parts(

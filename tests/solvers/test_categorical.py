@@ -65,6 +65,16 @@ def test_the_law_is_that_of_torch(batch: tuple[int, ...], C: int, seed: int) -> 
             torch.testing.assert_close(law.cross_entropy(labelled_by(given_pi)), -terms.sum(0))
 
 
+@given(C=classes, seed=st.integers(0, 2**20))
+def test_the_moments_of_one_hot_outcomes(C: int, seed: int) -> None:
+    """By enumeration: `Σ_c p_c (e_c - p)(e_c - p)ᵀ`, and the trace of it with a matrix."""
+    law, U = Categorical(normal(seed, 3, N, C)), normal(seed + 1, C, C)
+    gap = torch.eye(C, dtype=F64) - law.p.unsqueeze(-2)
+    P = torch.einsum("bnc,bnci,bncj->bnij", law.p, gap, gap)
+    torch.testing.assert_close(law.covariance, P)
+    torch.testing.assert_close(law.trace(U), torch.einsum("ij,bnji->bn", U, P))
+
+
 @given(C=classes, seed=st.integers(0, 2**20), shift=st.floats(-100, 100))
 def test_a_constant_added_to_the_logits_changes_nothing(C: int, seed: int, shift: float) -> None:
     z, pi = normal(seed, 3, N, C), simplex(seed + 1, N, C)

@@ -13,6 +13,7 @@ from solvers.numerics import linear_solve
 F64 = torch.float64
 A = torch.tensor([[2.0, 0.5, 0.0], [0.5, 1.0, 0.2], [0.0, 0.2, 0.5]], dtype=F64)
 B = torch.tensor([1.0, -2.0, 0.5], dtype=F64)
+EYE = torch.eye(3, dtype=F64)
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"step": 0.4}, {"max_iterations": 3}])
@@ -28,3 +29,17 @@ def test_a_neumann_series_counts_its_products(kwargs: dict[str, Any]) -> None:
     assert found.iterations == calls
     if "max_iterations" not in kwargs:
         torch.testing.assert_close(A @ found.x, B, rtol=1e-7, atol=1e-7)
+
+
+def test_a_nystrom_approximation_inverts_what_it_approximates() -> None:
+    """`(V diag(w) Vᵀ + shift I)⁻¹ r`, against the dense matrix, and of full rank that of `A`."""
+    V = torch.linalg.qr(torch.tensor([[1.0, 2.0], [0.0, 1.0], [3.0, -1.0]], dtype=F64)).Q
+    w = torch.tensor([5.0, 0.5], dtype=F64)
+    low = linear_solve.Nystrom(V, w, 0)
+    dense = V @ torch.diag(w) @ V.T + 0.3 * EYE
+    torch.testing.assert_close(low.inverse(B, 0.3), torch.linalg.solve(dense, B))
+    beyond = V @ torch.diag(w) @ V.T + w[-1] * (EYE - V @ V.T)
+    torch.testing.assert_close(low.precondition(B), torch.linalg.solve(beyond, B))
+    whole = linear_solve.nystrom(lambda v: A @ v, B, 3, torch.Generator().manual_seed(0))
+    wanted = torch.linalg.solve(A + 0.3 * EYE, B)
+    torch.testing.assert_close(whole.inverse(B, 0.3), wanted)
