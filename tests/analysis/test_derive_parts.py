@@ -53,6 +53,15 @@ def test_what_the_inner_level_reaches_is_its_objective_at_the_solution(reference
     assert solved.objective == pytest.approx(direct, rel=1e-12)
 
 
+def test_the_gibbs_density_is_the_reference_times_the_reward() -> None:
+    """log p₀ + r̄/λ, with the constant of p₀, which is a density."""
+    y_hat, y = symbol("y_hat", 1)[0], symbol("y", 1)[0]
+    found = derive(-2 * (y_hat - y) ** 2, Gaussian(1), KL(lam=3, mean=[1], covariance=[[4]]))
+    rest = sp.expand(found.gibbs - found.mean_reward / 3)
+    mass = sp.integrate(sp.exp(rest), (y_hat, -sp.oo, sp.oo))
+    assert float(mass) == pytest.approx(1.0, rel=1e-12)
+
+
 def test_the_likelihood_of_correlated_outcomes() -> None:
     """At the best parameters of a full reward it is -½ log det 2πeΣ."""
     y_hat, y = symbol("y_hat", 2), symbol("y", 2)

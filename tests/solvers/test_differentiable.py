@@ -48,6 +48,18 @@ def test_first_and_second_derivatives() -> None:
     assert torch.autograd.gradgradcheck(solve, inputs)
 
 
+def test_a_wide_tolerance_ends_at_the_exact_solution() -> None:
+    """θ + θ³ = b: derivatives are those of the exact solution, so the search goes on to it."""
+    want = torch.tensor([0.3, -0.8], dtype=torch.float64)
+    b = want + want**3
+
+    def J(theta: Tensor, b: Tensor) -> Tensor:
+        return b @ theta - theta.square().sum() / 2 - theta.pow(4).sum() / 4
+
+    found = inner_solution(J, torch.zeros_like(b), b, tolerance=0.3)
+    torch.testing.assert_close(found, want, rtol=1e-14, atol=0)
+
+
 def test_a_quadratic_in_closed_form() -> None:
     """θ* = H⁻¹b, its Jacobian H⁻¹, to rounding; by every method of search."""
     H = A @ A.mT + torch.eye(N, dtype=torch.float64)
