@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from analysis import KL, Bits, Entropy, Gaussian, Normal, derive
+from analysis import KL, Bits, Entropy, Gaussian, Moments, Normal, derive
 from analysis.calculus.symbols import symbol
-from analysis.derive import gaussian, signs
+from analysis.derive import expectation, gaussian, signs
 
 s, a = sp.symbols("s a", positive=True)
 
@@ -51,6 +51,13 @@ def test_what_the_inner_level_reaches_is_its_objective_at_the_solution(reference
     solved = found.solve(**values)
     direct = found.at("objective", **values, psi=solved.policy["psi"])
     assert solved.objective == pytest.approx(direct, rel=1e-12)
+
+
+def test_only_even_moments_are_positive() -> None:
+    """Of data of any law, a symbol for each moment of an order above 2."""
+    moment = expectation.central(Moments(), sp.Matrix([[1, 0], [0, 1]]))
+    assert moment((4, 2)).is_positive
+    assert moment((3, 0)).is_positive is moment((3, 1)).is_positive is None
 
 
 def test_the_gibbs_density_is_the_reference_times_the_reward() -> None:

@@ -85,3 +85,21 @@ def test_a_wrong_definition_fails(monkeypatch: pytest.MonkeyPatch, name: str) ->
         with pytest.raises(DerivationError):
             (forgetting.paths.metric(1) if metric else forgetting.modes.reward()).verify()
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_the_speed_of_a_tie_is_that_of_the_softmax_flow(n: int) -> None:
+    """ȯ as derived for any n, beside ż = p (r - E r) of n + 2 logits."""
+    tie, odds = 0.7, 0.4
+    first = tie * odds / (1 - odds)
+    z = -np.log([first, first + tie])
+    z = np.array([*z, *[-z.sum() / n] * n])
+    p, r = np.exp(z) / np.exp(z).sum(), np.array([1.0, 1.0, *[0.0] * n])
+    flow = p * (r - p @ r)
+    decay = forgetting.ties.decay()
+    speed = decay.steps[0].expression
+    [other] = [x for x in speed.free_symbols if x.name == "x_3"]
+    known = {"tie": tie, "n": n, "o": odds, "x_3": np.exp(z[-1])}
+    got = speed.subs({x: known[x.name] for x in speed.free_symbols})
+    assert float(got) == pytest.approx(odds * (flow[1] - flow[0]), rel=1e-12)
+    assert other.is_positive

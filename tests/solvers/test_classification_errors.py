@@ -145,6 +145,7 @@ def test_other_unreadable_files_are_refused(tmp_path: Path) -> None:
         *((x, 0.2, 0.2, r"seed is .*: pass an int") for x in (True, None, "0", 1.5, 1.0, [0])),
         *((0, x, 0.2, r"test_size is .*: pass a") for x in (True, None, "0.2", np.nan, 1j)),
         *((0, 0.2, x, r"validation_size is .*: pass a") for x in (True, None, "0.2", np.nan)),
+        (0, -0.2, 0.2, "test_size must lie between 0 and 1, got -0.2"),
         (0, 0.0, 0.2, "test_size must lie between 0 and 1, got 0.0"),
         (0, 0.2, 1.0, "validation_size must lie between 0 and 1, got 1.0"),
         (0, 0.02, 0.2, "60 rows of 3 classes cannot give a test part of share 0.02: .*more rows"),

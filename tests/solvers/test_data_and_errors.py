@@ -156,7 +156,7 @@ def test_singular_matrices_are_refused() -> None:
 
 
 def test_shapes_of_matrices() -> None:
-    for shape in [(2, 3), (3,), (), (0, 0)]:
+    for shape in [(2, 3), (3,), (), (0, 0), (2, 0, 0)]:
         with pytest.raises(ShapeError, match="square"):
             check_spd("A", torch.zeros(shape))
 

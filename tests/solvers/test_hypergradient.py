@@ -97,6 +97,23 @@ def test_a_point_that_is_not_stationary(method: Method) -> None:
         )
 
 
+def test_a_step_of_ones_own_for_the_neumann_series() -> None:
+    """Below 2 over the largest curvature it gives the same value; a shorter one takes longer."""
+    J, F = identities.quadratic_objectives(QUADRATIC)
+    theta = identities.as_tree(QUADRATIC.theta())
+    exact = implicit(J, F, theta, QUADRATIC.phi, method="dense")
+    largest = float(torch.linalg.eigvalsh(QUADRATIC.A).max())
+    long, short = (
+        implicit(
+            J, F, theta, QUADRATIC.phi, method="neumann", step=part / largest, max_iterations=10_000
+        )
+        for part in (1.0, 0.5)
+    )
+    for found in (long, short):
+        torch.testing.assert_close(found.value, exact.value, rtol=1e-8, atol=1e-10)
+    assert long.iterations < short.iterations
+
+
 @pytest.mark.parametrize("method", ITERATIVE)
 def test_a_linear_system_that_is_not_solved(method: Method) -> None:
     J, F = identities.quadratic_objectives(QUADRATIC)
