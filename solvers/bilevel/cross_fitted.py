@@ -20,13 +20,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..arguments import checked
 from ..data import Dataset
 from ..errors import Number, as_number, check_same_n
 from ..families.gaussian import Gaussian
 from ..numerics.derivatives import slopes
 from ..numerics.modes import recording
 from ..numerics.norms import largest_entry
-from ..numerics.trees import flat
+from ..numerics.trees import Leaves, flat
 from ..rewards.learnable import InputReward, Phi
 from ..training.early_stopping import EarlyStopping
 from ..training.ensemble import adam
@@ -56,6 +57,7 @@ class Learned:
     step: Tensor
 
 
+@checked
 def inner_law(
     model: InputReward, phi: Phi, lam: Number | Tensor, x: Float[Tensor, "*b N d"]
 ) -> Gaussian:
@@ -65,6 +67,7 @@ def inner_law(
     return Gaussian(torch.zeros_like(u), (weight / (2 * u)).sqrt(), check=False)
 
 
+@checked
 @recording
 def learn(
     model: InputReward,
@@ -94,12 +97,14 @@ def learn(
         patience: looks without an improvement before the end.
 
     Raises:
+        InputError: arguments outside their domain.
         ShapeError: residuals of another dimension than the reward.
 
     Source: new.
     """
     for name, data in (("residuals", residuals), ("validation", validation)):
         check_same_n(name, data.n, "the reward", model.n)
+    Leaves.of("start", dict(start))
     batch = next(iter(start.values())).shape[: residuals.x.ndim - 2]
 
     def loss(phi: Phi, data: Dataset) -> Tensor:

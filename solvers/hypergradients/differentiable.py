@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]
 
+from ..arguments import checked
 from ..errors import (
     InputError,
     NonFiniteError,
@@ -31,13 +32,14 @@ from ..numerics import linear_solve, minimise
 from ..numerics.norms import digits
 from ..numerics.trees import Leaves, Tree, check_alike, flat
 from ..numerics.values import check_depends, finite_number, number
-from .implicit import Level
+from .implicit import Level, where
 
 
 class InnerSolutionError(SolverError, RuntimeError):
     """`J` has no strict maximum where the search ended, or the search did not end."""
 
 
+@checked
 def inner_solution(
     J: Level,
     theta0: Tree,
@@ -183,7 +185,9 @@ class _Problem:
         return found
 
     def _check_objective(self, theta: Tensor, phi: list[Tensor]) -> None:
-        value = finite_number("J", self.objective(theta, *phi), "theta0")
+        start = replace(self.start, tensors=self.start.split(theta.detach()))
+        point = f"the start{where(start, replace(self.outer, tensors=tuple(phi)))}"
+        value = finite_number("J", self.objective(theta, *phi), point)
         check_depends("J", value, "theta")
         for leaf in _graph_leaves(value):
             if leaf is not theta:

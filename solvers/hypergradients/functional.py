@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..arguments import checked
 from ..data import Dataset
 from ..errors import (
     InputError,
@@ -42,15 +43,16 @@ from ..families.gaussian import Gaussian, GaussianPolicy
 from ..families.networks import Params
 from ..numerics.modes import recording
 from ..numerics.norms import digits
-from ..numerics.trees import Leaves, Tree
+from ..numerics.trees import Leaves, Tree, flat
 from ..rewards.mahalanobis import MahalanobisReward
 from ..training.reference import ReferenceLaw
-from .implicit import Hypergradient, judged
+from .implicit import Hypergradient, check_derivatives, judged, largest_of
 
 RewardOf = Callable[[Tree], MahalanobisReward]
 """`φ -> r`: a factor `(n, n)`, or `(N, n, n)` with one matrix for each inner input."""
 
 
+@checked
 @recording
 def functional(
     policy: GaussianPolicy,
@@ -107,7 +109,6 @@ def functional(
     symmetric `U` that enters through `torch.linalg.cholesky`.
     """
     check_limit("distance", distance)
-    check_instance("strict", strict, bool, "True or False")
     weight = as_number("lam", lam, data.x).detach()
     held_out = data if outer_data is None else outer_data
     for name, one in (("data", data), ("outer_data", held_out)):
@@ -116,10 +117,13 @@ def functional(
         for part in ("x", "mean", "covariance"):
             check_finite(f"{name}.{part}", getattr(one, part))
         check_same_n(name, one.n, "the policy", policy.n)
-    Leaves.of("params", {name: p.detach() for name, p in params.items()})
+    inner = Leaves.of("params", {name: p.detach() for name, p in params.items()})
     outer = Leaves.of("phi", phi).fresh()
     reward = reward_of(outer.tree())
+    check_instance("what reward_of returned", reward, MahalanobisReward, "a MahalanobisReward")
     _check_reward(reward, policy.n, len(data.x))
+    check_derivatives({"U": reward.U}, inner, outer)
+    check_spd(f"U at {largest_of(outer)}", reward.U.detach())
     points = _Inputs.of(data, held_out)
     outputs = _Outputs.of(policy, params, points.x)
     at_data = outputs.law(points.inner)
@@ -140,8 +144,7 @@ def functional(
     A = covariance_adjoint(spread, _per_input(pulls[1], share), weight, policy)
     linear = (slopes[0] * a).sum() + (slopes[1] * A).sum()
     cross = torch.autograd.grad(linear, outer.tensors, materialize_grads=True)
-    for name, gradient in zip(outer.names, cross, strict=True):
-        check_finite(f"dF/d({name})", gradient)
+    check_derivatives({"dF/dφ": flat(cross)}, inner, outer)
     steep = [_per_input(g.detach(), share) for g in slopes]
     away = _whitened(
         spread, mean_adjoint(U, steep[0]), covariance_adjoint(spread, steep[1], weight, policy)
@@ -315,7 +318,6 @@ def _check_reward(reward: MahalanobisReward, n: int, rows: int) -> None:
         )
     if not reward.cholesky.requires_grad:
         raise InputError("the reward does not depend on phi: build it from the argument")
-    check_spd("U", reward.U.detach())
 
 
 def _per_input(total: Float[Tensor, "K *s"], share: Float[Tensor, "K"]) -> Float[Tensor, "K *s"]:

@@ -23,13 +23,13 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
+from ..arguments import checked
 from ..errors import (
     InputError,
     NonFiniteError,
     SolverError,
     check_choice,
     check_count,
-    check_instance,
     check_limit,
     check_number,
 )
@@ -101,6 +101,7 @@ class Hypergradient:
         return "; ".join(self.doubts) or "there is no reason to doubt the value"
 
 
+@checked
 @recording
 def implicit(
     J: Level,
@@ -171,9 +172,6 @@ def implicit(
     check_count("rank", rank)
     if step is not None:
         check_number("step", step, positive=True)
-    if generator is not None:
-        check_instance("generator", generator, torch.Generator, "a torch.Generator, or None")
-    check_instance("strict", strict, bool, "True or False")
     needs_sketch = method in ("nystrom", "nystrom-cg")
     if needs_sketch and generator is None:
         raise InputError(f"method {method!r} draws a random sketch: pass generator")
@@ -484,8 +482,8 @@ def judged(result: Hypergradient, reasons: list[str], *, strict: bool) -> Hyperg
         message = "the hypergradient may be wrong: " + "; ".join(reasons)
         if strict:
             raise HypergradientError(message)
-        # three calls up stands whoever called the function that is `recording`
-        warn(message, stacklevel=4)
+        # four calls up stands whoever called the function that is `checked` and `recording`
+        warn(message, stacklevel=5)
     return replace(result, doubts=tuple(reasons))
 
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import check_count, check_instance, check_number
+from ..arguments import checked
+from ..errors import check_count, check_number
 from ..numerics import minimise
 from ..numerics.modes import recording
 from ..numerics.norms import largest_entry, norm, share
@@ -33,6 +34,7 @@ from .implicit import (
 CLOSE, ENOUGH = 1e-3, 1e-10
 
 
+@checked
 @recording
 def penalty(
     J: Level,
@@ -85,7 +87,6 @@ def penalty(
     check_number("weight", weight, positive=True)
     check_number("tolerance", tolerance, 0.0, infinite=True)
     check_count("max_iterations", max_iterations)
-    check_instance("strict", strict, bool, "True or False")
     weight, tolerance = float(weight), float(tolerance)
     inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
     check_alike(inner, outer)

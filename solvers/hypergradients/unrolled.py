@@ -12,7 +12,8 @@ import math
 
 import torch
 
-from ..errors import InputError, NonFiniteError, check_count, check_instance, check_limit
+from ..arguments import checked
+from ..errors import InputError, NonFiniteError, check_count, check_limit
 from ..numerics.derivatives import curved
 from ..numerics.modes import recording
 from ..numerics.norms import digits, largest_entry, norm, share
@@ -41,6 +42,7 @@ from .implicit import (
 __all__ = ["SGD", "Adam", "Optimiser", "one_step", "unrolled"]
 
 
+@checked
 @recording
 def unrolled(
     J: Level,
@@ -100,7 +102,6 @@ def unrolled(
     check_optimiser("optimiser", optimiser)
     check_limit("tolerance", tolerance)
     check_limit("distance", distance)
-    check_instance("strict", strict, bool, "True or False")
     check_count("steps", steps)
     last = steps if last is None else last
     check_count("last", last)
@@ -147,6 +148,7 @@ def unrolled(
     return judged(result, reasons, strict=strict)
 
 
+@checked
 def one_step(
     J: Level,
     F: Level,

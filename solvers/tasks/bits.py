@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 
+from ..arguments import checked
 from ..data import Dataset
 from ..errors import check_count, check_precision
 from ..families.bernoulli import Bernoulli
@@ -33,6 +34,7 @@ class BitsTask:
         return Bernoulli(x @ self.weights + self.offset)
 
 
+@checked
 def draw(
     generator: torch.Generator,
     *,

@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..arguments import checked
 from ..data import Dataset
+from ..errors import check_count, check_number, check_precision
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class GaussianTask:
         return self.factor @ self.factor.mT
 
 
+@checked
 def draw(
     generators: Sequence[torch.Generator],
     *,
@@ -53,8 +56,18 @@ def draw(
         scale: `A = scale · I`; without it `A_ij ~ U(0, 1)`.
         dtype: of the data; the draws are the same for every dtype.
 
+    Raises:
+        InputError: no generator, or a size, a scale or a dtype that is none.
+
     Source: paper, figure 2 (settings in `paper_checks/experiments`).
     """
+    for name, count in (("inputs", inputs), ("n", n), ("samples", samples)):
+        check_count(name, count)
+    check_count("the number of generators", len(generators))
+    check_number("mean", mean)
+    if scale is not None:
+        check_number("scale", scale, positive=True)
+    check_precision("dtype", dtype)
     factors: list[Tensor] = []
     xs: list[Tensor] = []
     noises: list[Tensor] = []

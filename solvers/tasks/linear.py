@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..arguments import checked
 from ..data import Dataset
+from ..errors import ShapeError, check_count, check_number, check_precision
 from ..families.gaussian import Gaussian
 
 
@@ -35,6 +37,7 @@ class LinearTask:
         return Gaussian(mean, self.sigma[:, None, None].expand_as(mean))
 
 
+@checked
 def draw(
     generators: Sequence[torch.Generator],
     *,
@@ -54,8 +57,24 @@ def draw(
         sigma: noise scale of each experiment; drawn from `U(0.1, 2.5)` if not given.
         dtype: of the data; the draws are the same for every dtype.
 
+    Raises:
+        InputError: no generator, or a size, a scale or a dtype that is none.
+        ShapeError: another number of scales than of generators.
+
     Source: paper, figure 1 (settings in `paper_checks/experiments/figure_1.py`).
     """
+    for name, count in (("n", n), ("rows", rows), ("samples", samples)):
+        check_count(name, count)
+    check_count("the number of generators", len(generators))
+    if sigma is not None:
+        for place, scale in enumerate(sigma):
+            check_number(f"sigma[{place}]", scale, positive=True)
+        if len(sigma) != len(generators):
+            raise ShapeError(
+                f"sigma has {len(sigma)} scales, and there are {len(generators)} generators: pass "
+                "one for each"
+            )
+    check_precision("dtype", dtype)
     offsets: list[Tensor] = []
     scales: list[Tensor] = []
     inputs: list[Tensor] = []
@@ -67,17 +86,17 @@ def draw(
         inputs.append(10 * torch.rand(2, rows, n, generator=generator, dtype=torch.float64) - 5)
         noises.append(torch.randn(rows, samples + 1, n, generator=generator, dtype=torch.float64))
     b = torch.stack(offsets)
-    scale = torch.stack(scales) if sigma is None else torch.tensor(sigma, dtype=torch.float64)
+    spread = torch.stack(scales) if sigma is None else torch.tensor(sigma, dtype=torch.float64)
     x, noise = torch.stack(inputs), torch.stack(noises)
 
     def observe(x: Tensor, noise: Tensor) -> Dataset:
         mean = (x + b[:, None, None]).unsqueeze(-2)
-        y = mean + scale[:, None, None, None] * noise
+        y = mean + spread[:, None, None, None] * noise
         return Dataset.of(x.to(dtype), y.to(dtype))
 
     return LinearTask(
         train=observe(x[:, 0], noise[:, :, :samples]),
         validation=observe(x[:, 1], noise[:, :, samples:]),
         offset=b.to(dtype),
-        sigma=scale.to(dtype),
+        sigma=spread.to(dtype),
     )

@@ -294,7 +294,7 @@ def test_wrong_arguments_are_named():
         (
             {"reward_of": lambda phi: MahalanobisReward(0 * phi, check=False)},
             NotPositiveDefiniteError,
-            "U is not positive definite",
+            r"U at phi\[0, 0\] = 1 is not positive definite",
         ),
         ({"data": replace(data, mean=data.mean * math.nan)}, NonFiniteError, "data.mean"),
         ({"data": Dataset.of(data.x[None], data.y[None])}, ShapeError, "one member"),
