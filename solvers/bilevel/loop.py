@@ -66,6 +66,7 @@ Observe = Callable[[int, Tree, Tree], None]
 ACCURATE = 1e-6  # a distance of inner solutions at which hypergradients are beyond doubt
 SHORT = 1e-8  # of an objective: what a first step should gain
 FURTHER, LOOKS = 32.0, 12  # how much further each look for a gain goes, and how many there are
+HELD = 0.9  # of the pull of F, by damping alone: of a hypergradient that says nothing
 LENGTHS = (1.0, 1 / 16)  # parts of a step in which every entry has its own curvature
 
 
@@ -220,6 +221,8 @@ class Record:
         inner_distance: of its solution (see `solution.Solution`).
         inner_converged: whether the inner solve reached the accuracy asked of it.
         doubts: why the hypergradient may be wrong.
+        held: by the damping, of the pull of `F` (see `Hypergradient`).
+        pull: of `F`, likewise.
     """
 
     step: int
@@ -235,6 +238,8 @@ class Record:
     inner_distance: float = math.inf
     inner_converged: bool = False
     doubts: tuple[str, ...] = ()
+    held: float = 0.0
+    pull: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -325,7 +330,8 @@ def solve(
             met, or when what a step of the size of `phi` along it would gain is below the
             resolution of `F`; and when `F` is no larger a little further along it (see `gained`),
             which tells a far start, or a large constant in `F`, from a maximum. Neither changes
-            with the units of `F`.
+            with the units of `F`. A hypergradient of a Hessian that was damped until the damping
+            alone holds the pull of `F` says nothing, and ends no loop.
         generator: of sampled inner gradients.
         checkpoint: file written after every outer step; if it exists, the run goes on from it,
             with the same bits as an uninterrupted one. A file of another run is refused.
@@ -498,6 +504,8 @@ def record(
         inner.distance,
         inner.converged,
         found.doubts,
+        found.held,
+        found.pull,
     )
 
 
@@ -506,6 +514,8 @@ def reached(
 ) -> str | None:
     """Say in which sense the last hypergradient of a history is 0, None if it is not.
 
+    One that the damping of the Hessian has made small is not: it says nothing.
+
     Args:
         history: of the loop so far.
         size: `‖φ‖` at its last point.
@@ -513,6 +523,8 @@ def reached(
         dtype: of the objective.
     """
     last, largest = history[-1].hypergradient, max(row.hypergradient for row in history)
+    if damped_away(history, tolerance):
+        return None
     if last == 0:
         return "the hypergradient is 0"
     if last <= tolerance * largest:
@@ -523,6 +535,12 @@ def reached(
     ):
         return f"the hypergradient is {last:.2g}, below the resolution of F"
     return None
+
+
+def damped_away(history: Sequence[Record], tolerance: float) -> bool:
+    """Return whether the damping made the last hypergradient small, and not a pull that is."""
+    pull = history[-1].pull
+    return history[-1].held > HELD and pull > tolerance * max(row.pull for row in history)
 
 
 def gained(
@@ -608,7 +626,13 @@ def not_reached(history: Sequence[Record], tolerance: float, further: float = 0.
     """Say why a loop that took all its steps has not converged, but gains `further`."""
     last, largest = history[-1].hypergradient, max(row.hypergradient for row in history)
     reason = f"all {history[-1].step} steps are taken: the hypergradient is {last:.3g}"
-    if further > 0:
+    if damped_away(history, tolerance):
+        reason += (
+            f", and says nothing: the Hessian of J was damped by {history[-1].damping:.3g}, which "
+            f"holds {history[-1].held:.2g} of the pull of F on theta; start from a smaller phi, "
+            "take shorter steps, or give J a strictly concave term"
+        )
+    elif further > 0:
         reason += f", and F gains {further:.2g} a little further along it"
     elif tolerance > 0:
         reason += f", {last / largest:.2g} of the largest met, not {tolerance:.2g}"

@@ -80,6 +80,9 @@ class Hypergradient:
         damping: added to the negative Hessian, or, where "auto" found it for "dense", this share of
             the sizes on its diagonal; the value is that of another problem unless 0.
         doubts: why the value may be wrong, in words; none where there is no reason to think so.
+        held: `‖∂_θF + ∂²_{θθ}J v‖/‖∂_θF‖` where damping is added, the residual of the system
+            without it: near 1 the damping alone holds the pull of `F`, and the value says nothing.
+        pull: `‖∂_θF‖`, of `implicit`.
     """
 
     value: Tree
@@ -89,6 +92,8 @@ class Hypergradient:
     curvature: float | None
     damping: float = 0.0
     doubts: tuple[str, ...] = ()
+    held: float = 0.0
+    pull: float = 0.0
 
     @property
     def converged(self) -> bool:
@@ -243,10 +248,14 @@ def implicit(
         )
     if step is not None and method == "neumann" and solve.residual > 1:
         raise _too_long(step, product, pull, damping)
+    held = share(pull - product(solve.x), pull) if damping > 0 else 0.0
     mixed = torch.autograd.grad(slope, outer.tensors, solve.x, materialize_grads=True)
     check_derivatives({"∂²J/∂φ∂θ v": flat(mixed)}, inner, outer)
     value = outer.tangent([(a + b).detach() for a, b in zip(direct, mixed, strict=True)])
-    result = Hypergradient(value, norm(slope), solve.residual, solve.iterations, curvature, damping)
+    result = Hypergradient(
+        value, norm(slope), solve.residual, solve.iterations, curvature, damping,
+        held=held, pull=norm(pull),
+    )  # fmt: skip
     if A is not None and solve.curvature > 0:
         near = _newton_distance(A, slope.detach(), inner) <= distance
         distance = math.inf if near else distance

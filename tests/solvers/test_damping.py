@@ -134,3 +134,53 @@ def test_a_run_warns_once() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         solve(clean, zero, zero, optimiser=lambda p: torch.optim.SGD(p, lr=0.1), steps=4)
+
+
+@pytest.mark.parametrize("size", [20, 250])  # dense, and by CG
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_hypergradient_that_is_damped_away_is_no_maximum(size: int, seed: int) -> None:
+    """Half of `J` grows as steep as `exp φ`, beside which rounding hides the half that `F` sees."""
+    Q, zero = torch.linalg.qr(normal(seed, size, size))[0], torch.zeros(1, dtype=F64)
+
+    def J(theta: Tensor, phi: Tensor) -> Tensor:
+        steep, flat = (Q @ theta).tensor_split(2)
+        return -phi[0].exp() * steep.square().sum() / 2 - (flat - phi[0]).square().sum() / 2
+
+    def F(theta: Tensor, phi: Tensor) -> Tensor:
+        return -((Q @ theta).tensor_split(2)[1] - 1).square().sum() / 2
+
+    def climbed(step: float) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", HypergradientWarning)
+            return solve(
+                Bilevel(J, F), torch.zeros(size, dtype=F64), zero,
+                optimiser=lambda p: torch.optim.Adam(p, lr=step), steps=1,
+            )  # fmt: skip
+
+    near, far = climbed(1.0), climbed(130.0)
+    assert near.converged
+    assert near.history[-1].held == 0
+    assert not far.converged
+    assert far.history[-1].held > 0.9
+    assert "says nothing: the Hessian of J was damped by" in far.reason
+
+
+@pytest.mark.parametrize("size", [20, 250])
+def test_a_maximum_at_which_nothing_pulls_is_found_with_damping(size: int) -> None:
+    """`J` sees half of `θ`; at the maximum what is left of `∂_θF` is rounding, in all of it."""
+    Q = torch.linalg.qr(normal(0, size, size))[0]
+
+    def J(theta: Tensor, phi: Tensor) -> Tensor:
+        return -((Q @ theta).tensor_split(2)[1] - phi[0]).square().sum() / 2
+
+    def F(theta: Tensor, phi: Tensor) -> Tensor:
+        return -((Q @ theta).tensor_split(2)[1] - 1).square().sum() / 2
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HypergradientWarning)
+        found = solve(
+            Bilevel(J, F), torch.zeros(size, dtype=F64), torch.zeros(1, dtype=F64),
+            optimiser=lambda p: torch.optim.SGD(p, lr=2 / size), steps=5,
+        )  # fmt: skip
+    assert found.converged
+    assert found.history[-1].pull < 1e-12 * found.history[0].pull
