@@ -251,9 +251,16 @@ def _inside(
     found = unpacked(search.x)
     here = reached(found)
     if here is None:
+        try:
+            derived.levels.reached(derived, {**data, **found})
+        except NoMaximumError as error:
+            raise NoMaximumError(
+                f"the search for the best parameters starts at {_listed(found)}, where the inner "
+                f"problem is not solved: {error}; or pass other parameters to start from"
+            ) from error
         raise NoMaximumError(
-            f"the inner problem has no maximum at {_listed(found)}, where the search for the "
-            "best parameters starts; pass other parameters to start from"
+            f"the search for the best parameters starts at {_listed(found)}, outside their domain: "
+            "pass other parameters to start from"
         )
     if here.cost <= EDGE:  # F cannot rise by more
         return found, here

@@ -25,6 +25,9 @@ STATIONARY = 1e-8  # ‖∂J/∂θ‖/λ, in units of the policy
 FINALISTS = 4  # starts that are searched from, the best of a grid
 SCALES = range(-9, 6)  # of starts, powers of 2 of the data's standard deviation
 FARTHEST = 40.0  # in logarithms of scale, from a start
+EQUAL = 1e-12  # difference of two objectives that is rounding, relative to them and to λ
+APART = 1e-3  # of two policies that are not the same, in units
+FLAT = 1e-8  # curvature that is not told from 0, relative to the largest: a direction of maxima
 ROUNDS = 8  # of searches, each in the units of the last one's end
 NEAR = 0.5  # of its units' centre an inner solution lies, in standard deviations
 REAL = 1e-6  # imaginary part of a real root, relative to it: double roots split by rounding
@@ -40,12 +43,14 @@ class Solved:
         objective: J(θ*).
         stationarity: largest slope of J/λ, in coordinates without constraints and units.
         closed_form: whether θ* is the closed form, else the result of a search.
+        equal: other policies that a search found at the same J, each less likely than θ*.
     """
 
     policy: dict[str, Any]
     objective: float
     stationarity: float
     closed_form: bool
+    equal: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +77,14 @@ class At:
         x: coordinates.
         numbers: by symbol.
         coefficients: of the objective in these units.
+        equal: other maxima with the same objective.
     """
 
     units: Units
     x: Any
     numbers: Mapping[Any, float]
     coefficients: Any
+    equal: tuple[At, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,20 +128,26 @@ class Levels:
             policy = derived.at("solution", **given)
         else:
             policy = self._policy(at)
-        return Solved(policy, self._objective(at), largest(slope), closed)
+        equal = tuple(self._policy(other) for other in at.equal)
+        return Solved(policy, self._objective(at), largest(slope), closed, equal)
 
     def reached(self, derived: Any, values: Mapping[str, Any]) -> Reached:
         """F and dF/dφ at values by name: implicit differentiation at the inner solution."""
+        at = self._at(derived, values)
+        cost = self._cost(at)
+        top = self._data(at.numbers)[1]
+        return Reached(top - cost, cost, self._named(self._hypergradient(at)))
+
+    def _cost(self, at: At) -> float:
+        """How far F of a policy is below maximum likelihood in the family, in nats."""
         import numpy as np
 
-        at = self._at(derived, values)
-        (likely, top), s = self._data(at.numbers), at.units.scale
+        likely, s = self._data(at.numbers)[0], at.units.scale
         K = np.linalg.inv(self._factor(at))
         inside = K @ (likely / s / s[:, None]) @ K.T
         away = K @ (at.units.offset / s + at.x[: self.size])
         excess = np.linalg.eigvalsh((inside + inside.T) / 2) - 1
-        cost = float(np.sum(excess - np.log1p(excess)) + away @ away) / 2
-        return Reached(top - cost, cost, self._named(self._hypergradient(at)))
+        return float(np.sum(excess - np.log1p(excess)) + away @ away) / 2
 
     def _at(self, derived: Any, values: Mapping[str, Any]) -> At:
         """The inner solution, in units in which its mean is 0 and its variances are 1."""
@@ -284,7 +297,11 @@ class Levels:
         return float(lam * (self._jet(at).value + constant + logs))
 
     def _search(self, numbers: Mapping[Any, float]) -> At:
-        """The best strict maximum over searches from the best starts of a grid."""
+        """The best strict maximum over searches from the best starts of a grid.
+
+        Of several with the same J the likeliest, as the outer level, which maximises F, would have
+        it; by rounding alone another one would be taken at every change of the numbers.
+        """
         import numpy as np
 
         found: list[tuple[float, At]] = []
@@ -304,10 +321,44 @@ class Levels:
                     else "pass other values"
                 )
             )
-        return max(found, key=lambda one: one[0])[1]
+        top = max(J for J, _ in found)
+        lam = float(self._evaluated(sp.ImmutableMatrix([self.standard.lam]), numbers)[0])
+        tied = [one for J, one in found if top - J <= EQUAL * max(abs(top), lam)]
+        taken, *others = sorted(tied, key=self._cost)
+        if not self._is_strict(taken):
+            raise NoMaximumError(
+                f"J is the same, to rounding, along a line of policies through "
+                f"{self._policy(taken)}, at {_shown(numbers)}: training may end at any of them, "
+                "and each has a likelihood of its own; pass a reward that prefers one, such as "
+                "one with -b*(y_hat - y)**2 added, or KL() to a reference policy"
+            )
+        equal: list[At] = []
+        for one in others:
+            if all(self._are_apart(one, other) for other in (taken, *equal)):
+                equal.append(one)
+        return replace(taken, equal=tuple(equal))
+
+    def _is_strict(self, at: At) -> bool:
+        """Whether J bends down in every direction."""
+        import numpy as np
+
+        bend = np.linalg.eigvalsh(self._jet(at).curvature)
+        return bool(bend[-1] < FLAT * bend[0])
+
+    def _are_apart(self, one: At, other: At) -> bool:
+        """Whether two policies differ by more than searches do that end at the same."""
+        import numpy as np
+
+        s = one.units.scale
+        K = np.linalg.inv(self._factor(one))
+        L = K @ (self._factor(other) * (other.units.scale / s)[:, None])
+        away = (other.units.offset + other.units.scale * other.x[: self.size]) - (
+            one.units.offset + s * one.x[: self.size]
+        )
+        return max(largest(K @ (away / s)), largest(L @ L.T - np.eye(self.size))) > APART
 
     def _maximum(self, at: At) -> At | None:
-        """The strict maximum that searches from here end at, if they do."""
+        """The maximum that searches from here end at, if they do: strict, or one of a line."""
         import numpy as np
         from scipy import optimize
 
@@ -343,9 +394,9 @@ class Levels:
                     break
                 at = replace(at, x=at.x - np.linalg.solve(J.curvature, J.slope))
                 J = exact(at.x)
-            strict = np.linalg.eigvalsh(J.curvature)[-1] < 0
+            bend = np.linalg.eigvalsh(J.curvature)
             near = np.abs(at.x[: self.size]).max() <= NEAR
-            if strict and near and largest(J.slope) <= STATIONARY:
+            if bend[-1] < -FLAT * bend[0] and near and largest(J.slope) <= STATIONARY:
                 return at
         return None
 
