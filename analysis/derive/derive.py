@@ -15,7 +15,9 @@ from ..errors import RewardError, RewardTypeError
 from . import existence, gaussian, outer, search
 from .derived import Derived
 from .expectation import (
+    Finite,
     Term,
+    central,
     finite,
     finite_over_both,
     named_over_data,
@@ -25,6 +27,7 @@ from .expectation import (
     total,
 )
 from .finite import bits, by_name, classes
+from .lawful import Lawful, lawful
 from .parameters import named_symbols, parameters_of
 from .problem import (
     KL,
@@ -102,7 +105,9 @@ def _gaussian(
     m0, P0, constants = _reference(regulariser, n)
     parameters = parameters_of(r, n, theta, (moments, constants), {"y_hat": y_hat, "y": y})
     raw = terms_of(r, (*v, *y))
-    domain = finite(raw, tuple(y), Sigma) if isinstance(data, Normal) else ()
+    domain: tuple[Finite | Lawful, ...] = ()
+    if isinstance(data, Normal):
+        domain += finite(raw, tuple(y), Sigma)
     flat = [x for X in parameters.values() for x in gaussian.entries(X)]
     averaged, of_data = named_over_data(raw, v, tuple(y), data, mu, Sigma, flat)
     names = of_data
@@ -187,6 +192,9 @@ def _gaussian(
         *v, *y, *parameters.values(), *theta.values(), *constants.values(), *mu, *Sigma
     )
     higher = sp.Tuple(J, mean_reward).free_symbols - known.free_symbols
+    if isinstance(data, Moments):
+        order = max(sp.Poly(term.polynomial, *y).total_degree() for term in raw)
+        domain += lawful(central(data, Sigma), n, order, sorted(higher, key=str))
     return Derived(
         reward=r,
         family=family,

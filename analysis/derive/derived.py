@@ -22,6 +22,7 @@ from ..derivation import Step
 from ..errors import ArgumentError, ArgumentNameError, DerivationError
 from .best import Best, best
 from .expectation import Finite
+from .lawful import Lawful
 from .outer import larger_than
 from .parameters import by_symbol
 from .problem import Classes, Data, Family, Regulariser, improper
@@ -95,8 +96,8 @@ class Derived:
         conditions: that the closed forms are what they should be; checked by `verify`.
         probabilities: of the reference, and of the data if given, of classes or bits; what numbers
             make of them is checked.
-        domain: what must hold of the numbers for expectations to be finite; checked by `at`,
-            `solve`, `slopes` and `best`.
+        domain: what must hold of the numbers for expectations to be finite and moments to be those
+            of a law; checked by `at`, `solve`, `slopes` and `best`.
         levels: the numerical side.
     """
 
@@ -126,7 +127,7 @@ class Derived:
     assumptions: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
     probabilities: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    domain: tuple[Finite, ...] = ()
+    domain: tuple[Finite | Lawful, ...] = ()
     levels: Levels = field(kw_only=True)
 
     @property
@@ -192,12 +193,16 @@ class Derived:
     def solve(self, /, **values: Any) -> Solved:
         """The inner solution θ* at numbers: its closed form, or the best maximum a search finds.
 
+        Of several with the same J, as of a reward that is even in ŷ, it is the likeliest, the one
+        that maximising F takes too; `Solved.equal` has the others.
+
         Args:
             values: parameters of the reward, moments of the data, constants.
         Raises:
             ArgumentNameError: for an unknown or missing name, or no real number.
             ArgumentError: for a value outside its domain.
-            NoMaximumError: if a search ends at no strict maximum, or an expectation is infinite.
+            NoMaximumError: if a search ends at no strict maximum, such as at one of a line of them,
+                or an expectation is infinite.
         """
         return self.levels.solve(self, values)
 
