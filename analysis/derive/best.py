@@ -13,11 +13,12 @@ from typing import Any
 
 import sympy as sp
 
-from ..errors import NoMaximumError
+from ..errors import ArgumentError, NoMaximumError
 from .search import Reached, largest, used
 from .units import units_and_starts
 
 EDGE = 1e-6  # slope of F by a parameter's size, and fall of F beside a maximum, in nats
+STEPS = 300  # of a search
 FAR = 1e6  # times as large as its unit, a parameter runs away
 SINGULAR = 1e-13  # smallest eigenvalue of a matrix scaled to a unit diagonal
 
@@ -167,8 +168,9 @@ class Place:
 def best(derived: Any, values: Mapping[str, Any]) -> Best:
     """The best parameters, from the closed form where it is complete, else by a search.
 
-    A closed form with a sign that its symbol cannot have is no optimum: then too a search looks
-    for one inside the domain.
+    A closed form with a sign that its symbol cannot have is no optimum, and one that is 0/0, as for
+    two equally likely classes, does not say which: then too a search looks for one inside the
+    domain.
 
     Raises:
         NoMaximumError: if it ends nowhere inside: F rises towards the domain's edge.
@@ -188,11 +190,16 @@ def best(derived: Any, values: Mapping[str, Any]) -> Best:
     outside: dict[str, Any] = {}
     if set(optimum) == set(parameters) and not sp.Tuple(*optimum.values()).free_symbols & unknown:
         at = {k: v for k, v in data.items() if k in used(derived, optimum)}
-        found = derived.at("optimum", **at)
+        try:
+            found = derived.at("optimum", **at)
+        except ArgumentError:  # 0/0, where every value may be best: the data were read before
+            found = {}
         outside = {k: v for k, v in found.items() if not places[k].holds(v)}
-        if not outside:
+        if found and not outside:
             reached = derived.levels.reached(derived, {**data, **found})
             return _reported(places, found, reached, closed=True)
+    if not places:  # nothing to choose
+        return _reported(places, {}, derived.levels.reached(derived, data), closed=True)
     found, reached = _inside(derived, data, places, outside)
     return _reported(places, found, reached, closed=False)
 
@@ -246,7 +253,7 @@ def _inside(
         np.concatenate([place.pack(place.start) for place in places.values()]),
         jac=True,
         method="BFGS",
-        options={"gtol": 1e-9, "maxiter": 300},
+        options={"gtol": 1e-9, "maxiter": STEPS},
     )
     found = unpacked(search.x)
     here = reached(found)
@@ -264,6 +271,13 @@ def _inside(
         )
     if here.cost <= EDGE:  # F cannot rise by more
         return found, here
+    if search.nit >= STEPS and largest(search.jac) > EDGE:
+        raise NoMaximumError(
+            f"the search for the best parameters did not end in {STEPS} steps: at "
+            f"{_listed(found)} the likelihood F still rises ({_risen(here.slopes)}), as along a "
+            "ridge towards the edge of their domain. Pass parameters to start from, or take a "
+            "reward with fewer of them"
+        )
     for name, place in places.items():
         value, slope = found[name], here.slopes[name]
         if place.by_size(value, slope) <= EDGE and not place.is_far(value):
@@ -272,14 +286,17 @@ def _inside(
         fall = min(np.inf if one is None else one.cost - here.cost for one in others)
         if fall > EDGE and place.by_value(value, slope) <= fall / 1000:
             continue
-        there = _listed({f"dF/d{name}": slope})
         closed = f" F is stationary outside, at {_listed(outside)}." if outside else ""
         raise NoMaximumError(
             f"no best parameters were found inside their domain: at {_listed(found)} the "
-            f"likelihood F still rises ({there}).{closed} Pass parameters to start from, "
-            "declare real=True what may have any sign, or take another reward"
+            f"likelihood F still rises ({_risen({name: slope})}).{closed} Pass parameters to start "
+            "from, declare real=True what may have any sign, or take another reward"
         )
     return found, here
+
+
+def _risen(slopes: Mapping[str, Any]) -> str:
+    return _listed({f"dF/d{name}": slope for name, slope in slopes.items()})
 
 
 def _listed(values: Mapping[str, Any]) -> str:

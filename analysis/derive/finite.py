@@ -57,7 +57,8 @@ class Levels:
         import numpy as np
 
         given = {k: v for k, v in data.items() if k in used(derived, self.lam)}
-        return np.zeros(self.bits), np.ones(self.bits), derived.number(self.lam, given)
+        lam = derived.number(self.lam, derived.read(self.lam, given))
+        return np.zeros(self.bits), np.ones(self.bits), lam
 
     def _at(self, derived: Any, found: Any, values: Mapping[str, Any]) -> list[float]:
         every = sp.Tuple(self.value, self.likelihood, self.cost, self.lam)
