@@ -320,6 +320,7 @@ def _existence(
 ) -> str:
     """Why a global maximum exists; "" where only a local one is asked for."""
     if local:
+        existence.check_local(g, v)
         return ""
     rest = tuple(t for t in raw if not t.exponent.has(*v))
     kernels = tuple(t for t in raw if t.exponent.has(*v))

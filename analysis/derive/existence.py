@@ -120,6 +120,19 @@ def check(g: Growth, reward: Any = None) -> str:
     return _in_space(g, unproved)
 
 
+def check_local(terms: Sequence[Term], v: Sequence[Any]) -> None:
+    """Raise `NoMaximumError` where g is a quadratic that is known to have no local maximum."""
+    g = sp.Add(*(term.polynomial for term in terms))
+    if any(t.exponent.has(*v) for t in terms) or sp.Poly(g, *v).total_degree() > 2:
+        return
+    Q = -sp.hessian(g, list(v)).as_immutable() / 2
+    if is_positive_definite(Q) is False:
+        raise NoMaximumError(
+            f"the reward -ŷᵀQŷ + ... does not fall in every direction, Q = {Q.tolist()}: nothing "
+            f"holds a policy where it does not, so that no local maximum exists either; {BASE}"
+        )
+
+
 def _is_kernel(term: Term, g: Growth) -> bool:
     """Whether exp of a quadratic in ŷ - y, or in ŷ and y, stays below a constant.
 

@@ -28,6 +28,7 @@ FARTHEST = 40.0  # in logarithms of scale, from a start
 EQUAL = 1e-12  # difference of two objectives that is rounding, relative to them and to λ
 APART = 1e-3  # of two policies that are not the same, in units
 FLAT = 1e-8  # curvature that is not told from 0, relative to the largest: a direction of maxima
+STEEPEST = 1e150  # curvature of J/λ whose square a double holds
 ROUNDS = 8  # of searches, each in the units of the last one's end
 NEAR = 0.5  # of its units' centre an inner solution lies, in standard deviations
 REAL = 1e-6  # imaginary part of a real root, relative to it: double roots split by rounding
@@ -305,13 +306,18 @@ class Levels:
         import numpy as np
 
         found: list[tuple[float, At]] = []
+        begun = 0
         for start in self._starts(numbers):
             try:
-                one = self._maximum(self._in(start, np.zeros(len(self.standard.x)), numbers))
-            except (FloatingPointError, ValueError):  # SciPy's, of factors that overflow in it
-                continue
+                at = self._in(start, np.zeros(len(self.standard.x)), numbers)
+                begun += largest(self._jet(at).curvature) < STEEPEST
+                one = self._maximum(at)
+            except (FloatingPointError, ValueError, UnboundLocalError):
+                continue  # SciPy's: of factors that overflow in it, of a step that it did not find
             if one is not None:
                 found.append((self._objective(one), one))
+        if not begun:
+            raise _beyond(numbers)
         if not found:
             raise NoMaximumError(
                 f"no search ended at a strict maximum of J at {_shown(numbers)}: "
@@ -379,14 +385,15 @@ class Levels:
 
         for _ in range(ROUNDS):
             moving = self._moving(at)
-            x = optimize.minimize(
-                loss,
-                at.x,
-                jac=lambda x: -exact(x).slope,
-                hess=lambda x: -exact(x).curvature,
-                method="trust-exact",
-                options={"gtol": 1e-7, "initial_trust_radius": 0.3, "max_trust_radius": 2.0},
-            ).x
+            with np.errstate(all="ignore"):  # judged by the result
+                x = optimize.minimize(
+                    loss,
+                    at.x,
+                    jac=lambda x: -exact(x).slope,
+                    hess=lambda x: -exact(x).curvature,
+                    method="trust-exact",
+                    options={"gtol": 1e-7, "initial_trust_radius": 0.3, "max_trust_radius": 2.0},
+                ).x
             at = self._in_its_units(replace(at, x=x))
             J = exact(at.x)
             for _ in range(4):  # Newton's method, to rounding
@@ -541,5 +548,6 @@ def _shown(numbers: Mapping[Any, float]) -> str:
 
 def _beyond(numbers: Mapping[Any, float]) -> ArgumentError:
     return ArgumentError(
-        f"the derivatives at {_shown(numbers)} are beyond a double; pass values in other units"
+        f"the derivatives at {_shown(numbers)} are beyond a double: pass values in other units, "
+        "or ones of parameters at which the reward is less steep"
     )

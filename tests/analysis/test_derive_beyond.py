@@ -1,0 +1,97 @@
+"""What has no number in doubles, or no one best number, is said as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import sympy as sp
+
+from analysis import KL, Bits, Classes, Gaussian, Normal, derive, outcome
+from analysis.errors import ArgumentError, NoMaximumError
+
+a, b, u = sp.symbols("a b u", positive=True)
+c = sp.Symbol("c", real=True)
+y_hat, y = outcome(1)
+p, q = outcome(2)
+COSH = derive(-sp.cosh(a * (y_hat - y)), Gaussian(1), data=Normal())
+MATCH = derive(u * sp.eye(2), Classes(2))
+CENTRE = derive(-a * (y_hat - c) ** 2, Gaussian(1), KL())
+BITS = derive(-a * (p[0] - q[0]) ** 2 - b * (p[1] - q[1]) ** 2, Bits(2))
+
+
+@pytest.mark.parametrize("steepness", [30.0, 49.0, 60.0, 1e3, 1e200])
+def test_a_reward_too_steep_for_doubles_is_said_to_be(steepness: float) -> None:
+    with pytest.raises(ArgumentError, match=r"beyond a double.* the reward is less steep"):
+        COSH.solve(a=steepness, mu=0.0, Sigma=1.0, lam=1.0)
+
+
+def test_where_every_value_is_best_one_is_found() -> None:
+    for found in (
+        MATCH.best(pi=[0.5, 0.5], lam=1.0),
+        MATCH.best(pi=[0.5, 0.5], lam=1e-20, u=3.0),
+        BITS.best(rho=[0.5, 0.9], lam=1.0),
+        BITS.best(rho=[0.5, 0.5], lam=1.0),
+    ):
+        assert found.cost == pytest.approx(0.0, abs=1e-15)
+        assert not found.closed_form
+    assert MATCH.best(pi=[0.5, 0.5], lam=1.0, u=3.0).parameters["u"] == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("lam", [-1.0, 0.0, float("nan")])
+def test_an_entropy_weight_that_is_none_is_named(lam: float) -> None:
+    with pytest.raises(ArgumentError, match="lam"):
+        MATCH.best(pi=[0.4, 0.6], lam=lam)
+    with pytest.raises(ArgumentError, match="lam"):
+        BITS.best(rho=[0.4, 0.6], lam=lam)
+    with pytest.raises(ArgumentError, match="lam"):
+        COSH.best(mu=0.0, Sigma=1.0, lam=lam)
+
+
+@pytest.mark.parametrize(("Sigma", "lam"), [(4.0, 0.3), (2.0, 1.0), (9.0, 2.0)])
+def test_a_search_that_does_not_end_is_no_optimum(Sigma: float, lam: float) -> None:
+    """The data are wider than the reference: the best reward is a line, a -> 0, c -> ∞."""
+    with pytest.raises(NoMaximumError, match=r"F still rises"):
+        CENTRE.best(mu=5.0, Sigma=Sigma, m0=0.0, P0=1.0, lam=lam)
+
+
+def test_a_reward_without_parameters_is_what_it_is() -> None:
+    found = derive(-((y_hat - y) ** 2), Gaussian(1)).best(mu=0.0, Sigma=1.0, lam=1.0)
+    # P* = λ/2 beside Σ = 1.
+    assert found.parameters == {}
+    assert found.cost == pytest.approx((2 - 1 - float(sp.log(2))) / 2)
+
+
+QUADRATICS = {
+    "line": (a * y_hat, 1),
+    "line by the data": (a * y_hat * y, 1),
+    "constant": (-a * y**2, 1),
+    "convex": (a * (y_hat - y) ** 2, 1),
+    "one coordinate": (-a * (p[0] - q[0]) ** 2, 2),
+    "one sum": (-a * (p[0] - q[0] + p[1] - q[1]) ** 2, 2),
+    "saddle": (-a * (p[0] - q[0]) ** 2 + b * (p[1] - q[1]) ** 2, 2),
+}
+
+
+@pytest.mark.parametrize("name", QUADRATICS)
+@pytest.mark.parametrize("structure", ["isotropic", "diagonal", "full"])
+def test_a_quadratic_that_does_not_fall_has_no_local_maximum(name: str, structure: Any) -> None:
+    reward, n = QUADRATICS[name]
+    with pytest.raises(NoMaximumError, match="no local maximum exists either; pass KL"):
+        derive(reward, Gaussian(n, structure if n > 1 else "full"), local=True)
+
+
+def test_an_entropy_weight_too_large_for_a_local_maximum_is_said_to_be() -> None:
+    bump = sp.exp(-((p[0] - q[0]) ** 2) - (p[1] - q[1]) ** 2)
+    found = derive(bump, Gaussian(2), data=Normal(), local=True)
+    with pytest.raises(NoMaximumError, match="the entropy weight is too large for a local one"):
+        found.solve(mu=[0.0, 0.0], Sigma=[[1.0, 0.0], [0.0, 1.0]], lam=1.0)
+
+
+def test_a_step_that_scipy_does_not_find_ends_one_search_only() -> None:
+    reward = -a * (p[0] - q[0]) ** 4 + 2 * sp.exp(-((p[1] - q[1]) ** 2))
+    found = derive(reward, Gaussian(2, "diagonal"), data=Normal(), local=True)
+    data = {"a": 0.1, "mu": [0.0, 0.0], "Sigma": [[1.0, 0.0], [0.0, 1.0]]}
+    with pytest.raises(NoMaximumError, match="the entropy weight is too large for a local one"):
+        found.solve(lam=1.0, **data)
+    assert found.solve(lam=0.3, **data).stationarity < 1e-8
