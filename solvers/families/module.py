@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ from ..arguments import checked, checked_class
 from ..errors import InputError, ShapeError, check_broadcast
 from .baselines import Baseline
 from .law import NormalNoise, Params, Sampled, UniformNoise, check_family
+
+ALONE = threading.RLock()
+"""Held by the thread that draws from torch's global generator, or evaluates a module, whose tensors
+torch exchanges in place: another would draw its numbers, or compute with its parameters."""
 
 
 @checked_class
@@ -128,9 +133,10 @@ class Wrapped(Sampled):
         """Return `M` generations per input; they move with the parameters if they can.
 
         Whole numbers, as a `Categorical` draws them, come in the dtype of their log-probabilities.
-        torch draws from its global generator: it is seeded from the noise, and put back after.
+        torch draws from its global generator: it is seeded from the noise, and put back after,
+        by one thread at a time.
         """
-        with torch.random.fork_rng(devices=[]):
+        with ALONE, torch.random.fork_rng(devices=[]):
             torch.manual_seed(_seed(noise))
             shape = torch.Size((M,))
             law = self.distribution
@@ -294,7 +300,7 @@ def evaluated(module: torch.nn.Module, params: Params, *inputs: Tensor) -> Any:
         for name, t in _tensors(part, recurse=False)
     }
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with ALONE, sdpa_kernel(SDPBackend.MATH):
             return functional_call(module, given, inputs, tie_weights=False)
     except ValueError as error:
         if not _by_torch(error):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -502,3 +503,24 @@ def test_a_support_that_moves_has_no_score_function(together: bool) -> None:
         law(scale).reinforce(DATA, distance, 5, "mean", noise)
     assert torch.isfinite(law(scale.detach()).reinforce(DATA, distance, 5, "mean", noise)).all()
     assert torch.isfinite(law(scale).pathwise(DATA, distance, 5, noise)).all()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_threads_draw_and_evaluate_as_one_after_the_other(shared: bool) -> None:
+    """torch draws from one generator for all threads, and exchanges a module's tensors in place."""
+    torch.manual_seed(0)
+    nets = [Net() for _ in range(3)]
+    policies = [so.policy(nets[0 if shared else k]) for k in range(3)]
+    objective = so.PolicyGradient(distance, 0.5, so.ScoreFunction(5))
+
+    def trained(k: int) -> dict[str, Tensor]:
+        return so.train(
+            policies[k], policies[k].start(), objective, DATA, epochs=20, learning_rate=0.05,
+            batch_ndim=0, noise=so.MemberNoise([so.generator(k)]),
+        )  # fmt: skip
+
+    wanted = [trained(k) for k in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(trained, range(3)))
+    for one, other in zip(found, wanted, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in other)
