@@ -216,12 +216,14 @@ class ModulePolicy:
 
     def start(self) -> dict[str, Tensor]:
         """Return a copy of the module's parameters to start from, frozen ones as such."""
-        copies = {name: p.detach().clone() for name, p in self.module.named_parameters()}
+        with ALONE:
+            held = dict(self.module.named_parameters())
+            copies = {name: p.detach().clone() for name, p in held.items()}
         return {
             name: copies[name].requires_grad_()
             if p.requires_grad
             else torch.nn.Parameter(copies[name], requires_grad=False)
-            for name, p in self.module.named_parameters()
+            for name, p in held.items()
         }
 
     def __call__(self, params: Params, x: Float[Tensor, "N d"]) -> Wrapped:
@@ -248,7 +250,7 @@ class ModulePolicy:
 
     def load(self, params: Mapping[str, Tensor]) -> torch.nn.Module:
         """Write trained parameters into the module, and return it; its buffers stay as they are."""
-        with torch.no_grad():
+        with ALONE, torch.no_grad():
             for name, p in self.module.named_parameters():
                 p.copy_(params[name])
         return self.module
@@ -285,30 +287,31 @@ def evaluated(module: torch.nn.Module, params: Params, *inputs: Tensor) -> Any:
         InputError: a parameter of the module is missing, in whose place its own would stand; or
             torch knows no such law, as one whose scale underflows to 0.
     """
-    missing = [name for name, _ in module.named_parameters() if name not in params]
-    if missing:
-        raise InputError(
-            f"params lack {', '.join(map(repr, missing))}, parameters of the module: pass those of "
-            f"`start()`, trained or not"
-        )
-    buffers = {name: params.get(name, b).clone() for name, b in module.named_buffers()}
-    held = {**params, **buffers}
-    first = {id(t): name for name, t in _tensors(module, recurse=True)}
-    given = {
-        f"{prefix}{'.' if prefix else ''}{name}": held[first[id(t)]]
-        for prefix, part in module.named_modules()
-        for name, t in _tensors(part, recurse=False)
-    }
-    try:
-        with ALONE, sdpa_kernel(SDPBackend.MATH):
-            return functional_call(module, given, inputs, tie_weights=False)
-    except ValueError as error:
-        if not _by_torch(error):
-            raise
-        raise InputError(
-            f"the module has no law at these parameters: {error}; keep its outputs inside the "
-            f"domain, as by softplus(raw) + 1e-6 for a scale"
-        ) from error
+    with ALONE:
+        missing = [name for name, _ in module.named_parameters() if name not in params]
+        if missing:
+            raise InputError(
+                f"params lack {', '.join(map(repr, missing))}, parameters of the module: pass "
+                f"those of `start()`, trained or not"
+            )
+        buffers = {name: params.get(name, b).clone() for name, b in module.named_buffers()}
+        held = {**params, **buffers}
+        first = {id(t): name for name, t in _tensors(module, recurse=True)}
+        given = {
+            f"{prefix}{'.' if prefix else ''}{name}": held[first[id(t)]]
+            for prefix, part in module.named_modules()
+            for name, t in _tensors(part, recurse=False)
+        }
+        try:
+            with sdpa_kernel(SDPBackend.MATH):
+                return functional_call(module, given, inputs, tie_weights=False)
+        except ValueError as error:
+            if not _by_torch(error):
+                raise
+            raise InputError(
+                f"the module has no law at these parameters: {error}; keep its outputs inside the "
+                f"domain, as by softplus(raw) + 1e-6 for a scale"
+            ) from error
 
 
 def _tensors(module: torch.nn.Module, *, recurse: bool) -> Iterator[tuple[str, Tensor]]:
