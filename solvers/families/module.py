@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -284,8 +284,9 @@ def evaluated(module: torch.nn.Module, params: Params, *inputs: Tensor) -> Any:
     Attention is computed by the one of torch's kernels that has second derivatives.
 
     Raises:
-        InputError: a parameter of the module is missing, in whose place its own would stand; or
-            torch knows no such law, as one whose scale underflows to 0.
+        InputError: a parameter of the module is missing, in whose place its own would stand; torch
+            knows no such law, as one whose scale underflows to 0; or the module fails on inputs in
+            another precision than its parameters.
     """
     with ALONE:
         missing = [name for name, _ in module.named_parameters() if name not in params]
@@ -312,6 +313,19 @@ def evaluated(module: torch.nn.Module, params: Params, *inputs: Tensor) -> Any:
                 f"the module has no law at these parameters: {error}; keep its outputs inside the "
                 f"domain, as by softplus(raw) + 1e-6 for a scale"
             ) from error
+        except RuntimeError as error:
+            own, theirs = _precisions(params.values()), _precisions(inputs)
+            if own <= theirs:
+                raise
+            raise InputError(
+                f"the module fails on inputs in {' and '.join(sorted(theirs))} with parameters in "
+                f"{' and '.join(sorted(own))}: {error}; pass both in one precision, as by "
+                f"module.to(x.dtype)"
+            ) from error
+
+
+def _precisions(tensors: Iterable[Tensor]) -> set[str]:
+    return {str(t.dtype).removeprefix("torch.") for t in tensors if t.is_floating_point()}
 
 
 def _tensors(module: torch.nn.Module, *, recurse: bool) -> Iterator[tuple[str, Tensor]]:

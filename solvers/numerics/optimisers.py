@@ -28,7 +28,7 @@ class Moments:
 
 @runtime_checkable
 class Optimiser(Protocol):
-    """An inner optimiser as a pure, differentiable map."""
+    """`SGD(0.1)`, `Adam(0.01)`, or another inner optimiser as a pure, differentiable map."""
 
     def step(self, theta: Vector, slope: Vector, moments: Moments) -> tuple[Vector, Moments]:
         """Return the point after one step upwards, and the new memory.

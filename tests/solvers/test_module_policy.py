@@ -488,6 +488,16 @@ def test_a_law_that_torch_does_not_know_is_named() -> None:
         own(own.start(), torch.zeros(2, 1))
 
 
+def test_inputs_in_another_precision_are_named() -> None:
+    """And a module that fails for reasons of its own says so itself."""
+    policy = so.policy(torch.nn.Linear(2, 3).double())
+    wanted = r"inputs in float32 with parameters in float64: .*; pass both in one precision"
+    with pytest.raises(InputError, match=wanted):
+        policy(policy.start(), torch.zeros(4, 2))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        policy(policy.start(), torch.zeros(4, 5, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("together", [False, True])
 def test_a_support_that_moves_has_no_score_function(together: bool) -> None:
     """The score of U(-s, s) is that of 1/2s, while a reward at the edge counts, too."""
