@@ -31,7 +31,7 @@ def test_the_smaller_of_two_positive_roots(way: int) -> None:
 
 
 def test_the_sign_of_a_quadratic_in_two_variables() -> None:
-    """Its Gram matrix with 1 decides: 1 + x + y + x² + xy + y² > 0, but 2x for x is not."""
+    """Its Gram matrix with 1 decides: 1 + x + y + x² + xy + y² > 0, with 3x for x it is not."""
     x, y = sp.symbols("x y", real=True)
     bowl = x**2 + x * y + y**2
     assert signs.sign_everywhere(1 + x + y + bowl, (x, y)) == 1
