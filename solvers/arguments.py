@@ -2,7 +2,9 @@
 
 `@checked` reads the annotations once, and refuses by name what is of another kind, precision or
 number of dimensions, is empty, or gives two sizes to one letter of the shapes. It never looks at
-the entries of a tensor: values are for the function itself, which knows its domain.
+the entries of a tensor: values are for the function itself, which knows its domain. Where a kind
+has a check of its own, with the better message, it is part of the annotation,
+`Annotated[kind, check]`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import types
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import (
+    Annotated,
     Any,
     Literal,
     ParamSpec,
@@ -111,7 +114,7 @@ def _checks_of(
     function: Callable[..., Any], parameters: Sequence[inspect.Parameter]
 ) -> dict[str, Check]:
     """Return the checks of the parameters that have one, by name."""
-    hints = get_type_hints(function)
+    hints = get_type_hints(function, include_extras=True)
     named = [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL and p.name in hints]
     letters = Counter(letter for name in named for letter in _letters(hints[name]))
     shared = {letter for letter, times in letters.items() if times > 1}
@@ -135,6 +138,8 @@ def _check_of(hint: Any, shared: Set[str]) -> Check | None:
         shared: letters that stand in more than one place of the annotations of a function.
     """
     origin = get_origin(hint)
+    if origin is Annotated:
+        return _own(get_args(hint)[1])
     if origin in (Union, types.UnionType):
         return _any_of(get_args(hint), shared)
     if origin is Literal:
@@ -153,6 +158,15 @@ def _check_of(hint: Any, shared: Set[str]) -> Check | None:
     if _is_protocol(kind):
         return _protocol(kind)
     return PLAIN.get(kind) or _instance(kind)
+
+
+def _own(refuse: Callable[[str, Any], None]) -> Check:
+    """Return the check that an annotation brings along, `Annotated[kind, refuse]`."""
+
+    def check(name: str, value: Any, sizes: Sizes) -> None:
+        refuse(name, value)
+
+    return check
 
 
 def _any_of(hints: tuple[Any, ...], shared: Set[str]) -> Check | None:

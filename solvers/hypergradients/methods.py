@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 
@@ -190,13 +190,12 @@ class Unrolled:
         strict: whether to raise where the default is to warn.
     """
 
-    optimiser: Optimiser
+    optimiser: Annotated[Optimiser, check_optimiser]
     steps: int
     last: int | None = None
     strict: bool = False
 
     def __post_init__(self) -> None:
-        check_optimiser("optimiser", self.optimiser)
         check_count("steps", self.steps)
         if self.last is not None:
             check_count("last", self.last, most=self.steps)

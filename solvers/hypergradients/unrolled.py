@@ -9,6 +9,7 @@ solution `θ*(φ)` once the steps have converged: on a quadratic, from `θ*`, th
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 
@@ -50,7 +51,7 @@ def unrolled(
     theta: Tree,
     phi: Tree,
     *,
-    optimiser: Optimiser,
+    optimiser: Annotated[Optimiser, check_optimiser],
     steps: int,
     last: int | None = None,
     tolerance: float | None = None,
@@ -99,7 +100,6 @@ def unrolled(
 
     Source: new (`analysis.hypergradients.unrolled`).
     """
-    check_optimiser("optimiser", optimiser)
     check_limit("tolerance", tolerance)
     check_limit("distance", distance)
     check_count("steps", steps)
@@ -155,7 +155,7 @@ def one_step(
     theta: Tree,
     phi: Tree,
     *,
-    optimiser: Optimiser,
+    optimiser: Annotated[Optimiser, check_optimiser],
     tolerance: float | None = None,
     distance: float | None = None,
     strict: bool = False,

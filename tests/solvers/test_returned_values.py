@@ -302,24 +302,16 @@ def test_what_is_no_outer_optimiser(found: Any) -> None:
 
 @pytest.mark.usefixtures("as_users_run")
 @pytest.mark.parametrize(
-    ("optimiser", "remedy"),
-    [
-        *(
-            (x, r"pass an Optimiser \(`SGD\(0\.1\)`, `Adam\(0\.01\)`, or")
-            for x in (None, 0.1, "SGD")
-        ),
-        (torch.optim.SGD, "pass an object of it"),
-        (so.SGD, r"pass an object of it, SGD\(learning_rate\)"),
-        (so.Adam, r"pass an object of it, Adam\(learning_rate\)"),
-        (torch.optim.SGD([Z], lr=0.1), r"pass SGD\(0\.1\), Adam\(0\.01\)"),
-    ],
+    "optimiser", [None, 0.1, "SGD", torch.optim.SGD, so.SGD, so.Adam, torch.optim.SGD([Z], lr=0.1)]
 )
-def test_what_is_no_inner_optimiser(optimiser: Any, remedy: str) -> None:
+def test_what_is_no_inner_optimiser(optimiser: Any) -> None:
     def never(t: Tensor, p: Tensor) -> Tensor:
         raise AssertionError("no work before the optimiser is looked at")
 
-    with pytest.raises(InputError, match=rf"(?s)optimiser is .*{remedy}"):
+    with pytest.raises(InputError, match=r"(?s)optimiser is .*pass SGD"):
         unrolled(never, never, Z, Z, optimiser=optimiser, steps=2)
+    with pytest.raises(InputError, match=r"(?s)optimiser is .*pass SGD"):
+        so.Unrolled(optimiser, steps=2)
 
 
 STEPS: dict[str, tuple[Callable[[Tensor, Moments], Any], str]] = {
