@@ -19,8 +19,8 @@ The outer problem, `max_φ F(θ*(φ), φ)`:
 
 - `hypergradients`: `implicit`, `unrolled`, `penalty`; `functional` in the outputs of the policy;
   `differentiable`, the inner solution as a function that can be differentiated
-- `bilevel`: the outer `loop`, `single_loop`; `likelihood`: the paper's problem, its plug-in;
-  `cross_fitted`: a reward `U(x)` from residuals of held-out rows
+- `bilevel`: the outer `loop`, its `convergence` and inner solves; `single_loop`; `likelihood`: the
+  paper's problem, its plug-in; `cross_fitted`: a reward `U(x)` from residuals of held-out rows
 
 What knows no policy: `numerics` (searches, linear systems, containers of tensors, checkpoints).
 
@@ -43,9 +43,11 @@ What each solver accepts as inner problem; the rest is refused with a message th
 - `policy(module)`: any `torch.nn.Module` that returns a `torch.distributions.Distribution`
 """
 
+from .bilevel.inner_solve import AdamSteps, Exact, Inexact
 from .bilevel.likelihood import plug_in
-from .bilevel.loop import AdamSteps, Bilevel, Exact, Inexact, Result
+from .bilevel.loop import Result
 from .bilevel.maximum_likelihood import maximum_likelihood, solve
+from .bilevel.problem import Bilevel
 from .bilevel.single_loop import single_loop
 from .data import Dataset, LabelledData
 from .errors import (

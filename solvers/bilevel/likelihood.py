@@ -41,7 +41,7 @@ from ..training.estimators import Analytic, Estimator
 from ..training.objectives import MSE, NLL, Objective, PolicyGradient
 from ..training.reference import Distilled, Reference, ReferenceLaw
 from ..training.streams import MemberNoise
-from .loop import Bilevel
+from .problem import Bilevel
 
 Estimate = Literal["marginal", "residual", "online"]
 

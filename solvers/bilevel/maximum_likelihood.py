@@ -37,8 +37,11 @@ from ..rewards.tempered import TemperedReward
 from ..training.reference import ReferenceLaw
 from ..training.streams import generator
 from . import likelihood
-from .loop import AdamSteps, Bilevel, Exact, Inexact, Outer, Result, lbfgs
+from .inner_solve import AdamSteps, Exact, Inexact
+from .lbfgs import lbfgs
+from .loop import Outer, Result
 from .loop import solve as climb
+from .problem import Bilevel
 from .residuals import Residuals
 
 

@@ -29,18 +29,10 @@ from ..numerics.norms import norm, share
 from ..numerics.solution import Solution
 from ..numerics.trees import Leaves, Tree, check_alike, flat
 from ..numerics.values import check_depends, number
-from .loop import (
-    Bilevel,
-    Inexact,
-    Observe,
-    Record,
-    Result,
-    gained,
-    levels,
-    not_reached,
-    reached,
-    solve_inner,
-)
+from .convergence import Record, gained, not_reached, reached
+from .inner_solve import Inexact, solve_inner
+from .loop import Observe, Result
+from .problem import Bilevel, levels
 
 Rate = Callable[[int], float]
 """Step size at a step; `lambda k: 0.1 / (1 + k) ** 0.4` decays, `lambda k: 0.1` does not."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from paper_checks.conformance.strategies import one_in
 from solvers.bilevel import Bilevel, solve
-from solvers.bilevel.loop import Record, reached
+from solvers.bilevel.convergence import Record, reached
 from solvers.errors import InputError
 from solvers.hypergradients.implicit import HypergradientError, HypergradientWarning, implicit
 from tests.gate.identities.hypergradients import make_quadratic

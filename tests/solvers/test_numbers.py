@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 import solvers
 import solvers as so
-from solvers.bilevel import cross_fitted, likelihood, loop
+from solvers.bilevel import cross_fitted, inner_solve, likelihood
 from solvers.data import Dataset, LabelledData
 from solvers.errors import InputError, NonFiniteError, as_tensor
 from solvers.families.categorical import Categorical, CategoricalPolicy
@@ -432,11 +432,11 @@ def methods_of() -> list[Any]:
     """An example of every dataclass that says how to solve, optimise or differentiate."""
     found = {
         kind
-        for module in (methods, optimisers, loop)
+        for module in (methods, optimisers, inner_solve)
         for kind in vars(module).values()
         if inspect.isclass(kind) and is_dataclass(kind) and kind.__module__ == module.__name__
     }
-    results = {optimisers.Moments, loop.Bilevel, loop.Record, loop.Result}
+    results = {optimisers.Moments}
     results |= {kind for kind in found if kind.__name__.startswith("_")}
     examples = [make() for make in copies.EXAMPLES.values()]
     known = {type(one): one for one in examples}

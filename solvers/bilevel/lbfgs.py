@@ -1,0 +1,58 @@
+"""L-BFGS for the outer variables, which torch's own would leave where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import check_count
+
+SHORT = 1e-8  # of an objective: what a first step should gain
+
+
+def lbfgs(tensors: list[Tensor], iterations: int = 2) -> torch.optim.Optimizer:
+    """Return L-BFGS with a line search, some iterations a step: an `Outer` for smooth problems.
+
+    Torch's own limit of 1.25 evaluations for each iteration would end line searches where they
+    have begun, without a step, and the loop would stand still for ever. Its tolerances are
+    absolute, and off: when to stop is for the loop to say.
+    """
+    check_count("iterations", iterations)
+    return _LBFGS(
+        tensors,
+        max_iter=iterations,
+        max_eval=50,
+        tolerance_grad=0.0,
+        tolerance_change=0.0,
+        line_search_fn="strong_wolfe",
+    )
+
+
+class _LBFGS(torch.optim.LBFGS):
+    """L-BFGS whose first step is not too short to be seen.
+
+    Torch's is along the gradient, of length 1 at most and of that of the gradient where this is
+    less: for outer variables of a large unit, whose slopes are small, nothing that a line search
+    could tell from rounding. The objective is then taken in units of its gradient.
+    """
+
+    def step(self, closure: Callable[[], float]) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Take a step, as torch does."""
+        state = self.state[self._params[0]]  # what checkpoints keep
+
+        def in_units() -> float:
+            loss = float(closure())
+            slopes = [p.grad for p in self._params if p.grad is not None]
+            if "unit" not in state:
+                length = sum(float(g.abs().sum()) for g in slopes)
+                short = 0 < length < 1 and length**2 <= SHORT * abs(loss)
+                state["unit"] = 1 / length if short else 1.0
+            if state["unit"] != 1.0:
+                for slope in slopes:
+                    slope.mul_(state["unit"])
+            return loss * state["unit"]
+
+        return super().step(in_units)
