@@ -63,7 +63,7 @@ from .families.categorical import Categorical, CategoricalPolicy
 from .families.gaussian import Gaussian, GaussianPolicy
 from .families.module import policy
 from .families.networks import MLP
-from .families.sequences import RecurrentPolicy, causal_policy
+from .families.sequence_networks import RecurrentPolicy, causal_policy
 from .hypergradients.implicit import Hypergradient, HypergradientError, HypergradientWarning
 from .hypergradients.methods import CG, Dense, Implicit, Neumann, Nystrom, Penalty, Unrolled
 from .metrics import accuracy, calibration_error

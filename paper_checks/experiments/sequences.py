@@ -21,7 +21,8 @@ from torch import Tensor
 
 from solvers.data import Dataset
 from solvers.errors import InputError
-from solvers.families.sequences import Following, RecurrentPolicy, sequences
+from solvers.families.sequence_networks import RecurrentPolicy
+from solvers.families.sequences import Following, sequences
 from solvers.rewards import windows
 from solvers.tasks import text
 from solvers.training import inner

@@ -216,15 +216,7 @@ class ModulePolicy:
 
     def start(self) -> dict[str, Tensor]:
         """Return a copy of the module's parameters to start from, frozen ones as such."""
-        with ALONE:
-            held = dict(self.module.named_parameters())
-            copies = {name: p.detach().clone() for name, p in held.items()}
-        return {
-            name: copies[name].requires_grad_()
-            if p.requires_grad
-            else torch.nn.Parameter(copies[name], requires_grad=False)
-            for name, p in held.items()
-        }
+        return copied(self.module)
 
     def __call__(self, params: Params, x: Float[Tensor, "N d"]) -> Wrapped:
         """Return the law at each input.
@@ -250,10 +242,7 @@ class ModulePolicy:
 
     def load(self, params: Mapping[str, Tensor]) -> torch.nn.Module:
         """Write trained parameters into the module, and return it; its buffers stay as they are."""
-        with ALONE, torch.no_grad():
-            for name, p in self.module.named_parameters():
-                p.copy_(params[name])
-        return self.module
+        return loaded(self.module, params)
 
 
 @checked
@@ -274,6 +263,27 @@ def policy(module: torch.nn.Module) -> ModulePolicy:
         module: takes inputs `(N, d)`; its own parameters are where training starts.
     """
     return ModulePolicy(module)
+
+
+def copied(module: torch.nn.Module) -> dict[str, Tensor]:
+    """Return a copy of a module's parameters, frozen ones as such (see `trees.Leaves`)."""
+    with ALONE:
+        held = dict(module.named_parameters())
+        copies = {name: p.detach().clone() for name, p in held.items()}
+    return {
+        name: copies[name].requires_grad_()
+        if p.requires_grad
+        else torch.nn.Parameter(copies[name], requires_grad=False)
+        for name, p in held.items()
+    }
+
+
+def loaded(module: torch.nn.Module, params: Mapping[str, Tensor]) -> torch.nn.Module:
+    """Write parameters into a module, and return it."""
+    with ALONE, torch.no_grad():
+        for name, p in module.named_parameters():
+            p.copy_(params[name])
+    return module
 
 
 def evaluated(module: torch.nn.Module, params: Params, *inputs: Tensor) -> Any:

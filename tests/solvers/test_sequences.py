@@ -183,6 +183,29 @@ def test_likelihood_of_a_module_of_ones_own() -> None:
     assert torch.equal(model.logits, found.value["logits"])
 
 
+class Shifted(Model):
+    """The table of logits, frozen, with one vector added to all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits.requires_grad_(False)
+        self.shift = torch.nn.Parameter(torch.zeros(V, dtype=F64))
+
+    def forward(self, before: Tensor, x: Tensor) -> Tensor:
+        return super().forward(before, x) + self.shift
+
+
+def test_frozen_parameters_of_a_module_of_ones_own_stay() -> None:
+    model, data = Shifted(), drawn()
+    policy = so.causal_policy(model, 1, V, T)
+    found = so.fit(policy, data, params=policy.start(), weight_decay=1e-3)
+    assert torch.equal(found.value["logits"], model.logits)
+    assert bool((found.value["shift"] != 0).all())
+    model.shift.requires_grad_(False)
+    with pytest.raises(so.InputError, match=r"every leaf of params is frozen"):
+        so.fit(policy, data, params=policy.start(), weight_decay=1e-3)
+
+
 def _entropy(data: Dataset) -> Tensor:
     return torch.special.entr(counts(data, V, T - 1)).sum((-2, -1))
 

@@ -15,7 +15,8 @@ from analysis import sequences as theory
 from paper_checks.conformance.class_problems import ClassProblem
 from paper_checks.conformance.tolerances import agree, agree_on_average
 from solvers.data import Dataset
-from solvers.families.sequences import Autoregressive, RecurrentPolicy
+from solvers.families.sequence_networks import RecurrentPolicy
+from solvers.families.sequences import Autoregressive
 from solvers.rewards import windows
 from solvers.training.estimators import ScoreFunction
 from solvers.training.objectives import NLL, PolicyGradient
