@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import pytest
 
-from .mutant import Mutant
+from .mutant import ROOMS, Mutant
 from .nearest import BUDGET, FOLDERS, SHARE, Round, Selection
 from .traced import Tracer
 
@@ -51,7 +51,7 @@ class Outcome:
     Attributes:
         verdict: "killed", "timed out", "survived", or "void": its tests did not run.
         by: the test that noticed it, or ran when time was up; the file, where that cannot be
-            imported.
+            imported; "import", where it fails before any file is, as every run imports it.
         tests: how many tests ran.
         seconds: of processor time.
         trace: what the tests ran, where they were traced.
@@ -112,6 +112,13 @@ class Nearest:
         """Note the file that cannot be imported."""
         if report.failed and not self.failed:
             self.failed = report.nodeid
+
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note that a room fails where `conftest.py` imports it; other errors are of pytest."""
+        rooms = [Path.cwd() / room for room in ROOMS]
+        through = (Path(entry.path) for entry in excinfo.traceback)
+        if not self.failed and any(room in path.parents for path in through for room in rooms):
+            self.failed = "import"
 
     def write(self, code: int | None = None) -> None:
         """Leave a note for the process that waits."""

@@ -272,6 +272,22 @@ def test_what_becomes_of_a_mutant(root, monkeypatch):
     assert (root / MODULE).read_text() == TEXT
 
 
+def test_what_no_test_can_be_imported_with_is_noticed(root):
+    """As `conftest.py` imports the module, every run ends with its error."""
+    configure = "\ndef pytest_configure():\n    from solvers import half\n"
+    (root / "tests/conftest.py").write_text(CONFTEST + configure)
+    made = Mutant(MODULE, "code", "number", (6, 0), TEXT + "\nTHIRD = 1 / 0\n")
+    with run.template(root) as copy:
+        [(_, tests, outcome)] = run.outcomes(root, copy, [(made, NEAR)], workers=1)
+    assert (outcome.verdict, outcome.by, outcome.tests) == ("killed", "import", 0)
+    one = report.known(made, TEXT, tests, outcome)
+    assert one.files == (NAMED, FAR)
+    assert Checkout(root).near(made, one.by) == Checkout(root).near(made)
+    (root / MODULE).write_text(made.text)
+    with pytest.raises(RuntimeError, match="without a mutant: import"), run.template(root):
+        pass
+
+
 def test_tests_that_cannot_run_notice_nothing(root):
     mutant = next(mathematics.mutants(MODULE, TEXT))
     none = Selection((Round(("tests/solvers/test_gone.py",)),))
