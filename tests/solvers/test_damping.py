@@ -196,3 +196,30 @@ def test_a_pull_that_is_0_but_for_rounding_is_not_damped_away(pull: float, away:
     last = replace(start, hypergradient=1e-9, damping=1.0, held=1.0, pull=pull)
     reason = reached([start, last], 1.0, 1e-6, F64)
     assert (reason is None) == away
+
+
+@pytest.mark.parametrize("damping", [0.5, 2.0])
+def test_what_the_damping_holds_is_its_share_of_the_curvature(damping: float) -> None:
+    """Of curvature 2 and pull 3, `x = 3/(2 + damping)`, and `3 - 2x` is left of the pull."""
+
+    def J(theta: Tensor, phi: Tensor) -> Tensor:
+        return -(theta - phi).square().sum()
+
+    def F(theta: Tensor, phi: Tensor) -> Tensor:
+        return 3 * theta.sum()
+
+    found = implicit(J, F, torch.ones(1, dtype=F64), torch.ones(1, dtype=F64), damping=damping)
+    assert found.held == pytest.approx(damping / (2 + damping), rel=1e-12)
+    assert found.pull == 3
+
+
+def test_a_hypergradient_counts_as_0_below_its_share_or_the_resolution_of_the_objective() -> None:
+    start = Record(0, 1.0, 0.0, 1.0, 0.0, 0.0, 1, 1.0, pull=1.0)
+    last = replace(start, hypergradient=0.5)
+    assert reached([start, last], 1.0, 1e-6, F64) is None
+    assert reached([start, last], 1.0, 0.6, F64) == "the hypergradient is 0.5 of the largest met"
+    tiny = replace(start, hypergradient=1e-6)
+    assert reached([start, tiny], 1.0, 1e-9, F64) is None
+    far = replace(tiny, F=1e4)  # of which rounding is 10⁻¹²
+    assert "below the resolution of F" in str(reached([start, far], 1.0, 1e-9, F64))
+    assert reached([start, far], 1.0, 0.0, F64) is None

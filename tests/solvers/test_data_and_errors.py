@@ -403,3 +403,9 @@ def test_of_what_is_nearly_right_the_fault_is_named() -> None:
         shaped(bad)
     with pytest.raises(ShapeError, match=r"x has shape \(2, 2\): pass \(n,\)"):
         shaped(torch.ones(2, 2))
+
+
+def test_matrices_without_entries_are_not_square() -> None:
+    for shape in ((0, 0), (2, 0, 0)):
+        with pytest.raises(ShapeError, match="must be square"):
+            check_spd("Sigma", torch.zeros(shape, dtype=F64))

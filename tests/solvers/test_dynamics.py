@@ -207,6 +207,16 @@ def test_random_search_climbs_and_is_seeded() -> None:
     np.testing.assert_allclose(chosen["expert"].K, [[0.5, -1.0]], atol=0.2)
 
 
+def test_qualities_are_shares_of_the_gain_over_no_control() -> None:
+    """The first one found is none; of returns 10, 30, 60, 110 those are 20, 50, 100."""
+    found = [(controllers.Controller(np.full((1, 1), v), np.zeros(1)), 10.0 + v)
+             for v in (0.0, 20.0, 50.0, 100.0)]  # fmt: skip
+    chosen = train_controllers.choose(found)
+    for quality, share in train_controllers.SHARES.items():
+        nearest = min((0.0, 20.0, 50.0, 100.0), key=lambda v, s=share: abs(v - 100 * s))
+        assert chosen[quality].K[0, 0] == nearest
+
+
 def test_nothing_is_left_of_a_collection_that_fails(tmp_path: Path, monkeypatch) -> None:
     calls: list[int] = []
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal
 
 from solvers.data import TwoMoments
+from solvers.errors import ShapeError
 from solvers.families.gaussian import Gaussian
 
 BATCHES = [(), (4,), (2, 3)]
@@ -93,3 +94,11 @@ def test_sums_over_the_outcome_dimension() -> None:
     law = Gaussian(torch.zeros(1, 3), torch.ones(1, 3))
     at_mean = law.log_prob(torch.zeros(1, 3)).item()
     assert at_mean == pytest.approx(-1.5 * math.log(2 * math.pi))
+
+
+def test_a_scale_of_another_batch_is_refused() -> None:
+    """Batches are compared from the last dimension on, whatever the outcome dimension is."""
+    mean = torch.zeros(2, 3, 2, dtype=torch.float64)
+    with pytest.raises(ShapeError, match=r"s has batch shape \(2,\), mean \(2, 3\)"):
+        Gaussian.diagonal(mean, torch.ones(2, 2, dtype=torch.float64))
+    assert Gaussian.diagonal(mean, torch.ones(3, 2, dtype=torch.float64)).mean.shape == (2, 3, 2)

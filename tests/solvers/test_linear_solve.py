@@ -43,3 +43,18 @@ def test_a_nystrom_approximation_inverts_what_it_approximates() -> None:
     whole = linear_solve.nystrom(lambda v: A @ v, B, 3, torch.Generator().manual_seed(0))
     wanted = torch.linalg.solve(A + 0.3 * EYE, B)
     torch.testing.assert_close(whole.inverse(B, 0.3), wanted)
+
+
+def test_the_largest_eigenvalue_is_bounded_and_its_products_are_counted() -> None:
+    calls = 0
+
+    def product(v: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return A @ v
+
+    value, products = linear_solve.largest_eigenvalue(product, B)
+    largest = float(torch.linalg.eigvalsh(A)[-1])
+    assert largest < value < 1.1 * largest
+    assert products == calls
+    assert linear_solve.largest_eigenvalue(lambda v: 0 * v, B) == (1.0, 1)

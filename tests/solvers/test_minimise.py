@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate, pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from solvers.numerics import minimise
 
 F64 = torch.float64
 EPS = torch.finfo(F64).eps
+NEWTON = minimise.newton
 
 
 def watched(
@@ -90,3 +93,49 @@ def test_newton_steps_by_cg_arrive() -> None:
     stop = minimise.newton([theta], loss, torch.zeros_like(d), 1e-8, 500)
     assert stop.converged
     torch.testing.assert_close(theta.detach(), torch.ones_like(d), rtol=1e-7, atol=0)
+
+
+def test_lbfgs_ends_where_a_round_gains_a_share_of_the_progress(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On `θ⁸`, whose descent slows down: the first round below `share²` of all is the last."""
+    monkeypatch.setattr(minimise, "ROUND", 1)
+    step, values = torch.optim.LBFGS.step, list[float]()
+
+    def noted(self: torch.optim.LBFGS, closure: Callable[[], float]) -> Tensor:
+        value = step(self, closure)
+        values.append(float(value.detach()))
+        return torch.as_tensor(value)
+
+    monkeypatch.setattr(torch.optim.LBFGS, "step", noted)
+    theta = at(1.0, 2.0)
+    weight = torch.tensor([1.0, 1e-3], dtype=F64)
+    share = 0.1
+    loss, _ = watched(lambda t: (weight * t.pow(8)).sum(), theta)
+    minimise.lbfgs([theta], loss, 0.0, 1000, share)
+    gains = [before - after for before, after in pairwise(values)]
+    progress = list(accumulate(gains))
+    low = [gain <= share**2 * total for gain, total in zip(gains, progress, strict=True)]
+    assert low == [False] * (len(low) - 1) + [True]
+    assert any(gain < share * total for gain, total in zip(gains, progress, strict=True))
+    assert sum(gain < share * total for gain, total in zip(gains, progress, strict=True)) > 1
+
+
+def test_every_loss_of_a_search_is_counted() -> None:
+    """Newton steps that do not converge, L-BFGS, and what it gained: on √(1 + θ²) from afar."""
+    theta = at(30.0, -20.0)
+    loss, seen = watched(lambda t: (1 + t.square()).sqrt().sum(), theta)
+    curved = 0
+
+    def newton(*args: Any, **kwargs: Any) -> minimise.Stop:
+        nonlocal curved
+        before = len(seen)
+        stop = NEWTON(*args, **kwargs)
+        curved += stop.evaluations - (len(seen) - before)
+        return stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(minimise, "newton", newton)
+        stop = minimise.search([theta], loss, 1e-9, 1000, methods=[minimise.lbfgs])
+    assert stop.converged
+    assert stop.evaluations == len(seen) + curved

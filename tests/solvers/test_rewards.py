@@ -9,7 +9,7 @@ from torch import Tensor
 from paper_checks.conformance.strategies import Problem, problems
 from paper_checks.conformance.witnesses import cubature, reward
 from solvers.data import TwoMoments
-from solvers.errors import InputError, NonFiniteError, NotPositiveDefiniteError
+from solvers.errors import InputError, NonFiniteError, NotPositiveDefiniteError, ShapeError
 from solvers.families.gaussian import Gaussian
 from solvers.rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_scale
 
@@ -179,3 +179,10 @@ def test_nan_is_located() -> None:
         MahalanobisReward.full(U)
     with pytest.raises(NonFiniteError, match=r"u\[1\] is inf"):
         MahalanobisReward.diagonal(torch.tensor([1.0, float("inf")], dtype=F64))
+
+
+@pytest.mark.usefixtures("as_users_run")
+def test_a_weight_of_another_batch_is_refused() -> None:
+    Sigma = spd(0, 2, n=3)
+    with pytest.raises(ShapeError, match=r"lam has batch shape \(3,\), Sigma \(2,\)"):
+        optimal_reward(Sigma, torch.ones(3, dtype=F64))
