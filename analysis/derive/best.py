@@ -7,8 +7,8 @@ numbers cancel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sympy as sp
@@ -20,6 +20,8 @@ from .units import units_and_starts
 EDGE = 1e-6  # slope of F by a parameter's size, and fall of F beside a maximum, in nats
 STEPS = 300  # of a search
 FAR = 1e6  # times as large as its unit, a parameter runs away
+RIDGE = 7.0  # from its start, in logarithms of parameters, a search has run along a ridge
+STEP = 1e-3  # of differences of slopes, in the coordinates of a search
 SINGULAR = 1e-13  # smallest eigenvalue of a matrix scaled to a unit diagonal
 
 
@@ -33,6 +35,8 @@ class Best:
         cost: how far that is below maximum likelihood in the family, in nats.
         slope: largest slope of F there, each by its parameter's size, in nats.
         closed_form: whether they are the closed form, else the result of a search.
+        determined: whether F bends down in every direction from what a search found, by more than
+            1e-6 nats for a factor of e; else others beside them are as good.
     """
 
     parameters: dict[str, Any]
@@ -40,6 +44,7 @@ class Best:
     cost: float
     slope: float
     closed_form: bool
+    determined: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +87,10 @@ class Place:
         if self.is_matrix:
             L = self._factor(t)
             return L @ L.T
-        return float(
-            self.way * self.unit * np.exp(t[0]) if self.way else self.start + t[0] * self.unit
-        )
+        if not self.way:
+            return float(self.start + t[0] * self.unit)
+        with np.errstate(over="ignore"):  # `holds` judges
+            return float(self.way * self.unit * np.exp(t[0]))
 
     def pulled_back(self, t: Sequence[float], slope: Any) -> list[float]:
         """The slope in the coordinates of `pack`: φ dF/dφ of a sign, 2GL of a matrix."""
@@ -168,12 +174,14 @@ class Place:
 def best(derived: Any, values: Mapping[str, Any]) -> Best:
     """The best parameters, from the closed form where it is complete, else by a search.
 
-    A closed form with a sign that its symbol cannot have is no optimum, and one that is 0/0, as for
-    two equally likely classes, does not say which: then too a search looks for one inside the
-    domain.
+    A closed form with a sign that its symbol cannot have is no optimum, and one that divides by 0,
+    as 0/0 of two equally likely classes, does not say which: then too a search looks for one inside
+    the domain.
 
     Raises:
-        NoMaximumError: if it ends nowhere inside: F rises towards the domain's edge.
+        ArgumentError: for values outside their domain, and where a best one is beyond a double.
+        NoMaximumError: if it ends nowhere inside: F rises towards the domain's edge, also along a
+            ridge on which it gets flat.
     """
     optimum, parameters = derived.optimum or {}, derived.parameters
     data = {k: v for k, v in values.items() if k not in parameters}
@@ -189,19 +197,33 @@ def best(derived: Any, values: Mapping[str, Any]) -> Best:
     unknown = sp.Tuple(*parameters.values()).free_symbols
     outside: dict[str, Any] = {}
     if set(optimum) == set(parameters) and not sp.Tuple(*optimum.values()).free_symbols & unknown:
-        at = {k: v for k, v in data.items() if k in used(derived, optimum)}
-        try:
-            found = derived.at("optimum", **at)
-        except ArgumentError:  # 0/0, where every value may be best: the data were read before
-            found = {}
+        found = _closed(derived, optimum, data)
         outside = {k: v for k, v in found.items() if not places[k].holds(v)}
         if found and not outside:
             reached = derived.levels.reached(derived, {**data, **found})
             return _reported(places, found, reached, closed=True)
     if not places:  # nothing to choose
         return _reported(places, {}, derived.levels.reached(derived, data), closed=True)
-    found, reached = _inside(derived, data, places, outside)
-    return _reported(places, found, reached, closed=False)
+    found, reached, determined = _inside(derived, data, places, outside)
+    return replace(_reported(places, found, reached, closed=False), determined=determined)
+
+
+def _closed(derived: Any, optimum: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """The closed form at the data; nothing where it has no value: divides by 0, or is complex."""
+    import numpy as np
+
+    at = {k: v for k, v in data.items() if k in used(derived, optimum)}
+    numbers = derived.read(optimum, at)
+    for name, value in optimum.items():
+        found = derived.unjudged(value, numbers)
+        if np.any(np.isnan(found)):
+            return {}
+        if not np.all(np.isfinite(found)):
+            raise ArgumentError(
+                f"the best {name} is beyond a double at {_listed(at)}: pass data and lam in other "
+                "units"
+            )
+    return {name: derived.number(value, numbers) for name, value in optimum.items()}
 
 
 def _reported(
@@ -213,8 +235,8 @@ def _reported(
 
 def _inside(
     derived: Any, data: Mapping[str, Any], places: Mapping[str, Place], outside: Mapping[str, Any]
-) -> tuple[dict[str, Any], Reached]:
-    """A maximum of F over the domain of the parameters, by a search from a start.
+) -> tuple[dict[str, Any], Reached, bool]:
+    """A maximum of F over the domain of the parameters, by a search, and whether it is strict.
 
     Args:
         derived: of the reward.
@@ -248,9 +270,10 @@ def _inside(
         rows = [places[k].pulled_back(part, one.slopes[k]) for k, part in split(t).items()]
         return one.cost, -np.concatenate(rows)
 
+    start = np.concatenate([place.pack(place.start) for place in places.values()])
     search = optimize.minimize(
         loss,
-        np.concatenate([place.pack(place.start) for place in places.values()]),
+        start,
         jac=True,
         method="BFGS",
         options={"gtol": 1e-9, "maxiter": STEPS},
@@ -263,14 +286,15 @@ def _inside(
         except NoMaximumError as error:
             raise NoMaximumError(
                 f"the search for the best parameters starts at {_listed(found)}, where the inner "
-                f"problem is not solved: {error}; or pass other parameters to start from"
+                f"problem is not solved: {error}; or {_to_start_from(places, found, reached)}"
             ) from error
         raise NoMaximumError(
             f"the search for the best parameters starts at {_listed(found)}, outside their domain: "
             "pass other parameters to start from"
         )
+    flat = _flattest(lambda t: loss(t)[1], search.x)
     if here.cost <= EDGE:  # F cannot rise by more
-        return found, here
+        return found, here, flat is None
     if search.nit >= STEPS and largest(search.jac) > EDGE:
         raise NoMaximumError(
             f"the search for the best parameters did not end in {STEPS} steps: at "
@@ -292,7 +316,40 @@ def _inside(
             f"likelihood F still rises ({_risen({name: slope})}).{closed} Pass parameters to start "
             "from, declare real=True what may have any sign, or take another reward"
         )
-    return found, here
+    if flat is not None and abs(flat @ (search.x - start)) > RIDGE:
+        raise NoMaximumError(
+            f"the search for the best parameters ran along a ridge: at {_listed(found)} F is "
+            f"{here.likelihood:.6g}, {here.cost:.3g} nats below maximum likelihood, and changes by "
+            f"less than {EDGE:g} nats along it, towards the edge of their domain: no values on it "
+            "are best. Put a number for one of them into the reward, or pass parameters to start "
+            "from"
+        )
+    return found, here, flat is None
+
+
+def _to_start_from(
+    places: Mapping[str, Place],
+    found: Mapping[str, Any],
+    reached: Callable[[Mapping[str, Any]], Reached | None],
+) -> str:
+    """Parameters to start from that differ in one, by a factor of 10, where there are such."""
+    for factor in (0.1, 10.0):
+        for name in places:
+            other = {**found, name: factor * found[name]}
+            if reached(other) is not None:
+                passed = _listed({name: other[name]})
+                return f"pass {passed} to start from, where it is solved"
+    return f"pass other {', '.join(places)} to start from"
+
+
+def _flattest(slope: Callable[[Any], Any], t: Any) -> Any:
+    """The unit direction in which the cost bends up by less than `EDGE` in a unit step, or None."""
+    import numpy as np
+
+    rows = [slope(t + e) - slope(t - e) for e in STEP * np.eye(len(t))]
+    bend = np.array(rows) / (2 * STEP)
+    curvatures, axes = np.linalg.eigh((bend + bend.T) / 2)
+    return axes[:, 0] if curvatures[0] <= 2 * EDGE else None
 
 
 def _risen(slopes: Mapping[str, Any]) -> str:

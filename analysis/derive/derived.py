@@ -262,17 +262,26 @@ class Derived:
         """
         import numpy as np
 
-        if isinstance(expression, sp.MatrixBase):
-            expression = expression.as_immutable()
-        symbols = tuple(self.arguments[name] for name in numbers)
-        function = compiled.compiled(symbols, expression)
-        with np.errstate(all="ignore"):  # judged by the result
-            found = np.asarray(function(*numbers.values()), dtype=float)
+        found = self.unjudged(expression, numbers)
         if not np.all(np.isfinite(found)):
             raise ArgumentError(f"the value is {found.tolist()} at these arguments: no real number")
         if found.size == 1:
             return float(found.reshape(()))
         return found.ravel() if found.shape[-1] == 1 else found
+
+    def unjudged(self, expression: Any, numbers: Mapping[str, Any]) -> Any:
+        """The array of an expression at checked numbers, as it comes.
+
+        An entry is NaN where it divides by 0 or is complex, infinite where it is beyond a double.
+        """
+        import numpy as np
+
+        if isinstance(expression, sp.MatrixBase):
+            expression = expression.as_immutable()
+        symbols = tuple(self.arguments[name] for name in numbers)
+        function = compiled.compiled(symbols, expression)
+        with np.errstate(all="ignore"):  # judged by the result
+            return np.asarray(function(*numbers.values()), dtype=float)
 
     def latex(self) -> str:
         """LaTeX of the closed forms, one line each."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import sympy as sp
 
+from ..errors import ArgumentError
 from .expectation import Term, terms_of
 
 _POINTS = 3  # for each symbol, where derivatives are compared
@@ -20,7 +21,11 @@ _ALIKE = 1e-9
 
 
 def units_and_starts(derived: Any, data: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """(unit, start) by parameter; of a matrix the unit is (n,), X_ij in unit_i unit_j."""
+    """(unit, start) by parameter; of a matrix the unit is (n,), X_ij in unit_i unit_j.
+
+    Raises:
+        ArgumentError: if a unit is beyond a double.
+    """
     import numpy as np
 
     if not derived.parameters:
@@ -33,7 +38,14 @@ def units_and_starts(derived: Any, data: Mapping[str, Any]) -> dict[str, tuple[A
     powers = np.array([row for row, _ in rows], float).reshape(len(rows), len(unknowns))
     wanted = np.array([right for _, right in rows], float).reshape(len(rows), len(logs))
     dimensions = np.linalg.lstsq(powers, wanted, rcond=None)[0]
-    unit = dict(zip(unknowns, np.exp(dimensions @ logs), strict=True))
+    with np.errstate(over="ignore", under="ignore"):  # judged by the result
+        unit = dict(zip(unknowns, np.exp(dimensions @ logs), strict=True))
+    for x, size in unit.items():
+        if not 0 < size < np.inf:
+            raise ArgumentError(
+                f"the unit of {x}, by λ = {lam:.3g} and the data's scale {scale.tolist()}, is "
+                f"{size}, beyond a double: pass data and lam in other units"
+            )
     scalars = [X for X in derived.parameters.values() if not isinstance(X, sp.MatrixBase)]
     free = [x for x in scalars if x.is_positive is None and x.is_negative is None]
     moved = _moved(derived.reward, outcomes, unknowns, free, mean)

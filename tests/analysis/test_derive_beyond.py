@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import sympy as sp
 
@@ -35,7 +36,30 @@ def test_where_every_value_is_best_one_is_found() -> None:
     ):
         assert found.cost == pytest.approx(0.0, abs=1e-15)
         assert not found.closed_form
+        assert not found.determined
     assert MATCH.best(pi=[0.5, 0.5], lam=1.0, u=3.0).parameters["u"] == pytest.approx(3.0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_best_value_beyond_a_double_is_said_to_be() -> None:
+    """λ log(π₁/π₂)/(π₁ - π₂) is 2e308: no 0/0, and no edge."""
+    with pytest.raises(ArgumentError, match=r"the best u is beyond a double at .*lam = 1\.e\+308"):
+        MATCH.best(pi=[0.3, 0.7], lam=1e308)
+    assert MATCH.best(pi=[0.3, 0.7], lam=1e307).closed_form
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("Sigma", "lam"), [(1e-300, 1e300), (1e300, 1e-300)])
+def test_a_unit_beyond_a_double_is_said_to_be(Sigma: float, lam: float) -> None:
+    found = derive(-u * (y_hat - y) ** 2, Gaussian(1))
+    with pytest.raises(ArgumentError, match=r"the unit of u, .*pass data and lam in other units"):
+        found.best(mu=0.0, Sigma=Sigma, lam=lam)
+
+
+def test_a_best_value_that_divides_by_0_leaves_the_choice() -> None:
+    """The averaged rewards of both classes are one: F is the same for every u."""
+    found = derive(u * sp.diag(1, 2), Classes(2)).best(pi=[2 / 3, 1 / 3], lam=1.0, u=5.0)
+    assert found.parameters["u"] == pytest.approx(5.0)
 
 
 @pytest.mark.parametrize("lam", [-1.0, 0.0, float("nan")])
@@ -53,6 +77,39 @@ def test_a_search_that_does_not_end_is_no_optimum(Sigma: float, lam: float) -> N
     """The data are wider than the reference: the best reward is a line, a -> 0, c -> ∞."""
     with pytest.raises(NoMaximumError, match=r"F still rises"):
         CENTRE.best(mu=5.0, Sigma=Sigma, m0=0.0, P0=1.0, lam=lam)
+
+
+BUMP = derive(a * sp.exp(-((y_hat - y) ** 2) / b), Gaussian(1), KL(), Normal())
+
+
+def test_a_search_that_runs_along_a_ridge_is_no_optimum() -> None:
+    """With a√b held, F rises as b -> 0, where the reward is a density at y: and never gets there.
+
+    The witness is F farther along the ridge.
+    """
+    data = {"mu": 0.3, "Sigma": 0.7, "m0": 0.0, "P0": 1.0, "lam": 0.5}
+    with pytest.raises(NoMaximumError, match=r"ran along a ridge: at a = .*, b = .* F is -1\.2706"):
+        BUMP.best(**data)
+
+    def cost(b: float) -> float:
+        """The least over a."""
+        one = derive(a * sp.exp(-((y_hat - y) ** 2) / b), Gaussian(1), KL(), Normal())
+        return one.best(**data, a=0.06 / np.sqrt(b)).cost
+
+    costs = [cost(b) for b in (1e-2, 1e-4, 1e-6)]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[1] - costs[2] < 1e-6 < costs[0] - costs[1]
+
+
+def test_parameters_of_which_others_are_as_good_are_said_to_be() -> None:
+    """Only ab counts."""
+    both = derive(-a * b * (y_hat - y) ** 4, Gaussian(1), data=Normal())
+    found = both.best(mu=0.0, Sigma=1.0, lam=1.0, a=1e6, b=1e-3)
+    assert not found.determined
+    assert found.parameters["a"] * found.parameters["b"] == pytest.approx(1 / 24, rel=1e-6)
+    assert BUMP.best(mu=0.0, Sigma=0.5, m0=0.0, P0=1.0, lam=0.5).determined is False
+    line = derive(-a * (y_hat - y) ** 4, Gaussian(1), data=Normal())
+    assert line.best(mu=0.0, Sigma=1.0, lam=1.0).determined
 
 
 def test_a_reward_without_parameters_is_what_it_is() -> None:

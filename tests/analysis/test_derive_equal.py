@@ -5,6 +5,7 @@ The witness is J by Gauss-Hermite nodes of the policy and of the data, maximised
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -95,4 +96,18 @@ def test_one_maximum_has_no_equals() -> None:
 
 
 def test_best_parameters_are_found_from_where_one_policy_is_best() -> None:
-    assert RING.best(a=0.02, **PLANE).slope < 1e-6
+    """The message names such a place, in the units of the data."""
+    for unit in (1.0, 100.0):
+        data = {
+            "mu": np.array(PLANE["mu"]) * unit,
+            "Sigma": np.array(PLANE["Sigma"]) * unit**2,
+            "lam": PLANE["lam"],
+        }
+        with pytest.raises(NoMaximumError) as caught:
+            RING.best(**data)
+        named = re.search(r"or pass a = (\S+) to start from, where it is solved", str(caught.value))
+        assert named is not None
+        best = RING.best(a=float(named[1]), **data)
+        assert best.slope < 1e-6
+        assert best.determined
+        assert best.parameters["a"] * unit**4 == pytest.approx(0.0268745, rel=1e-5)
