@@ -138,7 +138,7 @@ def of_rows(n: int) -> tuple[Condition, ...]:
 
 
 @cache
-def lost(scale: Any = 1, spread: Any = 0) -> Any:
+def lost(scale: Any, spread: Any = 0) -> Any:
     """Nats lost by U = (λ/2) S⁻¹, S = c L W Lᵀ, with a mean that errs by spread · Σ; general n.
 
     In W alone: Σ = K², K symmetric, and L = K drops out.

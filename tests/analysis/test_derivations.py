@@ -338,6 +338,8 @@ def test_the_excess_of_each_structure_is_finite_above_a_bound_of_its_own(structu
     unit: Any = {"Sigma": np.eye(n), "freedom": nu}  # with the right structure nothing else is lost
     total = samples.choice.total(structure, n)
     assert total.at(**unit) == pytest.approx(derivation.at(freedom=nu), rel=1e-9)
+    assumed = samples.linear.optimism(structure, n).assumptions
+    assert ("Σ ∝ I" in assumed) == (structure == "isotropic")
     for below in (bound, bound - 0.1):
         for refused in (derivation, samples.linear.optimism(structure, n)):
             extra: Any = {"ratio": 1.0} if "ratio" in refused.arguments else {}

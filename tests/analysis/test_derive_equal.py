@@ -91,6 +91,16 @@ def test_what_prefers_one_of_the_line_is_solved() -> None:
     assert found.policy["m"] @ PLANE["mu"] > 0
 
 
+def test_several_maxima_are_noted_where_none_is_in_closed_form() -> None:
+    several = "J may have several maxima: solve(...) takes the best it finds"
+    assert several in WELLS.notes
+    assert several in RING.notes
+    concave = derive(-a * (y_hat - y) ** 2 - a * y_hat**4, Gaussian(1), Entropy(), Normal())
+    assert several not in concave.notes
+    falls = derive(-a * (y_hat - y) ** 2, Gaussian(1), Entropy(), Normal())
+    assert several not in falls.notes
+
+
 def test_one_maximum_has_no_equals() -> None:
     assert WELLS.solve(a=0.01, mu=2.0, Sigma=0.3, lam=0.5).equal == ()
 

@@ -11,6 +11,7 @@ import sympy as sp
 from analysis import KL, Bits, Entropy, Gaussian, Moments, Normal, derive
 from analysis.calculus.symbols import symbol
 from analysis.derive import expectation, gaussian, signs
+from analysis.derive.best import Place
 
 s, a = sp.symbols("s a", positive=True)
 
@@ -37,6 +38,33 @@ def test_the_sign_of_a_quadratic_in_two_variables() -> None:
     assert signs.sign_everywhere(1 + x + y + bowl, (x, y)) == 1
     assert signs.sign_everywhere(-1 - x - y - bowl, (x, y)) == -1
     assert signs.sign_everywhere(1 + 3 * x + y + bowl, (x, y)) is None
+
+
+def test_the_sign_of_a_polynomial_with_numbers_is_that_at_0_if_it_has_no_root() -> None:
+    x = sp.Symbol("x", real=True)
+    assert signs.sign_everywhere(x**4 + x + 1, (x,)) == 1
+    assert signs.sign_everywhere(-(x**4) - x - 1, (x,)) == -1
+    assert signs.sign_everywhere(x**4 + 2 * x + 1, (x,)) is None  # at -1 it is 0
+
+
+def test_a_stationary_mean_away_from_the_data() -> None:
+    """Of `-(m - 3)² - s + ½ log s` it is (3, ½); of one exponential by hand, from its value."""
+    m, mu = sp.symbols("m mu", real=True)
+    assert gaussian.one_variance(-((m - 3) ** 2) - s + sp.log(s) / 2, [m], s, [mu]) == (
+        [3], sp.Rational(1, 2)
+    )  # fmt: skip
+    found = gaussian.one_variance(2 * m - sp.exp(m + s / 2) + sp.log(s) / 2, [m], s, [mu])
+    assert found is not None
+    assert found[1] == sp.Rational(1, 2)
+    assert sp.expand(found[0][0] - sp.log(2) + sp.Rational(1, 4)) == 0
+
+
+def test_the_way_of_a_place_is_the_sign_that_it_keeps() -> None:
+    ways = [
+        Place(sp.Symbol("x", **domain), 1.0, 1.0).way
+        for domain in ({"positive": True}, {"negative": True}, {"real": True})
+    ]
+    assert ways == [1.0, -1.0, 0.0]
 
 
 @pytest.mark.parametrize("reference", [False, True])
@@ -79,6 +107,7 @@ def test_the_likelihood_of_correlated_outcomes() -> None:
     wanted = -np.linalg.slogdet(2 * np.pi * np.e * Sigma)[1] / 2
     assert best.likelihood == pytest.approx(wanted, rel=1e-12)
     assert best.cost == pytest.approx(0.0, abs=1e-12)
+    assert best.closed_form
 
 
 def test_a_policy_far_from_the_data_in_the_plane() -> None:

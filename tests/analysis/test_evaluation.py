@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
+from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,10 @@ import pytest
 import sympy as sp
 from hypothesis import given
 from hypothesis import strategies as st
+from mpmath.ctx_mp import MPContext
 
 from analysis import Derivation, catalogue, gaussian
+from analysis.calculus import compiled
 from analysis.calculus.symbols import QUANTITIES
 from analysis.errors import ArgumentError
 from tests.analysis.test_derivations import values_for
@@ -194,3 +198,22 @@ def test_rounding_is_no_asymmetry():
     for n in (2, None):
         found = gaussian.inner.solution("full", n).at(U=U, lam=1.0)
         np.testing.assert_allclose(found, expected, rtol=1e-15)
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=3), st.integers(0, 80))
+def test_the_first_precision_holds_polynomials_of_degree_4_exactly(numbers, power):
+    """Products of four of the numbers, and the smallest beside each."""
+    numbers = [*numbers, numbers[0] * 2.0**power]
+    context = MPContext()
+    context.prec = compiled._bits(numbers)
+
+    def product(chosen: tuple[float, ...]) -> tuple[Any, Fraction]:
+        return context.fprod(map(context.mpf, chosen)), math.prod(
+            map(Fraction, chosen), start=Fraction(1)
+        )
+
+    small, exact = product((min(numbers),) * 4)
+    for chosen in combinations_with_replacement(numbers, 4):
+        found, want = product(chosen)
+        mantissa, exponent = (found + small).man_exp
+        assert mantissa * Fraction(2) ** exponent == want + exact

@@ -76,6 +76,11 @@ def test_like_sympy(f) -> None:
     assert expanded(f) == sp.expand(f)
 
 
+@pytest.mark.parametrize("f", [a**x, x**a * 2**x, (x**2 + a) ** x, sp.exp(x) ** 2, a ** (x * y)])
+def test_slopes_of_powers_are_those_of_sympy(f) -> None:
+    assert sp.simplify(derivative(f, x) - sp.diff(f, x)) == 0
+
+
 @pytest.mark.parametrize("f", [1 / (a + b) - 1 / (a * (1 + 2 * b / a)), sp.sqrt(a + b) - a, x - y])
 def test_what_is_not_0_has_a_numerator(f) -> None:
     reader = Reader()

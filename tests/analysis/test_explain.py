@@ -123,6 +123,10 @@ def test_names_of_imports_and_definitions_are_resolved():
     assert module.imports["outer_problem"] == "analysis.gaussian.stated"
     assert "analysis.calculus.adjoint.adjoint" in uses(f"{module.name}.hypergradient")
     assert "analysis.definitions.objective" in uses(f"{module.name}.hypergradient", "analysis")
+    assert module.imports["sp"] == "sympy"
+    kept = read("analysis.kept")
+    assert kept is not None
+    assert kept.imports["pickle"] == "pickle"
     assert read("analysis.nowhere") is None
     assert place("analysis.gaussian.mean_field.nothing") is None
     assert place("nothing") is None

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from analysis import DerivationError, definitions, gaussian, hypergradients
 from analysis.calculus import adjoint as adjoints
 from analysis.calculus import structures
-from analysis.calculus.general_n import normal
+from analysis.calculus.general_n import diagonal, normal, transpose, words_of
 from analysis.calculus.matrices import diagonal_part, solve_word_equation
 from analysis.calculus.symbols import DIMENSION, STRUCTURES, symbol, symbols
+from analysis.errors import RuleError
 from analysis.rules import log_det_gradient
 from tests.analysis.test_derivations import spd
 
@@ -345,3 +346,19 @@ def test_the_normal_form_keeps_the_value(letters, sides, inner, seed):
         found = evaluated(normal(X), numbers)
         np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8 * np.max(np.abs(expected)))
     assert normal(sp.Trace(product) - sp.Trace(product.T)) == 0
+
+
+def test_a_matrix_without_a_rule_is_named():
+    X = symbol("P", None)
+    with pytest.raises(RuleError, match=r"no rule for HadamardProduct"):
+        words_of(sp.HadamardProduct(X, X))
+
+
+def test_a_diagonal_part_is_its_own_transpose():
+    """`diag(AW)` and `diag((AW)ᵀ)` are one letter, which a transpose leaves as it is."""
+    U, Sigma = symbol("U", None), symbol("Sigma", None)
+    ((word, _),) = words_of(U * Sigma).items()
+    part = diagonal(word)
+    assert part == transpose(part) == diagonal(transpose(word))
+    ((other, _),) = words_of(sp.DiagonalMatrix(Sigma * U)).items()
+    assert other == part

@@ -101,6 +101,14 @@ def test_dir_of_a_result_shows_what_it_comes_in(result):
     assert all(hasattr(result, name) for name in dir(result))
 
 
+def test_help_says_for_which_sizes_there_is_a_derivation():
+    for result, sizes in (
+        (gaussian.inner.solution, "n: 1, 2, 3, ...; None for any n."),
+        (analysis.bernoulli.inner.solution, "n: 1, 2, 3."),
+    ):
+        assert sizes in map(str.strip, pydoc.plain(pydoc.render_doc(result)).splitlines())
+
+
 @pytest.mark.parametrize("result", DERIVATIONS, ids=[result.address for result in DERIVATIONS])
 def test_help_says_arguments_values_and_a_call_that_works(result):
     text = pydoc.plain(pydoc.render_doc(result))
@@ -242,3 +250,9 @@ def test_the_prompt_opens_and_evaluates():
     assert "lambda gaussian.mean_field.cost" in shown
     assert "1. F at the best diagonal reward" in shown
     assert guide().splitlines()[0] in shown
+
+
+def test_the_command_offers_nothing_to_install():
+    shown = CliRunner().invoke(app, ["--help"]).stdout
+    assert "explain" in shown
+    assert "completion" not in shown

@@ -101,3 +101,11 @@ def test_what_a_structure_does_not_see(y: Tensor, structure: Structure, kind: st
 
 def test_a_weight_decay_bounds_it() -> None:
     so.solve(problem(X, PAIR, weight_decay=0.1), steps=1)
+
+
+def test_an_outcome_that_is_always_0_has_residuals_of_0() -> None:
+    y = torch.stack([NOISE[:, 0], torch.zeros(12, dtype=F64)], 1)
+    found = Residuals.of(so.Dataset.pairs(X, y), so.Dataset.pairs(X, y))
+    assert found.size[1] == 0
+    assert not bool(found.left[:, 1].any())
+    torch.testing.assert_close(found.left[:, 0].square().mean(), torch.ones((), dtype=F64))

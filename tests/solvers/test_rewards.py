@@ -122,12 +122,12 @@ def test_optimal_rewards(problem: Problem) -> None:
 
 
 def test_optimal_rewards_of_a_batch() -> None:
-    Sigma, lam = spd(0, 2, 3, n=2), 0.1 + normal(1, 2, 3).square()
+    Sigma, lam = spd(0, 2, 3, n=4), 0.1 + normal(1, 2, 3).square()
     for structure in ("isotropic", "diagonal", "full"):
         U = optimal_reward(Sigma, lam, structure).U
-        assert U.shape == (2, 3, 2, 2)
+        assert U.shape == (2, 3, 4, 4)
         torch.testing.assert_close(U[1, 2], optimal_reward(Sigma[1, 2], lam[1, 2], structure).U)
-    assert optimal_scale(spd(2, 2, 3, n=2), Sigma, lam).shape == (2, 3)
+    assert optimal_scale(spd(2, 2, 3, n=4), Sigma, lam).shape == (2, 3)
 
 
 def test_learned_reward_passes_gradients() -> None:

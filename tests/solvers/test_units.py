@@ -11,7 +11,7 @@ from torch import Tensor
 
 import solvers as so
 from solvers.errors import NotPositiveDefiniteError, check_spd
-from solvers.families.gaussian import in_units
+from solvers.families.gaussian import at_outcomes, in_units
 from solvers.hypergradients.differentiable import InnerSolutionError, inner_solution
 from solvers.hypergradients.implicit import HypergradientWarning, implicit
 from solvers.numerics import linear_solve
@@ -134,3 +134,17 @@ def test_a_policy_in_other_units(structure: Any, scale: Any, positive: Any) -> N
     torch.testing.assert_close(
         there.covariance, here.covariance * s * s[:, None], rtol=1e-9, atol=0
     )
+
+
+@pytest.mark.parametrize("structure", ["diagonal", "full"])
+def test_a_search_starts_at_the_mean_and_in_the_units_of_the_outcomes(structure: Any) -> None:
+    policy = so.GaussianPolicy(2, 2, structure)
+    params = policy.init([so.generator(1)], dtype=F64)
+    x, s = normal(3, 6, 2), units([-2, 3])
+    data = so.Dataset.of(x, 7.0 + s * normal(4, 6, 3, 2))
+    start = policy(at_outcomes(policy, params, data), x)
+    torch.testing.assert_close(start.mean.mean(0), data.y.mean((0, 1)))
+    deviations = data.y.flatten(0, 1).std(0, correction=0)
+    before = policy(params, x).covariance.diagonal(dim1=-2, dim2=-1)
+    after = start.covariance.diagonal(dim1=-2, dim2=-1)
+    torch.testing.assert_close(after / before, deviations.square().expand_as(after))
