@@ -101,6 +101,20 @@ def test_several_maxima_are_noted_where_none_is_in_closed_form() -> None:
     assert several not in falls.notes
 
 
+def test_searches_that_end_at_the_same_count_once() -> None:
+    """The data's mean lies elsewhere, so that no policy has the offset 0."""
+    found = WELLS.solve(a=1.0, mu=2.0, Sigma=0.3, lam=0.5)
+    searched: Any = WELLS.levels
+    numbers = searched._numbers(WELLS, {"a": 1.0, "mu": 2.0, "Sigma": 0.3, "lam": 0.5})
+    at = searched._search(numbers)
+    (other,) = at.equal
+    assert searched._are_apart(at, other)
+    assert searched._are_apart(other, at)
+    assert not searched._are_apart(other, other)
+    assert not searched._are_apart(at, at)
+    assert found.policy == searched._policy(at)
+
+
 def test_one_maximum_has_no_equals() -> None:
     assert WELLS.solve(a=0.01, mu=2.0, Sigma=0.3, lam=0.5).equal == ()
 

@@ -15,6 +15,8 @@ from solvers.errors import InputError, NonFiniteError, ShapeError
 from solvers.families.categorical import Categorical, CategoricalPolicy
 from solvers.families.networks import MLP
 from solvers.metrics import accuracy, calibration_error
+from solvers.rewards.mahalanobis import MahalanobisReward
+from solvers.training.streams import MemberNoise
 from tests.labelled import labelled_by
 
 F64 = torch.float64
@@ -314,3 +316,23 @@ def test_perfect_calibration() -> None:
     data = LabelledData.of(normal(0, 5, 1), torch.tensor([0, 1, 0, 0, 1]), 2)
     assert float(accuracy(counted, data)) == pytest.approx(0.6)
     assert float(calibration_error(counted, data)) == pytest.approx(0, abs=1e-15)
+
+
+def test_members_are_estimated_with_a_reward_each_as_alone() -> None:
+    """Of one-hot outcomes compared by a matrix, and with the same draws."""
+    A, logits = normal(0, 2, 3, 3), normal(1, 2, N, 3)
+    U = A @ A.mT + torch.eye(3, dtype=F64)
+    data = LabelledData.soft(normal(2, N, 2), simplex(3, N, 3))
+    both = Categorical(logits).reinforce(
+        data, MahalanobisReward.full(U), 50, "optimal", MemberNoise(generators(2), (2,))
+    )
+    assert both.shape == (2, N)
+    for k in range(2):
+        alone = Categorical(logits[k : k + 1]).reinforce(
+            data,
+            MahalanobisReward.full(U[k : k + 1]),
+            50,
+            "optimal",
+            MemberNoise(generators(1, k), (1,)),
+        )
+        torch.testing.assert_close(both[k], alone[0])

@@ -102,3 +102,8 @@ def test_windows_longer_than_integers_can_number_are_compared_whole(
     # half of the sequences are the other one: Σ_t H(marginals) - H(q) = log 2 - log 2
     data = so.Dataset.of(torch.zeros(1, 1, dtype=F64), y)
     assert windows.cost(data, V, 0).item() == pytest.approx(0.0, abs=1e-12)
+
+
+def test_one_symbol_alone_is_no_alphabet() -> None:
+    with pytest.raises(InputError, match="V is 1: pass at least 2"):
+        so.WindowReward(torch.zeros(3, 1, dtype=F64), 1)
