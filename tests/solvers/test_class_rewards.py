@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -318,3 +319,12 @@ def test_one_doubtful_label_among_a_thousand_bounds_the_scale() -> None:
     pi[0] = torch.tensor([1 - 1e-11, 1e-11], dtype=F64)
     want = 0.5 * math.log(1000 / 1e-11)
     assert float(exact_scale(pi, ONE)) == pytest.approx(want, rel=1e-3)
+
+
+@pytest.mark.parametrize("compares", ["outcome", "nothing"])
+def test_parameters_of_members_are_rewards_of_members(compares: Any) -> None:
+    reward, x = FreeReward(INPUTS, 3, MLP((4,)), compares), normal(0, N, INPUTS)
+    alone = [reward.start(torch.Generator().manual_seed(k)) for k in range(2)]
+    both = {name: torch.stack([phi[name] for phi in alone]) for name in alone[0]}
+    for found, phi in zip(reward(both, x).table, alone, strict=True):
+        torch.testing.assert_close(found, reward(phi, x).table)
