@@ -362,3 +362,4 @@ def test_a_diagonal_part_is_its_own_transpose():
     assert part == transpose(part) == diagonal(transpose(word))
     ((other, _),) = words_of(sp.DiagonalMatrix(Sigma * U)).items()
     assert other == part
+    assert not normal(sp.Transpose(sp.DiagonalMatrix(Sigma * U))).has(sp.Transpose)
