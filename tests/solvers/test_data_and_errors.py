@@ -409,3 +409,14 @@ def test_matrices_without_entries_are_not_square() -> None:
     for shape in ((0, 0), (2, 0, 0)):
         with pytest.raises(ShapeError, match="must be square"):
             check_spd("Sigma", torch.zeros(shape, dtype=F64))
+
+
+def test_parts_of_a_container_share_their_letters() -> None:
+    @checked
+    def joined(parts: list[Float[Tensor, "_ d"]]) -> int:
+        return len(parts)
+
+    rows = torch.zeros(2, 3, dtype=F64)
+    assert joined([rows, rows[:1]]) == 2
+    with pytest.raises(ShapeError, match=r"parts\[1\]"):
+        joined([rows, rows[:, :2]])
