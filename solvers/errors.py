@@ -6,9 +6,13 @@ work starts and never repair their argument.
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
+import os
+import warnings
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +24,9 @@ Number = float | int | np.floating | np.integer
 
 PRECISIONS = (torch.float32, torch.float64)
 MOST = 2**31 - 1  # of anything that is counted: more fit into no memory
+
+
+PACKAGE = f"{Path(__file__).parent}{os.sep}"
 
 
 class SolverError(Exception):
@@ -168,6 +175,14 @@ def check_count(name: str, value: object, least: int = 1, most: int | float = MO
 def check_seed(seed: object) -> None:
     """Raise `InputError` unless both torch and NumPy take `seed`: a whole number below 2**64."""
     check_count("seed", seed, 0, 2**64 - 1)
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn as the line, outside this package, that called whatever calls this."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:

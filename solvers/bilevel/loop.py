@@ -30,7 +30,7 @@ from ..hypergradients.implicit import (
     Hypergradient,
     implicit,
     unwarned,
-    warn,
+    warn_of_doubts,
 )
 from ..hypergradients.methods import HypergradientMethod
 from ..numerics.checkpoint import (
@@ -180,7 +180,6 @@ def solve(
     theta_like, phi_like = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
     check_alike(theta_like, phi_like)
     sampling = generator if isinstance(inner, AdamSteps) else None
-    problem = looked_at(problem, theta_like.tree(), phi_like.tree(), sampling)
     current = theta_like.tensors
     outer = list(phi_like.fresh().tensors)
     opt = optimiser(outer)
@@ -188,6 +187,7 @@ def solve(
         "what optimiser returned", opt, torch.optim.Optimizer,
         "a function that returns one of torch, lambda p: torch.optim.Adam(p, lr=0.1)",
     )  # fmt: skip
+    problem = looked_at(problem, theta_like.tree(), phi_like.tree(), sampling)
     history: list[Record] = []
     first, path = 0, None
     run: Run | None = None
@@ -305,10 +305,9 @@ def _warn_once(history: Sequence[Record]) -> None:
     doubtful = [row for row in history if row.doubts]
     if doubtful:
         last = doubtful[-1]
-        warn(
+        warn_of_doubts(
             f"the hypergradient may be wrong at {len(doubtful)} of {len(history)} outer points; at "
-            f"step {last.step}: {'; '.join(last.doubts)}",
-            stacklevel=5,  # whoever called `solve`, which is `checked` and `recording`
+            f"step {last.step}: {'; '.join(last.doubts)}"
         )
 
 

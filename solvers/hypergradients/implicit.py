@@ -13,7 +13,6 @@ trust it.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -32,6 +31,7 @@ from ..errors import (
     check_count,
     check_limit,
     check_number,
+    warn,
 )
 from ..numerics import linear_solve
 from ..numerics.derivatives import curved, hessian, slopes
@@ -479,10 +479,10 @@ def unwarned() -> Generator[None]:
         _SILENT.reset(token)
 
 
-def warn(message: str, stacklevel: int) -> None:
-    """Warn of hypergradients, as the caller's caller, unless this thread is `unwarned`."""
+def warn_of_doubts(message: str) -> None:
+    """Warn of hypergradients, unless this thread is `unwarned`."""
     if not _SILENT.get():
-        warnings.warn(message, HypergradientWarning, stacklevel=stacklevel + 1)
+        warn(message, HypergradientWarning)
 
 
 def judged(result: Hypergradient, reasons: list[str], *, strict: bool) -> Hypergradient:
@@ -491,8 +491,7 @@ def judged(result: Hypergradient, reasons: list[str], *, strict: bool) -> Hyperg
         message = "the hypergradient may be wrong: " + "; ".join(reasons)
         if strict:
             raise HypergradientError(message)
-        # four calls up stands whoever called the function that is `checked` and `recording`
-        warn(message, stacklevel=5)
+        warn_of_doubts(message)
     return replace(result, doubts=tuple(reasons))
 
 

@@ -7,7 +7,6 @@ small enough an entropy weight.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +27,7 @@ from ..errors import (
     check_finite,
     check_offers,
     precedent,
+    warn,
 )
 from ..families.gaussian import Gaussian, align
 from ..families.law import OUTCOMES
@@ -204,11 +204,10 @@ def inner_solution(
             f"variance = {spread.flatten()[worst].item():.6g}, n = {n}): pass a smaller lam, or a "
             "larger omega"
         )
-    warnings.warn(
+    warn(
         "the inner solution of a bounded reward is a local maximum only: J grows without bound "
         "with the policy's variance; start training below the larger root",
         NoGlobalMaximumWarning,
-        stacklevel=4,  # of the caller, beyond what is `checked` and `recording`
     )
     s = _smaller_root(weight / limit, n) * (omega + 2 * spread) / n
     law = Gaussian(mu, s.sqrt().unsqueeze(-1).expand_as(mu))

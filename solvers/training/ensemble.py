@@ -7,7 +7,6 @@ on alone, to NaN, which its parameters show; a warning says so where none is lef
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..arguments import checked
-from ..errors import InputError, NonFiniteError, ShapeError, check_count, check_number
+from ..errors import InputError, NonFiniteError, ShapeError, check_count, check_number, warn
 from ..families.law import Data, Noise, Params, Policy
 from ..numerics.modes import recording
 from ..numerics.trees import Leaves
@@ -325,11 +324,10 @@ def _check_steps(stuck: Bool[Tensor, "*b"]) -> None:
 
 def _warn_of_steps(stuck: Bool[Tensor, "*b"]) -> None:
     if bool(stuck.any()):
-        warnings.warn(
+        warn(
             f"squares of gradients{_of(stuck)} have become infinite, and Adam stood still since: "
             f"{SMALLER}",
             DivergenceWarning,
-            stacklevel=6,
         )
 
 
@@ -343,11 +341,10 @@ def _is_true(found: object) -> bool:
 def _warn_of(bad: Bool[Tensor, "*b"]) -> None:
     """Warn where the parameters of no member are finite."""
     if bool(bad.all()):
-        warnings.warn(
+        warn(
             f"the trained parameters{_of(bad)} are not finite: training diverged, pass a smaller "
             f"learning_rate, or max_norm",
             DivergenceWarning,
-            stacklevel=6,  # whoever called what is `checked` and `recording` and descends
         )
 
 
