@@ -35,6 +35,7 @@ from ..rewards.learnable import (
 )
 from ..rewards.tempered import TemperedReward
 from ..training.reference import ReferenceLaw
+from ..training.residuals import Residuals
 from ..training.streams import generator
 from . import likelihood
 from .inner_solve import AdamSteps, Exact, Inexact
@@ -42,7 +43,6 @@ from .lbfgs import lbfgs
 from .loop import Outer, Result
 from .loop import solve as climb
 from .problem import Bilevel
-from .residuals import Residuals
 
 
 @dataclass(frozen=True)

@@ -84,13 +84,20 @@ class MLP:
         self, params: Params, prefix: str, x: Float[Tensor, "*#b N d"]
     ) -> Float[Tensor, "*#b N k"]:
         """Return the outputs at `x`, with the parameters named `prefix + layer`."""
+        return self._affine(params, prefix, len(self.hidden), self.features(params, prefix, x))
+
+    def features(
+        self, params: Params, prefix: str, x: Float[Tensor, "*#b N d"]
+    ) -> Float[Tensor, "*#b N k"]:
+        """Return what the last layer, an affine map, is handed at `x`."""
         activation = ACTIVATIONS[self.activation]
-        for layer in range(len(self.hidden) + 1):
-            weight, bias = self._layer(params, prefix, layer, x)
-            x = _product(x, weight) + bias.unsqueeze(-2)
-            if layer < len(self.hidden):
-                x = activation(x)
+        for layer in range(len(self.hidden)):
+            x = activation(self._affine(params, prefix, layer, x))
         return x
+
+    def _affine(self, params: Params, prefix: str, layer: int, x: Tensor) -> Tensor:
+        weight, bias = self._layer(params, prefix, layer, x)
+        return _product(x, weight) + bias.unsqueeze(-2)
 
     def _layer(
         self, params: Params, prefix: str, layer: int, x: Float[Tensor, "*#b N d"]

@@ -32,6 +32,7 @@ from ..numerics.solution import Solution
 from ..numerics.trees import Leaves
 from ..numerics.values import check_depends, finite_number, number
 from ..rewards.mahalanobis import MahalanobisReward
+from .bounded import check_bounded, judged
 from .objectives import NLL, Objective, PolicyGradient
 
 __all__ = ["Solution", "closed_form", "decay", "fit", "gradient", "minimum", "second_order"]
@@ -167,10 +168,13 @@ def gradient(
         `trees.Leaves`) stay as they are.
 
     Raises:
+        InputError: a likelihood that has no maximum; the message says why (see `bounded`).
         ShapeError: the data or the parameters carry batch dimensions.
     """
-    loss = _loss(policy, objective, data, weight_decay)
-    return _minimum(params, loss, [minimise.lbfgs], tolerance, max_iterations, _nat(objective))
+    methods = [minimise.lbfgs]
+    return _solved(
+        policy, params, objective, data, methods, tolerance, max_iterations, weight_decay
+    )
 
 
 @checked
@@ -194,9 +198,10 @@ def second_order(
     Arguments, result and errors are those of `gradient`; `iterations` counts evaluations of
     gradients and Hessian-vector products.
     """
-    loss = _loss(policy, objective, data, weight_decay)
     methods = [minimise.trust_region]
-    return _minimum(params, loss, methods, tolerance, max_iterations, _nat(objective))
+    return _solved(
+        policy, params, objective, data, methods, tolerance, max_iterations, weight_decay
+    )
 
 
 @checked
@@ -226,7 +231,8 @@ def fit(
         tolerance: as for `gradient`.
 
     Raises:
-        InputError: no starting point for a policy without `zeros`.
+        InputError: no starting point for a policy without `zeros`, or a likelihood that has no
+            maximum; the message says why (see `bounded`).
     """
     if params is None:
         if not isinstance(policy, WithZeros):
@@ -235,13 +241,35 @@ def fit(
         if isinstance(policy, GaussianPolicy) and isinstance(data, Dataset):
             params = at_outcomes(policy, params, data)
     objective = NLL() if objective is None else objective
-    loss = _loss(policy, objective, data, weight_decay)
-    return _minimum(params, loss, None, tolerance, 2000, _nat(objective))
+    return _solved(policy, params, objective, data, None, tolerance, 2000, weight_decay)
 
 
 def decay(theta: Params, rho: float) -> Float[Tensor, ""]:
     """Return `(ρ/2)‖θ‖²`."""
     return rho / 2 * torch.stack([p.square().sum() for p in theta.values()]).sum()
+
+
+def _solved(
+    policy: Policy,
+    params: Params,
+    objective: Objective,
+    data: Data,
+    methods: Sequence[minimise.Method] | None,
+    tolerance: float | None,
+    max_iterations: int,
+    weight_decay: float,
+) -> Solution[dict[str, Tensor]]:
+    """Return the minimum of an objective of one member."""
+    loss = _loss(policy, objective, data, weight_decay)
+    nat = _nat(objective)
+    if weight_decay or not isinstance(objective, NLL):
+        return _minimum(params, loss, methods, tolerance, max_iterations, nat)
+
+    def check() -> None:
+        check_bounded(policy, params, data)
+
+    found = _minimum(params, loss, methods, tolerance, max_iterations, nat, check)
+    return judged(found, policy, data)
 
 
 def _loss(
@@ -299,6 +327,7 @@ def _minimum(
     tolerance: float | None,
     max_iterations: int,
     unit: Number | Tensor,
+    check: Callable[[], None] | None = None,
 ) -> Solution[dict[str, Tensor]]:
     if tolerance is not None:
         check_number("tolerance", tolerance, 0.0)
@@ -319,6 +348,8 @@ def _minimum(
 
     tolerance = digits(1e-8, leaves.tensors[0].dtype) if tolerance is None else tolerance
     finite_number("the objective", value(), "the starting point")
+    if check is not None:  # once it is known that parameters and data fit together
+        check()
     nat = torch.as_tensor(unit).item()
     stop = minimise.search(
         leaves.tensors, value, tolerance, max_iterations, methods=methods, unit=nat

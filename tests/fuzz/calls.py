@@ -150,6 +150,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "observe": None,
     },
     "MLP.__call__": {"params": so.MLP((3,)).init(so.generator(0), 2, 1), "prefix": "", "x": DATA.x},
+    "MLP.features": {"params": so.MLP((3,)).init(so.generator(0), 2, 1), "prefix": "", "x": DATA.x},
     "MLP.init": {"generator": so.generator(0), "inputs": 2, "outputs": 1},
     "MLP.shapes": {"inputs": 2, "outputs": 1},
     "*.init": {"generators": [so.generator(0)], "batch": (), "dtype": F64},

@@ -22,7 +22,6 @@ import solvers
 import solvers as so
 from solvers import bilevel, engine
 from solvers.bilevel import cross_fitted, likelihood
-from solvers.bilevel.residuals import Residuals
 from solvers.data import Dataset, LabelledData, TwoMoments
 from solvers.families.bernoulli import Bernoulli, BernoulliPolicy
 from solvers.families.categorical import Categorical, CategoricalPolicy
@@ -52,6 +51,7 @@ from solvers.training import inner
 from solvers.training.estimators import Analytic, Pathwise, ScoreFunction
 from solvers.training.objectives import MSE, NLL, BetaNLL, Faithful, PolicyGradient
 from solvers.training.reference import Distilled, LogDensity, Reference
+from solvers.training.residuals import Residuals
 from solvers.training.streams import MemberNoise, generator
 
 F64 = torch.float64

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import solvers as so
-from solvers.bilevel.residuals import Residuals
 from solvers.errors import InputError
 from solvers.families.gaussian import Structure
+from solvers.training.residuals import Residuals
 
 F64 = torch.float64
 

@@ -50,7 +50,9 @@ class Residuals:
         line = torch.linalg.lstsq(columns(x), mean - origin, driver="gelsd").solution
         fitted = columns(held_out.x.detach()) @ line
         left = (y - origin - fitted.unsqueeze(-2)).flatten(0, 1)
-        size = left.square().mean(0).sqrt()
+        largest = left.abs().amax(0)  # whose square a dtype may not hold
+        unit = torch.where(largest > 0, largest, 1.0)
+        size = unit * (left / unit).square().mean(0).sqrt()
         eps = ROUNDING * torch.finfo(left.dtype).eps
         rounding = eps * y.abs().flatten(0, 1).amax(0)
         if inputs:  # as far as the line carries that of the inputs
