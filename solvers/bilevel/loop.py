@@ -187,7 +187,8 @@ def solve(
         "what optimiser returned", opt, torch.optim.Optimizer,
         "a function that returns one of torch, lambda p: torch.optim.Adam(p, lr=0.1)",
     )  # fmt: skip
-    problem = looked_at(problem, theta_like.tree(), phi_like.tree(), sampling)
+    exact = not isinstance(inner, AdamSteps)
+    problem = looked_at(problem, theta_like.tree(), phi_like.tree(), sampling, exact=exact)
     history: list[Record] = []
     first, path = 0, None
     run: Run | None = None

@@ -12,7 +12,7 @@ from ..arguments import checked_class
 from ..errors import InputError, shown
 from ..hypergradients.implicit import Level, where
 from ..numerics.trees import Leaves, Tree
-from ..numerics.values import check_depends, finite_number, number
+from ..numerics.values import check_depends, check_repeats, finite_number, number
 
 
 @checked_class
@@ -47,10 +47,11 @@ def levels(problem: Bilevel) -> dict[str, Level]:
 
 
 def looked_at(
-    problem: Bilevel, theta: Tree, phi: Tree, generator: torch.Generator | None
+    problem: Bilevel, theta: Tree, phi: Tree, generator: torch.Generator | None, *, exact: bool
 ) -> Bilevel:
     """Return the problem with objectives that check what they return, after a first look at it.
 
+    Where the inner solver is to be `exact`, or has `at`, `J` is to be the same from call to call.
     Its `sampled` is looked at where there is a generator, by a copy, which leaves it where it is.
     """
 
@@ -64,6 +65,8 @@ def looked_at(
     start = f"the start{where(Leaves.of('theta', theta), Leaves.of('phi', phi))}"
     first = finite_number("J", J(theta, fixed), start)
     check_depends("J", first, "theta")
+    if exact or problem.at is not None:
+        check_repeats("J", first, J(theta, fixed), start)
     check_depends("F", finite_number("F", F(theta, phi), start), "theta or phi")
     if problem.sampled is not None and generator is not None:
         drawn = problem.sampled(theta, fixed, generator.clone_state())

@@ -20,13 +20,13 @@ from ..errors import (
     check_instance,
     check_precision,
 )
+from ..numerics.values import same
 from .categorical import check_logits
 from .law import Params
 from .module import copied, evaluated, loaded
 from .networks import init_members, parameter
 from .sequences import Autoregressive, Stepwise
 
-KERNEL_ROUNDING = 1000  # units in the last place by which kernels differ with what they are given
 WORDS = 4  # sequences that a module of one's own is tried on
 
 
@@ -230,7 +230,7 @@ def causal_policy(module: torch.nn.Module, inputs: int, V: int, T: int) -> Causa
         check_precision("the module's logits", logits.dtype)
         check_logits(logits, "the module's logits")
         beside = found.logits(params, torch.cat([x, 2 * x]), words.expand(-1, 2, -1))[:, :1]
-        if not _same(logits, beside):
+        if not same(logits, beside):
             raise InputError(
                 f"the module's logits differ by {(logits - beside).abs().max().item():.3g} with "
                 f"the sequences beside them, or from call to call: call module.eval() if it has "
@@ -238,7 +238,7 @@ def causal_policy(module: torch.nn.Module, inputs: int, V: int, T: int) -> Causa
             )
         for t in range(T):
             seen, alone = logits[..., : t + 1, :], found.logits(params, x, words[..., :t])
-            if not _same(seen, alone):
+            if not same(seen, alone):
                 raise InputError(
                     f"the module's logits of the first {t + 1} symbols differ by "
                     f"{(seen - alone).abs().max().item():.3g} without the symbols that come after: "
@@ -252,9 +252,3 @@ def _different_words(V: int, T: int) -> Int[Tensor, "S T"]:
     generator = torch.Generator().manual_seed(0)
     first = torch.randint(V, (T,), generator=generator, device="cpu")
     return (first + torch.arange(min(V, WORDS), device="cpu")[:, None]) % V
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    """Return whether logits are the same but for the order in which kernels add."""
-    tolerance = KERNEL_ROUNDING * torch.finfo(one.dtype).eps
-    return torch.allclose(one, other, rtol=tolerance, atol=tolerance)

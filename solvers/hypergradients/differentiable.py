@@ -31,7 +31,7 @@ from ..errors import (
 from ..numerics import linear_solve, minimise
 from ..numerics.norms import digits
 from ..numerics.trees import Leaves, Tree, check_alike, flat
-from ..numerics.values import check_depends, finite_number, number
+from ..numerics.values import check_depends, check_repeats, finite_number, number
 from .implicit import Level, where
 
 
@@ -189,6 +189,7 @@ class _Problem:
         point = f"the start{where(start, replace(self.outer, tensors=tuple(phi)))}"
         value = finite_number("J", self.objective(theta, *phi), point)
         check_depends("J", value, "theta")
+        check_repeats("J", value, self.objective(theta, *phi), point)
         for leaf in _graph_leaves(value):
             if leaf is not theta:
                 raise InputError(

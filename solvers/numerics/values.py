@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..errors import InputError, NonFiniteError, ShapeError
 
+KERNEL_ROUNDING = 1000  # units in the last place by which kernels differ with what they are given
 NATIVE = "computed by torch, without .detach(), .item(), float() or NumPy on the way"
 
 
@@ -55,6 +56,23 @@ def finite_number(name: str, value: Any, where: str) -> Tensor:
     if not bool(torch.isfinite(found)):
         raise NonFiniteError(f"{name} is {found.item()} at {where}: move it inside the domain")
     return found
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Return whether numbers are the same but for the order in which kernels add."""
+    tolerance = KERNEL_ROUNDING * torch.finfo(one.dtype).eps
+    return torch.allclose(one, other, rtol=tolerance, atol=tolerance)
+
+
+def check_repeats(name: str, value: Tensor, again: Tensor, where: str) -> None:
+    """Raise `InputError` unless an objective is, when asked once more, what it was before."""
+    one, other = value.detach(), again.detach()
+    if not same(one, other):
+        raise InputError(
+            f"{name} is {one.item():.6g} at {where}, and {other.item():.6g} when asked again: it "
+            f"changes from call to call, and has no minimum or maximum to search for; call "
+            f"module.eval() if it has a module with dropout, and draw nothing at random inside it"
+        )
 
 
 def check_depends(name: str, value: Tensor, on: str) -> None:

@@ -30,7 +30,7 @@ from ..numerics.modes import recording
 from ..numerics.norms import digits
 from ..numerics.solution import Solution
 from ..numerics.trees import Leaves
-from ..numerics.values import check_depends, finite_number, number
+from ..numerics.values import check_depends, check_repeats, finite_number, number
 from ..rewards.mahalanobis import MahalanobisReward
 from .bounded import check_bounded, judged
 from .objectives import NLL, Objective, PolicyGradient
@@ -168,7 +168,8 @@ def gradient(
         `trees.Leaves`) stay as they are.
 
     Raises:
-        InputError: a likelihood that has no maximum; the message says why (see `bounded`).
+        InputError: a likelihood that has no maximum; the message says why (see `bounded`). Or an
+            objective that changes from call to call, as of a module with dropout.
         ShapeError: the data or the parameters carry batch dimensions.
     """
     methods = [minimise.lbfgs]
@@ -232,7 +233,8 @@ def fit(
 
     Raises:
         InputError: no starting point for a policy without `zeros`, or a likelihood that has no
-            maximum; the message says why (see `bounded`).
+            maximum; the message says why (see `bounded`). Or an objective that changes from call
+            to call, as of a module with dropout.
     """
     if params is None:
         if not isinstance(policy, WithZeros):
@@ -347,7 +349,8 @@ def _minimum(
         return found
 
     tolerance = digits(1e-8, leaves.tensors[0].dtype) if tolerance is None else tolerance
-    finite_number("the objective", value(), "the starting point")
+    at = "the starting point"
+    check_repeats("the objective", finite_number("the objective", value(), at), value(), at)
     if check is not None:  # once it is known that parameters and data fit together
         check()
     nat = torch.as_tensor(unit).item()
