@@ -546,12 +546,41 @@ def at_outcomes(policy: GaussianPolicy, params: Params, data: Dataset) -> dict[s
 
     Points to start from: no gradient goes through them.
     """
-    y = data.y.detach().flatten(0, 1)
-    s = y.std(0, correction=0)
-    s = torch.where(s > 0, s, 1.0)
+    y, s = data.y.detach().flatten(0, 1), _deviations(data)
     params = {name: p.detach() for name, p in params.items()}
     centre = y.mean(0) - s * policy(params, data.x.detach()).mean.mean(0)
     return in_units(policy, params, centre, s)
+
+
+def _deviations(data: Dataset) -> Float[Tensor, "n"]:
+    """Return those of the outcomes, 1 where there is none."""
+    s = data.y.detach().flatten(0, 1).std(0, correction=0)
+    return torch.where(s > 0, s, 1.0)
+
+
+def units(policy: GaussianPolicy, data: Dataset) -> dict[str, Tensor]:
+    """Return the units in which a law's parameters are searched for, by name.
+
+    Those of the last layers that have units of outcomes, the mean and what stands beside the
+    diagonal of a factor, have these, from the deviations; what is made positive keeps 1, also for
+    "softplus", where a step of the size of a large deviation would end behind 0. Powers of two, so
+    that no digit changes with them.
+    """
+    s = _deviations(data)
+    rows, columns = torch.tril_indices(policy.n, policy.n).unbind()
+    on, size = torch.ones(policy.scale_outputs, dtype=torch.bool, device=s.device), s
+    if policy.structure == "isotropic":
+        size = s.log().mean().exp().reshape(1)
+    elif policy.structure == "full":
+        on, size = rows == columns, s[rows]
+    raw = torch.where(on, torch.ones_like(size), size)
+    mean = torch.cat([s, raw]) if policy.scale == "shared" else s
+    found = {f"mean.{name}": mean for name in policy.mean.last}
+    if policy.scale == "constant":
+        found["scale.raw"] = raw
+    elif isinstance(policy.scale, MLP):
+        found |= {f"scale.{name}": raw for name in policy.scale.last}
+    return {name: size.log2().round().exp2() for name, size in found.items()}
 
 
 def in_units(

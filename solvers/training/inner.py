@@ -23,11 +23,12 @@ from ..errors import (
     check_number,
     check_same_n,
 )
-from ..families.gaussian import Gaussian, GaussianPolicy, Structure, at_outcomes
+from ..families.gaussian import Gaussian, GaussianPolicy, Structure, at_outcomes, units
 from ..families.law import Data, Params, Policy, WithZeros
 from ..numerics import minimise
+from ..numerics.derivatives import slopes
 from ..numerics.modes import recording
-from ..numerics.norms import digits
+from ..numerics.norms import digits, largest_entry
 from ..numerics.solution import Solution
 from ..numerics.trees import Leaves
 from ..numerics.values import check_depends, check_repeats, finite_number, number
@@ -243,7 +244,10 @@ def fit(
         if isinstance(policy, GaussianPolicy) and isinstance(data, Dataset):
             params = at_outcomes(policy, params, data)
     objective = NLL() if objective is None else objective
-    return _solved(policy, params, objective, data, None, tolerance, 2000, weight_decay)
+    sizes = None
+    if isinstance(policy, GaussianPolicy) and isinstance(data, Dataset):
+        sizes = units(policy, data)
+    return _solved(policy, params, objective, data, None, tolerance, 2000, weight_decay, sizes)
 
 
 def decay(theta: Params, rho: float) -> Float[Tensor, ""]:
@@ -260,17 +264,18 @@ def _solved(
     tolerance: float | None,
     max_iterations: int,
     weight_decay: float,
+    sizes: Params | None = None,
 ) -> Solution[dict[str, Tensor]]:
     """Return the minimum of an objective of one member."""
     loss = _loss(policy, objective, data, weight_decay)
     nat = _nat(objective)
     if weight_decay or not isinstance(objective, NLL):
-        return _minimum(params, loss, methods, tolerance, max_iterations, nat)
+        return _minimum(params, loss, methods, tolerance, max_iterations, nat, sizes)
 
     def check() -> None:
         check_bounded(policy, params, data)
 
-    found = _minimum(params, loss, methods, tolerance, max_iterations, nat, check)
+    found = _minimum(params, loss, methods, tolerance, max_iterations, nat, sizes, check)
     return judged(found, policy, data)
 
 
@@ -329,16 +334,30 @@ def _minimum(
     tolerance: float | None,
     max_iterations: int,
     unit: Number | Tensor,
+    sizes: Params | None = None,
     check: Callable[[], None] | None = None,
 ) -> Solution[dict[str, Tensor]]:
+    """Return the minimum, searched for in units of parameters, where these are given by name."""
     if tolerance is not None:
         check_number("tolerance", tolerance, 0.0)
     check_count("max_iterations", max_iterations)
     leaves = Leaves.of("params", dict(params)).fresh()
-    theta = leaves.tree()
+    scales: list[Tensor] = []
+    if sizes is not None:
+        of = {f"params[{name!r}]": size for name, size in sizes.items()}
+        one = leaves.tensors[0].new_ones(())
+        scales = [of.get(name, one) for name in leaves.names]
+        leaves = leaves.replaced(
+            [t.detach() / s for t, s in zip(leaves.tensors, scales, strict=True)]
+        )
+
+    def point() -> dict[str, Tensor]:
+        if not scales:
+            return leaves.tree()
+        return leaves.tree([t * s for t, s in zip(leaves.tensors, scales, strict=True)])
 
     def value() -> Tensor:
-        found = loss(theta)
+        found = loss(point())
         if isinstance(found, Tensor) and found.ndim:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ShapeError(
                 f"the objective returned shape {tuple(found.shape)}, not one number: "
@@ -357,10 +376,14 @@ def _minimum(
     stop = minimise.search(
         leaves.tensors, value, tolerance, max_iterations, methods=methods, unit=nat
     )
+    steep = stop.stationarity
+    if scales:
+        found = slopes(value(), leaves.tensors)
+        steep = max(largest_entry(g / s) for g, s in zip(found, scales, strict=True))
     return Solution(
-        {name: p.detach() if p.requires_grad else p for name, p in theta.items()},
+        {name: p.detach() if p.requires_grad else p for name, p in point().items()},
         stop.converged,
-        stop.stationarity,
+        steep,
         stop.evaluations,
         stop.distance,
         stop.reason,
