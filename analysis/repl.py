@@ -22,6 +22,7 @@ from traitlets.config import Config
 
 import analysis
 
+from . import errors
 from .calculus.symbols import QUANTITIES, symbol
 from .errors import StructureError, UnknownResultError
 from .explain import Explanation, Matches, explain, listing
@@ -111,10 +112,19 @@ def _asked(answer: Callable[[], T]) -> T:
 
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:
-    """Bring names and commands, and print expressions as mathematics."""
+    """Bring names and commands, print expressions as mathematics, and errors of ours in a line."""
     ipython.push(names())
     ipython.register_magics(Commands)
     init_printing(ip=ipython)
+    ours = tuple(x for x in vars(errors).values() if isinstance(x, type))
+    ipython.set_custom_exc(ours, _without_traceback)
+
+
+def _without_traceback(
+    ipython: InteractiveShell, kind: type, error: BaseException, tb: Any, tb_offset: Any = None
+) -> None:
+    """Show the message alone, which says what to pass instead; %tb shows the rest."""
+    ipython.showtraceback((kind, error, tb), tb_offset=tb_offset, exception_only=True)
 
 
 def start() -> None:

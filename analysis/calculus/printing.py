@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from itertools import islice
 from typing import Any
 
 import sympy as sp
-from sympy.printing.latex import LatexPrinter
+from sympy.printing.latex import LatexPrinter, translate
 from sympy.printing.pretty.pretty import PrettyPrinter
 from sympy.printing.pretty.pretty_symbology import pretty_use_unicode
 from sympy.printing.pretty.stringpict import prettyForm, stringPict
@@ -48,6 +49,7 @@ _FUNCTIONS = {
     "sup": r"\sup ",
     "argmin": r"\operatorname{argmin} ",
 }
+_LARGE = 500  # nodes of a sum in which logarithms are not looked at
 _STAR = "\u2217"
 _WORDS = r"(?:[A-Za-z]{3,}|KL|ML|NLL|PG|Tr)"  # others are letters, side by side
 
@@ -72,19 +74,57 @@ class _Terminal(PrettyPrinter):
 
 
 class _Latex(LatexPrinter):
-    """SymPy's LaTeX, with diag(X) for the diagonal part of X."""
+    """SymPy's LaTeX, with diag(X) for the diagonal part of X, ψ for the digamma function.
+
+    Words stand upright, as names and below, and x_hat is x with a hat.
+    """
+
+    def _print_Symbol(self, expr: Any, style: str = "plain") -> str:
+        hat = re.fullmatch(r"([A-Za-z]+)_hat(?:_?(\w+))?", expr.name)
+        if hat is not None:
+            below = f"_{{{hat[2]}}}" if hat[2] else ""
+            return rf"\hat{{{translate(hat[1])}}}{below}"
+        parts = expr.name.split("_")
+        if any(map(_is_word, parts)) and all(parts) and len(parts) <= 2:
+            above, *below = (rf"\mathrm{{{x}}}" if _is_word(x) else translate(x) for x in parts)
+            return above + "".join(f"_{{{x}}}" for x in below)
+        return super()._print_Symbol(expr, style)
+
+    def _print_polygamma(self, expr: Any, exp: Any = None) -> str:
+        order, at = map(self._print, expr.args)
+        name = r"\psi" if expr.args[0] == 0 else rf"\psi^{{\left({order}\right)}}"
+        form = rf"{name}{{\left({at} \right)}}"
+        return form if exp is None else rf"\left({form}\right)^{{{exp}}}"
 
     def _print_DiagonalMatrix(self, expr: Any) -> str:
         return rf"\operatorname{{diag}}\left({self._print(expr.args[0])}\right)"
 
 
+def _is_word(name: str) -> bool:
+    """Whether a part of a symbol's name is a word, and not a letter of some alphabet."""
+    return bool(re.fullmatch("[A-Za-z]{3,}", name)) and translate(name) == name
+
+
 def _shown(expression: Any) -> Any:
-    """The expression with whole numbers cancelled: λ/(U + V) for 2λ/(2U + 2V)."""
+    """The expression with whole numbers and logarithms cancelled.
+
+    It is λ/(U + V) for 2λ/(2U + 2V), and 0 for log(1/U) + log U.
+    """
     if isinstance(expression, sp.MatrixBase):
         return expression.applyfunc(_shown)
     if is_general(expression):
         return expression
-    return expression.replace(_shares_a_number, _cancelled)
+    return _fewer_logs(expression).replace(_shares_a_number, _cancelled)
+
+
+def _fewer_logs(f: Any) -> Any:
+    """A sum with the logarithms of products written out, where fewer are left."""
+    large = next(islice(sp.preorder_traversal(f), _LARGE, None), None) is not None
+    before = len(f.atoms(sp.log)) if f.is_Add and not large else 0
+    if before < 2:
+        return f
+    other = sp.expand_log(f)
+    return other if len(other.atoms(sp.log)) < before else f
 
 
 def _denominators(term: Any) -> list[Any]:

@@ -206,6 +206,13 @@ def exact(value: Any, what: str) -> Any:
         RewardError: for a number that is complex or not finite.
     """
     found = gate.expression(value, what)
+    general = found.atoms(sp.MatrixSymbol) if isinstance(found, sp.Basic) else ()
+    of_any_n = sorted(x.name for x in general if OUTCOME.match(x.name))
+    if of_any_n:
+        raise RewardTypeError(
+            f"{what} has {' and '.join(of_any_n)} of any size n; take them from outcome(n) first: "
+            "y_hat, y = outcome(1)"
+        )
     if not isinstance(found, sp.Expr) or isinstance(found, sp.MatrixExpr):
         raise RewardTypeError(
             f"{what} is of type {type(value).__name__}; pass a scalar SymPy expression in entries, "

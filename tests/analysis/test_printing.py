@@ -47,6 +47,51 @@ def test_whole_numbers_are_cancelled(expression: sp.Expr, tex: str) -> None:
     assert sp.simplify(printing._shown(expression) - expression) == 0
 
 
+@pytest.mark.parametrize(
+    ("expression", "tex"),
+    [
+        (sp.log(1 / x) + sp.log(x), "0"),
+        (sp.log(x * y) - sp.log(x) - sp.log(y), "0"),
+        (sp.log(2 / x) + sp.log(x) + y, r"y + \log{\left(2 \right)}"),
+        (sp.log(x) - sp.log(2 * y), r"\log{\left(x \right)} - \log{\left(2 y \right)}"),
+    ],
+)
+def test_logarithms_that_cancel_are_not_shown(expression: sp.Expr, tex: str) -> None:
+    assert printing.latex(expression) == tex
+    assert sp.expand_log(printing._shown(expression) - expression) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "tex"),
+    [
+        ("leverage", r"\mathrm{leverage}"),
+        ("w_held", r"w_{\mathrm{held}}"),
+        ("y_hat", r"\hat{y}"),
+        ("y_hat_2", r"\hat{y}_{2}"),
+        ("y_hat1", r"\hat{y}_{1}"),
+        ("lambda", r"\lambda"),
+        ("lambda_a", r"\lambda_{a}"),
+        ("mu_12", r"\mu_{12}"),
+        ("P_0_12", r"P_{0 12}"),
+        ("ab", "ab"),
+    ],
+)
+def test_words_stand_upright(name: str, tex: str) -> None:
+    assert printing.latex(sp.Symbol(name)) == tex
+    assert printing.latex(sp.MatrixSymbol(name, 2, 2)) in (tex, rf"\mathbf{{{tex}}}")
+
+
+def test_the_digamma_function_has_its_letter() -> None:
+    assert printing.latex(sp.digamma(x)) == r"\psi{\left(x \right)}"
+    assert printing.latex(sp.digamma(x) ** 2) == r"\left(\psi{\left(x \right)}\right)^{2}"
+    assert printing.latex(sp.polygamma(2, x)) == r"\psi^{\left(2\right)}{\left(x \right)}"
+
+
+@pytest.mark.parametrize("result", [gaussian.mean_field.cost, gaussian.rays.loss])
+def test_what_costs_nothing_for_one_outcome_is_shown_as_0(result) -> None:
+    assert result(n=1).latex().endswith(" = 0")
+
+
 def test_a_result_is_shown_in_lowest_terms() -> None:
     solution = gaussian.inner.solution("isotropic", n=2)
     assert r"\frac{\lambda}{U_{11} + U_{22}}" in solution.latex()

@@ -71,6 +71,30 @@ def test_the_prompt_knows_symbols_packages_and_sympy():
     assert "pi" not in known  # has no form for any number of classes
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("gaussian.outer.hypergradient('full', n=1).at(U=-1, lam=1, Sigma=1)", "U is not positive"),
+        ("gaussian.outer.hypergradient('ful', n=1)", "unknown structure 'ful'"),
+        ("derive(-u * (y_hat - y) ** 2, Gaussian(1))", "y_hat, y = outcome(1)"),
+        ("derive(-u * y_hat ** 2, Gaussian(1))", "y_hat, y = outcome(1)"),
+        ("derive(u, Gaussian(4))", "Gaussian"),
+    ],
+)
+def test_an_error_of_ours_is_shown_without_a_traceback(line: str, says: str, capsys) -> None:
+    shell = InteractiveShell()
+    load_ipython_extension(shell)
+    assert not shell.run_cell(line).success
+    shown = capsys.readouterr().out
+    assert says in shown
+    assert "Traceback" not in shown
+    assert len([row for row in shown.splitlines() if row]) <= 2  # one says how to see the rest
+    shell.run_line_magic("tb", "")
+    assert "Traceback" in capsys.readouterr().out
+    shell.run_cell("1 / 0")
+    assert "Traceback" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_dir_shows_the_results_of_a_module(family):
     module = importlib.import_module(f"analysis.{family}")
