@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 import solvers as so
+from solvers import bilevel
 from solvers.hypergradients.functional import functional
 from solvers.hypergradients.implicit import implicit
 from solvers.hypergradients.penalty import penalty
@@ -47,11 +48,11 @@ def diverging() -> Any:
 
 
 def whole() -> Any:
-    return so.bilevel.solve(
+    return bilevel.solve(
         so.Bilevel(J, F),
         THETA,
         PHI,
-        optimiser=so.bilevel.lbfgs,
+        optimiser=bilevel.lbfgs,
         steps=1,
         hypergradient=so.Unrolled(STEP, 1),
     )
