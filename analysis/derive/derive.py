@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from ..calculus.conditions import Condition, zero
 from ..calculus.matrices import inverse, logdet
 from ..calculus.symbols import symbol
 from ..derivation import Step
-from ..errors import RewardError, RewardTypeError
+from ..errors import RewardError, RewardTypeError, SlowDerivationWarning
 from . import existence, gaussian, outer, search
 from .derived import Derived
 from .expectation import (
@@ -77,6 +78,9 @@ def derive(
         MomentError: for an exponential of y without Gaussian data.
         NoMaximumError: where no maximum exists, or none can be proved, or an expectation is
             infinite; it says why.
+    Warns:
+        SlowDerivationWarning: before what may take minutes, a polynomial of degree 2 or more times
+            an exponential in several dimensions.
     Source: new.
     """
     regulariser = Entropy() if regulariser is None else regulariser
@@ -105,6 +109,7 @@ def _gaussian(
     m0, P0, constants = _reference(regulariser, n)
     parameters = parameters_of(r, n, theta, (moments, constants), {"y_hat": y_hat, "y": y})
     raw = terms_of(r, (*v, *y))
+    _warn_if_slow(raw, v)
     domain: tuple[Finite | Lawful, ...] = ()
     if isinstance(data, Normal):
         domain += finite(raw, tuple(y), Sigma)
@@ -119,7 +124,9 @@ def _gaussian(
         toward = lam * gaussian.mean_log_density(m, P, m0, T, P0)
         density = pull + lam * gaussian.constant_of_density(m0, T, P0)
     g = _merged([*averaged, Term(pull, sp.S.Zero)], v)
-    why = _existence(g, raw, pull, v, tuple(y), m0 is not None, local)
+    if local:
+        existence.check_local(g, v)
+    why = "" if local else _existence(g, raw, pull, v, tuple(y), m0 is not None, family)
     domain += finite_over_both(raw, (v, P), (tuple(y), Sigma))
 
     laws = {"y_hat": v, "y": tuple(y), "m": m, "P": P, "mu": mu, "Sigma": Sigma}
@@ -315,16 +322,29 @@ def _precision(P0: Any, reward: Any) -> tuple[Any, dict[Any, Any]]:
     return T, dict(zip(T, inverse(P0), strict=True))
 
 
+def _warn_if_slow(raw: Sequence[Term], v: Sequence[Any]) -> None:
+    """Warn whoever called `derive` of a reward whose closed forms may take minutes."""
+    for term in raw:
+        inside = [x for x in v if term.exponent.has(x)]
+        if len(v) > 1 and inside and sp.Poly(term.polynomial, *inside).total_degree() > 1:
+            warnings.warn(
+                f"derive of ({term.polynomial}) exp({term.exponent}) may take longer than five "
+                f"seconds, some such rewards take minutes. Ctrl-C stops it. Take n = 1, or a "
+                f"polynomial of degree 1",
+                SlowDerivationWarning,
+                stacklevel=4,
+            )
+            return
+
+
 def _existence(
-    g: tuple[Term, ...], raw: Any, pull: Any, v: Any, y: Any, reference: bool, local: bool
+    g: tuple[Term, ...], raw: Any, pull: Any, v: Any, y: Any, reference: bool, family: Gaussian
 ) -> str:
-    """Why a global maximum exists; "" where only a local one is asked for."""
-    if local:
-        existence.check_local(g, v)
-        return ""
+    """Why a global maximum exists."""
     rest = tuple(t for t in raw if not t.exponent.has(*v))
     kernels = tuple(t for t in raw if t.exponent.has(*v))
-    growth = existence.Growth(g, (*rest, Term(pull, sp.S.Zero)), v, y, kernels)
+    isotropic = family.structure == "isotropic" and family.n > 1
+    growth = existence.Growth(g, (*rest, Term(pull, sp.S.Zero)), v, y, kernels, isotropic)
     alone = all(t.exponent == 0 for t in rest)
     reward = sp.Add(*(t.polynomial for t in rest)) if reference and alone else None
     return existence.check(growth, reward)

@@ -3,6 +3,7 @@
 g is the reward averaged over the data, plus λ log p₀ where a reference policy takes the place of
 the entropy. If g <= c - d‖ŷ‖^ε far out, d, ε > 0, the expectation falls faster than the entropy
 grows, and a maximum exists. If g does not fall along a line, the policy spreads along it for ever.
+Other directions may hold the width of an isotropic policy, whose mean is then free along the line.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from .signs import by_weights, is_positive_definite, is_semidefinite, sign, sign
 
 LOCAL = "pass local=True for a local maximum"
 BASE = "pass KL() to a reference policy, which pulls back in every direction"
+NOT_HELD = (
+    "other directions may hold the width of an isotropic policy, but nothing is known to hold its "
+    f"mean there, so that no isolated maximum is known to exist; {LOCAL}, or {BASE}"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +39,7 @@ class Growth:
         kernels: the terms of the reward with an exponential of ŷ, in ŷ and y.
         v: ŷ.
         y: the data point.
+        isotropic: whether the policy has one width for several coordinates.
     """
 
     terms: tuple[Term, ...]
@@ -41,6 +47,7 @@ class Growth:
     v: tuple[Any, ...]
     y: tuple[Any, ...]
     kernels: tuple[Term, ...] = ()
+    isotropic: bool = False
 
     @property
     def polynomial(self) -> Any:
@@ -74,13 +81,14 @@ class Growth:
     def along(self, line: Mapping[Any, Any], v: tuple[Any, ...]) -> Growth:
         """The polynomial part where ŷ is put on a line or a plane with coordinates v."""
         terms = (Term(self.polynomial.xreplace(line), sp.S.Zero),)
-        return Growth(terms, _put(self.raw, line), v, self.y)
+        return Growth(terms, _put(self.raw, line), v, self.y, isotropic=self.isotropic)
 
     def of(self, x: Any) -> Growth:
         """The part in one coordinate, where g is a sum over coordinates."""
         others = dict.fromkeys((other for other in self.v if other != x), sp.S.Zero)
         kept = tuple(t for t in self.terms if t.exponent.has(x) or not t.exponent.has(*self.v))
-        return Growth(_put(kept, others), _put(self.raw, others), (x,), self.y)
+        raw = _put(self.raw, others)
+        return Growth(_put(kept, others), raw, (x,), self.y, isotropic=self.isotropic)
 
 
 def _put(terms: Sequence[Term], values: Mapping[Any, Any]) -> tuple[Term, ...]:
@@ -121,7 +129,7 @@ def check(g: Growth, reward: Any = None) -> str:
 
 
 def check_local(terms: Sequence[Term], v: Sequence[Any]) -> None:
-    """Raise `NoMaximumError` where g is a quadratic that is known to have no local maximum."""
+    """Raise `NoMaximumError` where g is a quadratic that is known to have no isolated maximum."""
     g = sp.Add(*(term.polynomial for term in terms))
     if any(t.exponent.has(*v) for t in terms) or sp.Poly(g, *v).total_degree() > 2:
         return
@@ -129,7 +137,7 @@ def check_local(terms: Sequence[Term], v: Sequence[Any]) -> None:
     if is_positive_definite(Q) is False:
         raise NoMaximumError(
             f"the reward -ŷᵀQŷ + ... does not fall in every direction, Q = {Q.tolist()}: nothing "
-            f"holds a policy where it does not, so that no local maximum exists either; {BASE}"
+            f"holds a mean where it does not, so that no isolated local maximum exists; {BASE}"
         )
 
 
@@ -197,6 +205,8 @@ def _on_line(g: Growth) -> str:
                 "not known; declare its symbols positive=True or negative=True, or " + LOCAL
             )
         if way == 0:
+            if g.isotropic:
+                raise NoMaximumError(f"the reward stays bounded as {where}: {NOT_HELD}")
             raise NoMaximumError(
                 f"the reward stays bounded as {where} and the entropy does not: J -> ∞ as the "
                 f"policy widens, so that no global maximum exists; {LOCAL}, or {BASE}"
@@ -262,7 +272,7 @@ def _in_space(g: Growth, unproved: Sequence[Term]) -> str:
         if definite:
             return "g is a concave quadratic, falling in every direction"
         if definite is False:
-            raise NoMaximumError(_not_definite(Q))
+            raise NoMaximumError(_not_definite(Q, g.isotropic))
     if _dominated(g, p, ridges):
         return "an even power of every coordinate outweighs all that could rise"
     if not ridges and _is_proper(g):
@@ -297,10 +307,12 @@ def _falls_everywhere(term: Term, v: Sequence[Any]) -> bool:
     return all(sp.expand((slope.T * direction)[0]) == 0 for direction in bend.nullspace())
 
 
-def _not_definite(Q: Any) -> str:
+def _not_definite(Q: Any, isotropic: bool) -> str:
     null = Q.applyfunc(sp.factor).nullspace()
     if null:
         where = ", ".join(str(list(direction.applyfunc(sp.factor))) for direction in null)
+        if isotropic:
+            return f"the reward is constant along {where}: {NOT_HELD}"
         return (
             f"the reward is constant along {where}, where the entropy grows without bound: J has "
             f"no maximum; {BASE}"
@@ -333,6 +345,10 @@ def _along(g: Growth, p: Any, direction: tuple[int, ...]) -> None:
             "the sign of its leading power round"
         )
     if way == 0:
+        if g.isotropic:
+            raise NoMaximumError(
+                f"the reward does not fall along ŷ = t{list(direction)}: {NOT_HELD}"
+            )
         raise NoMaximumError(
             f"the reward does not fall along ŷ = t{list(direction)}: nothing bounds the spread of "
             f"a policy there; {BASE}"

@@ -9,7 +9,7 @@ import pytest
 import sympy as sp
 
 from analysis import KL, Bits, Classes, Gaussian, Normal, derive, outcome
-from analysis.errors import ArgumentError, NoMaximumError
+from analysis.errors import ArgumentError, NoMaximumError, SlowDerivationWarning
 
 a, b, u = sp.symbols("a b u", positive=True)
 c = sp.Symbol("c", real=True)
@@ -134,8 +134,26 @@ QUADRATICS = {
 @pytest.mark.parametrize("structure", ["isotropic", "diagonal", "full"])
 def test_a_quadratic_that_does_not_fall_has_no_local_maximum(name: str, structure: Any) -> None:
     reward, n = QUADRATICS[name]
-    with pytest.raises(NoMaximumError, match="no local maximum exists either; pass KL"):
+    with pytest.raises(NoMaximumError, match="no isolated local maximum exists; pass KL"):
         derive(reward, Gaussian(n, structure if n > 1 else "full"), local=True)
+
+
+SINGULAR = {
+    "one coordinate": QUADRATICS["one coordinate"][0],
+    "one sum": QUADRATICS["one sum"][0],
+    "one quartic": -a * (p[0] - q[0]) ** 4,
+    "quartic of a sum": -a * (p[0] - q[0] + p[1] - q[1]) ** 4,
+}
+
+
+@pytest.mark.parametrize("name", SINGULAR)
+def test_a_width_that_other_directions_hold_is_not_said_to_grow(name: str) -> None:
+    """Of an isotropic policy J has a line of maxima here; of others the entropy has no bound."""
+    with pytest.raises(NoMaximumError, match=r"no isolated maximum is known to exist") as caught:
+        derive(SINGULAR[name], Gaussian(2, "isotropic"), data=Normal())
+    assert "J -> ∞" not in str(caught.value)
+    with pytest.raises(NoMaximumError, match=r"without bound|J -> ∞|nothing bounds the spread"):
+        derive(SINGULAR[name], Gaussian(2, "diagonal"), data=Normal())
 
 
 def test_an_entropy_weight_too_large_for_a_local_maximum_is_said_to_be() -> None:
@@ -152,3 +170,10 @@ def test_a_step_that_scipy_does_not_find_ends_one_search_only() -> None:
     with pytest.raises(NoMaximumError, match="the entropy weight is too large for a local one"):
         found.solve(lam=1.0, **data)
     assert found.solve(lam=0.3, **data).stationarity < 1e-8
+
+
+def test_what_may_take_minutes_says_so_before_it_starts() -> None:
+    reward = -(1 + p[1] ** 2) * sp.exp(-(p[0] ** 2) - p[1] ** 2)
+    with pytest.warns(SlowDerivationWarning, match=r"minutes. Ctrl-C stops it") as caught:
+        derive(reward, Gaussian(2, "diagonal"), KL(), Normal())
+    assert [each.filename for each in caught] == [__file__]
