@@ -25,7 +25,7 @@ LOCAL = "pass local=True for a local maximum"
 BASE = "pass KL() to a reference policy, which pulls back in every direction"
 NOT_HELD = (
     "other directions may hold the width of an isotropic policy, but nothing is known to hold its "
-    f"mean there, so that no isolated maximum is known to exist; {LOCAL}, or {BASE}"
+    "mean there, so that no isolated maximum is known to exist"
 )
 
 
@@ -206,7 +206,9 @@ def _on_line(g: Growth) -> str:
             )
         if way == 0:
             if g.isotropic:
-                raise NoMaximumError(f"the reward stays bounded as {where}: {NOT_HELD}")
+                raise NoMaximumError(
+                    f"the reward stays bounded as {where}: {NOT_HELD}; {LOCAL}, or {BASE}"
+                )
             raise NoMaximumError(
                 f"the reward stays bounded as {where} and the entropy does not: J -> ∞ as the "
                 f"policy widens, so that no global maximum exists; {LOCAL}, or {BASE}"
@@ -312,7 +314,7 @@ def _not_definite(Q: Any, isotropic: bool) -> str:
     if null:
         where = ", ".join(str(list(direction.applyfunc(sp.factor))) for direction in null)
         if isotropic:
-            return f"the reward is constant along {where}: {NOT_HELD}"
+            return f"the reward is constant along {where}: {NOT_HELD}; {BASE}"
         return (
             f"the reward is constant along {where}, where the entropy grows without bound: J has "
             f"no maximum; {BASE}"
@@ -345,13 +347,9 @@ def _along(g: Growth, p: Any, direction: tuple[int, ...]) -> None:
             "the sign of its leading power round"
         )
     if way == 0:
-        if g.isotropic:
-            raise NoMaximumError(
-                f"the reward does not fall along ŷ = t{list(direction)}: {NOT_HELD}"
-            )
+        why = NOT_HELD if g.isotropic else "nothing bounds the spread of a policy there"
         raise NoMaximumError(
-            f"the reward does not fall along ŷ = t{list(direction)}: nothing bounds the spread of "
-            f"a policy there; {BASE}"
+            f"the reward does not fall along ŷ = t{list(direction)}: {why}; {BASE}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import get_args
 
 import torch
@@ -272,9 +273,7 @@ def _solved(
     if weight_decay or not isinstance(objective, NLL):
         return _minimum(params, loss, methods, tolerance, max_iterations, nat, sizes)
 
-    def check() -> None:
-        check_bounded(policy, params, data)
-
+    check = partial(check_bounded, policy, params, data)
     found = _minimum(params, loss, methods, tolerance, max_iterations, nat, sizes, check)
     return judged(found, policy, data)
 
