@@ -35,7 +35,9 @@ def mutants(
     workers: Annotated[int, typer.Option(help="Mutants at a time.", min=1)] = 2,
     out: Annotated[Path, typer.Option(help="Folder of what is known.")] = Path("out"),
     only: Annotated[str, typer.Option(metavar="PATH", help="Modules that begin so.")] = "",
-    near: Annotated[bool, typer.Option("--near", help="Leave open what near tests miss.")] = False,
+    near: Annotated[
+        bool, typer.Option("--near", help="Ask the nearest tests only, without traces.")
+    ] = False,
     record: Annotated[
         bool, typer.Option("--record", help=f"Write what was found into {report.RECORD}.")
     ] = False,
@@ -87,56 +89,46 @@ class Session:
     def judged(self, chosen: list[Mutant], *, near: bool = False) -> Iterator[report.Known]:
         """Yield each mutant with its outcome, which is kept as soon as it is known.
 
-        All meet the tests that are nearest by name; those that none notices, all that run them,
-        unless `near` leaves them open.
+        Each meets the tests that run its line. With `near` those that are nearest by name, which
+        no trace has to be taken for; what they miss is left open.
         """
         path = self.out / "mutants.jsonl"
         recorded, here = report.read(self.root / report.RECORD), report.read(path)
         kept, checkout = recorded | here, Checkout(self.root)
         noticed = {one.fault: one.by for one in kept.values() if one.verdict == "killed"}
+        explained = reasons()
+        ends = ("killed", "timed out", "survived", *(["open"] if near else []))
 
-        def stands(mutant: Mutant, *verdicts: str) -> bool:
+        def stands(mutant: Mutant) -> bool:
             one = kept.get(mutant.name)
-            if one is None or one.verdict not in verdicts:
+            if one is None or one.verdict not in ends:
                 return False
             there = all(file in checkout.tests for file in one.files)
             return there and one.digest == checkout.digest(one.files)
 
-        def keep(jobs: Iterable[tuple[Mutant, Selection]], *, last: bool) -> None:
-            for mutant, tests, found in self._met(jobs):
-                assert mutant is not None
-                one = report.known(mutant, self.modules[mutant.path], tests, found)
-                verdict = "open" if one.verdict == "survived" and not last else one.verdict
-                one = replace(one, verdict=verdict, digest=checkout.digest(one.files))
-                kept[one.key] = one
-                if one.verdict != "void":
-                    _add(path, report.line(one))
-                console.print(f"{one.verdict:9} {one.path}:{one.line} {one.operator}  {one.by}")
+        waiting = [mutant for mutant in chosen if not stands(mutant)]
+        for mutant in chosen:
+            if mutant not in waiting and mutant.name not in here:
+                _add(path, report.line(kept[mutant.name]))
+        # what has a reason to survive takes its whole time: last
+        changes = {m.name: m.change(self.modules[m.path]) for m in waiting}
+        waiting.sort(key=lambda m: (m.path, *changes[m.name]) in explained)
+        traces = {} if near else self.traces(checkout, {mutant.path for mutant in waiting})
 
-        def nearest() -> Iterator[tuple[Mutant, Selection]]:
-            for mutant in chosen:
-                if not stands(mutant, "killed", "timed out", "open", "survived"):
-                    change = mutant.change(self.modules[mutant.path])
-                    by = noticed.get((mutant.path, mutant.operator, *change), "")
-                    yield mutant, checkout.near(mutant, by)
-                elif mutant.name not in here:
-                    _add(path, report.line(kept[mutant.name]))
-
-        keep(nearest(), last=False)
-        if near:
-            yield from (kept[mutant.name] for mutant in chosen)
-            return
-        waiting = [m for m in chosen if kept[m.name].verdict in ("open", "survived")]
-        traces = self.traces(checkout, {mutant.path for mutant in waiting})
-
-        def running() -> Iterator[tuple[Mutant, Selection]]:
+        def jobs() -> Iterator[tuple[Mutant, Selection]]:
             for mutant in waiting:
-                tests = checkout.selection(mutant, traces)
-                same = set(kept[mutant.name].files) == set(tests.files)
-                if not (same and stands(mutant, "survived")):
-                    yield mutant, tests
+                by = noticed.get((mutant.path, mutant.operator, *changes[mutant.name]), "")
+                yield mutant, checkout.selection(mutant, traces, by)
 
-        keep(running(), last=True)
+        for mutant, tests, found in self._met(jobs()):
+            assert mutant is not None
+            one = report.known(mutant, self.modules[mutant.path], tests, found)
+            verdict = "open" if one.verdict == "survived" and near else one.verdict
+            one = replace(one, verdict=verdict, digest=checkout.digest(one.files))
+            kept[one.key] = one
+            if one.verdict != "void":
+                _add(path, report.line(one))
+            console.print(f"{one.verdict:9} {one.path}:{one.line} {one.operator}  {one.by}")
         yield from (kept[mutant.name] for mutant in chosen)
 
     def traces(self, checkout: Checkout, paths: Iterable[str]) -> dict[str, traced.Trace]:

@@ -1,4 +1,4 @@
-"""Which tests a mutant meets: those that name its place, and then all that run its line."""
+"""Which tests a mutant meets: those that run its line, or without traces that name its place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FOLDERS = ("tests/analysis", "tests/solvers", "tests/gate", "tests/checks", "tes
 EVERY_RESULT = ("tests/analysis/test_derivations.py", "tests/checks/test_claims.py")
 FILES = 4  # that a mutant meets before it is asked which tests run it
 SHARE = 12.0  # seconds of processor time for a file, before what it has left waits for the others
-BUDGET = 240.0  # seconds of processor time for a mutant, in all
+BUDGET = 120.0  # seconds of processor time for a mutant, in all
 START = 3.0  # seconds of processor time until the first test of a file
 SHARED = ("tests/conftest.py", "pyproject.toml")
 
@@ -121,12 +121,18 @@ class Checkout:
         """Return the test files that import a module, at any depth."""
         return [file for file in self.tests if path in self.closure(file)]
 
-    def selection(self, mutant: Mutant, traces: Mapping[str, Trace]) -> Selection:
+    def selection(
+        self, mutant: Mutant, traces: Mapping[str, Trace], noticed: str = ""
+    ) -> Selection:
         """Return the tests that run the line of a mutant, and beside them what time allows.
 
-        Of each file first what `SHARE` allows, then what is left, all within `BUDGET`; in a file
-        those that run the line before those that may use what these left in a cache.
+        First a test that noticed the same fault in an earlier state of the module. Then of each
+        file what `SHARE` allows, then what is left, all within `BUDGET`; in a file those that run
+        the line before those that may use what these left in a cache. Without traces, or if no
+        test runs the line, the files that are nearest by name, whatever they run.
         """
+        if not traces:
+            return self.near(mutant, noticed)
         files, words = self.nearest(mutant)
         lines = statement((self.root / mutant.path).read_text(encoding="utf-8"), mutant.at[0])
         running = {
@@ -142,11 +148,11 @@ class Checkout:
                 second += [Round((file,), later)] if later else []
                 wanted += len(running[file])
         if not first:
-            return self.near(mutant)
+            return self.near(mutant, noticed)
         spent, rounds, met = 0.0, list[Round](), 0
-        for one in (*first, *second):
-            trace = traces.get(one.paths[0])
-            seconds = {name: trace.tests[name] if trace else SHARE for name in one.tests}
+        for one in (*_before(noticed, files), *first, *second):
+            known = traces[one.paths[0]].tests if one.paths[0] in traces else {}
+            seconds = {name: known.get(name, SHARE) for name in one.tests}
             spent += START
             tests = tuple(name for name in one.tests if (spent := spent + seconds[name]) <= BUDGET)
             if tests or (not one.tests and spent <= BUDGET):
@@ -160,9 +166,8 @@ class Checkout:
         Before them a test that noticed the same fault in an earlier state of the module.
         """
         files, words = self.nearest(mutant)
-        file = noticed.partition("::")[0]
-        first = [Round((file,), (noticed,))] if noticed != file and file in files else []
-        return Selection((*first, *(Round((file,)) for file in files[:FILES])), words)
+        rounds = *_before(noticed, files), *(Round((file,)) for file in files[:FILES])
+        return Selection(rounds, words)
 
     def nearest(self, mutant: Mutant) -> tuple[list[str], tuple[str, ...]]:
         """Return the test files that import the module, the nearest first, and what these name.
@@ -193,6 +198,12 @@ class Checkout:
         return list(dict.fromkeys(order)), words
 
 
+def _before(noticed: str, files: Collection[str]) -> list[Round]:
+    """Return the round of a test that noticed the fault before, where it is still one of these."""
+    file = noticed.partition("::")[0]
+    return [Round((file,), (noticed,))] if noticed != file and file in files else []
+
+
 def _parts(
     trace: Trace, running: Collection[str], words: Iterable[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -201,7 +212,7 @@ def _parts(
         trace.tests,
         key=lambda name: (
             name not in running,
-            -sum(word in name for word in words),
+            -closeness(name, words),
             trace.tests[name],
         ),
     )
@@ -212,6 +223,11 @@ def _parts(
             break
         soon.append(name)
     return tuple(soon), tuple(name for name in order[len(soon) :] if name in running)
+
+
+def closeness(text: str, words: Iterable[str]) -> float:
+    """Return how near a test is that says this: the first words count most."""
+    return sum(1 / (1 + i) for i, word in enumerate(words) if word in text)
 
 
 def names(text: str, at: Position) -> tuple[list[str], list[str]]:

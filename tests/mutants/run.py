@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import inspect
 import json
 import os
 import resource
@@ -26,7 +27,7 @@ from typing import Any, Literal
 import pytest
 
 from .mutant import ROOMS, Mutant
-from .nearest import BUDGET, FOLDERS, SHARE, Round, Selection
+from .nearest import BUDGET, FOLDERS, SHARE, Round, Selection, closeness
 from .traced import Tracer
 
 COPIED = ("analysis", "solvers", "paper_checks", "figures", "tests", "benchmarks", "docs")
@@ -76,7 +77,7 @@ class Nearest:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Keep the chosen tests, all if some are not there; where none are, put near ones first.
 
-        Near are those whose names have most words of the mutant's place.
+        Near are those that say most words of the mutant's place.
         """
         place = {name: i for i, name in enumerate(self.chosen)}
         if place:
@@ -84,7 +85,7 @@ class Nearest:
                 items[:] = found
             items.sort(key=lambda item: place.get(item.nodeid, len(place)))
         else:
-            items.sort(key=lambda item: -sum(word in item.nodeid for word in self.words))
+            items.sort(key=lambda item: -closeness(item.nodeid + _source(item), self.words))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
@@ -307,3 +308,10 @@ def _wait(one: Running) -> Outcome:
     while (found := one.outcome()) is None:
         time.sleep(0.05)
     return found
+
+
+def _source(item: pytest.Item) -> str:
+    """Return the text of a test; of a property that of what Hypothesis calls."""
+    function = getattr(item, "function", None)
+    function = getattr(getattr(function, "hypothesis", None), "inner_test", function)
+    return "" if function is None else inspect.getsource(function)

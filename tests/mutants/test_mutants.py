@@ -173,6 +173,8 @@ def test_what_each_test_runs(root):
     assert chosen.rounds == Checkout(root).near(made).rounds  # as none runs its line
     in_twice = replace(made, at=(14, 4))
     assert Checkout(root).selection(in_twice, {FAR: trace}).rounds[0] == Round((FAR,), (test,))
+    gone = f"{FAR}::test_gone"  # noticed it once
+    assert Checkout(root).selection(in_twice, {FAR: trace}, gone).rounds[0].tests == (gone,)
 
 
 def test_tests_that_do_not_fit_are_counted(root, monkeypatch):
@@ -187,7 +189,7 @@ def test_tests_that_do_not_fit_are_counted(root, monkeypatch):
     assert Checkout(root).selection(made, {FAR: trace}).left == 10 - 4
 
 
-def test_what_near_tests_miss_meets_all_that_run_it(root, tmp_path, monkeypatch):
+def test_what_near_tests_miss_is_noticed_by_what_runs_it(root, tmp_path, monkeypatch):
     """And what is known is taken from the file, until a test changes."""
     monkeypatch.setattr(nearest, "FILES", 1)
     fault = TEXT.replace("return _same(x) + x", "return _same(x) - x")
@@ -197,11 +199,12 @@ def test_what_near_tests_miss_meets_all_that_run_it(root, tmp_path, monkeypatch)
         "def test_it():\n    assert getattr(h, 'twi' + 'ce')(4.0) == 8.0\n")  # fmt: skip
     assert Checkout(root).near(made).files == [NAMED]
 
-    def judged(copy: Path) -> report.Known:
-        [one] = Session(root, copy, {MODULE: TEXT}, tmp_path / "out", 1).judged([made])
+    def judged(copy: Path, *, near: bool = False) -> report.Known:
+        [one] = Session(root, copy, {MODULE: TEXT}, tmp_path / "out", 1).judged([made], near=near)
         return one
 
     with run.template(root) as copy:
+        assert judged(copy, near=True).verdict == "open"
         first = judged(copy)
         assert (first.verdict, first.by, first.files) == ("killed", f"{FAR}::test_it", (FAR,))
         kept = (tmp_path / "out" / "mutants.jsonl").read_text()
