@@ -34,7 +34,7 @@ from ..numerics.solution import Solution
 from ..numerics.trees import Leaves
 from ..numerics.values import check_depends, check_repeats, finite_number, number
 from ..rewards.mahalanobis import MahalanobisReward
-from .bounded import check_bounded, judged
+from .existence import check_bounded, judged
 from .objectives import NLL, Objective, PolicyGradient
 
 __all__ = ["Solution", "closed_form", "decay", "fit", "gradient", "minimum", "second_order"]

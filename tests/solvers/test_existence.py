@@ -120,6 +120,16 @@ def test_a_network_that_tells_classes_apart(make: Any, activation: Any) -> None:
     assert so.fit(policy, data, params=theta, weight_decay=1e-2).converged
 
 
+@pytest.mark.parametrize("certain", [0, 1])
+def test_a_network_that_is_certain_of_one_value_of_a_bit(certain: int) -> None:
+    """At the other inputs both come, so that none of their probabilities is on its way to 0."""
+    x, bit = (torch.tensor([v], dtype=F64).mT for v in ([-1, -1, 0.5, 1], [0, 1] + 2 * [certain]))
+    policy, data = so.BernoulliPolicy(1, 1, MLP((4,), "tanh")), Dataset.pairs(x, bit)
+    found = so.fit(policy, data, params=policy.init([so.generator(1)], dtype=F64))
+    assert not found.converged
+    assert "no maximum: the last hidden layer tells" in found.reason
+
+
 X = normal(0, 12, 2)
 SAID = {
     "y = x": (X, X),
