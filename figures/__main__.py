@@ -93,6 +93,9 @@ def figures(
     ] = None,
     engine: EngineOption = EngineName.local,
     address: AddressOption = None,
+    device: Annotated[
+        str | None, typer.Option(help="Of torch, to train the networks of table-3 on: cuda.")
+    ] = None,
 ) -> None:
     """Verify formulas and solvers against each other, then draw; what is unchanged is reused."""
     if list_:
@@ -105,6 +108,8 @@ def figures(
         if "MPLBACKEND" in os.environ:
             pipeline.check_backend()
         specs = _chosen(names, data)
+        if device is not None:
+            _check_device(specs, device)
         sep = sep.replace("\\t", "\t")
         columns = _targets(data, targets, target or [], sep, encoding)
         own = None
@@ -116,7 +121,8 @@ def figures(
         if quick and full:
             raise typer.BadParameter("pass --quick or --full, not both")
         pictures = [
-            pipeline.Picture(spec, seed, own, not unverified, quick, venue, full) for spec in specs
+            pipeline.Picture(spec, seed, own, not unverified, quick, venue, full, device or "cpu")
+            for spec in specs
         ]
         place = store.Store.open(out)
         for picture in pictures:
@@ -152,6 +158,13 @@ def _chosen(names: list[str] | None, data: Path | None) -> Sequence[catalogue.Fi
             f"--data is for one figure alone that takes a table of your own: {able}"
         )
     return specs
+
+
+def _check_device(specs: Sequence[catalogue.FigureSpec], device: str) -> None:
+    if not all(spec.on_device for spec in specs):
+        able = ", ".join(spec.name for spec in catalogue.CATALOGUE if spec.on_device)
+        raise typer.BadParameter(f"--device is for figures that train networks: {able}")
+    pipeline.check_device(device)
 
 
 def _targets(

@@ -39,6 +39,8 @@ class FigureSpec:
     takes_data: bool = False
     """Whether ``Settings(data=..., targets=...)`` accepts a user's own table; the experiment then
     also offers ``tasks(settings)``, which reads and checks it."""
+    on_device: bool = False
+    """Whether ``Settings(device=...)`` says where its networks are trained."""
 
     @property
     def name(self) -> str:
@@ -100,8 +102,16 @@ CATALOGUE = (
         400,
         quick=True,
         full=True,
+        on_device=True,
     ),
-    FigureSpec("table-3", "Models for model-based RL, as published", 20, PUBLISHED, quick=True),
+    FigureSpec(
+        "table-3",
+        "Models for model-based RL, as published",
+        20,
+        PUBLISHED,
+        quick=True,
+        on_device=True,
+    ),
     FigureSpec("full-covariance", "Full covariance, the reward of the theory", 20, quick=True),
     FigureSpec("full-covariance", "Full covariance, as published", 5, PUBLISHED, quick=True),
     FigureSpec(

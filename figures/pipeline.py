@@ -37,6 +37,10 @@ CODE = (
 LIBRARIES = (*store.NUMERICS, "matplotlib", "tueplots")
 
 
+class NoDevice(ValueError):
+    """Torch has no device of the name that was given."""
+
+
 class UnusableBackend(ValueError):
     """Matplotlib cannot work with the backend it was told to use."""
 
@@ -67,6 +71,7 @@ class Picture:
     quick: bool = False
     venue: Venue = venues.DEFAULT
     full: bool = False
+    device: str = "cpu"
 
     @property
     def extended(self) -> bool:
@@ -80,7 +85,7 @@ class Picture:
 
     @property
     def table_name(self) -> str:
-        """Name of the table; one from the user's own data or of another size has another."""
+        """Name of the table; from the user's own data, of another size or device it has another."""
         return self._suffixed(self.spec.table)
 
     @property
@@ -91,7 +96,8 @@ class Picture:
 
     def _suffixed(self, name: str) -> str:
         size = (self.reduced and "quick", self.extended and "full")
-        parts = (name, self.own and self.own.data.stem, *size)
+        elsewhere = self.device != "cpu" and self.device.replace(":", "-")
+        parts = (name, self.own and self.own.data.stem, *size, elsewhere)
         return "-".join(part for part in parts if part)
 
     @property
@@ -110,6 +116,7 @@ def fingerprint(picture: Picture) -> str:
         "quick": picture.reduced,
         "full": picture.extended,
         "venue": picture.venue,
+        "device": picture.device,
         "code": store.digest_files(store.ROOT, CODE),
         "versions": store.versions(LIBRARIES),
     }
@@ -206,6 +213,8 @@ def settings(experiment: Any, picture: Picture) -> Any:
         chosen = experiment.AS_PUBLISHED
     else:  # nothing is corrected where nothing was published
         chosen = getattr(experiment, "CORRECTED", None) or experiment.Settings()
+    if picture.device != "cpu":
+        chosen = replace(chosen, device=picture.device)
     if own is None:
         return chosen
     return replace(
@@ -217,6 +226,25 @@ def settings(experiment: Any, picture: Picture) -> Any:
         decimal=own.decimal,
         na_values=own.na_values,
     )
+
+
+def check_device(device: str) -> None:
+    """Put a tensor on a device of torch.
+
+    Raises:
+        NoDevice: there is none of this name, or it computes nothing.
+    """
+    import torch  # only where a device is named
+
+    try:
+        torch.ones(1, device=device).item()
+    except (
+        RuntimeError,
+        AssertionError,
+        NotImplementedError,
+    ) as error:  # as builds of torch differ
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise NoDevice(f"no tensor can be on {device!r} ({reason}): leave --device out") from error
 
 
 def check_backend() -> None:

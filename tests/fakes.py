@@ -32,6 +32,7 @@ class Settings:
     encoding: str = "utf-8"
     decimal: str = "."
     na_values: tuple[str, ...] = ()
+    device: str = "cpu"
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
@@ -71,7 +72,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     for kind in ("draw", "caption", "summary"):
         setattr(module, f"{kind}_as_published", getattr(module, kind))
     specs = (
-        FigureSpec("T", "A test", 1, quick=True, full=True, takes_data=True),
+        FigureSpec("T", "A test", 1, quick=True, full=True, takes_data=True, on_device=True),
         FigureSpec("T", "Another", 100, "as-published"),
     )
     for name in (specs[0].experiment, specs[0].drawing):

@@ -79,6 +79,7 @@ class Settings:
         learning_rate: its Adam's.
         outer_steps: on the implicit scalar, each after `inner_steps` inner ones.
         inner_steps: with exact gradients, from the last inner parameters.
+        device: to train on; what is drawn at random is the same on any.
     """
 
     environments: tuple[str, ...] = ("halfcheetah",)
@@ -97,6 +98,7 @@ class Settings:
     learning_rate: float = 1e-3
     outer_steps: int = 40
     inner_steps: int = 10
+    device: str = "cpu"
 
 
 AS_PUBLISHED = Settings(published=True)
@@ -185,8 +187,8 @@ def load(
     splits: Sequence[int],
     by: Literal["episode", "transition"],
 ) -> Problem:
-    """Return splits of one task, collected or read."""
-    return problem(
+    """Return splits of one task, collected or read, on the device."""
+    found = problem(
         transitions(settings, environment, seed),
         splits,
         rows=settings.rows,
@@ -196,6 +198,7 @@ def load(
         stretches=settings.stretches,
         seed=seed,
     )
+    return found.to(torch.device(settings.device))
 
 
 @dataclass(frozen=True)
@@ -246,7 +249,7 @@ def _rewards(settings: Settings, data: Problem, seed: int) -> list[pd.DataFrame]
     for arm, beta in ((IMPLICIT, 0.0), (IMPLICIT_TEMPERED, None)):
         found = table_3_bilevel.learned(data, how, learned, beta, lam, seed)
         table = _table(data, (arm,), found.trained.law, found.trained.ended)
-        powers.append(table.assign(power=found.power.numpy(), accurate=found.inner))
+        powers.append(table.assign(power=found.power.cpu().numpy(), accurate=found.inner))
     controls = table_3_bilevel.controls(data, how, squares.residuals, lam, seed)
     return [
         _table(data, ("copy the state",), methods.copied(data)),
@@ -267,7 +270,7 @@ def _table(
 ) -> pd.DataFrame:
     """Return the metrics of members `(arms, splits)`; laws without training have no arms."""
     table = _rows(_measured(data, law), arms, "split", data.splits)
-    done = None if ended is None else ended.reshape(-1).numpy()
+    done = None if ended is None else ended.reshape(-1).cpu().numpy()
     return table.assign(repetition=0, ended=done).astype({"ended": "boolean"})
 
 
@@ -286,7 +289,9 @@ def _rows(
 ) -> pd.DataFrame:
     """Return a row per arm and member from metrics of shape `(arms, members)`."""
     index = pd.MultiIndex.from_product([arms, members], names=["arm", name])
-    columns = {metric: values.double().reshape(-1).numpy() for metric, values in found.items()}
+    columns = {
+        metric: values.double().reshape(-1).cpu().numpy() for metric, values in found.items()
+    }
     return pd.DataFrame(columns, index).reset_index()
 
 
@@ -299,7 +304,8 @@ def _as_published(
     (split,) = splits
     data = load(settings, seed, environment, (split,), "transition")
     model = GaussianPolicy(data.inputs, data.n, "diagonal", mean=MLP((64, 64)), scale="shared")
-    one = model.init([streams.generator(seed, "init")])
+    drawn = model.init([streams.generator(seed, "init")])
+    one = {name: p.detach().to(data.device) for name, p in drawn.items()}
     y = data.train.mean[0]
     marginal = torch.cov(y.double().T, correction=0)
     lam, n = settings.lam, data.n
@@ -310,7 +316,7 @@ def _as_published(
         PG_MARGINAL_SCALAR: optimal_reward(marginal, lam, "isotropic"),
         PG_MARGINAL_FULL: optimal_reward(marginal, lam, "full"),
     }
-    factors = torch.stack([each.cholesky.float() for each in rewards.values()])[:, None]
+    factors = torch.stack([each.cholesky.to(y) for each in rewards.values()])[:, None]
     R = settings.repetitions
     sampled = PolicyGradient(
         MahalanobisReward(factors.expand(-1, R, -1, -1)),
@@ -331,8 +337,9 @@ def _as_published(
         noise = streams.MemberNoise(
             [streams.generator(seed, "noise", arm, r) for arm in names for r in range(repetitions)],
             batch,
+            data.device,
         )
-        begin = {k: p.detach().expand(*batch, *p.shape).clone() for k, p in one.items()}
+        begin = {k: p.expand(*batch, *p.shape).clone() for k, p in one.items()}
         theta = ensemble.train(
             model,
             begin,
@@ -369,7 +376,7 @@ def implicit_scalar(
     """
     part = Dataset.of(data.train.x[0], data.train.y[0])
     theta = {name: p.detach() for name, p in params.items()}
-    u = torch.tensor(1.0)
+    u = part.x.new_ones(())
     for _ in range(settings.outer_steps):
         theta = ensemble.train(
             model,

@@ -158,7 +158,7 @@ def learned(
         seed: of the initial policies.
     """
     half = problem.validation.x.shape[-2] // 2
-    rows = torch.arange(2 * half)
+    rows = torch.arange(2 * half, device=problem.device)
     levels = _Levels(problem, training, lam, rows_of(problem.validation, rows[:half]))
     judge = rows_of(problem.validation, rows[half:])
     stop = EarlyStopping(
@@ -167,7 +167,8 @@ def learned(
         least=training.least,
     )
     phi = {name: leaf.detach().requires_grad_() for name, leaf in found.found.value.items()}
-    beta = torch.full((1, len(problem.splits), 1, 1), 0.5 if power is None else power)
+    begin = 0.5 if power is None else power
+    beta = problem.train.x.new_full((1, len(problem.splits), 1, 1), begin)
     phi["power"] = beta.requires_grad_(power is None)  # if not, a frozen leaf
 
     def observe(step: int, theta: Any, phi: Any) -> None:  # trees; here dictionaries

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -88,6 +88,15 @@ class Problem:
     splits: tuple[int, ...]
 
     @property
+    def device(self) -> torch.device:
+        """Where it is, and what is trained on it."""
+        return self.train.x.device
+
+    def to(self, device: torch.device) -> Problem:
+        """Return the same on a device."""
+        return _moved(self, device)
+
+    @property
     def inputs(self) -> int:
         """Width of an input."""
         return self.train.x.shape[-1]
@@ -117,21 +126,22 @@ class Problem:
         Raises:
             InputError: fewer episodes than folds in some split.
         """
-        found = torch.empty_like(self.episode)
-        for place, own in enumerate(self.episode):
+        every = self.episode.cpu()
+        found = torch.empty_like(every)
+        for place, own in enumerate(every):
             names, index, counts = own.unique(return_inverse=True, return_counts=True)
             if len(names) < K:
                 raise InputError(
                     f"split {self.splits[place]} has {len(names)} training episodes: pass at most "
                     f"so many folds, or more rows"
                 )
-            rows, fold = [0] * K, torch.empty(len(names), dtype=torch.int64)
+            rows, fold = [0] * K, torch.empty_like(counts)
             for episode in counts.argsort(descending=True, stable=True).tolist():
                 least = rows.index(min(rows))
                 fold[episode] = least
                 rows[least] += int(counts[episode])
             found[place] = fold[index]
-        return found
+        return found.to(self.device)
 
 
 def problem(
@@ -206,6 +216,16 @@ def problem(
         rollouts,
         tuple(splits),
     )
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Return a tensor, or data that hold some, on a device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if not isinstance(value, Problem | Dataset | Units | Rollouts):
+        return value
+    found = {field.name: _moved(getattr(value, field.name), device) for field in fields(value)}
+    return replace(value, **found)
 
 
 def _float(units: Units) -> Units:

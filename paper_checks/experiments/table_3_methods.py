@@ -132,7 +132,10 @@ def start(model: GaussianPolicy, methods: int, problem: Problem, seed: int) -> d
     """Return one initial policy per split, the same for every method, `(methods, splits, ...)`."""
     generators = [streams.generator(seed, "init", split) for split in problem.splits]
     drawn = model.init(generators, (len(generators),))
-    return {name: p.detach().expand(methods, *p.shape).clone() for name, p in drawn.items()}
+    return {
+        name: p.detach().to(problem.device).expand(methods, *p.shape).clone()
+        for name, p in drawn.items()
+    }
 
 
 ObjectiveAt = Callable[[Tensor, Params], Objective]
@@ -153,7 +156,7 @@ def train(
     Batches are the same rows, by position, for all methods: splits are in a random order.
     """
     N = problem.train.x.shape[-2]
-    order = streams.MemberNoise([streams.generator(seed, "order")])
+    order = streams.MemberNoise([streams.generator(seed, "order")], device=problem.device)
     batches: list[Tensor] = []
 
     def losses(theta: Params, step: int) -> Tensor:
@@ -195,7 +198,7 @@ def rows_of(data: Dataset, rows: Int[Tensor, "B"]) -> Dataset:
 def pairs(x: Float[Tensor, "*b N d"], y: Float[Tensor, "*b N n"]) -> Dataset:
     """Return data of one outcome per input, whose covariance of 0 takes no memory."""
     n = y.shape[-1]
-    nothing = torch.zeros((), dtype=y.dtype).expand(*y.shape[:-1], n, n)
+    nothing = y.new_zeros(()).expand(*y.shape[:-1], n, n)
     return Dataset(x, y.unsqueeze(-2), y, nothing)
 
 
@@ -289,9 +292,7 @@ def means(
     with torch.no_grad():
         every = problem.train.mean - found.law(problem.train.x).mean[1:]  # (K, splits, N, n)
     chosen = own[None, ..., None].expand(1, *own.shape, problem.n)
-    return Means(
-        select(found, torch.zeros(len(own), dtype=torch.int64)), every.gather(0, chosen)[0]
-    )
+    return Means(select(found, torch.zeros_like(own[:, 0])), every.gather(0, chosen)[0])
 
 
 # --- likelihood and its relatives ---
@@ -302,7 +303,7 @@ def likelihood(
 ) -> tuple[Trained, Trained]:
     """Train by β-NLL for each β, and by faithful regression."""
     model = policy(problem, training)
-    beta = torch.tensor(betas)[:, None].expand(-1, len(problem.splits))
+    beta = problem.train.x.new_tensor(betas)[:, None].expand(-1, len(problem.splits))
     by_beta = BetaNLL(beta)
     weighted = train(
         problem,
@@ -331,7 +332,7 @@ def constant_rewards(
     marginal = (product + product.mT) / 2  # a batched product may be off by rounding
     second = residuals.square().mean(-2)
     rewards = (
-        MahalanobisReward.scalar(torch.ones(len(y), dtype=y.dtype), problem.n),
+        MahalanobisReward.scalar(y.new_ones(len(y)), problem.n),
         optimal_reward(marginal, lam, "isotropic"),
         optimal_reward(marginal, lam, "full"),
         optimal_reward(torch.diag_embed(second), lam, "diagonal"),
@@ -395,7 +396,9 @@ def learn_reward(
         model.start(streams.generator(seed, "reward", split), problem.train.x.dtype)
         for split in problem.splits
     ]
-    begin = {name: torch.stack([each[name] for each in drawn]) for name in drawn[0]}
+    begin = {
+        name: torch.stack([each[name] for each in drawn]).to(problem.device) for name in drawn[0]
+    }
     weight, bias = model.network.last
     # Start at the constant reward of the residuals.
     begin[bias] = 0.5 * (lam / (2 * residuals.square().mean(-2))).log()
@@ -452,8 +455,8 @@ def tempered(
     likelihood.
     """
     model = policy(problem, training)
-    power = torch.tensor(powers)[:, None, None, None]
-    scale = torch.ones(len(powers), len(problem.splits), 1, problem.n)
+    power = problem.train.x.new_tensor(powers)[:, None, None, None]
+    scale = problem.train.x.new_ones(len(powers), len(problem.splits), 1, problem.n)
     calls = 0
 
     def objective(rows: Tensor, theta: Params) -> PolicyGradient:
@@ -487,7 +490,7 @@ def choose(group: Trained, squares: Trained, problem: Problem) -> Int[Tensor, "s
 def select(group: Trained, chosen: Int[Tensor, "splits"]) -> Trained:
     """Return, for each split, the method chosen there, as one method."""
     methods, splits = group.validation.shape
-    place = torch.arange(splits)
+    place = torch.arange(splits, device=chosen.device)
 
     def law(x: Tensor) -> Gaussian:
         found = group.law(x.expand(methods, *x.shape[-3:]))

@@ -43,10 +43,12 @@ class MemberNoise:
     Attributes:
         generators: one per member, in row-major order of `batch`.
         batch: the members' batch shape `*b`.
+        device: where the noise is wanted, drawn on that of the generators: the same numbers on any.
     """
 
     generators: Sequence[torch.Generator]
     batch: tuple[int, ...] = ()
+    device: torch.device | None = None
 
     def __post_init__(self) -> None:
         check_instance(
@@ -72,7 +74,7 @@ class MemberNoise:
         orders = [
             torch.randperm(N, generator=member, device=member.device) for member in self.generators
         ]
-        return torch.stack(orders).reshape(*self.batch, N)
+        return self._there(torch.stack(orders).reshape(*self.batch, N))
 
     def _fill(
         self, shape: tuple[int, ...], dtype: torch.dtype, draw: Callable[..., Tensor]
@@ -84,4 +86,7 @@ class MemberNoise:
         members = noise.view(len(self.generators), *shape)
         for row, member in zip(members, self.generators, strict=True):
             draw(row, generator=member)
-        return noise
+        return self._there(noise)
+
+    def _there(self, drawn: Tensor) -> Tensor:
+        return drawn if self.device is None else drawn.to(self.device)

@@ -19,6 +19,7 @@ from solvers.errors import InputError
 from solvers.families.gaussian import Gaussian
 from solvers.hypergradients.implicit import HypergradientWarning, implicit
 from tests import walks
+from tests.elsewhere import Elsewhere
 from tests.shapes import unchecked
 
 
@@ -38,6 +39,42 @@ def problem(splits: tuple[int, ...] = (0, 1, 2), **changes: Any) -> data.Problem
     }
     steps = walks.transitions(None, "halfcheetah", 0)
     return data.problem(steps, splits, **(known | changes))
+
+
+TRAINED = ("solvers", *(f"{table_3.__name__}{part}" for part in ("", "_methods", "_bilevel")))
+
+
+@pytest.mark.parametrize("settings", [walks.SMALL, walks.SMALL_AS_PUBLISHED])
+def test_all_that_is_trained_is_on_the_device_of_the_data(
+    settings: table_3.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def every() -> pd.DataFrame:
+        if settings.published:
+            return table_3._as_published(settings, 0, "halfcheetah", settings.splits)
+        work = [table_3.Work("halfcheetah", part) for part in table_3.PARTS]
+        return pd.concat([table_3._corrected(settings, 0, one, settings.splits) for one in work])
+
+    want = every()
+    data = table_3.load(
+        settings,
+        0,
+        "halfcheetah",
+        settings.splits,
+        "transition" if settings.published else "episode",
+    )
+    monkeypatch.setattr(table_3, "load", lambda *arguments: data)
+    with Elsewhere(*TRAINED):
+        got = every()
+    pd.testing.assert_frame_equal(got, want)
+
+
+def test_data_go_to_a_device() -> None:
+    there = problem().to(torch.device("meta"))
+    assert there.device.type == "meta"
+    whole = (there.train, there.test, there.input_units, there.rollouts)
+    assert all(value.is_meta for one in whole for value in vars(one).values())
+    assert there.episode.is_meta
+    assert (there.splits, there.differences) == ((0, 1, 2), True)
 
 
 def test_every_arm_is_measured_on_every_split() -> None:

@@ -191,6 +191,9 @@ def test_every_entry_of_the_catalogue_finds_what_it_names():
         for quick, full in ((False, False), (True, False), (False, True)):
             picture = pipeline.Picture(spec, quick=quick, full=full)
             assert pipeline.settings(experiment, picture)
+        if spec.on_device:
+            elsewhere = pipeline.Picture(spec, device="cuda:1")
+            assert pipeline.settings(experiment, elsewhere).device == "cuda:1"
         for kind in ("draw", "caption", "summary"):
             assert callable(getattr(drawing, spec.function(kind)))
     assert len({spec.name for spec in catalogue.CATALOGUE}) == len(catalogue.CATALOGUE)

@@ -84,6 +84,24 @@ def test_full_is_the_longer_protocol_where_there_is_one(fake, passed, call, tmp_
     assert "not both" in both.output
 
 
+def test_networks_are_trained_on_a_device_that_is_there(fake, passed, call, monkeypatch, tmp_path):
+    def said(*arguments: str) -> str:
+        result = call(*arguments)
+        assert result.exit_code == 2
+        return " ".join(result.stderr.replace("│", "").split())
+
+    assert "--device is for figures that train networks: T" in said("--device", "cpu")
+    nowhere = said("T", "--device", "meta")  # which has no values
+    assert "no tensor can be on 'meta' (" in nowhere
+    assert nowhere.endswith("leave --device out")
+    assert call("T", "--device", "cpu").exit_code == 0
+    assert fake.runs == [(Settings(), 0)]
+    monkeypatch.setattr(pipeline, "check_device", lambda device: None)
+    assert call("T", "--device", "cuda:1").exit_code == 0
+    assert fake.runs[1:] == [(Settings(device="cuda:1"), 0)]
+    assert {"T.pdf", "T-cuda-1.pdf"} <= names(tmp_path / "out/figures")
+
+
 def test_venue_changes_width_and_name_but_not_the_table(fake, passed, call, tmp_path):
     pixels = 200  # per inch
     folder = tmp_path / "out/figures"
@@ -106,6 +124,7 @@ def test_fingerprint_knows_venue_and_quick(fake):
         pipeline.Picture(spec),
         pipeline.Picture(spec, quick=True),
         pipeline.Picture(spec, full=True),
+        pipeline.Picture(spec, device="cuda"),
         *(pipeline.Picture(spec, venue=v) for v in venues.Venue if v != venues.DEFAULT),
     ]
     assert len({pipeline.fingerprint(picture) for picture in pictures}) == len(pictures)

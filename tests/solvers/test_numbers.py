@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 import solvers
 import solvers as so
@@ -52,6 +51,7 @@ from solvers.rewards.mahalanobis import (
 from solvers.rewards.windows import WindowMatch, WindowReward
 from solvers.training import ensemble, inner
 from solvers.training.objectives import NLL, PolicyGradient
+from tests.elsewhere import Elsewhere
 from tests.solvers import test_copies as copies
 
 F32, F64 = torch.float32, torch.float64
@@ -359,24 +359,9 @@ SOLVE = {"functional", "inner_solution", "plug_in", "fit"}  # SciPy and LAPACK, 
 def test_tensors_are_made_on_the_device_of_the_inputs(key: tuple[str, str], value: Any) -> None:
     """A tensor made anywhere else lands on `meta`, which has no values and mixes with nothing."""
     want = TAKES[key](value, F64)
-    with Elsewhere():
+    with Elsewhere("solvers"):
         got = TAKES[key](value, F64)
     assert torch.equal(got, want)
-
-
-class Elsewhere(TorchFunctionMode):
-    """Inside the solvers, where a new tensor goes if nothing says where: to another device."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        caller = inspect.currentframe()
-        assert caller is not None
-        assert caller.f_back is not None
-        owner = caller.f_back.f_globals["__name__"]
-        makers = (torch.eye, torch.zeros, torch.ones, torch.empty, torch.full, torch.arange)
-        if func in makers and owner.startswith("solvers") and "device" not in (kwargs or {}):
-            return made.to("meta")
-        return made
 
 
 def test_a_reward_made_of_a_number_is_exact_in_either_precision() -> None:
