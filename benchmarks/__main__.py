@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,7 @@ def benchmarks(
         raise typer.BadParameter(str(error)) from error
     # As the figures: one thread unless asked otherwise.
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    begun = time.perf_counter()
     with console.status("measuring the unit ..."):
         one = unit.seconds()
     console.print(f"unit: {_number(one)} s", highlight=False)
@@ -48,7 +50,7 @@ def benchmarks(
         value = records[name].value
         console.print(f"{name}: {'failed' if value is None else _number(value)}", highlight=False)
     store.write_text(out / "bench.json", to_json(records, one))
-    console.print(_table(records, one))
+    console.print(_table(records, one, time.perf_counter() - begun))
     if any(record.value is None for record in records.values()):
         raise typer.Exit(1)
 
@@ -61,11 +63,12 @@ def _measure(name: str) -> Record:
         return Record(None, "", note=str(error))
 
 
-def _table(records: dict[str, Record], unit: float) -> Table:
+def _table(records: dict[str, Record], unit: float, spent: float) -> Table:
     versions = ", ".join(f"{name} {version}" for name, version in store.versions().items())
     load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
     table = Table(
-        caption=f"times in seconds, and in units of {_number(unit)} s, as their targets are\n"
+        caption=f"times in seconds, and in units of {_number(unit)} s, as their targets are; "
+        f"measured in {spent / 60:.1f} min\n"
         f"load {load}; {os.cpu_count()} CPUs, {torch.get_num_threads()} torch threads\n"
         f"{versions}",
     )
