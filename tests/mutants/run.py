@@ -148,6 +148,8 @@ def template(root: Path) -> Generator[Path]:
         compiled = _wait(start(root, copy, None, Selection((every,)), how="compiled"))
         if compiled.verdict != "survived":
             raise RuntimeError(f"the tests cannot be collected, without a mutant: {compiled.by}")
+        # what was derived meanwhile, else no test that is traced would be seen to derive it
+        shutil.rmtree(copy / KEPT.parent, ignore_errors=True)
         yield copy
 
 
@@ -183,11 +185,10 @@ def start(
         # Python would take what is compiled of a file of the same size and second
         for compiled in (module.parent / "__pycache__").glob(f"{module.stem}.*.pyc"):
             compiled.unlink()
-    if how != "traced" and (mutant is None or mutant.room != "analysis"):  # derived as it was
+    if not how and (mutant is None or mutant.room != "analysis"):  # derived as it was
         (root / KEPT).mkdir(parents=True, exist_ok=True)
-        if not (there / KEPT).exists():
-            (there / KEPT.parent).mkdir()
-            (there / KEPT).symlink_to(root / KEPT, target_is_directory=True)
+        (there / KEPT.parent).mkdir(exist_ok=True)
+        (there / KEPT).symlink_to(root / KEPT, target_is_directory=True)
     note = place / "note.json"
     pid = os.fork()
     if not pid:
