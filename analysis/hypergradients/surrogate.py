@@ -172,7 +172,7 @@ def curvature(structure: Structure, n: int) -> Derivation:
         Derivation in U, Sigma and L (P_ii = L_ii²) or s (P = sI): the diagonal matrix of second
         derivatives in the log s_i, or the one number. Conditions: the log s_i do not couple; what
         is lacking to the right ones, -4U_ii P_ii or -4 Tr(U) s, is E r (∂log p/∂log s_i)²; at U* it
-        is -(n + 1) times the right one.
+        is -(n + 1) times the right one, and so it is at P = Σ for every multiple of U*.
     Raises:
         StructureError: for "full", and for other sizes.
     Source: new.

@@ -130,7 +130,7 @@ def crossing(pair: Pair, n: int) -> Derivation:
     derived = solve_linear([gap * nu + less - more], [nu])[0]
     seen = {} if pair == "diagonal, full" else {"Sigma": Sigma}
     return Derivation(
-        symbol="ν×",
+        symbol="ν*",
         arguments={"gap": gap, **seen},
         stated=stated.crossing(pair, gap, Sigma, n),
         derived=derived,
