@@ -132,5 +132,6 @@ def start() -> None:
     config = Config()
     config.InteractiveShellApp.extensions = [__name__]
     config.TerminalInteractiveShell.banner1 = guide()
+    config.TerminalInteractiveShell.enable_tip = False  # of IPython; the guide has what is wanted
     config.Completer.use_jedi = False  # which would read the sources, private names and all
     start_ipython(argv=[], config=config)
