@@ -170,7 +170,7 @@ def gradient(
         `trees.Leaves`) stay as they are.
 
     Raises:
-        InputError: a likelihood that has no maximum; the message says why (see `bounded`). Or an
+        InputError: a likelihood that has no maximum; the message says why (see `existence`). Or an
             objective that changes from call to call, as of a module with dropout.
         ShapeError: the data or the parameters carry batch dimensions.
     """
@@ -235,7 +235,7 @@ def fit(
 
     Raises:
         InputError: no starting point for a policy without `zeros`, or a likelihood that has no
-            maximum; the message says why (see `bounded`). Or an objective that changes from call
+            maximum; the message says why (see `existence`). Or an objective that changes from call
             to call, as of a module with dropout.
     """
     if params is None:
