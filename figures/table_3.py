@@ -287,7 +287,7 @@ def caption_as_published(table: pd.DataFrame) -> str:
         "in the sampled gradients alone; squares: published. The data are not theirs, so that "
         f"orders and not values compare. Test RMSE, ours: {order}; published: "
         f"{' < '.join(RANKS)}. Lowest NLL, ours: {lowest}; published: NLL. PG(implicit): the "
-        f"scalar that this package learns is u = {float(table.u.iloc[0]):.3f}; published "
+        f"scalar that this package learns is u = {table.u.max():.3f}; published "
         f"{experiment.PUBLISHED_U}, and "
         "by theory, λn/(2 Tr S) with S of the published error, "
         f"{experiment.published_scalar():.3f}."

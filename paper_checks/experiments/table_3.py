@@ -13,9 +13,10 @@ implicit differentiation.
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -147,7 +148,7 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
         whether early stopping would have ended its training, and ended that of its reward;
         `power`, the β of `λ(x) = Σ(x)^β`, and `beta`, that of β-NLL, where there is one; and
         `accurate`, the share of the bilevel solver's inner solves that were as accurate as it
-        asked.
+        asked. As published: `u`, the scalar that PG(implicit) has learned.
 
     Raises:
         MissingExtraError: to collect, gymnasium and MuJoCo are needed.
@@ -155,11 +156,9 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
     """
     # Splits train side by side, up to where the last of them is done: a cell holds them all.
     chunk = len(settings.splits)
-    if settings.published:
-        arms = settings.environments
-        return run_arms(_as_published, settings, seed, arms, settings.splits, chunk, progress)
-    work = [Work(name, part) for name in settings.environments for part in PARTS]
-    return run_arms(_corrected, settings, seed, work, settings.splits, chunk, progress)
+    parts, train = (PUBLISHED_PARTS, _as_published) if settings.published else (PARTS, _corrected)
+    work = [Work(name, part) for name in settings.environments for part in parts]
+    return run_arms(train, settings, seed, work, settings.splits, chunk, progress)
 
 
 def published_scalar() -> float:
@@ -173,11 +172,19 @@ def transitions(settings: Settings, environment: str, seed: int) -> dynamics.Tra
     """Return the transitions of one task, collected or read."""
     if settings.collected is None:
         return dynamics.load(environment, settings.quality)
+    with _COLLECTING:
+        return _collected(environment, settings.quality, settings.collected, seed)
+
+
+_COLLECTING = threading.Lock()  # the parts of a task are trained side by side, on the same data
+
+
+@lru_cache(maxsize=1)
+def _collected(environment: str, quality: str, count: int, seed: int) -> dynamics.Transitions:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        count = settings.collected
-        collect.collect(environment, settings.quality, transitions=count, seed=seed, root=root)
-        return dynamics.load(environment, settings.quality, root=root)
+        collect.collect(environment, quality, transitions=count, seed=seed, root=root)
+        return dynamics.load(environment, quality, root=root)
 
 
 def load(
@@ -203,7 +210,7 @@ def load(
 
 @dataclass(frozen=True)
 class Work:
-    """What is trained apart from the rest: one of the `PARTS`, in one environment."""
+    """What is trained apart from the rest, in one environment."""
 
     environment: str
     part: str
@@ -263,6 +270,11 @@ def _rewards(settings: Settings, data: Problem, seed: int) -> list[pd.DataFrame]
 
 PARTS = {"squared error and policy gradient": _rewards, "likelihood": _likelihoods}
 """What is trained apart from the rest, and kept as soon as it is done."""
+PUBLISHED_PARTS: dict[str, tuple[Arm, ...]] = {
+    "likelihood and rewards without data": (MSE, NLL, PG_IDENTITY, PG_IMPLICIT),
+    "marginal rewards": (PG_MARGINAL_SCALAR, PG_MARGINAL_FULL),
+}
+"""The same as published: about half of the work each."""
 
 
 def _table(
@@ -298,42 +310,34 @@ def _rows(
 # --- as published ---
 
 
-def _as_published(
-    settings: Settings, seed: int, environment: str, splits: Sequence[int]
-) -> pd.DataFrame:
+def _as_published(settings: Settings, seed: int, work: Work, splits: Sequence[int]) -> pd.DataFrame:
     (split,) = splits
-    data = load(settings, seed, environment, (split,), "transition")
+    data = load(settings, seed, work.environment, (split,), "transition")
     model = GaussianPolicy(data.inputs, data.n, "diagonal", mean=MLP((64, 64)), scale="shared")
     drawn = model.init([streams.generator(seed, "init")])
     one = {name: p.detach().to(data.device) for name, p in drawn.items()}
-    y = data.train.mean[0]
-    marginal = torch.cov(y.double().T, correction=0)
-    lam, n = settings.lam, data.n
-    u = implicit_scalar(settings, data, model, one)
+    arms, R, tables = PUBLISHED_PARTS[work.part], settings.repetitions, list[pd.DataFrame]()
+    alone = {MSE: objectives.MSE(), NLL: objectives.NLL()}
+    groups: list[tuple[tuple[Arm, ...], Objective, int]] = [
+        ((arm,), objective, 1) for arm, objective in alone.items() if arm in arms
+    ]
+    if groups:
+        tables.append(_repeated(data, ("copy the state",), methods.copied(data)))
+        tables.append(_repeated(data, ("least squares",), methods.least_squares(data)))
+    u = implicit_scalar(settings, data, model, one) if PG_IMPLICIT in arms else float("nan")
     rewards = {
-        PG_IDENTITY: MahalanobisReward.scalar(1.0, n),
-        PG_IMPLICIT: MahalanobisReward.scalar(u, n),
-        PG_MARGINAL_SCALAR: optimal_reward(marginal, lam, "isotropic"),
-        PG_MARGINAL_FULL: optimal_reward(marginal, lam, "full"),
+        arm: _published_reward(arm, data, settings.lam, u) for arm in arms if arm not in alone
     }
+    y = data.train.mean
     factors = torch.stack([each.cholesky.to(y) for each in rewards.values()])[:, None]
-    R = settings.repetitions
     sampled = PolicyGradient(
         MahalanobisReward(factors.expand(-1, R, -1, -1)),
-        lam,
+        settings.lam,
         ScoreFunction(settings.generations, "none"),
     )
-    tables = [
-        _repeated(data, ("copy the state",), methods.copied(data)),
-        _repeated(data, ("least squares",), methods.least_squares(data)),
-    ]
-    groups: list[tuple[tuple[Arm, ...], Objective, int]] = [
-        ((MSE,), objectives.MSE(), 1),
-        ((NLL,), objectives.NLL(), 1),
-        (tuple(rewards), sampled, R),
-    ]
-    for arms, objective, repetitions in groups:
-        names, batch = labels(arms), (len(arms), repetitions)
+    groups.append((tuple(rewards), sampled, R))
+    for group, objective, repetitions in groups:
+        names, batch = labels(group), (len(group), repetitions)
         noise = streams.MemberNoise(
             [streams.generator(seed, "noise", arm, r) for arm in names for r in range(repetitions)],
             batch,
@@ -354,7 +358,16 @@ def _as_published(
         tables.append(_repeated(data, names, partial(model, theta), repetitions))
     table = pd.concat(tables, ignore_index=True)
     table.loc[table.arm == MSE.label, ["nll", "coverage"]] = float("nan")
-    return table.assign(environment=environment, split=split, u=u)
+    learned = table.arm.map({PG_IMPLICIT.label: u}).astype(float)
+    return table.assign(environment=work.environment, split=split, u=learned)
+
+
+def _published_reward(arm: Arm, data: Problem, lam: float, u: float) -> MahalanobisReward:
+    """Return the reward of an arm; `u` is the scalar that PG(implicit) has learned."""
+    if arm in (PG_IDENTITY, PG_IMPLICIT):
+        return MahalanobisReward.scalar(1.0 if arm == PG_IDENTITY else u, data.n)
+    marginal = torch.cov(data.train.mean[0].double().T, correction=0)
+    return optimal_reward(marginal, lam, "isotropic" if arm == PG_MARGINAL_SCALAR else "full")
 
 
 def _repeated(
