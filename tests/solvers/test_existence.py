@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import solvers as so
 from solvers.data import Dataset, LabelledData
 from solvers.errors import InputError
 from solvers.families.networks import MLP
+from solvers.numerics import separation
 from solvers.training import inner
 
 F64 = torch.float64
@@ -84,6 +86,19 @@ def test_the_words_name_the_classes() -> None:
         so.fit(*of_classes(x, labels // 2, 2))
     with pytest.raises(InputError, match=r"tells y\[..., 0\] = 1 from y\[..., 0\] = 0 at 4 of 6"):
         so.fit(*of_bits(x, labels // 2, 2))
+
+
+@given(N=st.integers(4, 9), d=st.integers(0, 3), C=st.integers(2, 4))
+def test_what_a_linear_program_costs_is_known_before(N: int, d: int, C: int) -> None:
+    """Exactly, where every input has one class."""
+    x, pi = normal(N, N, d), torch.eye(C, dtype=F64)[torch.arange(N) % C]
+    stop = InputError("stop")
+    with (
+        patch.object(separation.optimize, "linprog", side_effect=stop) as program,
+        pytest.raises(InputError, match="stop"),
+    ):
+        separation.separated(x, pi)
+    assert program.call_args.kwargs["A_ub"].data.size == separation.entries(x, pi)
 
 
 @given(seed=st.integers(0, 2**20), C=st.integers(2, 4))

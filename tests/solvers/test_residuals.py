@@ -15,6 +15,7 @@ from solvers.families.gaussian import Structure
 from solvers.training.residuals import Residuals
 
 F64 = torch.float64
+EPS = torch.finfo(F64).eps
 
 
 def normal(seed: int, *shape: int) -> Tensor:
@@ -47,6 +48,20 @@ def test_residuals_however_correlated(seed: int, power: float, sign: int) -> Non
     assert found.converged
     torch.testing.assert_close(
         product, torch.eye(2, dtype=F64), rtol=0, atol=1e-5 * 10 ** -(2 * power)
+    )
+
+
+@given(seed=st.integers(0, 99), inputs=st.booleans())
+def test_where_outcomes_are_costs_no_more_digits_than_they_have(seed: int, inputs: bool) -> None:
+    """However many rows there are."""
+    x, noise, far = normal(seed, 500, 2), normal(seed + 1, 500, 2), 1e8
+    y = far + noise
+    near, there = (
+        Residuals.of(data, data, inputs=inputs)
+        for data in (so.Dataset.pairs(x, y - far), so.Dataset.pairs(x, y))
+    )
+    torch.testing.assert_close(
+        there.left * there.size, near.left * near.size, rtol=0, atol=16 * EPS * far
     )
 
 
