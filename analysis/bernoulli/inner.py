@@ -7,6 +7,7 @@ from typing import Any
 import sympy as sp
 
 from ..calculus.conditions import positive, zero
+from ..calculus.factors import factored
 from ..calculus.stationary import solve_linear
 from ..calculus.symbols import symbol, symbols
 from ..derivation import Derivation, Step
@@ -78,7 +79,7 @@ def solution(n: int) -> Derivation:
     odds = sp.symbols(f"x_1:{n + 1}", positive=True)  # ψ_i = 1/(1 + x_i)
     at = {x: 1 / (1 + odd) for x, odd in zip(psi, odds, strict=True)}
     curves = sp.Matrix(
-        [-sp.factor(sp.diff(s, x).xreplace(at)) for s, x in zip(slopes, psi, strict=True)]
+        [-factored(sp.diff(s, x).xreplace(at)) for s, x in zip(slopes, psi, strict=True)]
     )
     mixed = [sp.diff(slopes[i], psi[j]) for i in range(n) for j in range(i)]
     return Derivation(

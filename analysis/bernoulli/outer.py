@@ -5,6 +5,7 @@ from __future__ import annotations
 import sympy as sp
 
 from ..calculus.conditions import positive, zero
+from ..calculus.factors import factored
 from ..calculus.matrices import lowest_terms
 from ..calculus.stationary import solve_linear
 from ..calculus.symbols import symbol
@@ -84,7 +85,7 @@ def optimal_reward(n: int) -> Derivation:
             ),
             positive(
                 "log(ρ/(1-ρ)) = log(1 + x) > 0, 2ρ - 1 > 0",
-                sp.Matrix([sp.log(1 + odd), sp.factor(2 * above - 1)]),
+                sp.Matrix([sp.log(1 + odd), factored(2 * above - 1)]),
             ),
         ),
     )

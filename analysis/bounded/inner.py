@@ -13,6 +13,7 @@ import sympy as sp
 
 from .. import definitions as gaussian
 from ..calculus.conditions import positive, zero
+from ..calculus.factors import factored
 from ..calculus.matrices import lowest_terms
 from ..calculus.normal_form import normal
 from ..calculus.stationary import solve_linear
@@ -98,7 +99,7 @@ def _centred(n: int | None) -> tuple[Any, Any, Any]:
 
 def _log(f: Any) -> Any:
     """log of a product of positive factors, as a sum."""
-    return sp.expand_log(sp.log(sp.factor(f)))
+    return sp.expand_log(sp.log(factored(f)))
 
 
 def _exp(f: Any) -> Any:
@@ -115,7 +116,7 @@ def _at(logs: Any, x: Any, value: Any) -> Any:
 
 def _reduced(f: Any) -> Any:
     """A rational function in lowest terms, where factors of powers cancel first."""
-    return sp.factor(lowest_terms(sp.together(sp.powsimp(sp.expand_mul(f)))))
+    return factored(lowest_terms(sp.together(sp.powsimp(sp.expand_mul(f)))))
 
 
 def _arguments(names: str, n: int | None) -> dict[str, Any]:
@@ -275,8 +276,8 @@ def inner_variance() -> Derivation:
     """
     (_, _, h), (omega, s, beta, q) = _centred(2), symbols("omega s beta q")
     equation = sp.Poly(sp.fraction(sp.together(q * critical_weight(2).derived - h))[0], s)
-    c, b, a = (sp.factor(equation.coeff_monomial(s**k)) for k in range(3))
-    derived = sp.together((-b - sp.sqrt(sp.factor(b**2 - 4 * a * c))) / (2 * a))
+    c, b, a = (factored(equation.coeff_monomial(s**k)) for k in range(3))
+    derived = sp.together((-b - sp.sqrt(factored(b**2 - 4 * a * c))) / (2 * a))
     gap = (peak_variance(2).derived - derived).xreplace({q: 1 - 1 / (1 + _LOOSE) ** 2})
     return Derivation(
         symbol="s*",

@@ -8,6 +8,7 @@ from typing import Any
 import sympy as sp
 
 from ..calculus.conditions import positive, zero
+from ..calculus.factors import factored
 from ..calculus.matrices import lowest_terms, trace
 from ..calculus.normal_form import normal
 from ..calculus.stationary import solve_linear
@@ -96,7 +97,7 @@ def binary() -> Derivation:
     slope, logs = slope_in_policy(2), log_law(scalar_rewards(2))
     best = solve_linear([slope], [p])[0]
     logit = sp.expand(logs[0] - logs[1])
-    derived = (sp.log(best) - sp.log(1 - best)) / sp.factor(sp.diff(logit, SCALE))
+    derived = (sp.log(best) - sp.log(1 - best)) / factored(sp.diff(logit, SCALE))
     exchanged = derived.xreplace({pi: 1 - pi})
     back = {_X: (2 * pi - 1) / (1 - pi)}
     bend = lowest_terms(_bend(2).xreplace({pi: _ODDS, p: 1 / (1 + _Y)}))
@@ -115,7 +116,7 @@ def binary() -> Derivation:
         conditions=(
             zero("logit p* is linear in u", logit - SCALE * sp.diff(logit, SCALE)),
             zero("π = (1+x)/(2+x) is every π > ½", _ODDS.xreplace(back) - pi),
-            positive("-d²F/du² > 0 (π = (1+x)/(2+x))", sp.factor(-bend)),
+            positive("-d²F/du² > 0 (π = (1+x)/(2+x))", factored(-bend)),
             positive("u* > 0 (π = (1+x)/(2+x))", normal(derived.xreplace({pi: _ODDS}))),
             zero("u* is the same with the classes exchanged", exchanged - derived),
             zero("F = -log 2 for every u at π = ½", even + sp.log(2)),
@@ -209,6 +210,6 @@ def heuristic_ratio() -> Derivation:
         conditions=(
             zero("β* - 2u* = λ e(r) (r+1)/(r-1)", gap - LAM * at * (2 + _X) / _X),
             zero("e(1) = 0", excess.xreplace({r: sp.S.One})),
-            positive("e'(1 + x) > 0", sp.factor(sp.diff(at, _X))),
+            positive("e'(1 + x) > 0", factored(sp.diff(at, _X))),
         ),
     )

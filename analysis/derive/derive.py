@@ -9,6 +9,7 @@ from typing import Any
 import sympy as sp
 
 from ..calculus.conditions import Condition, zero
+from ..calculus.factors import factored
 from ..calculus.matrices import inverse, logdet
 from ..calculus.symbols import symbol
 from ..derivation import Step
@@ -362,7 +363,7 @@ def _shortest(f: Any, x: Any, mu: Any) -> Any:
     moved = {a: b + z for a, b, z in zip(x, mu, away, strict=True)}
     back = {z: a - b for a, b, z in zip(x, mu, away, strict=True)}
     centred = sp.expand(f.xreplace(moved)).xreplace(back)
-    forms = [f, centred] if outer.larger_than(centred, 300) else [f, centred, sp.factor(centred)]
+    forms = [f, centred] if outer.larger_than(centred, 300) else [f, centred, factored(centred)]
     return min(forms, key=sp.count_ops)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import sympy as sp
 
+from ..calculus.factors import factor_list
 from .signs import by_weights, sign
 
 
@@ -32,7 +33,7 @@ def squares_of(f: Any, v: Sequence[Any]) -> list[Any] | None:
 def _squares(f: Any, v: Sequence[Any]) -> list[Any] | None:
     if not f.has(*v):
         return []
-    constant, factors = sp.factor_list(f, *v)
+    constant, factors = factor_list(f, *v)
     if sign(constant) == -1 and all(power % 2 == 0 for _, power in factors):
         return [sp.expand(sp.Mul(*(base ** (power // 2) for base, power in factors)))]
     for x in reversed(v):

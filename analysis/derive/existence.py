@@ -16,6 +16,7 @@ from typing import Any
 
 import sympy as sp
 
+from ..calculus.factors import factor_list, factored
 from ..errors import NoMaximumError
 from .embeddings import is_proper, squares_of
 from .expectation import Term
@@ -296,7 +297,7 @@ def _in_space(g: Growth, unproved: Sequence[Term]) -> str:
 def _is_flat(exponent: Any, bend: Any, v: Sequence[Any]) -> bool:
     """Whether a quadratic of semidefinite bend has no slope along its null space."""
     slope = sp.Matrix([sp.diff(exponent, x).xreplace(dict.fromkeys(v, 0)) for x in v])
-    null = bend.applyfunc(sp.factor).nullspace()
+    null = bend.applyfunc(factored).nullspace()
     return all(sp.simplify((slope.T * direction)[0]) == 0 for direction in null)
 
 
@@ -304,15 +305,15 @@ def _falls_everywhere(term: Term, v: Sequence[Any]) -> bool:
     """Whether polynomial · exp(-quadratic) is bounded: the polynomial is constant where exp is."""
     if not term.polynomial.has(*v):
         return True
-    bend = sp.hessian(term.exponent, list(v)).applyfunc(sp.factor)
+    bend = sp.hessian(term.exponent, list(v)).applyfunc(factored)
     slope = sp.Matrix([sp.diff(term.polynomial, x) for x in v])
     return all(sp.expand((slope.T * direction)[0]) == 0 for direction in bend.nullspace())
 
 
 def _not_definite(Q: Any, isotropic: bool) -> str:
-    null = Q.applyfunc(sp.factor).nullspace()
+    null = Q.applyfunc(factored).nullspace()
     if null:
-        where = ", ".join(str(list(direction.applyfunc(sp.factor))) for direction in null)
+        where = ", ".join(str(list(direction.applyfunc(factored))) for direction in null)
         if isotropic:
             return f"the reward is constant along {where}: {NOT_HELD}; {BASE}"
         return (
@@ -422,14 +423,14 @@ def _is_negative_form(
             for powers, value in face.items()
         )
     )
-    factors = [f for f, _ in sp.factor_list(h, *v)[1]]
+    factors = [f for f, _ in factor_list(h, *v)[1]]
     if all(sp.Poly(f, *v).is_homogeneous and sp.Poly(f, *v).total_degree() == 2 for f in factors):
         bends = [sp.hessian(f, list(v)).as_immutable() for f in factors]
         if all(is_positive_definite(B) or is_positive_definite(-B) for B in bends):
             return True  # no zero away from 0, and negative along every axis
     if size > 2:
         return False
-    curves = [sp.factor(h.xreplace({v[0]: sp.Integer(side)})) for side in (1, -1)]
+    curves = [factored(h.xreplace({v[0]: sp.Integer(side)})) for side in (1, -1)]
     return all(_never_zero(f, v[1]) for f in curves)
 
 

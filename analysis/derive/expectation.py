@@ -15,6 +15,7 @@ from typing import Any
 
 import sympy as sp
 
+from ..calculus.factors import factored
 from ..calculus.matrices import det, inverse, lowest_terms
 from ..errors import MomentError, NoMaximumError, RewardError
 from .problem import Data, Normal
@@ -258,7 +259,7 @@ def _tilted(exponent: Any, v: Sequence[Any], mean: Any, covariance: Any) -> tupl
     C, root = _covariance(A, covariance)
     value = c + b.dot(mean) - (mean.T * A * mean)[0] / 2 + (d.T * C * d)[0] / 2
     if len(v) == 1 and not A.is_zero_matrix:
-        value = sp.factor(value)
+        value = factored(value)
     return 1 / root, value, mean + C * d, C
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import sympy as sp
 
 from ..calculus.conditions import Condition, zero
+from ..calculus.factors import factor_list, factored
 from ..calculus.matrices import inverse, logdet, lowest_terms, quadratic, trace
 from ..calculus.structures import free_entries
 from ..calculus.symbols import Structure, symbol
@@ -158,7 +159,7 @@ def quadratic_solution(g: Any, v: Any, structure: Structure, lam: Any) -> dict[s
         inverted = inverse(named).xreplace(dict(zip(named, Q, strict=True)))
         m = inverted * b / 2
     if n == 1:
-        return {"m": sp.factor(m[0]), "P": sp.factor(lam / (2 * Q[0]))}
+        return {"m": factored(m[0]), "P": factored(lam / (2 * Q[0]))}
     if structure == "isotropic":
         return {"m": m, "s": lam * n / (2 * Q.trace())}
     if structure == "diagonal":
@@ -226,9 +227,9 @@ def _means(slopes: Sequence[Any], m: Sequence[Any], s: Any, mu: Any) -> list[lis
         return [list(mu)]
     if len(m) > 1 or slopes[0].has(sp.exp):
         return []
-    factors = sp.factor_list(sp.fraction(sp.together(slopes[0]))[0], m[0])[1]
+    factors = factor_list(sp.fraction(sp.together(slopes[0]))[0], m[0])[1]
     linear = [sp.Poly(f, m[0]) for f, _ in factors if sp.degree(f, m[0]) == 1]
-    return [[sp.factor(-p.nth(0) / p.nth(1))] for p in linear]
+    return [[factored(-p.nth(0) / p.nth(1))] for p in linear]
 
 
 def positive_root(f: Any, s: Any) -> Any:
@@ -239,7 +240,7 @@ def positive_root(f: Any, s: Any) -> Any:
     p = sp.Poly(numerator, s)
     p = sp.Poly(p.as_expr() / s ** min(power for (power,) in p.monoms()), s)
     if p.degree() == 1:
-        root = sp.factor(-p.nth(0) / p.nth(1))
+        root = factored(-p.nth(0) / p.nth(1))
         return root if sign(root) == 1 else None
     if p.degree() != 2:
         return None
@@ -248,7 +249,7 @@ def positive_root(f: Any, s: Any) -> Any:
         a, b, c = -a, -b, -c
     if sign(a) != 1 or sign(c) != -1:  # then exactly one root is positive
         return None
-    return (-b + sp.sqrt(sp.factor(b**2 - 4 * a * c))) / (2 * a)
+    return (-b + sp.sqrt(factored(b**2 - 4 * a * c))) / (2 * a)
 
 
 def smaller_root(f: Any, s: Any) -> Any:
@@ -261,7 +262,7 @@ def smaller_root(f: Any, s: Any) -> Any:
         a, b, c = -a, -b, -c
     if sign(a) != 1 or sign(c) != 1:
         return None
-    return (-b - sp.sqrt(sp.factor(b**2 - 4 * a * c))) / (2 * a)
+    return (-b - sp.sqrt(factored(b**2 - 4 * a * c))) / (2 * a)
 
 
 def _one_exponential(first: Any, bend: Any, m: Any, s: Any) -> tuple[list[Any], Any] | None:
@@ -273,7 +274,7 @@ def _one_exponential(first: Any, bend: Any, m: Any, s: Any) -> tuple[list[Any], 
     line = sp.expand(first.xreplace({atoms[0]: K}))
     if line.has(m) or not line.is_polynomial(K) or sp.degree(line, K) != 1:
         return None
-    value = sp.factor(-line.coeff(K, 0) / line.coeff(K, 1))
+    value = factored(-line.coeff(K, 0) / line.coeff(K, 1))
     variance = positive_root(sp.expand(bend.xreplace({atoms[0]: K}).xreplace({K: value})), s)
     if variance is None or sign(value) != 1 or value.has(s):
         return None

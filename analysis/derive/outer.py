@@ -8,6 +8,7 @@ from typing import Any
 
 import sympy as sp
 
+from ..calculus.factors import factored
 from ..calculus.matrices import lowest_terms
 from .gaussian import entries, positive_root, put, slope
 from .signs import plain, sign
@@ -48,7 +49,7 @@ def matching(equations: Sequence[Any], parameters: Mapping[str, Any]) -> dict[An
     values = _solved(equations, unknowns)
     if values is None:
         return None
-    return {x: sp.factor(f) for x, f in zip(unknowns, values, strict=True) if f != x}
+    return {x: factored(f) for x, f in zip(unknowns, values, strict=True) if f != x}
 
 
 def _solved(equations: Sequence[Any], unknowns: Sequence[Any]) -> Sequence[Any] | None:

@@ -15,6 +15,7 @@ import sympy as sp
 from sympy.core.function import AppliedUndef
 
 from ..calculus import gate
+from ..calculus.factors import factored
 from ..calculus.ldl import to_coordinates
 from ..calculus.symbols import (
     STRUCTURES,
@@ -334,7 +335,7 @@ def _not_real(f: Any, outcomes: set[Any]) -> Any:
     if not isinstance(f, sp.Expr) or f.is_extended_real:
         return None
     beside = f.free_symbols & outcomes
-    if not beside and sp.factor(to_coordinates(f), deep=True).is_extended_real:
+    if not beside and factored(to_coordinates(f), deep=True).is_extended_real:
         return None
     inner = next((found for arg in f.args if (found := _not_real(arg, outcomes)) is not None), None)
     return f if inner is None and not beside else inner

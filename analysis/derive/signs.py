@@ -10,6 +10,7 @@ from typing import Any
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
+from ..calculus.factors import factored
 from ..calculus.ldl import to_coordinates
 from ..calculus.normal_form import normal
 from ..calculus.symbols import QUANTITIES, symbol
@@ -23,7 +24,7 @@ def sign(f: Any) -> int | None:
     f = sp.sympify(f)
     for form in (
         lambda: f,
-        lambda: sp.factor(to_coordinates(f)),
+        lambda: factored(to_coordinates(f)),
         lambda: normal(_without_roots(plain(f))),
     ):
         value = form()
@@ -62,7 +63,7 @@ def sign_everywhere(f: Any, v: Sequence[Any]) -> int | None:
     """
     if not f.has(*v):
         return sign(f)
-    f = sp.factor(to_coordinates(f))
+    f = factored(to_coordinates(f))
     found = 1
     for factor in sp.Mul.make_args(f):
         base, power = factor.as_base_exp()

@@ -15,6 +15,7 @@ import sympy as sp
 from .. import definitions
 from ..assumptions import MOMENTS
 from ..calculus.conditions import Condition, positive, zero
+from ..calculus.factors import factored
 from ..calculus.matrices import lowest_terms
 from ..calculus.stationary import solve_linear
 from ..calculus.symbols import symbol, symbols
@@ -364,8 +365,8 @@ def largest_step(objective: Objective) -> Derivation:
     for rate, limit in zip(rates, limits, strict=True):
         below, above = ((1 + rate * f) ** 2 for f in (limit / (1 + _LOOSE), limit * (1 + _LOOSE)))
         conditions += [
-            positive("contraction below", sp.factor(lowest_terms(1 - below))),
-            positive("expansion above", sp.factor(lowest_terms(above - 1))),
+            positive("contraction below", factored(lowest_terms(1 - below))),
+            positive("expansion above", factored(lowest_terms(above - 1))),
         ]
     if objective == "PG":
         lam, v, end = symbol("lam"), symbol("v_t"), _optimum("PG")

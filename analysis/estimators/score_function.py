@@ -8,6 +8,7 @@ import sympy as sp
 
 from .. import definitions
 from ..calculus.conditions import positive, zero
+from ..calculus.factors import factored
 from ..calculus.symbols import symbol, symbols
 from ..derivation import Derivation, Step
 from ..result import result
@@ -229,7 +230,7 @@ def leave_one_out_variance() -> Derivation:
 
     derived = sp.ImmutableMatrix([hoeffding(0), hoeffding(1)])
     checks = [sp.Matrix([direct(0, k), direct(1, k)]) - derived.xreplace({M: k}) for k in (2, 3)]
-    limit = (M * derived).xreplace({delta: 0}).applyfunc(lambda f: sp.limit(sp.factor(f), M, sp.oo))
+    limit = (M * derived).xreplace({delta: 0}).applyfunc(lambda f: sp.limit(factored(f), M, sp.oo))
     return Derivation(
         symbol="Var",
         arguments={"u": u, "delta": delta, "s": s, "generations": M},

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sympy as sp
 
 from ..calculus.conditions import positive, zero
+from ..calculus.factors import factored
 from ..calculus.matrices import inverse, lowest_terms, product
 from ..calculus.symbols import DIMENSION, check_classes, symbol, symbols
 from ..categorical.inner import probabilities
@@ -87,7 +88,7 @@ def decay() -> Derivation:
         derived=sp.powsimp(sp.expand_power_base(derived)),
         assumptions=("softmax policy, ż = ∇_z E_p r, rewards 1, 1, 0, …, 0", EXACT, "Σz = 0"),
         steps=(Step("ȯ", speed), *(Step(f"limit of {text}", x) for text, x in parts.items())),
-        conditions=(positive("-ȯ > 0", sp.factor(falling)),),
+        conditions=(positive("-ȯ > 0", factored(falling)),),
     )
 
 

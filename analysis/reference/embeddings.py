@@ -6,6 +6,7 @@ import sympy as sp
 
 from .. import definitions as entropic
 from ..calculus.conditions import positive, zero
+from ..calculus.factors import factored
 from ..calculus.matrices import inverse
 from ..calculus.normal_form import normal
 from ..calculus.symbols import symbols
@@ -66,7 +67,7 @@ def variance() -> Derivation:
     weight = lam / 2 * inverse(spread)
     J = mean(entropic.reward(embedded(m + sp.sqrt(s) * e), centre, weight))
     J += lam * entropic.entropy(sp.ImmutableMatrix([s]))
-    slope = sp.factor(sp.diff(J, s).subs(m, 0))
+    slope = factored(sp.diff(J, s).subs(m, 0))
     (derived,) = sp.solve(sp.fraction(slope)[0], s)
     return Derivation(
         symbol="s*",

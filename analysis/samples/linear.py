@@ -10,6 +10,7 @@ import sympy as sp
 from .. import definitions as problem
 from ..calculus import general_n
 from ..calculus.conditions import Condition, positive, zero
+from ..calculus.factors import factored
 from ..calculus.general_n import normal as in_words
 from ..calculus.matrices import inverse, lowest_terms
 from ..calculus.stationary import solve_linear
@@ -251,7 +252,7 @@ def rescaled(n: int) -> Derivation:
     above = sp.Symbol("x", positive=True)  # N = d + n + 1 + x
     curve = k * sp.diff(k * sp.diff(loss, k), k)
     h = d * definitions.mean_of_power(-1, N - d + 1)
-    best = sp.factor(best.xreplace({spread: h}))
+    best = factored(best.xreplace({spread: h}))
     at_best = sp.expand_log(loss.xreplace({k: best, spread: h}), force=True)
     return Derivation(
         symbol="E[F(true) - F]",
@@ -262,7 +263,7 @@ def rescaled(n: int) -> Derivation:
         steps=(Step("loss at kÛ", loss), Step("the best k", best)),
         conditions=(
             *before.conditions,
-            positive("convex in log k", sp.factor(curve.xreplace({N: d + n + 1 + above}))),
+            positive("convex in log k", factored(curve.xreplace({N: d + n + 1 + above}))),
         ),
         above=before.above,
     )
