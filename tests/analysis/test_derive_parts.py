@@ -110,6 +110,21 @@ def test_the_likelihood_of_correlated_outcomes() -> None:
     assert best.closed_form
 
 
+@pytest.mark.parametrize(("mu", "Sigma"), [(0.0, 1.0), (-3.0, 0.2)])
+def test_a_kernel_of_the_generation_alone_knows_no_data(mu: float, Sigma: float) -> None:
+    """`E e^{-ŷ²} = e^{-m²/(1+2P)}/√(1+2P)`, while that of `e^{-(ŷ-y)²}` has the data's moments."""
+    y_hat, y = symbol("y_hat", 1)[0], symbol("y", 1)[0]
+    m, P = 0.4, 0.7
+
+    def mean(at: float, variance: float) -> float:
+        return np.exp(-(at**2) / (1 + 2 * variance)) / np.sqrt(1 + 2 * variance)
+
+    kernels = sp.exp(-(y_hat**2)) + 2 * sp.exp(-((y_hat - y) ** 2))
+    found = derive(kernels, Gaussian(1), KL(), data=Normal())
+    got = found.at("expected_reward", m=m, P=P, mu=mu, Sigma=Sigma)
+    assert got == pytest.approx(mean(m, P) + 2 * mean(m - mu, P + Sigma), rel=1e-12)
+
+
 def test_a_policy_far_from_the_data_in_the_plane() -> None:
     """Where no closed form is known: J is stationary at what is found, and F by hand."""
     y_hat, y = symbol("y_hat", 2), symbol("y", 2)
