@@ -80,6 +80,7 @@ def both(derivation: Any, **values: Any) -> Any:
     return stated
 
 
+@pytest.mark.filterwarnings("ignore::analysis.errors.SlowDerivationWarning")  # above 8 classes
 @pytest.mark.parametrize("n", [2, 3, 5, 10])
 def test_inner_solution_by_maximising(n):
     rng = np.random.default_rng(1)

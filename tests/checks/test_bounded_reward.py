@@ -133,8 +133,9 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_claims_hold_of_the_table_and_not_of_another(name, monkeypatch) -> None:
     (claim,) = [c for c in claims.claims() if c.name == f"bounded-reward.{name}"]
-    monkeypatch.setattr(bounded_reward, "run", lambda settings, *, seed: table())
+    known = table()  # computed by what is replaced next
+    monkeypatch.setattr(bounded_reward, "run", lambda settings, *, seed: known)
     assert claim.judge(0).verdict is Verdict.reproduced
-    other = FAULTS[name](table())
+    other = FAULTS[name](known)
     monkeypatch.setattr(bounded_reward, "run", lambda settings, *, seed: other)
     assert claim.judge(0).verdict is Verdict.not_reproduced
