@@ -351,3 +351,14 @@ def test_single_loop_refuses_what_its_first_look_tells(batched: bool) -> None:
     with pytest.raises(NonFiniteError, match=r"^J is nan") as caught:
         run(lambda t, p: -(t - p).square().sum() * math.nan)
     assert "rates" not in str(caught.value)
+
+
+def test_l_bfgs_stays_where_nothing_has_a_slope() -> None:
+    leaf = torch.ones(2, dtype=F64, requires_grad=True)
+
+    def closure() -> float:
+        leaf.grad = torch.zeros_like(leaf)
+        return 3.0
+
+    bilevel.lbfgs([leaf]).step(closure)
+    assert torch.equal(leaf.detach(), torch.ones(2, dtype=F64))
