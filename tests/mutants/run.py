@@ -39,7 +39,7 @@ KEPT = Path(".pytest_cache", "derivations")
 PER_TEST = 60  # seconds of processor time; more than any test takes that is not marked slow
 IMPORT = 60  # seconds of processor time to import and collect all tests
 WALL = 8  # times the limits on processor time: for waiting, and for a busy machine
-TRACE = 900  # seconds of processor time for the tests of a file that are traced
+TRACE = 900  # seconds of processor time for the tests of a file that are traced, or to compile all
 MEMORY = 12 * 2**30  # bytes of addresses
 
 How = Literal["", "compiled", "traced"]  # what a process is for; meeting a mutant, if empty
@@ -208,7 +208,7 @@ def _meet(there: Path, tests: Selection, note: Path, log: Path, how: How) -> Non
         gc.freeze()  # what was there before the fork is no garbage: do not look through it
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        limit = int(time.process_time()) + (TRACE if how == "traced" else IMPORT)
+        limit = int(time.process_time()) + (TRACE if how else IMPORT)
         resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
         sys.dont_write_bytecode = how != "compiled"
         for name in list(sys.modules):
