@@ -12,6 +12,9 @@ from scipy import optimize
 from analysis import categorical
 from analysis.errors import ArgumentError
 
+# Above 8 classes, whichever test derives something first.
+pytestmark = pytest.mark.filterwarnings("ignore::analysis.errors.SlowDerivationWarning")
+
 
 def class_rewards(pi: np.ndarray, U: np.ndarray) -> np.ndarray:
     """Σ_k π_k r(e_c, e_k) by enumeration."""
@@ -80,7 +83,6 @@ def both(derivation: Any, **values: Any) -> Any:
     return stated
 
 
-@pytest.mark.filterwarnings("ignore::analysis.errors.SlowDerivationWarning")  # above 8 classes
 @pytest.mark.parametrize("n", [2, 3, 5, 10])
 def test_inner_solution_by_maximising(n):
     rng = np.random.default_rng(1)
