@@ -238,11 +238,7 @@ def check_device(device: str) -> None:
 
     try:
         torch.ones(1, device=device).item()
-    except (
-        RuntimeError,
-        AssertionError,
-        NotImplementedError,
-    ) as error:  # as builds of torch differ
+    except (RuntimeError, AssertionError) as error:  # builds of torch differ
         reason = str(error).partition("\n")[0].partition(". ")[0]
         raise NoDevice(f"no tensor can be on {device!r} ({reason}): leave --device out") from error
 
