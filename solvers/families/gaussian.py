@@ -273,6 +273,7 @@ class Gaussian:
     def pathwise(self, data: Any, reward: Any, M: int, noise: NormalNoise) -> Float[Tensor, "*b N"]:
         """Return the mean reward of `M` generations `m + Sε`, differentiable along them."""
         self.check_data(data)
+        check_count("M", M)
         _, deviation = draw_deviations(self, data, M, noise)
         return _rewards(deviation, data, reward).mean((-3, -2))
 

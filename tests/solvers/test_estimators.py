@@ -258,3 +258,13 @@ def test_a_reward_per_input_is_not_taken_for_one_per_generation(estimator):
     each = torch.cat([slope(slice(i, i + 1)) for i in range(N)])
     torch.testing.assert_close(slope(slice(0, N)), each)
     assert bool((each != 0).all())
+
+
+def test_no_generations_have_no_mean_reward() -> None:
+    law = Gaussian(torch.zeros(3, 2), torch.ones(3, 2))
+    data, noise = (
+        Dataset.pairs(torch.ones(3, 1), torch.ones(3, 2)),
+        streams.MemberNoise([so.generator(0)]),
+    )
+    with pytest.raises(InputError, match="M"):
+        law.pathwise(data, MahalanobisReward.scalar(1.0, 2), 0, noise)
