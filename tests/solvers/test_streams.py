@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solvers.errors import ShapeError
+from solvers.errors import InputError, ShapeError
 from solvers.training import streams
 
 keys = st.lists(st.one_of(st.text(max_size=8), st.integers(), st.floats(allow_nan=False)))
@@ -119,3 +119,11 @@ def test_every_order_is_a_permutation_of_its_own() -> None:
 def test_as_many_generators_as_members() -> None:
     with pytest.raises(ShapeError, match=r"2 generators for the batch shape \(3,\): pass one per"):
         streams.MemberNoise(members(0, 1), (3,))
+
+
+@pytest.mark.parametrize("draw", ["normal", "uniform"])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex128])
+def test_noise_is_of_real_numbers(draw: str, dtype: torch.dtype) -> None:
+    noise = streams.MemberNoise(members(0), (1,))
+    with pytest.raises(InputError, match=r"dtype is .*pass one of real numbers"):
+        getattr(noise, draw)((2,), dtype)
