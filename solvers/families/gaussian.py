@@ -273,7 +273,6 @@ class Gaussian:
     def pathwise(self, data: Any, reward: Any, M: int, noise: NormalNoise) -> Float[Tensor, "*b N"]:
         """Return the mean reward of `M` generations `m + Sε`, differentiable along them."""
         self.check_data(data)
-        check_count("M", M)
         _, deviation = draw_deviations(self, data, M, noise)
         return _rewards(deviation, data, reward).mean((-3, -2))
 
@@ -337,6 +336,7 @@ def draw_deviations(
     Inputs come last: then every operation on these tensors runs along long rows of memory, while
     sums and broadcasts over n, M or S, which may be 1 to 5 long, only repeat whole rows.
     """
+    check_count("M", M)
     N, S = data.y.shape[-3:-1]
     epsilon = noise.normal((law.n, M, S, N), law.mean.dtype)
     y = data.y.movedim(-1, -3).mT.contiguous()

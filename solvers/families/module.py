@@ -16,7 +16,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..arguments import checked, checked_class
-from ..errors import InputError, ShapeError, check_broadcast
+from ..errors import InputError, ShapeError, check_broadcast, check_count
 from .baselines import Baseline
 from .law import NormalNoise, Params, Sampled, UniformNoise, check_family
 
@@ -136,6 +136,7 @@ class Wrapped(Sampled):
         torch draws from its global generator: it is seeded from the noise, and put back after,
         by one thread at a time.
         """
+        check_count("M", M)
         with ALONE, torch.random.fork_rng(devices=[]):
             torch.manual_seed(_seed(noise))
             shape = torch.Size((M,))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import checked, checked_class
-from ..errors import InputError, ShapeError, check_count, check_instance
+from ..errors import ShapeError, check_count, check_instance, check_precision
 
 
 @checked
@@ -81,8 +81,7 @@ class MemberNoise:
     ) -> Tensor:
         for place, size in enumerate(shape):
             check_count(f"shape[{place}]", size, 0)
-        if not dtype.is_floating_point:
-            raise InputError(f"dtype is {dtype}: pass one of real numbers, such as torch.float64")
+        check_precision("dtype", dtype)
         device = self.generators[0].device if self.generators else None
         noise = torch.empty(self.batch + shape, dtype=dtype, device=device)
         members = noise.view(len(self.generators), *shape)

@@ -13,6 +13,7 @@ from solvers.data import Dataset
 from solvers.errors import InputError
 from solvers.families.baselines import BASELINES, advantage
 from solvers.families.gaussian import Gaussian, GaussianPolicy, Structure
+from solvers.families.module import Wrapped
 from solvers.rewards.bounded import BoundedReward
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training import streams
@@ -261,10 +262,12 @@ def test_a_reward_per_input_is_not_taken_for_one_per_generation(estimator):
 
 
 def test_no_generations_have_no_mean_reward() -> None:
-    law = Gaussian(torch.zeros(3, 2), torch.ones(3, 2))
+    normal = torch.distributions.Normal(torch.zeros(3, 2), torch.ones(3, 2))
+    laws = Gaussian(normal.mean, normal.stddev), Wrapped(torch.distributions.Independent(normal, 1))
     data, noise = (
         Dataset.pairs(torch.ones(3, 1), torch.ones(3, 2)),
         streams.MemberNoise([so.generator(0)]),
     )
-    with pytest.raises(InputError, match="M"):
-        law.pathwise(data, MahalanobisReward.scalar(1.0, 2), 0, noise)
+    for law in laws:
+        with pytest.raises(InputError, match="M is 0"):
+            law.pathwise(data, MahalanobisReward.scalar(1.0, 2), 0, noise)

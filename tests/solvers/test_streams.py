@@ -125,5 +125,5 @@ def test_as_many_generators_as_members() -> None:
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex128])
 def test_noise_is_of_real_numbers(draw: str, dtype: torch.dtype) -> None:
     noise = streams.MemberNoise(members(0), (1,))
-    with pytest.raises(InputError, match=r"dtype is .*pass one of real numbers"):
+    with pytest.raises(InputError, match=r"dtype is .*: pass float32 or float64"):
         getattr(noise, draw)((2,), dtype)
