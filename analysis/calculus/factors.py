@@ -33,6 +33,7 @@ def factor_list(f: Any, *gens: Any, **options: Any) -> Any:
 
 @contextmanager
 def _more_tries() -> Generator[None]:
+    """As SymPy's `using` sets an option, but put back as it was, after errors too."""
     before = polyconfig.query(_NAME)
     polyconfig.setup(_NAME, TRIES)
     try:

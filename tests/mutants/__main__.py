@@ -106,13 +106,14 @@ class Session:
             there = all(file in checkout.tests for file in one.files)
             return there and one.digest == checkout.digest(one.files)
 
-        waiting = [mutant for mutant in chosen if not stands(mutant)]
+        changes = {m.name: m.change(self.modules[m.path]) for m in chosen if not stands(m)}
         for mutant in chosen:
-            if mutant not in waiting and mutant.name not in here:
+            if mutant.name not in changes and mutant.name not in here:
                 _add(path, report.line(kept[mutant.name]))
-        # what has a reason to survive takes its whole time: last
-        changes = {m.name: m.change(self.modules[m.path]) for m in waiting}
-        waiting.sort(key=lambda m: (m.path, *changes[m.name]) in explained)
+        waiting = sorted(  # what has a reason to survive takes its whole time: last
+            (mutant for mutant in chosen if mutant.name in changes),
+            key=lambda m: (m.path, *changes[m.name]) in explained,
+        )
         traces = {} if near else self.traces(checkout, {mutant.path for mutant in waiting})
 
         def jobs() -> Iterator[tuple[Mutant, Selection]]:
