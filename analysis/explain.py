@@ -115,7 +115,8 @@ def listing(words: str = "") -> Matches:
     Raises:
         UnknownResultError: if nothing matches.
     """
-    return Matches(words, smallest() if words == "" else find(words))
+    every = isinstance(words, str) and not words  # pyright: ignore[reportUnnecessaryIsInstance]
+    return Matches(words, smallest() if every else find(words))
 
 
 def explanation(entries: tuple[Entry, ...]) -> Explanation:

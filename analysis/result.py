@@ -175,7 +175,7 @@ class Result(Generic[P]):
         name = str(self._varied)
         if isinstance(self.variants[0], int):
             return int(read_scalar(name, value))
-        if name == "structure" and value not in self.variants:
+        if name == "structure" and not (isinstance(value, str) and value in self.variants):
             raise StructureError(f"unknown structure {value!r}; pass one of {self.variants}")
         check_choice(name, value, self.variants)
         return value

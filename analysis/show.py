@@ -65,7 +65,7 @@ def show(name: str, n: Size = None) -> Shown | Matches:
         return Matches(name, found)
     if n is None:
         return Shown(tuple(entry.build() for entry in found))
-    size = None if n == "any" else n
+    size = None if isinstance(n, str) and n == "any" else n
     return Shown(tuple(result_of(entry).of(entry.key.variant, size) for entry in found))
 
 

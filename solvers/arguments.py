@@ -38,7 +38,6 @@ from .errors import (
     ShapeError,
     check_broadcast,
     check_choice,
-    check_dense,
     check_dtype,
     check_index,
     check_instance,
@@ -312,7 +311,6 @@ def _refuse(name: str, value: Any, dtypes: Sequence[torch.dtype]) -> None:
         check_dtype(name, value)
     else:
         check_index(name, value, "a tensor of integers")
-    check_dense(name, value)
 
 
 def _misfit(

@@ -145,7 +145,7 @@ class LabelledData:
         """Check labels `0 .. C-1` and store them one-hot.
 
         Raises:
-            InputError: fewer than two classes, or a label outside the range.
+            InputError: fewer than two classes, or labels that are no integers in the range.
             ShapeError: empty data, or `x` and `labels` that disagree.
             NonFiniteError: NaN or infinity in `x`.
         """
@@ -215,10 +215,24 @@ class LabelledData:
 
 def rows_at(index: Int[Tensor, "*i B"], *tensors: Tensor) -> tuple[Tensor, ...]:
     """Return the entries at `index` of every tensor."""
-    try:
-        return tuple(t[index] for t in tensors)
-    except IndexError as error:
-        raise InputError(f"index is out of range for {len(tensors[0])} inputs: {error}") from error
+    places = as_places(index, len(tensors[0]))
+    return tuple(t[places] for t in tensors)
+
+
+def as_places(index: Int[Tensor, "*i B"], N: int) -> Int[Tensor, "*i B"]:
+    """Return an index as torch reads it: bytes would be a mask, and small integers are none.
+
+    Raises:
+        InputError: an entry that is no place among `N` inputs; below 0 they count from the last.
+    """
+    places = index.long()
+    beyond = (places < -N) | (places >= N)
+    if bool(beyond.any()):
+        raise InputError(
+            f"index is out of range for {N} inputs: it holds {places[beyond][0].item()}; pass "
+            f"places 0 .. {N - 1}"
+        )
+    return places % N
 
 
 def check_probabilities(name: str, pi: Float[Tensor, "*b C"]) -> None:

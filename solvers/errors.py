@@ -125,11 +125,11 @@ def check_number(
     positive: bool = False,
     infinite: bool = False,
     instead: str = "",
-) -> None:
-    """Raise `InputError` unless `value` is a finite real number of at least `least`.
+) -> float:
+    """Return a real number as a float, or raise `InputError` unless it is at least `least`.
 
     For settings that are no part of the mathematics, such as learning rates and tolerances: no
-    tensors, no truth values.
+    tensors, no truth values, but any kind of number, such as a fraction, which torch does not take.
 
     Args:
         name: of the argument, for messages.
@@ -147,6 +147,7 @@ def check_number(
     if not within or (given == math.inf and not infinite):
         bound = "a finite number" if least == -math.inf else f"a number >= {least:g}"
         raise InputError(f"{name} is {value}: pass {'a number > 0' if positive else bound}{other}")
+    return given
 
 
 def check_limit(name: str, value: object) -> None:
@@ -203,6 +204,7 @@ def check_index(name: str, value: Tensor, remedy: str) -> None:
     check_instance(name, value, Tensor, remedy)
     if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
         raise InputError(f"{name} is {value.dtype}: pass {remedy}")
+    check_dense(name, value)
 
 
 def check_dtype(name: str, value: object) -> None:

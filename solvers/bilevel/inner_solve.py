@@ -17,7 +17,7 @@ from ..numerics.norms import largest_entry
 from ..numerics.solution import Solution
 from ..numerics.trees import Leaves, Tree, flat
 from ..numerics.values import check_depends, number
-from .problem import Bilevel
+from .problem import Bilevel, inner_objective
 
 
 @checked_class
@@ -45,8 +45,8 @@ class Inexact:
     max_iterations: int = 300
 
     def __post_init__(self) -> None:
-        check_number("share", self.share, 0.0)
-        check_number("tolerance", self.tolerance, 0.0)
+        object.__setattr__(self, "share", check_number("share", self.share, 0.0))
+        object.__setattr__(self, "tolerance", check_number("tolerance", self.tolerance, 0.0))
         check_count("max_iterations", self.max_iterations)
 
 
@@ -64,7 +64,7 @@ class Exact:
     max_iterations: int = 2000
 
     def __post_init__(self) -> None:
-        check_number("tolerance", self.tolerance, 0.0)
+        object.__setattr__(self, "tolerance", check_number("tolerance", self.tolerance, 0.0))
         check_count("max_iterations", self.max_iterations)
 
 
@@ -83,7 +83,8 @@ class AdamSteps:
 
     def __post_init__(self) -> None:
         check_count("count", self.count)
-        check_number("learning_rate", self.learning_rate, 0.0)
+        rate = check_number("learning_rate", self.learning_rate, 0.0)
+        object.__setattr__(self, "learning_rate", rate)
 
 
 def solve_inner(
@@ -112,7 +113,7 @@ def solve_inner(
     leaves = like.replaced(start)
     theta = leaves.tree()
     evaluations = 0
-    J = problem.at(phi) if problem.at is not None else lambda point: problem.J(point, phi)
+    J = inner_objective(problem, phi)
 
     def loss() -> Tensor:
         nonlocal evaluations

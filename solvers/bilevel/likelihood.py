@@ -20,7 +20,6 @@ from ..data import Dataset, LabelledData
 from ..errors import (
     InputError,
     Number,
-    ShapeError,
     as_number,
     check_choice,
     check_count,
@@ -29,7 +28,7 @@ from ..errors import (
 from ..families.bernoulli import BernoulliPolicy
 from ..families.categorical import CategoricalPolicy
 from ..families.gaussian import GaussianPolicy
-from ..families.law import Data, Params, Policy
+from ..families.law import Data, Params, Policy, check_one_member
 from ..hypergradients.implicit import Level
 from ..numerics.modes import recording
 from ..rewards.between_classes import ClassReward, exact_diagonal
@@ -88,12 +87,11 @@ def problem(
     Source: paper; weight decay and reference are new.
     """
     lam = as_number("lam", lam, data.x)
-    check_number("weight_decay", weight_decay, 0.0)
+    weight_decay = check_number("weight_decay", weight_decay, 0.0)
     _check_isolated(policy, weight_decay)
     outer = data if held_out is None else held_out
     for name, each in (("data", data), ("held_out", outer)):
-        if each.x.ndim != 2:
-            raise ShapeError(f"{name}.x has shape {tuple(each.x.shape)}: pass x (N, d)")
+        check_one_member(name, each)
         if batch_size is not None:
             check_count("batch_size", batch_size, 0)
     if estimator is not None and isinstance(reward, TemperedReward):
@@ -269,9 +267,9 @@ def plug_in(
     """
     lam = as_number("lam", lam, data.x)
     check_choice("estimate", estimate, get_args(Estimate))
-    check_number("weight_decay", weight_decay, 0.0)
+    weight_decay = check_number("weight_decay", weight_decay, 0.0)
     check_count("rounds", rounds)
-    check_number("tolerance", tolerance, 0.0)
+    tolerance = check_number("tolerance", tolerance, 0.0)
     if not isinstance(policy, GaussianPolicy | CategoricalPolicy | BernoulliPolicy):
         raise InputError(
             f"theory knows no best reward for {type(policy).__name__}: pass a GaussianPolicy, a "

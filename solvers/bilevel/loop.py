@@ -174,7 +174,7 @@ def solve(
         HypergradientWarning: once, at the end, if hypergradients may have been wrong.
     """
     check_count("steps", steps, 0)
-    check_number("tolerance", tolerance, 0.0)
+    tolerance = check_number("tolerance", tolerance, 0.0)
     if isinstance(inner, AdamSteps) and problem.sampled is not None and generator is None:
         raise InputError("the inner gradient is sampled: pass generator")
     theta_like, phi_like = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()

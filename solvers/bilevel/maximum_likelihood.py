@@ -15,11 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..arguments import checked
+from ..arguments import checked, checked_class
 from ..data import Dataset
 from ..errors import InputError, Number, as_number
 from ..families.gaussian import GaussianPolicy, Structure, at_outcomes
-from ..families.law import Data, Params, Policy, WithZeros
+from ..families.law import Data, Params, Policy, WithZeros, check_one_member, law_at
 from ..hypergradients.implicit import Level
 from ..hypergradients.methods import HypergradientMethod
 from ..numerics.modes import recording
@@ -45,6 +45,7 @@ from .loop import solve as climb
 from .problem import Bilevel
 
 
+@checked_class
 @dataclass(frozen=True)
 class MaximumLikelihood:
     """The bilevel problem of a policy and a reward with parameters.
@@ -66,6 +67,10 @@ class MaximumLikelihood:
     levels: Bilevel
     held_out: Data
     penalised: bool = False
+
+    def __post_init__(self) -> None:
+        check_one_member("data", self.data)
+        check_one_member("held_out", self.held_out)
 
     def start_policy(self, seed: int) -> Params:
         """Return `θ` to start from: drawn from the seed, or a module's own, or 0.
@@ -276,6 +281,8 @@ def solve(
             has no maximum; the message names it. Other errors are those of `bilevel.solve`.
     """
     theta = problem.start_policy(seed) if theta is None else theta
+    for data in (problem.data, problem.held_out):  # residuals are of what fits together
+        law_at(problem.policy, theta, data)
     left = problem.residuals()
     if left is not None and not problem.penalised:
         left.check_unknown(problem.structure())

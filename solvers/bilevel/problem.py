@@ -37,6 +37,16 @@ class Bilevel:
     at: Callable[[Tree], Callable[[Tree], Tensor]] | None = None
 
 
+def inner_objective(problem: Bilevel, phi: Tree) -> Callable[[Tree], Tensor]:
+    """Return `θ -> J(θ, φ)` at one `φ`, by `at` where the problem has it."""
+    if problem.at is None:
+        return lambda theta: problem.J(theta, phi)
+    J = problem.at(phi)
+    if not callable(J):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(f"at(phi) is {shown(J)}: return a function of theta")
+    return J
+
+
 def levels(problem: Bilevel) -> dict[str, Level]:
     """Return the objectives by which a checkpoint tells a problem from another."""
     found: dict[str, Level] = {"J": problem.J, "F": problem.F}
@@ -73,10 +83,7 @@ def looked_at(
         drawn = finite_number("the sampled J", drawn, start)
         check_depends("the sampled J", drawn, "theta")
     if problem.at is not None:
-        inner = problem.at(fixed)
-        if not callable(inner):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InputError(f"at(phi) is {shown(inner)}: return a function of theta")
-        found = number("at(phi)(theta)", inner(theta))
+        found = number("at(phi)(theta)", inner_objective(problem, fixed)(theta))
         check_depends("at(phi)(theta)", found, "theta")
         one, other = first.detach(), found.detach()
         if one.dtype != other.dtype:

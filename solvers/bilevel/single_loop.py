@@ -88,7 +88,7 @@ def single_loop(
     check_count("steps", steps, 0)
     check_count("every", every)
     if tolerance is not None:
-        check_number("tolerance", tolerance, 0.0)
+        tolerance = check_number("tolerance", tolerance, 0.0)
     if problem.batch is not None and generator is None:
         raise InputError("batches are drawn at random: pass generator")
     taken = {"inner_rate": _Taken("inner_rate", inner_rate)}
@@ -231,9 +231,7 @@ class _Taken:
         Raises:
             InputError: it is no finite number >= 0.
         """
-        value = self.rate(step)
-        check_number(f"{self.name}({step})", value, 0.0)
-        return float(value)
+        return check_number(f"{self.name}({step})", self.rate(step), 0.0)
 
     def next(self) -> float:
         """Return the rate of the next step."""

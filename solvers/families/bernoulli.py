@@ -158,6 +158,7 @@ class Bernoulli(Sampled):
         check_bit_logits("logits", self.logits)
         return self._draw(M, noise)
 
+    @checked
     def _draw(self, M: int, noise: UniformNoise) -> Float[Tensor, "*b M N n"]:
         check_count("M", M)
         self._check_inputs()

@@ -8,6 +8,7 @@ memory, an order of magnitude faster than along short ones.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import Any
 
@@ -172,10 +173,16 @@ class Categorical:
         if baseline != "optimal":
             check_group(baseline, "Categorical")
         with torch.no_grad():
-            share = draw_counts(self, M, noise) / M
             r = _by_class(self, data, reward)
-            slopes = _slopes(self.p, r, share, M, baseline)
+            here = self._expanded(r.shape)
+            share = draw_counts(here, M, noise) / M
+            slopes = _slopes(here.p, r, share, M, baseline)
         return (slopes * self.logits.clamp(min=LOG_FLOOR)).sum(-1)
+
+    def _expanded(self, shape: Sequence[int]) -> Categorical:
+        """Return the law at as many inputs, of as many members, as `shape` (*b, N, C) has."""
+        whole = torch.broadcast_shapes(self.logits.shape, shape)
+        return self if whole == self.logits.shape else Categorical(self.logits.expand(whole))
 
     def check_classes(self, name: str, pi: Tensor) -> None:
         """Raise `ShapeError` unless `pi` has a row of these classes for each input, or for all."""

@@ -42,6 +42,7 @@ from .law import (
     Params,
     Quadratic,
     check_family,
+    law_at,
     of_members_or_inputs,
     reward_of_pairs,
 )
@@ -71,7 +72,7 @@ class Gaussian:
         ShapeError: a scale of another shape.
         InputError: a factor that stands where deviations do, or deviations where a factor does;
             NaN or infinity, a deviation that is not positive, or no lower triangular factor with a
-            positive diagonal.
+            positive diagonal; or two dtypes.
     """
 
     mean: Float[Tensor, "*b n"]
@@ -86,6 +87,8 @@ class Gaussian:
         for many, few in zip(mean[:-1], scale, strict=False):
             if few != many and few != 1:
                 raise ShapeError(_misfit(mean, scale))
+        if self.mean.dtype != self.scale.dtype:
+            raise InputError(f"mean is {self.mean.dtype}, scale {self.scale.dtype}: use one dtype")
         # Inside a transform of torch.func values cannot be looked at.
         if not check or torch._C._are_functorch_transforms_active():  # pyright: ignore[reportPrivateUsage]
             return
@@ -337,6 +340,7 @@ def draw_deviations(
     sums and broadcasts over n, M or S, which may be 1 to 5 long, only repeat whole rows.
     """
     check_count("M", M)
+    check_broadcast("the policy", law.mean.shape[:-1], "the data", data.y.shape[:-2])
     N, S = data.y.shape[-3:-1]
     epsilon = noise.normal((law.n, M, S, N), law.mean.dtype)
     y = data.y.movedim(-1, -3).mT.contiguous()
@@ -547,9 +551,10 @@ def at_outcomes(policy: GaussianPolicy, params: Params, data: Dataset) -> dict[s
 
     Points to start from: no gradient goes through them.
     """
-    y, s = data.y.detach().flatten(0, 1), _deviations(data)
     params = {name: p.detach() for name, p in params.items()}
-    centre = y.mean(0) - s * policy(params, data.x.detach()).mean.mean(0)
+    mean = law_at(policy, params, data).mean.detach()
+    y, s = data.y.detach().flatten(0, 1), _deviations(data)
+    centre = y.mean(0) - s * mean.mean(0)
     return in_units(policy, params, centre, s)
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..arguments import checked_class
-from ..errors import InputError, ShapeError, shown
+from ..errors import InputError, ShapeError, check_broadcast, check_offers, shown
 from ..numerics.values import check_depends, real
 from .baselines import Baseline, advantage, check_group
 
@@ -177,9 +177,11 @@ class Sampled:
         """Return `E_y r(ŷ, y)` of every generation, over the `S` outcomes `data.y` of its input.
 
         Raises:
-            ShapeError: the reward returns something else than one number for each pair.
+            ShapeError: generations of other outcomes or inputs, or a reward that returns something
+                else than one number for each pair.
         """
         check_outcomes(data)
+        _check_generations(y_hat, data.y)
         if isinstance(reward, Quadratic) and reward.U.ndim > 2:
             outcomes = data.y.movedim(-2, -3).unsqueeze(-3)  # (*b, S, 1, N, n)
             e = y_hat.unsqueeze(-4) - outcomes
@@ -240,6 +242,25 @@ def of_members_or_inputs(
     return reward.of(e)
 
 
+def law_at(policy: Policy, params: Params, data: Data) -> Any:
+    """Return the policy's law at the inputs of the data, after checking that it is of such data.
+
+    For what looks at parameters or data before the objective does, which checks the same.
+    """
+    law = policy(params, data.x)
+    check_offers("what the policy returned", law, ("check_data",), "a policy that returns a law")
+    law.check_data(data)
+    return law
+
+
+def check_one_member(name: str, data: Data) -> None:
+    """Raise `ShapeError` where data have batch dimensions."""
+    if data.x.ndim != 2:
+        raise ShapeError(
+            f"{name}.x has shape {tuple(data.x.shape)}: pass x (N, d), one member at a time"
+        )
+
+
 def check_outcomes(data: Any) -> None:
     """Raise `InputError` unless there are outcomes `y`."""
     if not hasattr(data, "y"):
@@ -247,6 +268,17 @@ def check_outcomes(data: Any) -> None:
             f"{type(data).__name__} has no outcomes y: pass {OUTCOMES}, or a reward whose "
             f"expectation is known"
         )
+
+
+def _check_generations(y_hat: Tensor, y: Tensor) -> None:
+    """Raise `ShapeError` unless generations and outcomes are of the same inputs and outcomes."""
+    if y_hat.ndim < 3 or y_hat.shape[-1] != y.shape[-1]:
+        raise ShapeError(
+            f"y_hat has shape {tuple(y_hat.shape)}, the outcomes {tuple(y.shape)}: pass "
+            f"(*b, M, N, {y.shape[-1]})"
+        )
+    of_inputs = (*y_hat.shape[:-3], y_hat.shape[-2])
+    check_broadcast("y_hat", of_inputs, "the data", y.shape[:-2])
 
 
 def check_law(law: Any, q: Any) -> None:

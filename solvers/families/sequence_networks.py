@@ -91,6 +91,7 @@ def _shapes(policy: RecurrentPolicy) -> dict[str, tuple[int, ...]]:
     }
 
 
+@checked_class
 @dataclass(frozen=True, eq=False)
 class Recurrent(Stepwise):
     """What follows by a gated recurrent unit, as `RecurrentPolicy` has it.
@@ -127,13 +128,26 @@ class Recurrent(Stepwise):
     def first(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Return the logits of the first symbol, and the states `(*b, M N, width)` they are of."""
         h = (self.x @ self.params["start"] + self._bias("start_bias")).tanh()  # (*b, N, width)
+        if h.shape[-2] != shape[-1]:
+            raise ShapeError(
+                f"x has {h.shape[-2]} inputs, the law N = {shape[-1]}: pass the same number"
+            )
         batch = torch.broadcast_shapes(h.shape[:-2], shape[:-2])
         h = h.unsqueeze(-3).expand(*batch, *shape[-2:], h.shape[-1])
         return self._logits(h.flatten(-3, -2), shape), h.flatten(-3, -2)
 
     def after(self, state: Tensor, symbol: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits of the next symbol, and the states they are of."""
+        """Return the logits of the next symbol, and the states they are of.
+
+        Raises:
+            InputError: a symbol that the policy has not.
+        """
         params, h = self.params, state
+        if bool((symbol >= self.policy.V).any()):
+            raise InputError(
+                f"after symbol {int(symbol.max())} nothing is known: the policy has V = "
+                f"{self.policy.V} symbols, use one alphabet"
+            )
         one = torch.nn.functional.one_hot(symbol.flatten(-2), self.policy.V).to(h)
         from_symbol = (one @ params["symbols"]).chunk(3, -1)
         from_state = (h @ params["state"] + self._bias("state_bias")).chunk(3, -1)

@@ -17,11 +17,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..arguments import checked_class
+from ..arguments import checked, checked_class
 from ..errors import (
     InputError,
     ShapeError,
     check_count,
+    check_dense,
     check_offers,
     shown,
 )
@@ -233,6 +234,7 @@ class Autoregressive(Sampled):
         """
         return self._draw(M, noise, check_logits)
 
+    @checked
     def _draw(
         self, M: int, noise: UniformNoise, look: Callable[[Tensor, str], None] | None = None
     ) -> Float[Tensor, "*b M N T"]:
@@ -388,7 +390,10 @@ def entropy_of_rows(y: Float[Tensor, "*b S t"]) -> Float[Tensor, "*b"]:
 
 
 def check_symbols(y: Tensor, V: int) -> None:
-    """Raise `InputError` unless `y` holds symbols `0 .. V-1`."""
+    """Raise `InputError` unless `y` holds symbols `0 .. V-1`, as numbers of any real dtype."""
+    check_dense("y", y)
+    if y.dtype == torch.bool or y.is_complex():
+        raise InputError(f"y is {y.dtype}: pass symbols 0 .. {V - 1} as numbers, y.double()")
     wrong = ~((y >= 0) & (y < V) & (y == y.round()))
     if bool(wrong.any()):
         raise InputError(f"y holds {y[wrong][0].item():.6g}: symbols are 0 .. {V - 1}")

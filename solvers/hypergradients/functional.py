@@ -40,6 +40,7 @@ from ..errors import (
     check_spd,
 )
 from ..families.gaussian import Gaussian, GaussianPolicy
+from ..families.law import check_one_member
 from ..families.networks import Params
 from ..numerics.modes import recording
 from ..numerics.norms import digits
@@ -112,8 +113,7 @@ def functional(
     weight = as_number("lam", lam, data.x).detach()
     held_out = data if outer_data is None else outer_data
     for name, one in (("data", data), ("outer_data", held_out)):
-        if one.x.ndim != 2:
-            raise ShapeError(f"{name}.x has shape {tuple(one.x.shape)}: pass one member, (N, d)")
+        check_one_member(name, one)
         for part in ("x", "mean", "covariance"):
             check_finite(f"{name}.{part}", getattr(one, part))
         check_same_n(name, one.n, "the policy", policy.n)

@@ -291,10 +291,10 @@ def check_damping(method: Method, damping: object) -> float | Literal["auto"]:
                 f"damping 'auto' goes with 'dense' and 'cg': pass a number to {method!r}"
             )
         return "auto"
-    check_number("damping", damping, 0.0, instead="'auto'")
-    if method == "nystrom" and damping == 0:
+    size = check_number("damping", damping, 0.0, instead="'auto'")
+    if method == "nystrom" and size == 0:
         raise InputError("method 'nystrom' inverts a low-rank matrix: pass damping > 0")
-    return float(cast(float, damping))
+    return size
 
 
 def first_derivatives(

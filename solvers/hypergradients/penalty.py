@@ -84,10 +84,9 @@ def penalty(
 
     Source: Kwon, Kwon, Wright, Nowak (2023).
     """
-    check_number("weight", weight, positive=True)
-    check_number("tolerance", tolerance, 0.0, infinite=True)
+    weight = check_number("weight", weight, positive=True)
+    tolerance = check_number("tolerance", tolerance, 0.0, infinite=True)
     check_count("max_iterations", max_iterations)
-    weight, tolerance = float(weight), float(tolerance)
     inner, outer = Leaves.of("theta", theta).fresh(), Leaves.of("phi", phi).fresh()
     check_alike(inner, outer)
     slope, pull, near = _derivatives(J, F, inner, outer)

@@ -316,7 +316,7 @@ class _Point:
         if scale == 0:
             return 0.0
         unit = x / scale
-        return float(unit.double() @ self.product(unit).double()) * scale**2
+        return float(unit.double() @ self.product(unit).double()) * (scale * scale)  # maybe inf
 
     def moved(self, step: Tensor) -> _Point:
         """Return the point a step away; the leaves are moved there."""

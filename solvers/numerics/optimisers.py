@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..arguments import checked_class
-from ..errors import InputError, ShapeError, check_instance, check_number, shown
+from ..errors import InputError, ShapeError, check_count, check_instance, check_number, shown
 
 Vector = Float[Tensor, "d"]
 
@@ -24,6 +24,9 @@ class Moments:
     first: Vector
     second: Vector
     count: int = 0
+
+    def __post_init__(self) -> None:
+        check_count("count", self.count, 0)
 
 
 @runtime_checkable
@@ -53,7 +56,8 @@ class SGD:
     learning_rate: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "learning_rate", _rate(self.learning_rate))
+        rate = check_number("learning_rate", self.learning_rate, positive=True)
+        object.__setattr__(self, "learning_rate", rate)
 
     def step(self, theta: Vector, slope: Vector, moments: Moments) -> tuple[Vector, Moments]:
         """Return `θ + η ∂_θJ`."""
@@ -72,7 +76,7 @@ class Adam:
     Attributes:
         learning_rate: `η > 0`.
         betas: decay of the means of gradients and of their squares, in [0, 1).
-        eps: `ε > 0`.
+        eps: `ε > 0`: without it the step has no derivative where the gradient is 0.
     """
 
     learning_rate: float
@@ -80,16 +84,12 @@ class Adam:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "learning_rate", _rate(self.learning_rate))
+        rate = check_number("learning_rate", self.learning_rate, positive=True)
+        object.__setattr__(self, "learning_rate", rate)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas are {self.betas}: pass two numbers in [0, 1)")
-        if not 0 < self.eps < math.inf:
-            raise InputError(
-                f"eps is {self.eps}: pass eps > 0, without it the step has no derivative where "
-                "the gradient is 0"
-            )
+        object.__setattr__(self, "eps", check_number("eps", self.eps, positive=True))
         object.__setattr__(self, "betas", tuple(map(float, self.betas)))
-        object.__setattr__(self, "eps", float(self.eps))
 
     def step(self, theta: Vector, slope: Vector, moments: Moments) -> tuple[Vector, Moments]:
         """Return `θ + η m̂/(√v̂ + ε)`."""
@@ -97,6 +97,11 @@ class Adam:
             raise ShapeError(
                 f"theta has {len(theta)} entries, moments {len(moments.first)} and "
                 f"{len(moments.second)}: pass those of the step before, zeros at the start"
+            )
+        if not theta.dtype == slope.dtype == moments.first.dtype == moments.second.dtype:
+            raise InputError(
+                f"theta is {theta.dtype}, slope {slope.dtype}, moments {moments.first.dtype} and "
+                f"{moments.second.dtype}: use one dtype"
             )
         first_beta, second_beta = self.betas
         count = moments.count + 1
@@ -139,10 +144,3 @@ def stepped(
             f"{tuple(theta.shape)}, {theta.dtype}: return one like it"
         )
     return point, found[1]
-
-
-def _rate(rate: float) -> float:
-    check_number("learning_rate", rate, 0.0)
-    if rate == 0:
-        raise InputError(f"learning_rate is {rate}: pass a number > 0")
-    return float(rate)

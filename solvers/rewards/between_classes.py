@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..arguments import checked, checked_class
-from ..data import LabelledData, check_probabilities
+from ..data import LabelledData, as_places, check_probabilities
 from ..errors import (
     InputError,
     Number,
@@ -29,6 +29,7 @@ from ..errors import (
     check_finite,
     check_instance,
     check_number,
+    check_offers,
     check_positive,
     check_precision,
     check_same_classes,
@@ -152,11 +153,12 @@ class ClassReward:
         b, N = self.table.shape[:-3], self.table.shape[-3]
         if N == 1:
             return self
+        places = as_places(index, N)
         if index.ndim == 1:
-            return ClassReward(self.table[..., index, :, :], check=False)
+            return ClassReward(self.table[..., places, :, :], check=False)
         check_broadcast("the reward", b, "the rows", index.shape[:-1])
         more = index.ndim - 1 - len(b)  # take_along_dim broadcasts as many dimensions only
-        table, chosen = self.table[(None,) * more], index[(None,) * -more][..., None, None]
+        table, chosen = self.table[(None,) * more], places[(None,) * -more][..., None, None]
         return ClassReward(table.take_along_dim(chosen, -3), check=False)
 
     def expected(self, law: Categorical, data: LabelledData) -> Float[Tensor, "*e N"]:
@@ -319,7 +321,9 @@ class OneHotReward:
 
     def __call__(self, phi: Phi, x: Float[Tensor, "N d"]) -> ClassReward:
         """Return the reward at these inputs."""
-        U = self.weight(phi, x).U
+        found = self.weight(phi, x)
+        check_offers("weight(phi, x)", found, ("U",), "a weight that returns a MahalanobisReward")
+        U = found.U
         return ClassReward.mahalanobis(U if U.ndim == 3 else U.unsqueeze(0))
 
 
@@ -361,7 +365,7 @@ class FreeReward:
     ) -> dict[str, Tensor]:
         """Draw the parameters of the network, of rewards about as large as `size`."""
         check_precision("dtype", dtype)
-        check_number("size", size, 0.0)
+        size = check_number("size", size, 0.0)
         drawn = self.network.init(generator, self.inputs, self.outputs)
         for name in self.network.last:
             drawn[name] *= size

@@ -6,6 +6,7 @@ policy in `with_reference`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import InitVar, dataclass, field
 from typing import Any
 
@@ -100,7 +101,7 @@ class MahalanobisReward:
         leading = self._check_outcome(deviation)
         cholesky = self.cholesky.to(deviation)
         slabs = deviation.movedim(-1, leading)
-        columns = slabs.reshape(*slabs.shape[: leading + 1], -1)
+        columns = slabs.reshape(*slabs.shape[: leading + 1], math.prod(slabs.shape[leading + 1 :]))
         whitened = cholesky.mT @ columns
         quadratic = (whitened * whitened).sum(leading)  # `square` is several times slower here
         return quadratic.reshape(quadratic.shape[:leading] + deviation.shape[leading:-1])
@@ -330,6 +331,7 @@ def optimal_scale(
     check_spd("Sigma", Sigma)
     lam = as_positive("lam", lam, Sigma)
     check_broadcast("lam", lam.shape, "Sigma", Sigma.shape[:-2])
+    check_broadcast("lam", lam.shape, "M", M.shape[:-2])
     # In units of the largest entries, whose product may lie beyond the dtype where c* does not.
     units = M.abs().amax((-2, -1)), Sigma.abs().amax((-2, -1))
     scaled = M / units[0][..., None, None] * (Sigma / units[1][..., None, None])

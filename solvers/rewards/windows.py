@@ -88,9 +88,10 @@ class WindowReward:
         """Length of the sequences."""
         return self.table.shape[-2] + self.k
 
-    def of(self, y_hat: Float[Tensor, "*b M N T"]) -> Float[Tensor, "*b M N"]:
+    def of(self, y_hat: Float[Tensor, "*#b M N T"]) -> Float[Tensor, "*c M N"]:
         """Return `r(ŷ)` of generations."""
         self._check(y_hat.shape[-1])
+        check_broadcast("the reward", self.table.shape[:-2], "y_hat", y_hat.shape[:-3])
         numbers = windows(y_hat, self.V, self.k)
         table = self.table.to(y_hat).unsqueeze(-3).unsqueeze(-3)  # (*b, 1, 1, places, W)
         shape = torch.broadcast_shapes(numbers.shape, table.shape[:-1])
@@ -98,10 +99,11 @@ class WindowReward:
         return table.expand(*shape, table.shape[-1]).gather(-1, chosen)[..., 0].sum(-1)
 
     def __call__(self, y_hat: Tensor, y: Tensor) -> Tensor:
-        """Return `r(ŷ)`, whatever the outcomes."""
+        """Return `r(ŷ)`, whatever the outcomes: a number for each pair, of each member."""
         check_pair(y_hat, y)
-        shape = torch.broadcast_shapes(y_hat.shape, y.shape)[:-1]
-        return self.of(y_hat).expand(shape)
+        r = self.of(y_hat)
+        check_broadcast("the reward of generations", r.shape, "outcomes", y.shape[:-1])
+        return r.expand(torch.broadcast_shapes(r.shape, y.shape[:-1]))
 
     def of_all(self) -> Float[Tensor, "*b Y"]:
         """Return `r(ŷ)` of all sequences."""
@@ -113,11 +115,12 @@ class WindowReward:
 
         Raises:
             InputError: another alphabet, or a law that generates what has reward -inf.
-            ShapeError: sequences of another length.
+            ShapeError: sequences of another length, or other members.
         """
         self._check(law.T)
         _check_symbols(self.V, law)
         p = law.windows(self.k)
+        check_broadcast("the reward", self.table.shape[:-2], "the law", p.shape[:-3])
         return mean_reward(p.flatten(-2), self.table.to(p).flatten(-2).unsqueeze(-2))
 
     def _check(self, T: int) -> None:

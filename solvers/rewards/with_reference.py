@@ -190,8 +190,10 @@ def projected_reward(
     Source: new (analysis.reference.outer).
     """
     lam = _weight(Sigma, lam, mu)
+    check_broadcast("Sigma", Sigma.shape[:-2], "the reference", reference.mean.shape[:-1])
+    pull = _pull(reference, mu).unsqueeze(-1)
     root = torch.linalg.cholesky(reference.covariance)
-    pull = root.mT @ _pull(reference, mu).unsqueeze(-1)
+    pull = root.mT @ pull
     half = torch.linalg.solve_triangular(root, torch.linalg.cholesky(Sigma), upper=False)
     spread = half @ half.mT
     batch = torch.broadcast_shapes(spread.shape[:-2], pull.shape[:-2])
@@ -257,4 +259,12 @@ def _pull(reference: Gaussian, mu: Tensor) -> Float[Tensor, "*b n"]:
     """Return `a = P₀⁻¹(m₀ - μ)`."""
     check_same_n("the reference", reference.n, "mu", mu.shape[-1])
     check_broadcast("the reference", reference.mean.shape[:-1], "mu", mu.shape[:-1])
-    return (reference.precision() @ (reference.mean - mu).unsqueeze(-1))[..., 0]
+    if reference.mean.dtype != mu.dtype:
+        raise InputError(f"the reference is {reference.mean.dtype}, mu {mu.dtype}: use one dtype")
+    precision = reference.precision()
+    if not bool(torch.isfinite(precision).all()):
+        raise InputError(
+            f"the precision of the reference is beyond {precision.dtype}: pass one with larger "
+            f"deviations, or outcomes in other units"
+        )
+    return (precision @ (reference.mean - mu).unsqueeze(-1))[..., 0]

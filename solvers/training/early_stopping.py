@@ -53,9 +53,8 @@ class EarlyStopping:
         """
         check_count("every", every)
         check_count("patience", patience)
-        check_number("least", least, 0.0)
         self._score, self._every, self._patience = score, every, patience
-        self._least = least
+        self._least = check_number("least", least, 0.0)
         self.params, self.ended, self._last = {}, False, -1
 
     def __call__(self, step: int, params: Params) -> bool:

@@ -43,7 +43,7 @@ def clip_per_member(gradients: list[Tensor], max_norm: float, batch_ndim: int) -
     unit = torch.where(largest > 0, largest, 1.0)
     squares = [(row / unit.unsqueeze(-1)).square().sum(-1) for row in rows]
     norm = torch.stack(squares).sum(0).sqrt()  # at least 1, or 0
-    factor = torch.where(norm > 0, (max_norm / unit) / norm, 1.0).clamp(max=1.0)
+    factor = torch.where(norm > 0, (float(max_norm) / unit) / norm, 1.0).clamp(max=1.0)
     for g in gradients:
         g.mul_(factor.reshape(factor.shape + (1,) * (g.ndim - batch_ndim)))
 
@@ -132,6 +132,7 @@ def train(
             raise InputError("batch_size is None: pass an int, or leave shuffle out")
     else:
         check_count("batch_size", batch_size)
+        batch_size = int(batch_size)  # which of NumPy's integers torch does not take
         batches_per_epoch = -(-N // batch_size)
         if shuffle is None:
             raise InputError(
@@ -184,13 +185,13 @@ def adam(
 
 def _adam(learning_rate: float, weight_decay: float, max_norm: float | None) -> Make:
     """Check settings of Adam; return what makes it."""
-    check_number("learning_rate", learning_rate, 0.0)
-    check_number("weight_decay", weight_decay, 0.0)
+    lr = check_number("learning_rate", learning_rate, 0.0)
+    rho = check_number("weight_decay", weight_decay, 0.0)
     if max_norm is not None:
         check_number("max_norm", max_norm, 0.0)
 
     def make(leaves: list[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(leaves, lr=learning_rate, weight_decay=weight_decay, fused=True)
+        return torch.optim.Adam(leaves, lr=lr, weight_decay=rho, fused=True)
 
     return make
 
@@ -210,10 +211,10 @@ def gradient_descent(
 
     Source: its limits of stability are new (analysis.dynamics.inner_flow).
     """
-    check_number("learning_rate", learning_rate, 0.0)
+    lr = check_number("learning_rate", learning_rate, 0.0)
 
     def make(leaves: list[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.SGD(leaves, lr=learning_rate)
+        return torch.optim.SGD(leaves, lr=lr)
 
     return _descend(make, params, losses, steps, batch_ndim, None, observe)
 

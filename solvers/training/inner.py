@@ -17,6 +17,7 @@ from ..errors import (
     Number,
     ShapeError,
     as_positive,
+    check_broadcast,
     check_choice,
     check_count,
     check_dtype,
@@ -25,14 +26,14 @@ from ..errors import (
     check_same_n,
 )
 from ..families.gaussian import Gaussian, GaussianPolicy, Structure, at_outcomes, units
-from ..families.law import Data, Params, Policy, WithZeros
+from ..families.law import Data, Params, Policy, WithZeros, check_one_member, law_at
 from ..numerics import minimise
 from ..numerics.derivatives import slopes
 from ..numerics.modes import recording
 from ..numerics.norms import digits, largest_entry
 from ..numerics.solution import Solution
 from ..numerics.trees import Leaves
-from ..numerics.values import check_depends, check_repeats, finite_number, number
+from ..numerics.values import check_depends, check_repeats, finite_number, number, real
 from ..rewards.mahalanobis import MahalanobisReward
 from .existence import check_bounded, judged
 from .objectives import NLL, Objective, PolicyGradient
@@ -66,7 +67,7 @@ def closed_form(
     Raises:
         InputError: `lam` is not positive, or the structure is unknown.
         NonFiniteError: `mu` is not finite.
-        ShapeError: `n` differs between `mu` and the reward.
+        ShapeError: `n` differs between `mu` and the reward, or batches do not broadcast.
 
     Source: paper (full, isotropic); diagonal is new.
     """
@@ -76,7 +77,11 @@ def closed_form(
     check_same_n("mu", mu.shape[-1], "the reward", reward.n)
     check_choice("structure", structure, get_args(Structure))
     reward = MahalanobisReward(reward.cholesky.to(mu), check=False)
-    batch = torch.broadcast_shapes(lam.shape, mu.shape[:-1], reward.cholesky.shape[:-2])
+    of_reward = reward.cholesky.shape[:-2]
+    check_broadcast("lam", lam.shape, "mu", mu.shape[:-1])
+    check_broadcast("lam", lam.shape, "the reward", of_reward)
+    check_broadcast("mu", mu.shape[:-1], "the reward", of_reward)
+    batch = torch.broadcast_shapes(lam.shape, mu.shape[:-1], of_reward)
     lam, mu = lam.expand(batch), mu.expand(*batch, reward.n)
     weights = reward.U.diagonal(dim1=-2, dim2=-1)
     if structure == "isotropic":
@@ -238,17 +243,19 @@ def fit(
             maximum; the message says why (see `existence`). Or an objective that changes from call
             to call, as of a module with dropout.
     """
-    if params is None:
+    check_one_member("data", data)
+    start = params
+    if start is None:
         if not isinstance(policy, WithZeros):
             raise InputError(f"{type(policy).__name__} has no zeros: pass params to start from")
-        params = policy.zeros(data.x.dtype)
-        if isinstance(policy, GaussianPolicy) and isinstance(data, Dataset):
-            params = at_outcomes(policy, params, data)
-    objective = NLL() if objective is None else objective
+        start = policy.zeros(data.x.dtype)
     sizes = None
     if isinstance(policy, GaussianPolicy) and isinstance(data, Dataset):
+        law_at(policy, start, data)  # units are of what fits together
         sizes = units(policy, data)
-    return _solved(policy, params, objective, data, None, tolerance, 2000, weight_decay, sizes)
+        start = at_outcomes(policy, start, data) if params is None else start
+    objective = NLL() if objective is None else objective
+    return _solved(policy, start, objective, data, None, tolerance, 2000, weight_decay, sizes)
 
 
 def decay(theta: Params, rho: float) -> Float[Tensor, ""]:
@@ -282,16 +289,13 @@ def _loss(
     policy: Policy, objective: Objective, data: Data, weight_decay: float
 ) -> Callable[[Params], Tensor]:
     """Return the loss of the parameters of one member, with its penalty."""
-    check_number("weight_decay", weight_decay, 0.0)
-    if data.x.ndim != 2:
-        raise ShapeError(
-            f"x has shape {tuple(data.x.shape)}: solve one member at a time, with x (N, d)"
-        )
+    rho = check_number("weight_decay", weight_decay, 0.0)
+    check_one_member("data", data)
     nat = torch.as_tensor(objective.lam if isinstance(objective, PolicyGradient) else 1.0)
 
     def loss(theta: Params) -> Tensor:
-        found = objective(policy(theta, data.x), data)
-        return found + nat.to(found) * decay(theta, weight_decay) if weight_decay else found
+        found = real("the objective", objective(policy(theta, data.x), data))
+        return found + nat.to(found) * decay(theta, rho) if rho else found
 
     return loss
 
@@ -338,7 +342,7 @@ def _minimum(
 ) -> Solution[dict[str, Tensor]]:
     """Return the minimum, searched for in units of parameters, where these are given by name."""
     if tolerance is not None:
-        check_number("tolerance", tolerance, 0.0)
+        tolerance = check_number("tolerance", tolerance, 0.0)
     check_count("max_iterations", max_iterations)
     leaves = Leaves.of("params", dict(params)).fresh()
     scales: list[Tensor] = []

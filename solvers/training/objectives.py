@@ -24,12 +24,12 @@ from ..errors import (
     as_tensor,
     check_broadcast,
     check_instance,
-    check_positive,
     check_same_n,
 )
 from ..families.categorical import FORBIDDEN
 from ..families.gaussian import Gaussian
 from ..families.law import Data, Law, Noise
+from ..numerics.values import real
 from .estimators import Analytic, Estimator
 from .reference import LogDensity, ReferenceLaw, known_divergence
 
@@ -173,6 +173,15 @@ Temperature = Callable[[Float[Tensor, "*b N d"]], Tensor]
 """From inputs to `τ(x) > 0`, `(N,)`, `(*b, N, 1)` or `(*b, N, n)`."""
 
 
+def _temperature(tau: Any) -> Float[Tensor, "*c"]:
+    """Return what `Temperature` is, checked; of one dimension or more."""
+    check_instance("temperature", tau, Tensor, "a tensor, or a function that returns one")
+    found = as_positive("temperature", tau)
+    if not found.ndim:
+        raise ShapeError("temperature is a single number: multiply lam by it, or pass (N,)")
+    return found
+
+
 @checked_class
 @dataclass(frozen=True)
 class PolicyGradient:
@@ -204,6 +213,8 @@ class PolicyGradient:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lam", as_positive("lam", self.lam))
+        if isinstance(self.temperature, Tensor):
+            object.__setattr__(self, "temperature", _temperature(self.temperature))
         if self.reference is not None and not callable(self.reference):
             raise InputError(
                 f"reference is a {type(self.reference).__name__}: pass a function from inputs to "
@@ -221,7 +232,7 @@ class PolicyGradient:
                 entropy of each.
         """
         law.check_data(data)
-        surrogate = self.estimator(law, data, self.reward, noise).mean(-1)
+        surrogate = real("the estimator", self.estimator(law, data, self.reward, noise)).mean(-1)
         entropy = self._entropy(law, data, noise).mean(-1)
         lam = torch.as_tensor(self.lam).to(entropy)
         check_broadcast("lam", lam.shape, "the policy with its data and reward", surrogate.shape)
@@ -237,12 +248,11 @@ class PolicyGradient:
         """
         if self.temperature is None:
             return self._relative_entropy(law, data, noise)
-        tau = self.temperature if isinstance(self.temperature, Tensor) else self.temperature(data.x)
-        check_instance("temperature", tau, Tensor, "a tensor, or a function that returns one")
-        check_positive("temperature", tau)
+        tau = self.temperature
+        tau = tau if isinstance(tau, Tensor) else _temperature(tau(data.x))
         tau = (tau.unsqueeze(-1) if tau.ndim == 1 else tau).to(data.x)
         N = data.x.shape[-2]
-        if tau.ndim < 2 or tau.shape[-2] not in (1, N):
+        if tau.shape[-2] not in (1, N):
             raise ShapeError(
                 f"temperature has shape {tuple(tau.shape)}, the data {N} inputs: pass (N,), "
                 f"(*b, N, 1), or (*b, N, n) with one for each outcome dimension"

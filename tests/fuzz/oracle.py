@@ -6,7 +6,7 @@ import math
 import re
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ import analysis
 from paper_checks.conformance import signatures
 from solvers.errors import InputError
 from solvers.hypergradients.implicit import HypergradientError
+from solvers.training.ensemble import DivergenceWarning
 from tests import limits
-from tests.fuzz.spoiling import Place, Spoiler, changed, own
+from tests.fuzz.spoiling import Change, changed, own
 
 OURS = str(Path(__file__).parents[1])  # functions that a call is given are the caller's own
 CALLERS = ("takes no arguments", 'missing the required "forward" function')  # and so are these
 HUGE = 1e150  # beyond it squares over- or underflow, and their difference may be NaN
+LARGE = 1e25  # and beyond it, or below its inverse, what two such numbers make of each other
 SECONDS = 10.0  # of processor time that a call may take
 TYPED = (
     InputError,
@@ -48,42 +50,76 @@ class BadEnd(AssertionError):
     """A call ended in something else than a typed error or a documented result."""
 
 
+def all_end_well(
+    label: str,
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    attempts: Iterable[Iterable[Change]],
+) -> None:
+    """Call the function with each set of changes.
+
+    Raises:
+        BadEnd: some calls end badly; it lists them all.
+    """
+    bad: list[str] = []
+    for changes in attempts:
+        try:
+            tried(label, function, arguments, *changes)
+        except BadEnd as error:
+            bad.append(str(error))
+    if bad:
+        raise BadEnd("\n".join([f"{len(bad)} calls end badly:", *bad]))
+
+
 def tried(
-    label: str, function: Callable[..., Any], arguments: Mapping[str, Any], path: Place, by: Spoiler
+    label: str,
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    *changes: Change,
 ) -> str:
-    """Call the function with one argument spoilt, judge how it ends, and say so.
+    """Call the function with arguments spoilt, judge how it ends, and say so.
 
     Raises:
         BadEnd: an error of another kind, a message without what is wrong, NaN out of finite
-            numbers, another result for another layout.
+            numbers without a warning, another result for another layout.
     """
-    place = f"{label}: {'.'.join(map(str, path))} {by.name}"
+    place = f"{label}: " + " and ".join(f"{'.'.join(map(str, p))} {by.name}" for p, by in changes)
     arguments = own(arguments)
-    with warnings.catch_warnings(), limits.processor_time(SECONDS, place):
-        warnings.simplefilter("ignore")
-        before = function(**own(arguments)) if by.same else None
+    same = all(by.same for _, by in changes)
+    with (
+        warnings.catch_warnings(record=True) as warned,
+        limits.processor_time(SECONDS, place),
+    ):
+        warnings.simplefilter("always")
+        before = function(**own(arguments)) if same else None
+        warned.clear()
         try:
-            spoilt = changed(arguments, path, by.apply)
+            spoilt = arguments
+            for path, by in changes:
+                spoilt = changed(spoilt, path, by.apply)
             found = function(**spoilt)
         except TYPED as error:
-            return said(place, path, error)
+            return said(place, error)
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             if OURS in where.filename or any(word in str(error) for word in CALLERS):
                 return "an error of the caller's own function"
             at = f"{where.filename}:{where.lineno}"
             raise BadEnd(f"{place}: {type(error).__name__}: {str(error)[:200]} ({at})") from error
-    if by.same and not agree(before, found):
+    if same and not agree(before, found):
         raise BadEnd(f"{place}: another result for the same numbers in another layout")
-    spread = list(numbers(spoilt))
-    if all(map(ordinary, spread)):
+    if any(issubclass(w.category, DivergenceWarning) for w in warned):
+        return "a warning that what was trained is not finite"
+    plain = all(by.finite for _, by in changes)
+    most = HUGE if len(changes) == 1 else LARGE
+    if all(ordinary(value, most) for value in numbers(spoilt)):
         for value in numbers(found):
-            if undefined(value) or (by.finite and isinstance(value, Tensor) and not finite(value)):
+            if undefined(value) or (plain and isinstance(value, Tensor) and not finite(value)):
                 raise BadEnd(f"{place}: {value} from finite numbers")
     return "a result"
 
 
-def said(place: str, path: Place, error: Exception) -> str:
+def said(place: str, error: Exception) -> str:
     """Return how the call ended, after checking that its message says what to look at."""
     message = str(error)
     if len(message) < 15 or not re.search(r"\w", message):
@@ -123,15 +159,17 @@ def finite(value: Any) -> bool:
     return math.isfinite(value)
 
 
-def ordinary(value: Any) -> bool:
-    """Whether all numbers are finite, and so are their squares, in double precision."""
+def ordinary(value: Any, most: float) -> bool:
+    """Whether all numbers are below `most`; of several at once, 0 or above `1/most`, too."""
     value = _array(value)
     if isinstance(value, Tensor):
-        value = value.to(torch.complex128 if value.is_complex() else torch.float64)
-        return not value.numel() or bool((value.abs() < HUGE).all())
-    if isinstance(value, np.ndarray):
-        return value.dtype.kind not in "fc" or bool((np.abs(value) < HUGE).all())
-    return abs(float(value)) < HUGE
+        value = value.to(torch.complex128 if value.is_complex() else torch.float64).numpy()
+    sizes = np.asarray(value)
+    if sizes.dtype.kind not in "fc":
+        return True
+    sizes = np.abs(sizes).astype(np.float64)
+    least = 1 / most if most == LARGE else 0.0
+    return bool(((sizes < most) & ((sizes == 0) | (sizes > least))).all())
 
 
 def undefined(value: Any) -> bool:

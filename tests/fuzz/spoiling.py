@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from fractions import Fraction
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import sympy
 import torch
+from hypothesis import strategies as st
 from torch import Tensor
 
 from solvers.data import Dataset, LabelledData
 
 Place = tuple[str | int, ...]
 """Where a value stands: a parameter's name, then fields, keys and places inside it."""
+
+Places = Sequence[tuple[Place, Any]]
+"""The values of a call, and where they stand."""
 
 
 class Odd(torch.nn.Module):
@@ -48,6 +53,9 @@ class Spoiler:
     apply: Callable[[Any], Any]
     finite: bool = False
     same: bool = False
+
+
+Change = tuple[Place, Spoiler]
 
 
 def put(value: float, place: int | None) -> Callable[[Tensor], Tensor]:
@@ -183,6 +191,25 @@ DTYPE = TYPES + [
     Spoiler(repr(d), lambda _, d=d: d)
     for d in (torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.complex64, "float64")
 ]
+
+
+def throughout(change: Callable[[Tensor], Tensor]) -> Callable[[Any], Any]:
+    """Return the change of all tensors of floating-point numbers inside a value."""
+
+    def whole(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return change(value) if value.is_floating_point() else value
+        return rebuilt(value, {name: whole(part) for name, part in parts(value)})
+
+    return whole
+
+
+# Of a tensor, a law, data, parameters: what several arguments may disagree in.
+WHOLE = [
+    Spoiler("in single precision", throughout(lambda t: t.float())),
+    Spoiler("of two members", throughout(lambda t: t.expand(2, *t.shape))),
+    Spoiler("of three members", throughout(lambda t: t.expand(3, *t.shape))),
+]
 CONTAINERS = [
     *TYPES,
     Spoiler("one more", lambda v: {**v, "more": 1} if isinstance(v, Mapping) else (*v, *v[:1])),
@@ -236,10 +263,14 @@ def spoilers(value: Any) -> list[Spoiler]:
         ordinary = value.is_floating_point()
         return TENSORS if ordinary else [*TYPES, *LAYOUTS, *SHAPES, *DTYPES, *INDICES]
     if isinstance(value, bool) or not isinstance(value, (int, float, str, dict, list, tuple)):
+        if is_dataclass(value) and not isinstance(value, type):
+            return [*TYPES, *WHOLE]
         return DTYPE if isinstance(value, torch.dtype) else TYPES
     if isinstance(value, (int, float)):
         return NUMBERS
-    return WORDS if isinstance(value, str) else CONTAINERS
+    if isinstance(value, str):
+        return WORDS
+    return [*CONTAINERS, *WHOLE] if isinstance(value, Mapping) else CONTAINERS
 
 
 INDICES = [
@@ -275,24 +306,51 @@ def paths(value: Any, depth: int = 4) -> Iterator[tuple[Place, Any]]:
                 yield (name, *path), leaf
 
 
+def has_tensors(value: Any) -> bool:
+    """Whether a value is a tensor, or holds one."""
+    return isinstance(value, Tensor) or any(isinstance(part, Tensor) for _, part in paths(value))
+
+
+def single_changes(places: Places) -> list[tuple[Change]]:
+    """Return every way to spoil one of these values."""
+    return [((place, spoiler),) for place, value in places for spoiler in spoilers(value)]
+
+
+def double_changes(places: Places) -> st.SearchStrategy[tuple[Change, ...]]:
+    """Draw ways to spoil two of these values, neither of them inside the other."""
+
+    def changes(pair: Places) -> st.SearchStrategy[tuple[Change, ...]]:
+        return st.tuples(*(st.tuples(st.just(p), st.sampled_from(spoilers(v))) for p, v in pair))
+
+    apart = [
+        pair
+        for pair in combinations(places, 2)
+        if any(a != b for a, b in zip(pair[0][0], pair[1][0], strict=False))
+    ]
+    return st.sampled_from(apart).flatmap(changes) if apart else st.nothing()
+
+
 def changed(value: Any, path: Place, change: Callable[[Any], Any]) -> Any:
-    """Return a copy of `value` with the value at `path` changed; dataclasses are built anew."""
+    """Return a copy of `value` with the value at `path` changed."""
     if not path:
         return change(value)
     name, *rest = path
+    return rebuilt(value, {name: changed(dict(parts(value))[name], tuple(rest), change)})
+
+
+def rebuilt(value: Any, new: Mapping[str | int, Any]) -> Any:
+    """Return a copy of `value` with other parts; dataclasses are built anew."""
+    if not new:
+        return value
     if isinstance(value, dict):
-        return {**value, name: changed(value[name], tuple(rest), change)}
+        return {**value, **new}
     if isinstance(value, (list, tuple)):
-        found = list(value)
-        found[int(name)] = changed(value[int(name)], tuple(rest), change)
-        return type(value)(found)
+        return type(value)(new.get(place, part) for place, part in enumerate(value))
+    named = {str(name): part for name, part in new.items()}
     if isinstance(value, (Dataset, LabelledData)):  # built as documented: moments follow
-        parts = [
-            changed(getattr(value, n), tuple(rest), change) if n == name else getattr(value, n)
-            for n in BUILT[type(value)]
-        ]
-        return Dataset.of(*parts) if isinstance(value, Dataset) else LabelledData.soft(*parts)
-    return replace(value, **{str(name): changed(getattr(value, str(name)), tuple(rest), change)})
+        built = [named.get(name, getattr(value, name)) for name in BUILT[type(value)]]
+        return Dataset.of(*built) if isinstance(value, Dataset) else LabelledData.soft(*built)
+    return replace(value, **named)
 
 
 def own(value: Any) -> Any:

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import sympy
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import analysis
 from analysis import gaussian
@@ -68,26 +67,26 @@ def test_every_public_function_has_a_valid_call() -> None:
     assert public <= CALLS.keys()
 
 
-SPOILT = {
-    key: [
-        (place, spoiler)
-        for place, value in spoiling.paths(arguments)
-        for spoiler in spoiling.spoilers(value)
-    ]
-    for key, (_, arguments) in CALLS.items()
-    if arguments
+PLACES = {
+    key: list(spoiling.paths(arguments)) for key, (_, arguments) in CALLS.items() if arguments
 }
+TWO = {key: two for key in PLACES if not (two := spoiling.double_changes(PLACES[key])).is_empty}
 
 
-@pytest.mark.parametrize("key", SPOILT)
-def test_one_spoilt_argument(key: str) -> None:
+@pytest.mark.parametrize("key", PLACES)
+def test_every_spoilt_argument(key: str) -> None:
     function, arguments = CALLS[key]
     function(**arguments)
+    oracle.all_end_well(key, function, arguments, spoiling.single_changes(PLACES[key]))
+
+
+@pytest.mark.parametrize("key", TWO)
+def test_two_spoilt_arguments(key: str) -> None:
+    function, arguments = CALLS[key]
 
     @settings(max_examples=ATTEMPTS)
-    @given(st.sampled_from(SPOILT[key]))
-    def ends_well(attempt: tuple[spoiling.Place, spoiling.Spoiler]) -> None:
-        place, spoiler = attempt
-        oracle.tried(key, function, arguments, place, spoiler)
+    @given(TWO[key])
+    def ends_well(changes: tuple[spoiling.Change, ...]) -> None:
+        oracle.tried(key, function, arguments, *changes)
 
     ends_well()

@@ -88,4 +88,4 @@ ARGUMENTS = {"function": inner, "examples": 3, "seed": 0}
 def test_arguments_of_conform() -> None:
     for place, value in spoiling.paths(ARGUMENTS):
         for spoiler in spoiling.spoilers(value):
-            oracle.tried("conform", conform, ARGUMENTS, place, spoiler)
+            oracle.tried("conform", conform, ARGUMENTS, (place, spoiler))

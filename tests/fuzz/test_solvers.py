@@ -2,17 +2,18 @@
 
 import warnings
 from dataclasses import replace
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import solvers as so
 from solvers.errors import InputError
 from solvers.families.sequences import Autoregressive
+from solvers.numerics.optimisers import Moments
 from tests.fuzz import calls, oracle, public, spoiling
 
 CALLS = calls.all_calls()
@@ -38,33 +39,44 @@ def test_every_public_callable_has_a_valid_call() -> None:
     assert CALLS.keys() == public.of_solvers().keys()
 
 
-def attempts(key: str) -> list[tuple[spoiling.Place, spoiling.Spoiler]]:
-    _, arguments = CALLS[key]
-    if key == "Result.table":  # a result is read, not written
-        return []
-    return [
-        (place, spoiler)
-        for place, value in spoiling.paths(arguments)
-        if place not in LEFT_ALONE
-        for spoiler in spoiling.spoilers(value)
-    ]
+PLACES = {
+    key: [at for at in spoiling.paths(arguments) if at[0] not in LEFT_ALONE]
+    for key, (_, arguments) in CALLS.items()
+    if key != "Result.table"  # a result is read, not written
+}
+ONE = [key for key, places in PLACES.items() if places]
+TWO = {key: two for key in ONE if not (two := spoiling.double_changes(PLACES[key])).is_empty}
 
 
-SPOILT = {key: found for key in CALLS if (found := attempts(key))}
-
-
-@pytest.mark.parametrize("key", SPOILT)
-def test_one_spoilt_argument(key: str) -> None:
+@pytest.mark.parametrize("key", ONE)
+def test_every_spoilt_argument(key: str) -> None:
     function, arguments = CALLS[key]
     with warnings.catch_warnings():  # what solvers doubt of these points is not the question
         warnings.simplefilter("ignore")
         function(**spoiling.own(arguments))
+    oracle.all_end_well(key, function, arguments, spoiling.single_changes(PLACES[key]))
+
+
+@pytest.mark.parametrize("key", ONE)
+def test_arguments_of_other_members_or_another_precision(key: str) -> None:
+    function, arguments = CALLS[key]
+    changes = [
+        [((name,), spoiler) for spoiler in spoiling.WHOLE]
+        for name, value in arguments.items()
+        if spoiling.has_tensors(value)
+    ]
+    pairs = (pair for one, two in combinations(changes, 2) for pair in product(one, two))
+    oracle.all_end_well(key, function, arguments, pairs)
+
+
+@pytest.mark.parametrize("key", TWO)
+def test_two_spoilt_arguments(key: str) -> None:
+    function, arguments = CALLS[key]
 
     @settings(max_examples=ATTEMPTS)
-    @given(st.sampled_from(SPOILT[key]))
-    def ends_well(attempt: tuple[spoiling.Place, spoiling.Spoiler]) -> None:
-        place, spoiler = attempt
-        oracle.tried(key, function, arguments, place, spoiler)
+    @given(TWO[key])
+    def ends_well(changes: tuple[spoiling.Change, ...]) -> None:
+        oracle.tried(key, function, arguments, *changes)
 
     ends_well()
 
@@ -122,6 +134,104 @@ FOUND: dict[str, tuple[Any, str]] = {
     "a number of inputs that is none": (
         lambda: Autoregressive(lambda y: torch.zeros(*y.shape[:-1], 1, 4), 4, 1, -3),
         "N is -3",
+    ),
+    "an integer beyond floating point": (
+        lambda: so.Adam(0.1, eps=10**400),
+        "eps is an integer beyond float64",
+    ),
+    "a count that is none": (lambda: Moments(X[0], X[0], -1), "count is -1"),
+    "slopes of another dtype": (
+        lambda: so.Adam(0.1).step(X[0], X[0].float(), Moments(X[0], X[0])),
+        "slope torch.float32",
+    ),
+    "no noise for bits": (
+        lambda: so.Bernoulli(X).reinforce(
+            so.Dataset.pairs(X, X), calls.REWARD, 3, "mean", cast(Any, None)
+        ),
+        "noise is a NoneType",
+    ),
+    "sparse labels": (
+        lambda: so.LabelledData.of(X, torch.tensor([0, 1, 1]).to_sparse(), 2),
+        "labels is torch.sparse_coo",
+    ),
+    "rows beyond a reward's": (
+        lambda: so.ClassReward(torch.zeros(2, 3, 3, dtype=torch.float64)).rows(torch.tensor([2])),
+        "index is out of range for 2 inputs",
+    ),
+    "a weight that is no reward": (
+        lambda: so.OneHotReward(cast(Any, lambda phi, x: None))({}, X),
+        "without U",
+    ),
+    "an estimator that returns nothing": (
+        lambda: so.PolicyGradient(
+            calls.REWARD, 0.5, cast(Any, lambda law, data, reward, noise: None)
+        )(calls.LAW, calls.DATA),
+        "the estimator returned None",
+    ),
+    "an objective that returns nothing": (
+        lambda: so.fit(
+            POLICY, calls.DATA, cast(Any, lambda law, data, noise=None: None), weight_decay=0.1
+        ),
+        "the objective returned None",
+    ),
+    "a temperature without inputs": (
+        lambda: so.PolicyGradient(calls.REWARD, 0.5, temperature=torch.tensor(2.0)),
+        "temperature is a single number",
+    ),
+    "a complex temperature": (
+        lambda: so.PolicyGradient(calls.REWARD, 0.5, temperature=torch.ones(3) * 1j),
+        "pass real numbers",
+    ),
+    "bits as symbols": (
+        lambda: so.WindowMatch(1.0, 2, 1)(torch.ones(1, 1, 3) > 0, torch.ones(1, 1, 3) > 0),
+        "y is torch.bool",
+    ),
+    "symbols that a policy has not": (
+        lambda: so.WindowMatch(1.0, 3, 1).expected(
+            replace(calls.SEQUENCES(calls.start(calls.SEQUENCES), calls.WORDS.x), V=3),
+            calls.WORDS,
+        ),
+        "the policy has V = 2",
+    ),
+    "inputs of another number": (
+        lambda: replace(
+            calls.SEQUENCES(calls.start(calls.SEQUENCES), calls.WORDS.x.expand(2, 1)), N=1
+        ).entropy(),
+        "x has 2 inputs, the law N = 1",
+    ),
+    "a law of two dtypes": (lambda: so.Gaussian(X, X.float()), "use one dtype"),
+    "a reference of another dtype": (
+        lambda: so.projected_reward(
+            calls.SIGMA, 0.5, X[0], so.Gaussian(X[0].float(), X[0].float())
+        ),
+        "the reference is torch.float32",
+    ),
+    "a reference too narrow for its dtype": (
+        lambda: so.projected_reward(calls.SIGMA, 0.5, X[0], so.Gaussian(X[0], X[0] * 1e-300)),
+        "the precision of the reference",
+    ),
+    "outcomes that are not the policy's": (
+        lambda: so.fit(POLICY, so.Dataset.pairs(X, X[:, :1])),
+        "the policy has n = 2, the data n = 1",
+    ),
+    "data of many members": (
+        lambda: replace(calls.LIKELIHOOD, data=so.Dataset.pairs(X[None], X[None])),
+        "data.x has shape (1, 3, 2)",
+    ),
+    "a policy that returns no law": (
+        lambda: so.solve(
+            replace(calls.LIKELIHOOD, policy=cast(Any, lambda params, x: None)), theta=PARAMS
+        ),
+        "without check_data",
+    ),
+    "other members than the data's": (
+        lambda: so.Gaussian(X.expand(2, 3, 2), X.expand(2, 3, 2)).pathwise(
+            so.Dataset.pairs(X.expand(4, 3, 2), X.expand(4, 3, 2)),
+            calls.REWARD,
+            2,
+            so.MemberNoise([so.generator(0)]),
+        ),
+        "the policy has batch shape (2, 3)",
     ),
     "two sizes of one letter": (lambda: so.Dataset.of(X, X[:2, None]), "and N"),
 }

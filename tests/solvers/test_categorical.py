@@ -15,6 +15,7 @@ from solvers.errors import InputError, NonFiniteError, ShapeError
 from solvers.families.categorical import Categorical, CategoricalPolicy
 from solvers.families.networks import MLP
 from solvers.metrics import accuracy, calibration_error
+from solvers.rewards.between_classes import ClassReward
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training.streams import MemberNoise
 from tests.labelled import labelled_by
@@ -126,6 +127,42 @@ def test_rows_of_data() -> None:
     assert torch.equal(members.pi[2, 1], pi[6])
     with pytest.raises(ShapeError, match=r"\(3, 2, 7\): rows are taken from x \(N, d\)"):
         members.rows(torch.tensor([0]))
+
+
+@pytest.mark.usefixtures("as_users_run")
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.uint8])
+def test_places_are_numbers_of_any_size(dtype: torch.dtype) -> None:
+    """By itself torch takes bytes for a mask, and small integers for no index at all."""
+    data = LabelledData.soft(normal(0, 3, INPUTS), simplex(1, 3, 3))
+    reward = ClassReward(normal(2, 2, 3, 3, 3))
+    for places in ([2, 0, 1], [1, 1, 0]):
+        index, same = torch.tensor(places, dtype=dtype), torch.tensor(places)
+        assert torch.equal(data.rows(index).x, data.x[same])
+        assert torch.equal(reward.rows(index).table, reward.table[:, same])
+        members = torch.stack([index, index.flip(0)])
+        assert torch.equal(reward.rows(members).table[1], reward.table[1, same.flip(0)])
+
+
+def test_places_from_the_last() -> None:
+    reward = ClassReward(normal(2, 2, 3, 3, 3))
+    assert torch.equal(reward.rows(torch.tensor([-1])).table, reward.table[:, [2]])
+    members = reward.rows(torch.tensor([[-1], [-3]])).table
+    assert torch.equal(members, torch.stack([reward.table[0, [2]], reward.table[1, [0]]]))
+
+
+def test_one_law_for_rewards_of_many_inputs_and_members() -> None:
+    """The law is each of theirs: every input of every member draws its own generations."""
+    law, pi = Categorical(normal(0, 1, 3)), simplex(1, 6, 3)
+    data = LabelledData.soft(normal(2, 6, INPUTS), pi)
+    reward = ClassReward(normal(3, 2, 6, 3, 3))
+    whole = Categorical(law.logits.expand(2, 6, 3))
+    for baseline in ("mean", "optimal"):
+        found, want = (
+            each.reinforce(data, reward, 4, baseline, MemberNoise(generators(2), (2,)))
+            for each in (law, whole)
+        )
+        assert found.shape == (2, 6)
+        assert torch.equal(found, want)
 
 
 @pytest.fixture

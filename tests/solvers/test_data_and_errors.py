@@ -228,7 +228,7 @@ def test_batches_in_the_inner_solver() -> None:
     data = Dataset.of(normal(0, 3, 1), normal(1, 3, 4, 2))
     batch = Dataset.of(normal(0, 2, 3, 1), normal(1, 2, 3, 4, 2))
     objective = PolicyGradient(reward, one)
-    with pytest.raises(ShapeError, match=r"\(2, 3, 1\): solve one member at a time"):
+    with pytest.raises(ShapeError, match=r"\(2, 3, 1\): pass x \(N, d\), one member at a time"):
         inner.gradient(policy, params, objective, batch)
     with pytest.raises(ShapeError, match=r"shape \(2,\), not one number"):
         inner.gradient(policy, params, PolicyGradient(reward, two), data)

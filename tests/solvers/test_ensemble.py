@@ -312,6 +312,15 @@ def test_one_order_for_all_is_the_same_order_for_each() -> None:
         assert bool((one[-1][key] - other[-1][key]).abs().flatten(2).amax(-1).gt(1e-6).all())
 
 
+@pytest.mark.usefixtures("as_users_run")
+def test_the_size_of_a_batch_may_be_a_number_of_numpy() -> None:
+    one, other = (
+        classify([(0, 1)], (), NLL(), noise([(0, 1)], ()), batch_size=size)
+        for size in (3, np.int64(3))
+    )
+    assert all(torch.equal(one[-1][name], other[-1][name]) for name in one[-1])
+
+
 def test_classifiers_are_trained_as_torch_would() -> None:
     """On the same batches, with the penalty in the loss instead of the optimiser."""
     for rho in (0.0, 0.3):

@@ -174,7 +174,7 @@ def test_mlp_mean_converges_too(solve: Any) -> None:
 def test_one_member_at_a_time(solve: Any) -> None:
     policy, objective, data = small_problem()
     batch = Dataset.of(data.x.expand(2, 3, 1), data.y.expand(2, 3, 2, 2))
-    with pytest.raises(ShapeError, match=r"x has shape \(2, 3, 1\): solve one member at a time"):
+    with pytest.raises(ShapeError, match=r"data.x has shape \(2, 3, 1\): pass x \(N, d\)"):
         solve(policy, start(policy), objective, batch)
     several = PolicyGradient(objective.reward, torch.ones(2, dtype=F64))
     with pytest.raises(ShapeError, match=r"returned shape \(2,\), not one number"):

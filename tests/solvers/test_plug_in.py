@@ -108,4 +108,6 @@ def test_data_of_a_teacher_have_its_law_and_no_outcomes() -> None:
     with pytest.raises(so.InputError, match="Distilled has no outcomes y"):
         so.PolicyGradient(reward, LAM, so.ScoreFunction(3))(law, data, noise)
     with pytest.raises(so.InputError, match=r"the mean holds .*: that of bits is in \[0, 1\]"):
-        law.check_data(Distilled(X, lambda x: so.Gaussian(x @ x.mT[:, :3] + 5, torch.ones(N, 3))))
+        law.check_data(
+            Distilled(X, lambda x: so.Gaussian(x @ x.mT[:, :3] + 5, torch.ones(N, 3, dtype=F64)))
+        )

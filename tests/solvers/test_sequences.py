@@ -67,6 +67,16 @@ def test_soft_value_iteration_is_the_gibbs_law(k: int) -> None:
     torch.testing.assert_close(found.log_p[:, 0], (r / lam[:, None]).log_softmax(-1))
 
 
+@pytest.mark.parametrize("k", range(T))
+def test_rewards_of_members_for_generations_that_all_share(k: int) -> None:
+    reward, y_hat = windows.WindowReward(table(k, 2), V), WORDS.unsqueeze(1)
+    outcomes = y_hat[:1].expand(4, *y_hat.shape)
+    each = [windows.WindowReward(g, V)(y_hat, outcomes[0]) for g in reward.table]
+    assert torch.equal(reward(y_hat, y_hat[:1]), torch.stack(each))
+    with pytest.raises(ShapeError, match=r"the reward has batch shape \(2,\), y_hat \(4,\)"):
+        reward(outcomes, y_hat)
+
+
 @pytest.mark.parametrize("k", [0, 1, 2])
 def test_soft_value_iteration_returns_logarithms_of_probabilities(k: int) -> None:
     found = windows.soft_values(windows.WindowReward(table(k, 3), V), 0.3)
