@@ -28,7 +28,7 @@ from ..errors import (
 from ..families.bernoulli import BernoulliPolicy
 from ..families.categorical import CategoricalPolicy
 from ..families.gaussian import GaussianPolicy
-from ..families.law import Data, Params, Policy, check_one_member
+from ..families.law import Data, Params, Policy, check_one_member, law_at
 from ..hypergradients.implicit import Level
 from ..numerics.modes import recording
 from ..rewards.between_classes import ClassReward, exact_diagonal
@@ -276,7 +276,7 @@ def plug_in(
             f"CategoricalPolicy or a BernoulliPolicy, or learn one by solve(maximum_likelihood)"
         )
     _check_isolated(policy, weight_decay)
-    policy(params, data.x).check_data(data)
+    law_at(policy, params, data)
 
     def train(estimated: Tensor, given: Data, start: Params) -> PlugIn:
         reward = _by_theory(policy, estimated, lam)
