@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import check_count
+from ..errors import NonFiniteError, check_count
 
 SHORT = 1e-8  # of an objective: what a first step should gain
 
@@ -32,19 +33,33 @@ def lbfgs(tensors: list[Tensor], iterations: int = 2) -> torch.optim.Optimizer:
 
 
 class _LBFGS(torch.optim.LBFGS):
-    """L-BFGS whose first step is not too short to be seen.
+    """L-BFGS whose first step is not too short to be seen, and that turns back at a border.
 
     Torch's is along the gradient, of length 1 at most and of that of the gradient where this is
     less: for outer variables of a large unit, whose slopes are small, nothing that a line search
-    could tell from rounding. The objective is then taken in units of its gradient.
+    could tell from rounding. The objective is then taken in units of its gradient. A point at which
+    it is not finite is infinitely bad, so that the line search halves its way there.
     """
 
     def step(self, closure: Callable[[], float]) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Take a step, as torch does."""
+        """Take a step, as torch does.
+
+        Raises:
+            NonFiniteError: of the objective, where no point that was looked at is better.
+        """
         state = self.state[self._params[0]]  # what checkpoints keep
+        start = [p.detach().clone() for p in self._params]
+        beyond: NonFiniteError | None = None
 
         def in_units() -> float:
-            loss = float(closure())
+            nonlocal beyond
+            try:
+                loss = float(closure())
+            except NonFiniteError as error:
+                beyond = error
+                for p in self._params:
+                    p.grad = torch.full_like(p, math.nan)
+                return math.inf
             slopes = [p.grad for p in self._params if p.grad is not None]
             if "unit" not in state:
                 length = sum(float(g.abs().sum()) for g in slopes)
@@ -55,4 +70,7 @@ class _LBFGS(torch.optim.LBFGS):
                     slope.mul_(state["unit"])
             return loss * state["unit"]
 
-        return super().step(in_units)
+        found = super().step(in_units)
+        if beyond is not None and all(map(torch.equal, self._params, start)):
+            raise beyond
+        return found

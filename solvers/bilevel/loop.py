@@ -223,11 +223,10 @@ def solve(
             nonlocal latest
             here = tuple(t.detach().clone() for t in outer)
             if latest is None or not all(map(torch.equal, here, latest.phi)):
-                start = current if latest is None else latest.inner.value
                 at = phi_like.tree(here)
                 cold = not history and latest is None
                 found = solve_inner(
-                    problem, theta_like, start, at, inner, generator, cold=cold,
+                    problem, theta_like, current, at, inner, generator, cold=cold,
                     tick=lambda text: tick(len(history), text),
                 )  # fmt: skip
                 point = theta_like.tree(found.value)
@@ -242,11 +241,17 @@ def solve(
             return _climbed(problem, hypergradient, inner, found, point, at).value
 
         def closure() -> float:
+            nonlocal current
             done = evaluate()
             slopes = phi_like.matching("the hypergradient", done.slope.value)
             for tensor, slope in zip(outer, slopes, strict=True):
                 tensor.grad = -slope
-            return -problem.F(theta_like.tree(done.inner.value), phi_like.tree(done.phi)).item()
+            F = problem.F(theta_like.tree(done.inner.value), phi_like.tree(done.phi)).item()
+            # Inner solves go on from where F is as good as at the start of the step. A line search
+            # also looks far off, where an inner solution may leave its basin and find no way back.
+            if F >= history[-1].F:
+                current = done.inner.value
+            return -F
 
         kept: tuple[Tree, Tree] | None = None  # θ and φ of the last step
 
@@ -282,12 +287,13 @@ def solve(
                 _warn_once(history)
                 why = reason or not_reached(history, tolerance, further)
                 return Result(point, at, reason is not None, tuple(history), why)
+            current = done.inner.value
             try:
                 opt.step(closure)  # pyright: ignore[reportArgumentType]
             except NonFiniteError as error:
                 return beyond(error)
             # forgotten here, so that a run resumed from the checkpoint goes on with the same bits
-            current, latest = latest.inner.value if latest else done.inner.value, None
+            latest = None
             if path is not None and run is not None:
                 state = {
                     "step": step + 1,
