@@ -98,7 +98,8 @@ def reached(
 ) -> str | None:
     """Say in which sense the last hypergradient of a history is 0, None if it is not.
 
-    One that the damping of the Hessian has made small is not: it says nothing.
+    One that the damping of the Hessian has made small is not: it says nothing. Nor is one at which
+    `F` has fallen below where the loop began.
 
     Args:
         history: of the loop so far.
@@ -107,7 +108,7 @@ def reached(
         dtype: of the objective.
     """
     last, largest = history[-1].hypergradient, max(row.hypergradient for row in history)
-    if damped_away(history, tolerance):
+    if damped_away(history, tolerance) or fallen(history, tolerance):
         return None
     if last == 0:
         return "the hypergradient is 0"
@@ -125,6 +126,15 @@ def damped_away(history: Sequence[Record], tolerance: float) -> bool:
     """Return whether the damping made the last hypergradient small, and not a pull that is."""
     pull = history[-1].pull
     return history[-1].held > HELD and pull > tolerance * max(row.pull for row in history)
+
+
+def fallen(history: Sequence[Record], tolerance: float) -> bool:
+    """Return whether `F` has fallen since the start, by more than what inner solves leave open.
+
+    Long steps lead there: over a fold, behind which the inner problem has another solution.
+    """
+    start, last = history[0].F, history[-1].F
+    return start - last > math.sqrt(tolerance) * max(abs(start), abs(last))
 
 
 def gained(
@@ -215,6 +225,10 @@ def not_reached(history: Sequence[Record], tolerance: float, further: float = 0.
             f", and says nothing: the Hessian of J was damped by {history[-1].damping:.3g}, which "
             f"holds {history[-1].held:.2g} of the pull of F on theta; start from a smaller phi, "
             "take shorter steps, or give J a strictly concave term"
+        )
+    elif fallen(history, tolerance):
+        reason += (
+            f", and F has fallen from {history[0].F:.6g} to {history[-1].F:.6g}: take shorter steps"
         )
     elif further > 0:
         reason += f", and F gains {further:.2g} a little further along it"

@@ -135,8 +135,9 @@ def solve(
 
     Args:
         problem: the two objectives.
-        theta: where the first inner solve starts; every later one starts from the one before.
-            Frozen leaves (see `trees.Leaves`) stay as they are, in `phi` too.
+        theta: where the first inner solve starts; every later one starts from the latest solution
+            at which `F` is as good as at the start of the outer step. Frozen leaves (see
+            `trees.Leaves`) stay as they are, in `phi` too.
         phi: starting point of the outer variables.
         optimiser: of the outer variables; it is handed the negated hypergradient. One that
             evaluates several points per step, as L-BFGS does, may.
@@ -150,7 +151,8 @@ def solve(
             resolution of `F`; and when `F` is no larger a little further along it (see `gained`),
             which tells a far start, or a large constant in `F`, from a maximum. Neither changes
             with the units of `F`. A hypergradient of a Hessian that was damped until the damping
-            alone holds the pull of `F` says nothing, and ends no loop.
+            alone holds the pull of `F` says nothing, and ends no loop; nor does one where `F` has
+            fallen below where it was at the start.
         generator: of sampled inner gradients.
         checkpoint: file written after every outer step; if it exists, the run goes on from it,
             with the same bits as an uninterrupted one. A file of another run is refused.

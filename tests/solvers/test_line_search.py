@@ -1,6 +1,7 @@
-"""What a line search of the outer loop meets far off: lost inner solutions, and no numbers at all."""
+"""What outer loops meet far off: lost inner solutions, no numbers, nothing with a slope."""
 
 import math
+import warnings
 from itertools import pairwise
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor
 
 import solvers as so
 from solvers.errors import NonFiniteError
+from solvers.hypergradients.implicit import HypergradientWarning
 
 F64 = torch.float64
 
@@ -26,7 +28,7 @@ def bits(seed: int) -> so.Dataset:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_an_inner_solution_is_not_lost_at_a_point_that_is_not_taken(seed: int) -> None:
-    """Far off a large reward puts all bits on one value, where nothing has a slope to come back."""
+    """Far off large rewards put all bits on one value, where nothing has a slope to come back."""
     reward = so.InputReward(2, 2, so.MLP(), "diagonal")
     problem = so.maximum_likelihood(so.BernoulliPolicy(2, 2), reward, bits(seed), lam=0.5)
     found = so.solve(problem, seed=0, steps=8)
@@ -66,3 +68,27 @@ def test_a_line_search_turns_back_where_there_are_no_numbers() -> None:
 def test_where_no_point_is_better_the_error_is_that_of_the_objective() -> None:
     with pytest.raises(NonFiniteError, match="F is nan at"):
         climb(-math.inf)
+
+
+def test_where_nothing_has_a_slope_below_the_start_is_no_maximum() -> None:
+    """Steps of 30 in log u lead to rewards without weight beside λ: the law is uniform for good."""
+    x = normal(0, 60, 2)
+    classes = (x @ normal(7, 2, 3)).argmax(-1)
+    problem = so.maximum_likelihood(
+        so.CategoricalPolicy(2, 3),
+        so.OneHotReward(so.ConstantReward(3, "diagonal")),
+        so.LabelledData.of(x, classes, 3),
+        lam=0.5,
+        weight_decay=0.01,
+    )
+
+    def adam(tensors: list[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(tensors, lr=30.0)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HypergradientWarning)
+        found = so.solve(problem, seed=0, steps=60, optimiser=adam)
+    last, largest = found.stationarity, max(row.hypergradient for row in found.result.history)
+    assert last <= 1e-6 * largest
+    assert not found.converged
+    assert "F has fallen from -" in found.reason
