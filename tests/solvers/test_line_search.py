@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import solvers as so
+from solvers.bilevel import lbfgs
 from solvers.errors import NonFiniteError
 from solvers.hypergradients.implicit import HypergradientWarning
 
@@ -43,7 +44,7 @@ def test_an_inner_solution_is_not_lost_at_a_point_that_is_not_taken(seed: int) -
 def climb(border: float, start: float = 0.0, steps: int = 6) -> float:
     """Return where L-BFGS ends on `(x - 2)⁴ - 40x`, which is not defined from a border on."""
     x = torch.tensor([start], dtype=F64, requires_grad=True)
-    optimiser = so.bilevel.lbfgs([x])
+    optimiser = lbfgs([x])
 
     def closure() -> float:
         at = x.item()
