@@ -11,7 +11,8 @@ import math
 import numbers
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,7 @@ def as_tensor(name: str, value: object, like: object = None) -> Tensor:
     Raises:
         InputError: `value` is no real number (text, None, a truth value, complex, an array), or
             `like` has no room for it.
+        ShapeError: a tensor without entries.
         NonFiniteError: NaN or infinity.
     """
     if isinstance(value, bool) or not isinstance(value, Tensor | numbers.Real):
@@ -77,6 +79,8 @@ def as_tensor(name: str, value: object, like: object = None) -> Tensor:
         if value.dtype == torch.bool or value.is_complex():
             raise InputError(f"{name} has dtype {value.dtype}: pass real numbers")
         check_dense(name, value)
+        if not value.numel():
+            raise ShapeError(f"{name} is empty, of shape {tuple(value.shape)}: pass a number each")
         given = value if value.dtype in PRECISIONS else value.double()
     else:
         given = torch.tensor(_as_float(name, value), dtype=torch.float64)
@@ -299,6 +303,12 @@ def check_broadcast(
                 f"{name} has batch shape {tuple(shape)}, {other} {tuple(other_shape)}, and they do "
                 f"not broadcast: pass the same, or 1 where all share one"
             )
+
+
+def check_batches(batches: Mapping[str, Sequence[int]]) -> None:
+    """Raise `ShapeError` unless all batch shapes, by name, broadcast."""
+    for (name, shape), (other, other_shape) in combinations(batches.items(), 2):
+        check_broadcast(name, shape, other, other_shape)
 
 
 def check_spd(name: str, matrix: Float[Tensor, "*b n n"]) -> None:

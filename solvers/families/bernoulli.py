@@ -21,6 +21,7 @@ from ..errors import (
     Number,
     ShapeError,
     as_positive,
+    check_batches,
     check_broadcast,
     check_columns,
     check_count,
@@ -264,8 +265,8 @@ def inner_solution(
 
     Raises:
         InputError: `lam` is not positive.
-        ShapeError: `U` is not diagonal: then `z = (2Uμ - diag U - 2 offdiag(U) m)/λ` couples the
-            bits, and has no closed form.
+        ShapeError: batches that do not broadcast; or `U` is not diagonal: then
+            `z = (2Uμ - diag U - 2 offdiag(U) m)/λ` couples the bits, and has no closed form.
 
     Source: new (analysis.bernoulli.inner.solution).
     """
@@ -274,4 +275,6 @@ def inner_solution(
         raise ShapeError(
             "U has entries beside its diagonal, which couple the bits: solve by training.inner.fit"
         )
-    return Bernoulli(weights * (2 * mu - 1) / as_positive("lam", lam, mu)[..., None])
+    lam = as_positive("lam", lam, mu)
+    check_batches({"lam": lam.shape, "mu": mu.shape[:-1], "U": weights.shape[:-1]})
+    return Bernoulli(weights * (2 * mu - 1) / lam[..., None])

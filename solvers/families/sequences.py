@@ -391,6 +391,7 @@ def entropy_of_rows(y: Float[Tensor, "*b S t"]) -> Float[Tensor, "*b"]:
 
 def check_symbols(y: Tensor, V: int) -> None:
     """Raise `InputError` unless `y` holds symbols `0 .. V-1`, as numbers of any real dtype."""
+    check_count("V", V)
     check_dense("y", y)
     if y.dtype == torch.bool or y.is_complex():
         raise InputError(f"y is {y.dtype}: pass symbols 0 .. {V - 1} as numbers, y.double()")

@@ -36,6 +36,7 @@ from ..errors import (
     check_finite,
     check_instance,
     check_limit,
+    check_positive,
     check_same_n,
     check_spd,
 )
@@ -292,12 +293,19 @@ class _Outputs:
         """Evaluate the policy; a scale it shares among inputs becomes one for each."""
         with torch.no_grad():
             law = policy(params, x)
+            if law.mean.ndim != 2:
+                raise ShapeError(
+                    f"the policy's mean has shape {tuple(law.mean.shape)}: pass the params of one "
+                    f"member"
+                )
             spread = law.covariance if law.full else law.scale.square()
             if policy.structure == "isotropic":
                 spread = spread[..., :1]
             spread = spread.expand(len(x), *spread.shape[1:]).clone()
         check_finite("the policy's mean", law.mean)
         check_finite("the policy's covariance", spread)
+        variances = spread.diagonal(dim1=-2, dim2=-1) if law.full else spread
+        check_positive("the policy's variances", variances)  # whose squares may be 0
         return cls(law.mean.clone().requires_grad_(), spread.requires_grad_(), policy)
 
     def law(self, index: Int[Tensor, "N"]) -> Gaussian:

@@ -21,6 +21,7 @@ from ..errors import (
     Number,
     ShapeError,
     as_positive,
+    check_batches,
     check_broadcast,
     check_count,
     check_dtype,
@@ -190,8 +191,8 @@ def inner_solution(
     check_finite("mu", mu)
     named = {"lam": lam, "omega": reward.omega, "variance": variance}
     scalars = [as_positive(name, number, mu) for name, number in named.items()]
-    for name, scalar in zip(named, scalars, strict=True):
-        check_broadcast(name, scalar.shape, "mu", mu.shape[:-1])
+    batches = {name: scalar.shape for name, scalar in zip(named, scalars, strict=True)}
+    check_batches({**batches, "mu": mu.shape[:-1]})
     n = mu.shape[-1]
     weight, omega, spread, _ = torch.broadcast_tensors(*scalars, mu[..., 0])
     mu = mu.expand(*weight.shape, n)

@@ -20,6 +20,7 @@ from ..errors import (
     Number,
     ShapeError,
     as_positive,
+    check_batches,
     check_broadcast,
     check_choice,
     check_count,
@@ -330,8 +331,7 @@ def optimal_scale(
     check_spd("M", M)
     check_spd("Sigma", Sigma)
     lam = as_positive("lam", lam, Sigma)
-    check_broadcast("lam", lam.shape, "Sigma", Sigma.shape[:-2])
-    check_broadcast("lam", lam.shape, "M", M.shape[:-2])
+    check_batches({"lam": lam.shape, "Sigma": Sigma.shape[:-2], "M": M.shape[:-2]})
     # In units of the largest entries, whose product may lie beyond the dtype where c* does not.
     units = M.abs().amax((-2, -1)), Sigma.abs().amax((-2, -1))
     scaled = M / units[0][..., None, None] * (Sigma / units[1][..., None, None])

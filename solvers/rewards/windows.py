@@ -210,11 +210,14 @@ def soft_values(
     Raises:
         InputError: `lam` is not positive, or so small that rewards in units of it overflow; or
             every sequence has reward -inf.
+        ShapeError: `lam` of other members than the reward.
 
     Source: new (analysis.sequences.inner.soft_value_iteration).
     """
     V, k = reward.V, reward.k
-    weights = reward.table / as_positive("lam", lam, reward.table)[..., None, None]
+    lam = as_positive("lam", lam, reward.table)
+    check_broadcast("lam", lam.shape, "the reward", reward.table.shape[:-2])
+    weights = reward.table / lam[..., None, None]
     limit = torch.finfo(weights.dtype).max / (2 * reward.T)
     bad = (weights.abs() > limit) & (reward.table > -torch.inf)
     if bool(bad.any()):

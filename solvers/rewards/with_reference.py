@@ -24,7 +24,7 @@ from ..errors import (
     NotPositiveDefiniteError,
     Number,
     as_positive,
-    check_broadcast,
+    check_batches,
     check_finite,
     check_same_n,
     check_spd,
@@ -58,8 +58,7 @@ def inner_solution(
 
     Source: new (analysis.reference.inner).
     """
-    check_finite("mu", mu)
-    lam = as_positive("lam", lam, mu)
+    lam = _weight("the reward", reward.cholesky, lam, mu, reference)
     check_same_n("mu", mu.shape[-1], "the reward", reward.n)
     return _solved(reward.U, lam, mu, reference)
 
@@ -67,7 +66,13 @@ def inner_solution(
 def _solved(U: Tensor, lam: Tensor, mu: Tensor, reference: Gaussian) -> Gaussian:
     """Return the inner solution of `U ⪰ 0`."""
     a = _pull(reference, mu)
-    factor = torch.linalg.cholesky(reference.precision() + 2 / lam[..., None, None] * U)
+    H = reference.precision() + 2 / lam[..., None, None] * U
+    factor, failed = torch.linalg.cholesky_ex(H)
+    if not bool(torch.isfinite(H).all()) or bool(failed.any()):
+        raise InputError(
+            f"the precision of the policy is beyond {H.dtype}, or singular in it: pass U, lam and "
+            f"a reference of nearer sizes, or outcomes in other units"
+        )
     moved = torch.cholesky_solve(a.unsqueeze(-1), factor)[..., 0]
     return Gaussian.cholesky(mu + moved, torch.linalg.cholesky(torch.cholesky_inverse(factor)))
 
@@ -129,7 +134,8 @@ def stationary_weight(
 
     Source: new (analysis.reference.outer).
     """
-    lam = _weight(Sigma, lam, mu)
+    check_spd("Sigma", Sigma)
+    lam = _weight("Sigma", Sigma, lam, mu, reference)
     a = _pull(reference, mu)
     aSa = torch.einsum("...i,...ij,...j->...", a, Sigma, a)
     k = 2 / (1 + (1 + 4 * aSa).sqrt())
@@ -189,8 +195,8 @@ def projected_reward(
 
     Source: new (analysis.reference.outer).
     """
-    lam = _weight(Sigma, lam, mu)
-    check_broadcast("Sigma", Sigma.shape[:-2], "the reference", reference.mean.shape[:-1])
+    check_spd("Sigma", Sigma)
+    lam = _weight("Sigma", Sigma, lam, mu, reference)
     pull = _pull(reference, mu).unsqueeze(-1)
     root = torch.linalg.cholesky(reference.covariance)
     pull = root.mT @ pull
@@ -248,17 +254,28 @@ def _dual(
     return value, H @ error - pull, bend, Q * (h - 1).sqrt().unsqueeze(-2)
 
 
-def _weight(Sigma: Tensor, lam: Number | Tensor, mu: Tensor) -> Tensor:
-    """Return `λ`, after checking what the data and `λ` must be for there to be a best reward."""
-    check_spd("Sigma", Sigma)
+def _weight(
+    name: str, matrix: Tensor, lam: Number | Tensor, mu: Tensor, reference: Gaussian
+) -> Tensor:
+    """Return `λ`, after checking that all are finite, of one dtype, and of batches that fit."""
     check_finite("mu", mu)
-    return as_positive("lam", lam, Sigma)
+    if matrix.dtype != mu.dtype:
+        raise InputError(f"{name} is {matrix.dtype}, mu {mu.dtype}: use one dtype")
+    lam = as_positive("lam", lam, mu)
+    check_batches(
+        {
+            name: matrix.shape[:-2],
+            "lam": lam.shape,
+            "mu": mu.shape[:-1],
+            "the reference": reference.mean.shape[:-1],
+        }
+    )
+    return lam
 
 
 def _pull(reference: Gaussian, mu: Tensor) -> Float[Tensor, "*b n"]:
     """Return `a = P₀⁻¹(m₀ - μ)`."""
     check_same_n("the reference", reference.n, "mu", mu.shape[-1])
-    check_broadcast("the reference", reference.mean.shape[:-1], "mu", mu.shape[:-1])
     if reference.mean.dtype != mu.dtype:
         raise InputError(f"the reference is {reference.mean.dtype}, mu {mu.dtype}: use one dtype")
     precision = reference.precision()

@@ -64,9 +64,9 @@ def draw(
     for name, count in (("inputs", inputs), ("n", n), ("samples", samples)):
         check_count(name, count)
     check_count("the number of generators", len(generators))
-    check_number("mean", mean)
+    mean = check_number("mean", mean)
     if scale is not None:
-        check_number("scale", scale, positive=True)
+        scale = check_number("scale", scale, positive=True)
     check_precision("dtype", dtype)
     factors: list[Tensor] = []
     xs: list[Tensor] = []

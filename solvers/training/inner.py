@@ -17,7 +17,7 @@ from ..errors import (
     Number,
     ShapeError,
     as_positive,
-    check_broadcast,
+    check_batches,
     check_choice,
     check_count,
     check_dtype,
@@ -77,11 +77,9 @@ def closed_form(
     check_same_n("mu", mu.shape[-1], "the reward", reward.n)
     check_choice("structure", structure, get_args(Structure))
     reward = MahalanobisReward(reward.cholesky.to(mu), check=False)
-    of_reward = reward.cholesky.shape[:-2]
-    check_broadcast("lam", lam.shape, "mu", mu.shape[:-1])
-    check_broadcast("lam", lam.shape, "the reward", of_reward)
-    check_broadcast("mu", mu.shape[:-1], "the reward", of_reward)
-    batch = torch.broadcast_shapes(lam.shape, mu.shape[:-1], of_reward)
+    batches = {"lam": lam.shape, "mu": mu.shape[:-1], "the reward": reward.cholesky.shape[:-2]}
+    check_batches(batches)
+    batch = torch.broadcast_shapes(*batches.values())
     lam, mu = lam.expand(batch), mu.expand(*batch, reward.n)
     weights = reward.U.diagonal(dim1=-2, dim2=-1)
     if structure == "isotropic":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -56,6 +57,17 @@ PHI = so.ConstantReward(2).start(SIGMA)
 INPUT = so.InputReward(2, 2, so.MLP(), "diagonal")
 TEMPERED = so.TemperedReward(INPUT)
 FREE = so.FreeReward(2, 3)
+
+WINDOWS = so.WindowReward(normal(0, 2, 4), 2)
+SEARCHED = {
+    "policy": POLICY,
+    "params": start(POLICY),
+    "objective": so.NLL(),
+    "data": DATA,
+    "tolerance": 1e-6,
+    "max_iterations": 20,
+    "weight_decay": 0.1,
+}
 
 # Of a method, what follows `self`, which is an example of its class.
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -149,6 +161,193 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "weight_decay": 0.1,
         "observe": None,
     },
+    "training.ensemble.adam": {
+        "params": {"a": normal(0, 2, 3)},
+        "losses": lambda theta, step: theta["a"].square().sum(-1),
+        "steps": 2,
+        "learning_rate": 0.1,
+        "batch_ndim": 1,
+        "max_norm": 1.0,
+        "weight_decay": 0.1,
+        "observe": None,
+    },
+    "training.ensemble.gradient_descent": {
+        "params": {"a": normal(0, 2, 3)},
+        "losses": lambda theta, step: theta["a"].square().sum(-1),
+        "steps": 2,
+        "learning_rate": 0.1,
+        "batch_ndim": 1,
+        "observe": None,
+    },
+    "training.inner.gradient": SEARCHED,
+    "training.inner.second_order": SEARCHED,
+    "training.inner.minimum": {
+        "params": {"a": normal(0, 3)},
+        "loss": lambda theta: (theta["a"] - 1).square().sum(),
+        "methods": None,
+        "tolerance": 1e-6,
+        "max_iterations": 20,
+    },
+    "tasks.gaussian.draw": {
+        "generators": [so.generator(0)],
+        "inputs": 2,
+        "n": 2,
+        "samples": 3,
+        "mean": 1.0,
+        "scale": 2.0,
+        "dtype": F64,
+    },
+    "tasks.bits.draw": {
+        "generator": so.generator(0),
+        "inputs": 2,
+        "n": 2,
+        "rows": 6,
+        "samples": 3,
+        "dtype": F64,
+    },
+    "tasks.linear.draw": {
+        "generators": [so.generator(0)],
+        "n": 2,
+        "rows": 6,
+        "samples": 3,
+        "sigma": (0.5,),
+        "dtype": F64,
+    },
+    "hypergradients.implicit.implicit": {
+        **LEVELS,
+        "method": "cg",
+        "tolerance": 1e-6,
+        "max_iterations": 5,
+        "damping": 0.1,
+        "rank": 2,
+        "step": 0.1,
+        "generator": so.generator(0),
+        "distance": 1e-3,
+        "strict": False,
+    },
+    "hypergradients.penalty.penalty": {
+        **LEVELS,
+        "weight": 10.0,
+        "tolerance": 0.1,
+        "max_iterations": 50,
+        "strict": False,
+    },
+    "hypergradients.unrolled.unrolled": {
+        **LEVELS,
+        "optimiser": SGD,
+        "steps": 3,
+        "last": 2,
+        "tolerance": 0.1,
+        "distance": 0.1,
+        "strict": False,
+    },
+    "hypergradients.unrolled.one_step": {
+        **LEVELS,
+        "optimiser": SGD,
+        "tolerance": 0.1,
+        "distance": 0.1,
+        "strict": False,
+    },
+    "hypergradients.functional.functional": {
+        "policy": POLICY,
+        "params": start(POLICY),
+        "reward_of": lambda U: so.MahalanobisReward(torch.linalg.cholesky(U)),
+        "phi": SIGMA,
+        "lam": 0.5,
+        "data": DATA,
+        "outer_data": DATA,
+        "reference": None,
+        "distance": 0.1,
+        "strict": False,
+    },
+    "hypergradients.differentiable.inner_solution": {
+        "J": square,
+        "theta0": POINT,
+        "phi": POINT + 1,
+        "methods": None,
+        "tolerance": 1e-6,
+        "max_iterations": 20,
+    },
+    "rewards.windows.soft_values": {"reward": WINDOWS, "lam": 0.5},
+    "rewards.windows.inner_solution": {"reward": WINDOWS, "lam": 0.5},
+    "rewards.windows.optimal_windows": {"data": WORDS, "lam": 0.5, "V": 2, "k": 0},
+    "rewards.windows.cost": {"data": WORDS, "V": 2, "k": 1},
+    "rewards.mahalanobis.optimal_weights": {"rho": BITS.mean[0] * 0.5 + 0.2, "lam": 0.5},
+    "rewards.mahalanobis.isotropic_weight": {"trace": 2.0, "n": 2, "lam": 0.5},
+    "rewards.with_reference.inner_solution": {
+        "reward": REWARD,
+        "lam": 0.5,
+        "mu": normal(0, 2),
+        "reference": so.Gaussian(normal(5, 2), normal(6, 2).exp()),
+    },
+    "rewards.with_reference.optimal_reward": {
+        "Sigma": SIGMA,
+        "lam": 0.5,
+        "mu": normal(0, 2),
+        "reference": so.Gaussian(normal(0, 2) + 0.1, 5 + normal(6, 2).exp()),
+    },
+    "rewards.with_reference.stationary_weight": {
+        "Sigma": SIGMA,
+        "lam": 0.5,
+        "mu": normal(0, 2),
+        "reference": so.Gaussian(normal(5, 2), normal(6, 2).exp()),
+    },
+    "rewards.bounded.critical_lam": {"omega": 1.0, "variance": 0.5, "n": 2},
+    "rewards.bounded.inner_solution": {
+        "reward": so.BoundedReward(torch.ones((), dtype=F64)),
+        "lam": 0.1,
+        "mu": normal(0, 2),
+        "variance": 0.5,
+    },
+    "bilevel.loop.solve": {
+        "problem": PROBLEM,
+        "theta": POINT,
+        "phi": POINT + 1,
+        "optimiser": sgd,
+        "steps": 2,
+        "inner": so.Exact(),
+        "hypergradient": so.Implicit(),
+        "tolerance": 1e-3,
+        "generator": None,
+        "checkpoint": None,
+        "observe": None,
+        "progress": None,
+    },
+    "bilevel.likelihood.problem": {
+        "policy": POLICY,
+        "reward": so.ConstantReward(2),
+        "lam": 0.5,
+        "data": DATA,
+        "weight_decay": 0.1,
+        "held_out": DATA,
+        "estimator": so.ScoreFunction(2),
+        "batch_size": 3,
+        "reference": None,
+    },
+    "bilevel.cross_fitted.inner_law": {
+        "model": INPUT,
+        "phi": INPUT.start(so.generator(0)),
+        "lam": 0.5,
+        "x": DATA.x,
+    },
+    "bilevel.cross_fitted.learn": {
+        "model": INPUT,
+        "start": INPUT.start(so.generator(0)),
+        "lam": 0.5,
+        "residuals": DATA,
+        "validation": DATA,
+        "steps": 2,
+        "learning_rate": 0.1,
+        "weight_decay": 0.1,
+        "every": 1,
+        "patience": 2,
+    },
+    "families.bernoulli.inner_solution": {
+        "U": torch.diag_embed(POINT),
+        "lam": 0.5,
+        "mu": BITS.mean * 0.5 + 0.2,
+    },
+    "families.baselines.advantage": {"rewards": normal(0, 6, 3), "baseline": "leave-one-out"},
     "MLP.__call__": {"params": so.MLP((3,)).init(so.generator(0), 2, 1), "prefix": "", "x": DATA.x},
     "MLP.features": {"params": so.MLP((3,)).init(so.generator(0), 2, 1), "prefix": "", "x": DATA.x},
     "MLP.init": {"generator": so.generator(0), "inputs": 2, "outputs": 1},
@@ -318,10 +517,10 @@ def example(name: str) -> Any:
 
 def call(key: str, thing: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
     """Return a public callable of the solvers, and arguments by name that it takes."""
+    if key in ARGUMENTS and inspect.isfunction(thing) and "." not in thing.__qualname__:
+        return thing, ARGUMENTS[key]
     owner, _, method = key.partition(".")
     if not method:
-        if key in ARGUMENTS:
-            return thing, ARGUMENTS[key]
         value = example(key)
         return thing, {
             f.name: getattr(value, f.name)

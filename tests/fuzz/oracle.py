@@ -17,8 +17,7 @@ from torch import Tensor
 
 import analysis
 from paper_checks.conformance import signatures
-from solvers.errors import InputError
-from solvers.hypergradients.implicit import HypergradientError
+from solvers.errors import SolverError
 from solvers.training.ensemble import DivergenceWarning
 from tests import limits
 from tests.fuzz.spoiling import Change, changed, own
@@ -29,8 +28,7 @@ HUGE = 1e150  # beyond it squares over- or underflow, and their difference may b
 LARGE = 1e25  # and beyond it, or below its inverse, what two such numbers make of each other
 SECONDS = 10.0  # of processor time that a call may take
 TYPED = (
-    InputError,
-    HypergradientError,
+    SolverError,
     analysis.DerivationError,
     analysis.MomentError,
     analysis.ArgumentError,

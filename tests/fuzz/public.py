@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 from collections.abc import Iterator
 from typing import Any
 
 import solvers as so
+from solvers import arguments
+
+HERE = arguments.__file__  # of the function that `@checked` puts around another
 
 
 def of_solvers() -> dict[str, Any]:
-    """Return what `import solvers as so` offers to be called, by its address."""
+    """Return what users of the solvers call, by its address.
+
+    That is what `import solvers as so` offers, by its name there, and every other function of a
+    module that checks its arguments as what is public does.
+    """
     found: dict[str, Any] = {}
     for name in so.__all__:
         thing = getattr(so, name)
@@ -20,7 +29,18 @@ def of_solvers() -> dict[str, Any]:
                 found |= {f"{name}.{own}": method for own, method in methods(thing)}
         else:
             found[name] = thing
-    return found
+    offered = set(map(id, found.values()))
+    return found | {name: f for name, f in checked() if id(f) not in offered}
+
+
+def checked() -> Iterator[tuple[str, Any]]:
+    """Yield the functions of all modules that are under `@checked`, by module and name."""
+    for info in pkgutil.walk_packages(so.__path__, "solvers."):
+        module = importlib.import_module(info.name)
+        for name, thing in vars(module).items():
+            own = inspect.isfunction(thing) and thing.__module__ == info.name
+            if own and hasattr(thing, "__wrapped__") and thing.__code__.co_filename == HERE:
+                yield f"{info.name.removeprefix('solvers.')}.{name}", thing
 
 
 def methods(kind: type) -> Iterator[tuple[str, Any]]:

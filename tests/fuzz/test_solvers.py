@@ -9,11 +9,14 @@ from typing import Any, cast
 import pytest
 import torch
 from hypothesis import given, settings
+from torch import Tensor
 
 import solvers as so
 from solvers.errors import InputError
 from solvers.families.sequences import Autoregressive
+from solvers.hypergradients.functional import functional
 from solvers.numerics.optimisers import Moments
+from solvers.rewards import windows, with_reference
 from tests.fuzz import calls, oracle, public, spoiling
 
 CALLS = calls.all_calls()
@@ -233,6 +236,35 @@ FOUND: dict[str, tuple[Any, str]] = {
             so.MemberNoise([so.generator(0)]),
         ),
         "the policy has batch shape (2, 3)",
+    ),
+    "weights of other members": (
+        lambda: windows.soft_values(so.WindowReward(X.new_zeros(3, 2, 4), 2), X[:2, 0]),
+        "lam has batch shape (2,), the reward (3,)",
+    ),
+    "a number without entries": (lambda: so.BoundedReward(X[:0, 0]), "omega is empty"),
+    "an alphabet that is none": (
+        lambda: windows.cost(calls.WORDS, -(10**19), 1),
+        "V is -10000000000000000000",
+    ),
+    "parameters of several members": (
+        lambda: functional(
+            POLICY,
+            {name: p.expand(2, *p.shape) for name, p in PARAMS.items()},
+            lambda U: so.MahalanobisReward(torch.linalg.cholesky(cast(Tensor, U))),
+            calls.SIGMA,
+            0.5,
+            calls.DATA,
+        ),
+        "the params of one member",
+    ),
+    "a precision beyond the dtype": (
+        lambda: with_reference.inner_solution(
+            so.MahalanobisReward(1e200 * torch.eye(2, dtype=torch.float64)),
+            0.5,
+            X[0],
+            so.Gaussian(X[0], X[0]),
+        ),
+        "the precision of the policy is beyond",
     ),
     "two sizes of one letter": (lambda: so.Dataset.of(X, X[:2, None]), "and N"),
 }
