@@ -259,8 +259,10 @@ def _weight(
 ) -> Tensor:
     """Return `λ`, after checking that all are finite, of one dtype, and of batches that fit."""
     check_finite("mu", mu)
-    if matrix.dtype != mu.dtype:
-        raise InputError(f"{name} is {matrix.dtype}, mu {mu.dtype}: use one dtype")
+    for other, dtype in ((name, matrix.dtype), ("the reference", reference.mean.dtype)):
+        if dtype != mu.dtype:
+            raise InputError(f"{other} is {dtype}, mu {mu.dtype}: use one dtype")
+    check_same_n("the reference", reference.n, "mu", mu.shape[-1])
     lam = as_positive("lam", lam, mu)
     check_batches(
         {
@@ -275,9 +277,6 @@ def _weight(
 
 def _pull(reference: Gaussian, mu: Tensor) -> Float[Tensor, "*b n"]:
     """Return `a = P₀⁻¹(m₀ - μ)`."""
-    check_same_n("the reference", reference.n, "mu", mu.shape[-1])
-    if reference.mean.dtype != mu.dtype:
-        raise InputError(f"the reference is {reference.mean.dtype}, mu {mu.dtype}: use one dtype")
     precision = reference.precision()
     if not bool(torch.isfinite(precision).all()):
         raise InputError(

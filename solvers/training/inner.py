@@ -249,9 +249,11 @@ def fit(
         start = policy.zeros(data.x.dtype)
     sizes = None
     if isinstance(policy, GaussianPolicy) and isinstance(data, Dataset):
-        law_at(policy, start, data)  # units are of what fits together
+        if params is None:
+            start = at_outcomes(policy, start, data)
+        else:
+            law_at(policy, start, data)  # units are of what fits together, as `at_outcomes` sees
         sizes = units(policy, data)
-        start = at_outcomes(policy, start, data) if params is None else start
     objective = NLL() if objective is None else objective
     return _solved(policy, start, objective, data, None, tolerance, 2000, weight_decay, sizes)
 
