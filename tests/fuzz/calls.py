@@ -69,6 +69,22 @@ SEARCHED = {
     "weight_decay": 0.1,
 }
 
+DESCENT = {
+    "params": {"a": normal(0, 2, 3)},
+    "losses": lambda theta, step: theta["a"].square().sum(-1),
+    "steps": 2,
+    "learning_rate": 0.1,
+    "batch_ndim": 1,
+    "observe": None,
+}
+REFERRED = {
+    "lam": 0.5,
+    "mu": normal(0, 2),
+    "reference": so.Gaussian(normal(5, 2), normal(6, 2).exp()),
+}
+WIDE = so.Gaussian(normal(0, 2) + 0.1, 5 + normal(6, 2).exp())
+ONE_STEP = {**LEVELS, "optimiser": SGD, "tolerance": 0.1, "distance": 0.1, "strict": False}
+
 # Of a method, what follows `self`, which is an example of its class.
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "policy": {"module": torch.nn.Linear(2, 1)},
@@ -105,12 +121,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     },
     "optimal_reward": {"Sigma": SIGMA, "lam": 0.5, "structure": "full"},
     "optimal_scale": {"M": SIGMA, "Sigma": SIGMA, "lam": 0.5},
-    "projected_reward": {
-        "Sigma": SIGMA,
-        "lam": 0.5,
-        "mu": normal(0, 2),
-        "reference": so.Gaussian(normal(5, 2), normal(6, 2).exp()),
-    },
+    "projected_reward": {"Sigma": SIGMA, **REFERRED},
     "plug_in": {
         "policy": POLICY,
         "params": start(POLICY),
@@ -161,24 +172,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "weight_decay": 0.1,
         "observe": None,
     },
-    "training.ensemble.adam": {
-        "params": {"a": normal(0, 2, 3)},
-        "losses": lambda theta, step: theta["a"].square().sum(-1),
-        "steps": 2,
-        "learning_rate": 0.1,
-        "batch_ndim": 1,
-        "max_norm": 1.0,
-        "weight_decay": 0.1,
-        "observe": None,
-    },
-    "training.ensemble.gradient_descent": {
-        "params": {"a": normal(0, 2, 3)},
-        "losses": lambda theta, step: theta["a"].square().sum(-1),
-        "steps": 2,
-        "learning_rate": 0.1,
-        "batch_ndim": 1,
-        "observe": None,
-    },
+    "training.ensemble.adam": {**DESCENT, "max_norm": 1.0, "weight_decay": 0.1},
+    "training.ensemble.gradient_descent": DESCENT,
     "training.inner.gradient": SEARCHED,
     "training.inner.second_order": SEARCHED,
     "training.inner.minimum": {
@@ -232,22 +227,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "max_iterations": 50,
         "strict": False,
     },
-    "hypergradients.unrolled.unrolled": {
-        **LEVELS,
-        "optimiser": SGD,
-        "steps": 3,
-        "last": 2,
-        "tolerance": 0.1,
-        "distance": 0.1,
-        "strict": False,
-    },
-    "hypergradients.unrolled.one_step": {
-        **LEVELS,
-        "optimiser": SGD,
-        "tolerance": 0.1,
-        "distance": 0.1,
-        "strict": False,
-    },
+    "hypergradients.unrolled.unrolled": {**ONE_STEP, "steps": 3, "last": 2},
+    "hypergradients.unrolled.one_step": ONE_STEP,
     "hypergradients.functional.functional": {
         "policy": POLICY,
         "params": start(POLICY),
@@ -274,24 +255,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "rewards.windows.cost": {"data": WORDS, "V": 2, "k": 1},
     "rewards.mahalanobis.optimal_weights": {"rho": BITS.mean[0] * 0.5 + 0.2, "lam": 0.5},
     "rewards.mahalanobis.isotropic_weight": {"trace": 2.0, "n": 2, "lam": 0.5},
-    "rewards.with_reference.inner_solution": {
-        "reward": REWARD,
-        "lam": 0.5,
-        "mu": normal(0, 2),
-        "reference": so.Gaussian(normal(5, 2), normal(6, 2).exp()),
-    },
-    "rewards.with_reference.optimal_reward": {
-        "Sigma": SIGMA,
-        "lam": 0.5,
-        "mu": normal(0, 2),
-        "reference": so.Gaussian(normal(0, 2) + 0.1, 5 + normal(6, 2).exp()),
-    },
-    "rewards.with_reference.stationary_weight": {
-        "Sigma": SIGMA,
-        "lam": 0.5,
-        "mu": normal(0, 2),
-        "reference": so.Gaussian(normal(5, 2), normal(6, 2).exp()),
-    },
+    "rewards.with_reference.inner_solution": {"reward": REWARD, **REFERRED},
+    "rewards.with_reference.optimal_reward": {"Sigma": SIGMA, **REFERRED, "reference": WIDE},
+    "rewards.with_reference.stationary_weight": {"Sigma": SIGMA, **REFERRED},
     "rewards.bounded.critical_lam": {"omega": 1.0, "variance": 0.5, "n": 2},
     "rewards.bounded.inner_solution": {
         "reward": so.BoundedReward(torch.ones((), dtype=F64)),
@@ -517,7 +483,7 @@ def example(name: str) -> Any:
 
 def call(key: str, thing: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
     """Return a public callable of the solvers, and arguments by name that it takes."""
-    if key in ARGUMENTS and inspect.isfunction(thing) and "." not in thing.__qualname__:
+    if inspect.isfunction(thing) and thing.__qualname__ == thing.__name__:  # of no class
         return thing, ARGUMENTS[key]
     owner, _, method = key.partition(".")
     if not method:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 import analysis
@@ -69,6 +71,27 @@ def all_end_well(
         raise BadEnd("\n".join([f"{len(bad)} calls end badly:", *bad]))
 
 
+def drawn_end_well(
+    label: str,
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    changes: st.SearchStrategy[tuple[Change, ...]],
+    attempts: int,
+) -> None:
+    """Call the function with sets of changes that Hypothesis draws.
+
+    Raises:
+        BadEnd: a call ends badly.
+    """
+
+    @settings(max_examples=attempts)
+    @given(changes)
+    def ends_well(drawn: tuple[Change, ...]) -> None:
+        tried(label, function, arguments, *drawn)
+
+    ends_well()
+
+
 def tried(
     label: str,
     function: Callable[..., Any],
@@ -109,8 +132,8 @@ def tried(
     if any(issubclass(w.category, DivergenceWarning) for w in warned):
         return "a warning that what was trained is not finite"
     plain = all(by.finite for _, by in changes)
-    most = HUGE if len(changes) == 1 else LARGE
-    if all(ordinary(value, most) for value in numbers(spoilt)):
+    least, most = (0.0, HUGE) if len(changes) == 1 else (1 / LARGE, LARGE)
+    if all(ordinary(value, least, most) for value in numbers(spoilt)):
         for value in numbers(found):
             if undefined(value) or (plain and isinstance(value, Tensor) and not finite(value)):
                 raise BadEnd(f"{place}: {value} from finite numbers")
@@ -157,8 +180,8 @@ def finite(value: Any) -> bool:
     return math.isfinite(value)
 
 
-def ordinary(value: Any, most: float) -> bool:
-    """Whether all numbers are below `most`; of several at once, 0 or above `1/most`, too."""
+def ordinary(value: Any, least: float, most: float) -> bool:
+    """Whether the sizes of all numbers are 0, or between these."""
     value = _array(value)
     if isinstance(value, Tensor):
         value = value.to(torch.complex128 if value.is_complex() else torch.float64).numpy()
@@ -166,7 +189,6 @@ def ordinary(value: Any, most: float) -> bool:
     if sizes.dtype.kind not in "fc":
         return True
     sizes = np.abs(sizes).astype(np.float64)
-    least = 1 / most if most == LARGE else 0.0
     return bool(((sizes < most) & ((sizes == 0) | (sizes > least))).all())
 
 

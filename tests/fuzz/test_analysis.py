@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import sympy
-from hypothesis import given, settings
+from hypothesis import settings
 
 import analysis
 from analysis import gaussian
@@ -83,10 +83,4 @@ def test_every_spoilt_argument(key: str) -> None:
 @pytest.mark.parametrize("key", TWO)
 def test_two_spoilt_arguments(key: str) -> None:
     function, arguments = CALLS[key]
-
-    @settings(max_examples=ATTEMPTS)
-    @given(TWO[key])
-    def ends_well(changes: tuple[spoiling.Change, ...]) -> None:
-        oracle.tried(key, function, arguments, *changes)
-
-    ends_well()
+    oracle.drawn_end_well(key, function, arguments, TWO[key], ATTEMPTS)

@@ -86,6 +86,5 @@ ARGUMENTS = {"function": inner, "examples": 3, "seed": 0}
 
 
 def test_arguments_of_conform() -> None:
-    for place, value in spoiling.paths(ARGUMENTS):
-        for spoiler in spoiling.spoilers(value):
-            oracle.tried("conform", conform, ARGUMENTS, (place, spoiler))
+    changes = spoiling.single_changes(list(spoiling.paths(ARGUMENTS)))
+    oracle.all_end_well("conform", conform, ARGUMENTS, changes)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import settings
 from torch import Tensor
 
 import solvers as so
@@ -76,13 +76,7 @@ def test_arguments_of_other_members_or_another_precision(key: str) -> None:
 @pytest.mark.parametrize("key", TWO)
 def test_two_spoilt_arguments(key: str) -> None:
     function, arguments = CALLS[key]
-
-    @settings(max_examples=ATTEMPTS)
-    @given(TWO[key])
-    def ends_well(changes: tuple[spoiling.Change, ...]) -> None:
-        oracle.tried(key, function, arguments, *changes)
-
-    ends_well()
+    oracle.drawn_end_well(key, function, arguments, TWO[key], ATTEMPTS)
 
 
 # One example of each kind that the fuzz has found, and the word that its error must hold.
