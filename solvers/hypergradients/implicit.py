@@ -26,6 +26,7 @@ from ..arguments import checked
 from ..errors import (
     InputError,
     NonFiniteError,
+    NotPositiveDefiniteError,
     SolverError,
     check_choice,
     check_count,
@@ -553,7 +554,10 @@ def _with_sketch(
     max_iterations: int | None,
 ) -> Solve:
     """Solve with a Nyström approximation: in place of the Hessian, or as preconditioner."""
-    sketch = linear_solve.nystrom(lambda v: product(v) - damping * v, pull, rank, generator)
+    try:
+        sketch = linear_solve.nystrom(lambda v: product(v) - damping * v, pull, rank, generator)
+    except NotPositiveDefiniteError as error:
+        raise HypergradientError(f"J is not concave at theta: of its Hessian, {error}") from error
     if method == "nystrom":
         x = sketch.inverse(pull, damping)
         residual = share(pull - product(x), pull)
@@ -565,6 +569,6 @@ def _with_sketch(
         pull,
         tolerance=tolerance,
         max_iterations=max_iterations,
-        precondition=sketch.precondition,
+        precondition=lambda r: sketch.precondition(r, damping),
     )
     return Solve(solve.x, solve.residual, solve.iterations + sketch.products, solve.curvature)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import check_count, check_number
+from ..errors import NotPositiveDefiniteError, check_count, check_number
 from .norms import norm
 
 Product = Callable[[Tensor], Tensor]
@@ -104,7 +104,8 @@ def cg(
         left = math.sqrt(rho) if precondition is None else float(residual.norm())
         direction.mul_(rho / previous).add_(z)
     x = x if scale == 1 else x / scale
-    return Solve(x * size, _relative(product, x, unit), iterations + 1, curvature, largest)
+    products = iterations + (1 if precondition is None else 2)  # of A's size, and of the residual
+    return Solve(x * size, _relative(product, x, unit), products, curvature, largest)
 
 
 def neumann(
@@ -222,10 +223,16 @@ class Nystrom:
         inside = self.V.T @ r
         return self.V @ (inside / (self.w + shift)) + (r - self.V @ inside) / shift
 
-    def precondition(self, r: Vector) -> Vector:
-        """Return `M⁻¹r`: like `A⁻¹` on the range of `V`, the identity times `1/w_k` beyond it."""
+    def precondition(self, r: Vector, shift: float) -> Vector:
+        """Return `M⁻¹r` for `A + shift I`, up to a factor: its inverse on the range of `V`.
+
+        Beyond that range, where eigenvalues are taken for the smallest one known, the identity.
+        """
+        if not len(self.w):
+            return r.clone()
         inside = self.V.T @ r
-        return self.V @ (inside / self.w) + (r - self.V @ inside) / self.w[-1]
+        known = inside * (self.w[-1] + shift) / (self.w + shift)
+        return self.V @ known + (r - self.V @ inside)
 
 
 def nystrom(product: Product, like: Vector, rank: int, generator: torch.Generator) -> Nystrom:
@@ -233,6 +240,7 @@ def nystrom(product: Product, like: Vector, rank: int, generator: torch.Generato
 
     Raises:
         InputError: `rank` is no int >= 1.
+        NotPositiveDefiniteError: `A` has a negative eigenvalue, which the sketch has met.
     """
     check_count("rank", rank)
     d = len(like)
@@ -242,9 +250,17 @@ def nystrom(product: Product, like: Vector, rank: int, generator: torch.Generato
     Y = torch.stack([product(column) for column in Omega.T], 1)
     # a shift of the size of rounding keeps the small factor positive definite; taken off again
     shift = torch.finfo(like.dtype).eps * d**0.5 * norm(Y)
+    if shift == 0:
+        return Nystrom(Omega[:, :0], like[:0], rank)
     Y = Y + shift * Omega
     middle = Omega.T @ Y
-    factor = torch.linalg.cholesky((middle + middle.T) / 2)
+    factor, failed = torch.linalg.cholesky_ex((middle + middle.T) / 2)
+    if bool(failed):
+        lowest = float(torch.linalg.eigvalsh((middle + middle.T) / 2)[0]) - shift
+        raise NotPositiveDefiniteError(
+            f"the matrix has an eigenvalue of {lowest:.3g} or less, and a Nyström approximation "
+            f"none below 0: use another method"
+        )
     B = torch.linalg.solve_triangular(factor, Y.T, upper=False).T
     V, singular, _ = torch.linalg.svd(B, full_matrices=False)
     w = singular.square() - shift

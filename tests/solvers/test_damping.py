@@ -112,6 +112,16 @@ def test_methods_that_cannot_tell_refuse(method: Any) -> None:
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("method", ["nystrom", "nystrom-cg"])
+def test_a_sketch_of_what_is_not_concave_is_refused(method: Any) -> None:
+    one, w = torch.ones(2, dtype=F64), torch.tensor([3.0, -1.0], dtype=F64)
+    with pytest.raises(HypergradientError, match=r"J is not concave at theta: .* use another"):
+        implicit(
+            lambda t, p: -(w * t * t).sum() + (t * p).sum(), lambda t, p: t.sum(), one, one,
+            method=method, damping=3.0, generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("damping", [-1.0, math.nan, math.inf])
 def test_dampings_that_are_none(damping: float) -> None:
     one = torch.ones(2, dtype=F64)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from solvers.errors import NotPositiveDefiniteError
 from solvers.numerics import linear_solve
 
 F64 = torch.float64
@@ -39,10 +40,45 @@ def test_a_nystrom_approximation_inverts_what_it_approximates() -> None:
     dense = V @ torch.diag(w) @ V.T + 0.3 * EYE
     torch.testing.assert_close(low.inverse(B, 0.3), torch.linalg.solve(dense, B))
     beyond = V @ torch.diag(w) @ V.T + w[-1] * (EYE - V @ V.T)
-    torch.testing.assert_close(low.precondition(B), torch.linalg.solve(beyond, B))
+    for shift in (0.0, 0.3):  # up to the factor by which it is the identity beyond V
+        wanted = (w[-1] + shift) * torch.linalg.solve(beyond + shift * EYE, B)
+        torch.testing.assert_close(low.precondition(B, shift), wanted)
     whole = linear_solve.nystrom(lambda v: A @ v, B, 3, torch.Generator().manual_seed(0))
     wanted = torch.linalg.solve(A + 0.3 * EYE, B)
     torch.testing.assert_close(whole.inverse(B, 0.3), wanted)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e-2])
+def test_a_preconditioner_spares_products_of_the_system_it_is_handed(shift: float) -> None:
+    """Of `A + shift I`: one that knows `A` alone makes the spectrum worse than it was."""
+    generator = torch.Generator().manual_seed(0)
+    V = torch.linalg.qr(torch.randn(300, 300, generator=generator, dtype=F64)).Q
+    w = torch.logspace(0, -10, 300, dtype=F64) + (1e-4 if shift == 0 else 0)
+    b = V @ torch.ones(300, dtype=F64)
+    calls = 0
+
+    def product(v: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return V @ (w * (V.T @ v)) + shift * v
+
+    plain = linear_solve.cg(product, b, tolerance=1e-8)
+    sketch = linear_solve.nystrom(lambda v: product(v) - shift * v, b, 200, generator)
+    calls = 0
+    found = linear_solve.cg(
+        product, b, tolerance=1e-8, precondition=lambda r: sketch.precondition(r, shift)
+    )
+    assert found.residual <= 1e-8
+    assert found.iterations == calls
+    assert found.iterations < plain.iterations / 4
+
+
+def test_a_sketch_of_an_indefinite_matrix_is_refused_and_of_0_is_empty() -> None:
+    with pytest.raises(NotPositiveDefiniteError, match="use another method"):
+        linear_solve.nystrom(lambda v: A @ v - 10 * v, B, 3, torch.Generator().manual_seed(0))
+    nothing = linear_solve.nystrom(lambda v: 0 * v, B, 3, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(nothing.inverse(B, 0.5), 2 * B)
+    torch.testing.assert_close(nothing.precondition(B, 0.5), B)
 
 
 def test_the_largest_eigenvalue_is_bounded_and_its_products_are_counted() -> None:
