@@ -32,18 +32,13 @@ SOURCES = (
     "analysis",
     "solvers",
     "tests",
-    "paper_checks/conformance",
-    "paper_checks/experiments",
-    "paper_checks/checkout.py",
-    "paper_checks/gate.py",
-    "paper_checks/imports.py",
-    "paper_checks/statistics.py",
+    "paper_checks",
     "pyproject.toml",
 )
 # Every test file stands on these, whatever it imports.
 SHARED = ("tests/conftest.py", "paper_checks/gate.py", "paper_checks/imports.py")
 CONFIGURATION = "pyproject.toml"
-LIBRARIES = (*store.NUMERICS, "hypothesis", "jaxtyping", "mpmath", "pytest", "pytest-xdist")
+LIBRARIES = (*store.NUMERICS, "hypothesis", "jaxtyping", "pytest", "pytest-xdist")
 FILES = "gate-files.json"
 _SHOWN = 5
 _LINES = 40

@@ -34,6 +34,15 @@ class BadCount(ValueError):
     """So many successes cannot have been seen; the message says how many can."""
 
 
+def farthest(values: ArrayLike) -> float:
+    """Return the largest `|value|`; NaN, which no limit allows, where one is NaN or there is none.
+
+    (The maximum of a pandas column passes over NaN.)
+    """
+    sizes = np.abs(np.asarray(values, float))
+    return float(sizes.max()) if sizes.size else math.nan
+
+
 @dataclass(frozen=True)
 class Interval:
     """A closed interval and its confidence level in (0, 1)."""

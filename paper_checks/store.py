@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = ("analysis", "solvers", "paper_checks/experiments")
-NUMERICS = ("numpy", "pandas", "scikit-learn", "scipy", "sympy", "torch")
+CODE = ("analysis", "solvers", "paper_checks/experiments", "paper_checks/statistics.py")
+SIMULATORS = ("gymnasium", "minari", "mujoco")  # of an extra, and what they collect is in tables
+NUMERICS = ("mpmath", "numpy", "pandas", "scikit-learn", "scipy", "sympy", "torch", *SIMULATORS)
 _SCHEMA_KEY = b"bimle.provenance"
 
 Provenance = dict[str, Any]
@@ -100,9 +101,15 @@ def read_record(path: Path, kinds: Mapping[str, type]) -> dict[str, Any] | None:
     return record
 
 
-def versions(distributions: Iterable[str] = NUMERICS) -> dict[str, str]:
-    """Return the *installed* version of Python and of each distribution."""
-    return {"python": platform.python_version()} | {d: metadata.version(d) for d in distributions}
+def versions(distributions: Iterable[str] = NUMERICS) -> dict[str, str | None]:
+    """Return the *installed* version of Python and of each distribution, None where it is not."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for distribution in distributions:
+        try:
+            found[distribution] = metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            found[distribution] = None
+    return found
 
 
 def digest_files(root: Path, names: Iterable[str]) -> str:

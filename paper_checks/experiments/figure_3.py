@@ -184,7 +184,7 @@ def _optimum(lam: float, mean: Tensor, data: Dataset) -> dict[str, float]:
 def distance(table: pd.DataFrame) -> pd.Series:
     """Return the largest relative distance of an entry of `U` from the maximiser, by row."""
     entries = [(table[f"U_{i}"] / table[f"residual_{i}"] - 1).abs() for i in ("11", "22")]
-    return pd.concat(entries, axis=1).max(axis=1)
+    return pd.concat(entries, axis=1).max(axis=1, skipna=False)
 
 
 def arrivals(table: pd.DataFrame) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from ..families.law import Data, Params, Policy, WithZeros, check_one_member, la
 from ..hypergradients.implicit import Level
 from ..hypergradients.methods import HypergradientMethod
 from ..numerics.modes import recording
-from ..numerics.trees import Tree
+from ..numerics.trees import Leaves, Tree
 from ..rewards.between_classes import FreeReward, OneHotReward
 from ..rewards.learnable import (
     ConstantReward,
@@ -288,9 +288,10 @@ def solve(
         left.check_unknown(problem.structure())
     phi = problem.start_reward(seed) if phi is None else phi
     levels, back = problem.levels, _same
-    if left is not None and optimiser is None and _whitened(problem, left):
+    if left is not None and optimiser is None and _whitened(problem, left, phi):
         R = (problem.lam / 2).sqrt() * left.precision_factor()
-        levels, phi, back = _relative(levels, phi, R)
+        C = problem.reward(phi, problem.data.x).cholesky
+        levels, phi, back = _relative(levels, C, R)
     result = climb(
         levels,
         cast(Tree, dict(theta)),
@@ -309,13 +310,16 @@ def _same(phi: Phi) -> Tree:
     return cast(Tree, phi)
 
 
-def _whitened(problem: MaximumLikelihood, left: Residuals) -> bool:
-    """Whether the problem is one of all `U`, and its residuals have a precision."""
+def _whitened(problem: MaximumLikelihood, left: Residuals, phi: Phi) -> bool:
+    """Whether the problem is one of all `U`, and its residuals have a precision.
+
+    Parts of the factor that are frozen would not stay as they are under other coordinates.
+    """
     full = isinstance(problem.reward, ConstantReward) and problem.structure() == "full"
-    return full and left.known("full") is None
+    return full and left.known("full") is None and not Leaves.of("phi", phi).frozen
 
 
-def _relative(levels: Bilevel, phi: Phi, R: Tensor) -> tuple[Bilevel, Phi, Callable[[Phi], Tree]]:
+def _relative(levels: Bilevel, C: Tensor, R: Tensor) -> tuple[Bilevel, Phi, Callable[[Phi], Tree]]:
     """Return the problem in `M` of `C = R M`, its start, and the way back."""
 
     def back(relative: Phi) -> Tree:
@@ -326,6 +330,5 @@ def _relative(levels: Bilevel, phi: Phi, R: Tensor) -> tuple[Bilevel, Phi, Calla
 
     at = levels.at
     inside = None if at is None else lambda relative: at(back(cast(Phi, relative)))
-    C = factor(phi["log_diagonal"], phi["lower"])
     start = entries(torch.linalg.solve_triangular(R, C, upper=False))
     return Bilevel(of(levels.J), of(levels.F), at=inside), start, back

@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import math
 from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
@@ -118,6 +119,19 @@ def test_witnesses_tell_hypergradients_from_near_relatives(monkeypatch: pytest.M
         found = verdict([covered(wrong)], 0)
         assert found.verdict is Verdict.failed, wrong.name
         assert "DISAGREE" in found.evidence
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_witness_that_is_no_number_disagrees(place: int) -> None:
+    """Wherever it is among those that agree: the largest of numbers and NaN may be a number."""
+    entry = next(iter(gaussian.outer.hypergradient.entries()))
+    checks = [
+        Check((gaussian.outer.hypergradient,), lambda d, p, e=e: e, 1e-9)
+        for e in (math.nan if k == place else 1e-12 for k in range(3))
+    ]
+    judgement = verdict([(check, entry) for check in checks], 0)
+    assert judgement.verdict is Verdict.failed
+    assert "DISAGREE" in judgement.evidence
 
 
 def test_a_proof_that_fails_fails_the_claim() -> None:

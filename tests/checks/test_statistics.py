@@ -13,6 +13,7 @@ from paper_checks.statistics import (
     bonferroni,
     bootstrap_interval,
     count_interval,
+    farthest,
     mean_interval,
     median_interval,
     prediction_interval,
@@ -24,6 +25,12 @@ def test_t_interval_of_a_textbook_sample():
     found = mean_interval([1, 2, 3, 4, 5], 0.95)
     assert (found.low, found.high) == pytest.approx((3 - 1.96324, 3 + 1.96324), abs=1e-5)
     assert found.level == 0.95
+
+
+def test_the_farthest_of_what_is_no_number_is_none():
+    assert farthest([0.5, -2.0, 1.0]) == 2.0
+    assert not farthest([1.0, float("nan"), 0.0]) <= 5.0
+    assert not farthest([]) <= 5.0
 
 
 def test_prediction_intervals_are_wider_and_shrink_with_the_average():

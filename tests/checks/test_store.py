@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from paper_checks import store
+from paper_checks import imports, store
 from paper_checks.store import Store, StoreError
 
 
@@ -97,6 +98,23 @@ def test_key_covers_names_of_files_and_installed_versions(place, monkeypatch):
     monkeypatch.setattr(store.metadata, "version", lambda name: "0.0")
     keys.add(place.key(Settings(), seed=0))
     assert len(keys) == 3
+
+
+def test_key_covers_all_that_experiments_compute_with():
+    """`store` itself says where tables are kept, not what is in them."""
+    experiments = sorted((store.ROOT / "paper_checks/experiments").rglob("*.py"))
+    needed = {
+        path.relative_to(store.ROOT).as_posix()
+        for path in imports.closure(store.ROOT, experiments)
+    }
+    outside = {path for path in needed if not path.startswith(store.CODE)}
+    assert outside == {"paper_checks/__init__.py", "paper_checks/store.py"}
+
+
+def test_versions_are_of_what_is_installed():
+    found = store.versions(["torch", "no-such-distribution"])
+    assert found["torch"] == torch.__version__
+    assert found["no-such-distribution"] is None
 
 
 def test_provenance_is_in_both_files(place):

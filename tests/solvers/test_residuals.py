@@ -51,6 +51,26 @@ def test_residuals_however_correlated(seed: int, power: float, sign: int) -> Non
     )
 
 
+@pytest.mark.parametrize("optimiser", [None, lambda leaves: torch.optim.Adam(leaves, lr=0.05)])
+def test_a_frozen_part_of_the_factor_stays(optimiser: Any) -> None:
+    """With the default optimiser too, which moves relative to the residuals where nothing is."""
+    x = normal(0, 30, 2)
+    asked = problem(x, x + normal(1, 30, 2) @ torch.tensor([[1.0, 0.8], [0.0, 0.5]], dtype=F64))
+    phi = {name: leaf.clone() for name, leaf in asked.start_reward(0).items()}
+    phi["lower"].requires_grad_()
+    found = so.solve(asked, phi=phi, optimiser=optimiser, steps=20)
+    torch.testing.assert_close(found.phi["log_diagonal"], phi["log_diagonal"], rtol=0, atol=0)
+    assert not torch.equal(found.phi["lower"], phi["lower"])
+
+
+def test_a_factor_without_a_part_is_named() -> None:
+    x = normal(0, 30, 2)
+    asked = problem(x, x + normal(1, 30, 2))
+    phi = {"log_diagonal": asked.start_reward(0)["log_diagonal"]}
+    with pytest.raises(InputError, match="there is no parameter 'lower'"):
+        so.solve(asked, phi=phi)
+
+
 @given(seed=st.integers(0, 99), inputs=st.booleans())
 def test_where_outcomes_are_costs_no_more_digits_than_they_have(seed: int, inputs: bool) -> None:
     """However many rows there are."""

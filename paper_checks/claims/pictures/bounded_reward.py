@@ -9,6 +9,7 @@ import pandas as pd
 
 from ...experiments import bounded_reward
 from ...experiments.bounded_reward import LEFT, STAYED, UNDECIDED
+from ...statistics import farthest
 from .. import runs
 from ..claim import Claim, Judgement, Verdict
 
@@ -34,13 +35,13 @@ def _verdict(holds: bool) -> Verdict:
 def _distance(rows: pd.DataFrame) -> float:
     """Return the largest relative distance of s from the derived one, of trainings that stayed."""
     stayed = rows[rows.ended == STAYED]
-    return float((stayed.s / stayed.root - 1).abs().max())
+    return farthest(stayed.s / stayed.root - 1)
 
 
 def fold(seed: int) -> Judgement:
     """Judge λ_c by the brackets that trainings have found."""
     rows = _part(seed, "fold")
-    width = float(((rows.high - rows.low) / rows.root).max())
+    width = farthest((rows.high - rows.low) / rows.root)
     inside = (rows.low < rows.root) & (rows.root < rows.high)
     said = "; ".join(
         f"n = {row.n:g}: {row.low:.5f} to {row.high:.5f}, derived {row.root:.5f}"
@@ -107,7 +108,7 @@ def reach(seed: int) -> Judgement:
         least[keep(least.index.get_level_values("share"))]
         for keep in (lambda x: x < 1, lambda x: x == 1, lambda x: x > 1)
     )
-    apart = float((at - 1).abs().max())
+    apart = farthest(at - 1)
     holds = right == 1 and off <= AGREES and apart <= AGREES
     holds = holds and bool((below < 1 - AGREES).all()) and bool((above > 1 + AGREES).all())
     return Judgement(

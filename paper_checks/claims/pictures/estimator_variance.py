@@ -23,6 +23,7 @@ from ...experiments.estimator_variance import (
     VALUE,
     compared,
 )
+from ...statistics import farthest
 from .. import runs
 from ..claim import Claim, Judgement, Verdict
 
@@ -41,7 +42,7 @@ def _verdict(holds: bool) -> Verdict:
 
 
 def _agreement(rows: pd.DataFrame, what: str) -> Judgement:
-    worst = float(rows.z.abs().max())
+    worst = farthest(rows.z)
     return Judgement(
         _verdict(worst <= Z_MAX),
         f"{len(rows)} {what}: at most {worst:.1f} standard errors from the derived one, {Z_MAX:g} "
@@ -132,7 +133,7 @@ def expected_reward(seed: int) -> Judgement:
         for arm, values in ((VALUE, means), (LEAVE_ONE_OUT, last))
         for name in RATIOS
     }
-    off = max(abs(ratio / RATIOS[name] - 1) for (_, name), ratio in found.items())
+    off = farthest([ratio / RATIOS[name] - 1 for (_, name), ratio in found.items()])
     said = ", ".join(f"{arm}, {name}: {ratio:.3f}" for (arm, name), ratio in found.items())
     return Judgement(
         _verdict(off <= AGREES),

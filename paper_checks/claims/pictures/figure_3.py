@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ...experiments import figure_3
-from ...statistics import FAMILY, bonferroni, mean_interval
+from ...statistics import FAMILY, bonferroni, farthest, mean_interval
 from .. import runs
 from ..claim import Claim, Judgement, Verdict, seeds
 
@@ -53,7 +53,7 @@ def target(seed: int) -> Judgement:
     interval = mean_interval(_late(published(seed), "residual"), LEVEL)
     table = corrected(seed)
     ends = table.groupby(["start", "repetition"]).tail(1)
-    worst, converged = float(figure_3.distance(ends).max()), int(ends.converged.sum())
+    worst, converged = farthest(figure_3.distance(ends)), int(ends.converged.sum())
     band = (1 - figure_3.NEAR, 1 + figure_3.NEAR)
     if interval.within(*band):
         verdict = Verdict.reproduced
@@ -123,7 +123,7 @@ def cost(seed: int) -> Judgement:
     """Judge `solved inner problems and linear systems cost less than the published epochs`."""
     ours = figure_3.arrivals(corrected(seed))
     theirs = figure_3.arrivals(published(seed))
-    worst, spent = float(ours.arriving.max(skipna=False)), float(theirs.spent.max())
+    worst, spent = farthest(ours.arriving), float(theirs.spent.max())
     arrived = theirs.arriving.notna().sum()
     holds = CHEAPER * worst <= spent and arrived == 0
     return Judgement(

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ...experiments import forgetting
 from ...experiments.convergence import NoneConverged, arrived, not_converged
-from ...statistics import FAMILY
+from ...statistics import FAMILY, farthest
 from .. import runs
 from ..claim import Claim, Judgement, Verdict
 
@@ -79,7 +79,7 @@ def modes(seed: int) -> Judgement:
     table = _table(seed)
     rows = table[table.part == "modes"]
     odds = rows.pivot_table(index=["method", "distance", "time"], columns="kind", values="logit")
-    apart = float((odds.trained - odds.predicted).abs().max())
+    apart = farthest(odds.trained - odds.predicted)
     last = rows[(rows.kind == "trained") & (rows.time == rows.time.max())]
     weights = last.pivot(index="distance", columns="method", values="weight")
     faster = bool((weights.NLL > SLOWER * weights.PG).all())

@@ -10,6 +10,7 @@ import pandas as pd
 from ...experiments import overshoot
 from ...experiments.arms import labels
 from ...experiments.convergence import NoneConverged, arrived, not_converged
+from ...statistics import farthest
 from .. import runs
 from ..claim import Claim, Judgement, Verdict
 
@@ -28,7 +29,7 @@ def scale(seed: int) -> Judgement:
     looked_at = pd.concat([away, trained[trained.arm.isin(EXACT)]])
     if missing := sorted({overshoot.PG_BETA.label, *EXACT} - set(looked_at.arm)):
         raise NoneConverged(f"of {', '.join(missing)} nothing is left to look at:{left_out}")
-    exact = float(trained[trained.arm.isin(EXACT)].kl.max())
+    exact = farthest(trained[trained.arm.isin(EXACT)].kl)
     overshoots = bool(((away.p - 0.5).abs() > (away.pi - 0.5).abs()).all()) and away.kl.min() > 1e-3
     if not overshoots:
         verdict = Verdict.reproduced

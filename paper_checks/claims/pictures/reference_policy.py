@@ -12,6 +12,7 @@ import pandas as pd
 from ...experiments import reference_policy
 from ...experiments.convergence import NoneConverged, arrived, not_converged
 from ...experiments.reference_policy import ENTROPIC, GROUP, LEARNED, SCALES
+from ...statistics import farthest
 from .. import runs
 from ..claim import Claim, Judgement, Verdict
 
@@ -38,7 +39,7 @@ def learned(seed: int) -> Judgement:
     both = found[[*keys, *columns]].merge(derived, on=keys, suffixes=("", "_derived"))
     if not len(both):
         raise NoneConverged(f"no bilevel solve is left to look at:{left_out}")
-    apart = max(float((both[c] - both[f"{c}_derived"]).abs().max()) for c in columns)
+    apart = farthest([farthest(both[c] - both[f"{c}_derived"]) for c in columns])
     outside = int((~both.inside.astype(bool)).sum())
     holds = apart <= AGREES and 0 < outside < len(both)
     return Judgement(
@@ -84,7 +85,7 @@ def division(seed: int) -> Judgement:
         derived[[*keys, "variance"]], on=keys, suffixes=("", "_derived")
     )
     beyond = found[found.lam >= found.largest]
-    off = float((below.implied / below.lam - 1).abs().max())
+    off = farthest(below.implied / below.lam - 1)
     own = below[below.variance_derived == 1].groupby("n").lam.first()
     holds = off <= LARGE_GROUPS and beyond.growth.min() > 2
     weights = ", ".join(f"{lam:.3f}" for lam in own)

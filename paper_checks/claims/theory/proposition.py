@@ -6,6 +6,7 @@ differences on the definition.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -90,8 +91,10 @@ def verdict(covered: Sequence[tuple[Check, Entry]], seed: int) -> Judgement:
         for check, d in derivations
         for problem in problems(d.key, seed)
     ]
-    worst, tolerance, where = max(errors, key=lambda found: found[0] / found[1])
-    holds = worst <= tolerance
+    holds = all(error <= tolerance for error, tolerance, _ in errors)  # NaN is not
+    worst, tolerance, where = max(
+        errors, key=lambda found: math.inf if math.isnan(found[0]) else found[0] / found[1]
+    )
     said = "agree" if holds else "DISAGREE"
     unit = "standard errors" if tolerance == SAMPLED else "relative error"
     return Judgement(

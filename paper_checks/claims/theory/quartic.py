@@ -15,6 +15,7 @@ from scipy import optimize
 from analysis import Entropy, Gaussian, Moments, derive, outcome
 from analysis.calculus.symbols import symbol
 
+from ...statistics import farthest
 from ..claim import Claim, Judgement, Verdict, seeds
 
 NODES = 16  # exact for polynomials of degree < 32
@@ -52,7 +53,7 @@ def judge(seed: int) -> Judgement:
     errors = [
         error for state in seeds(seed, "quartic", PROBLEMS) for error in _errors(found, state)
     ]
-    worst = max(errors)
+    worst = farthest(errors)
     holds = worst <= TOLERANCE
     return Judgement(
         Verdict.proved if holds else Verdict.failed,
