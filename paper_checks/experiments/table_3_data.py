@@ -253,10 +253,10 @@ def _stretches(
 ) -> Rollouts | None:
     """Return `count` stretches of the test episodes, drawn with replacement; None if all end."""
     here = transitions.rows(torch.isin(transitions.episode, test.episode).nonzero()[:, 0])
-    last = len(here) - horizon
-    if last < 1:
+    starts = len(here) - horizon + 1
+    if starts < 1:
         return None
-    first, end = torch.arange(last), torch.arange(last) + horizon - 1
+    first, end = torch.arange(starts), torch.arange(starts) + horizon - 1
     whole = here.episode[first] == here.episode[end]
     whole &= here.step[end] - here.step[first] == horizon - 1
     begins = first[whole]

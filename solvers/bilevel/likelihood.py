@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ..arguments import checked
@@ -81,7 +81,8 @@ def problem(
             it exactly.
 
     Raises:
-        InputError: `lam` is not positive, or no weight decay for a categorical policy.
+        InputError: `lam` is not positive, no weight decay for a categorical policy, or a batch
+            larger than a data set.
         ShapeError: data with batch dimensions.
 
     Source: paper; weight decay and reference are new.
@@ -92,15 +93,15 @@ def problem(
     outer = data if held_out is None else held_out
     for name, each in (("data", data), ("held_out", outer)):
         check_one_member(name, each)
-        if batch_size is not None:
-            check_count("batch_size", batch_size, 0)
+    if batch_size is not None:
+        check_count("batch_size", batch_size, 1, min(len(data.x), len(outer.x)))
     if estimator is not None and isinstance(reward, TemperedReward):
         raise InputError(
             f"a sampled inner gradient takes one temperature for all inputs, not "
             f"{type(reward).__name__}: leave estimator out"
         )
     by = Analytic() if estimator is None else estimator
-    levels = _Levels(policy, reward, lam, data, outer, weight_decay, by, batch_size or 0, reference)
+    levels = _Levels(policy, reward, lam, data, outer, weight_decay, by, batch_size, reference)
     return Bilevel(
         levels.J,
         levels.F,
@@ -121,7 +122,7 @@ class _Levels:
     outer: Data
     weight_decay: float
     estimator: Estimator
-    batch_size: int
+    batch_size: int | None
     reference: ReferenceLaw | None
 
     def J(self, theta: Params, phi: Phi) -> Tensor:
@@ -143,7 +144,7 @@ class _Levels:
 
     def batch(self, generator: torch.Generator) -> tuple[Level, Level]:
         data, outer = (
-            part.rows(draw_rows(len(part.x), self.batch_size, generator))
+            part.rows(torch.randperm(len(part.x), generator=generator)[: self.batch_size])
             for part in (self.data, self.outer)
         )
         part = replace(self, data=data, outer=outer)
@@ -159,13 +160,6 @@ class _Levels:
     ) -> Tensor:
         J = -objective(self.policy(theta, self.data.x), self.data, noise)
         return J - self.lam * inner.decay(theta, self.weight_decay) if self.weight_decay else J
-
-
-def draw_rows(N: int, size: int, generator: torch.Generator) -> Int[Tensor, "B"]:
-    """Return `size` of `N` inputs, drawn without replacement."""
-    if not 1 <= size <= N:
-        raise InputError(f"batch_size is {size}: pass 1 to {N}, the number of inputs")
-    return torch.randperm(N, generator=generator)[:size]
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,10 @@ class Bernoulli(Sampled):
         """`diag(m(1-m))`."""
         return torch.diag_embed(self._variances())
 
+    def standard_deviations(self) -> Float[Tensor, "*b n"]:
+        """Return `√(m_i(1-m_i))`."""
+        return self._variances().sqrt()
+
     def trace(self, U: Float[Tensor, "*u n n"]) -> Float[Tensor, "*c"]:
         """Return `Tr(UP) = Σ_i U_ii m_i(1-m_i)`."""
         check_same_n("U", U.shape[-1], "the policy", self.n)
@@ -86,10 +90,7 @@ class Bernoulli(Sampled):
         check_offers("the data", data, ("x", "n", "mean"), OUTCOMES)
         check_same_n("the policy", self.n, "the data", data.n)
         if not hasattr(data, "y"):
-            outside = (data.mean < 0) | (data.mean > 1)
-            if bool(outside.any()):
-                first = data.mean[outside][0].item()
-                raise InputError(f"the mean holds {first:.6g}: that of bits is in [0, 1]")
+            check_bit_means("the mean", data.mean)
             return
         check_bits(data.y)
 
@@ -189,6 +190,14 @@ class Bernoulli(Sampled):
         return self.mean * (-self.logits).sigmoid()
 
 
+def check_bit_means(name: str, mean: Tensor) -> None:
+    """Raise `InputError` unless all are in [0, 1]."""
+    outside = ~((mean >= 0) & (mean <= 1))
+    if bool(outside.any()):
+        first = mean[outside][0].item()
+        raise InputError(f"{name} holds {first:.6g}: that of bits is in [0, 1]")
+
+
 def check_bit_logits(name: str, logits: Tensor) -> None:
     """Raise `NonFiniteError` where there is NaN among logits of bits."""
     bad = logits.isnan()
@@ -264,15 +273,16 @@ def inner_solution(
         mu: mean of the data, in [0, 1].
 
     Raises:
-        InputError: `lam` is not positive.
-        ShapeError: batches that do not broadcast; or `U` is not diagonal: then
+        InputError: `lam` is not positive, `mu` outside [0, 1]; or `U` is not diagonal: then
             `z = (2Uμ - diag U - 2 offdiag(U) m)/λ` couples the bits, and has no closed form.
+        ShapeError: batches that do not broadcast.
 
     Source: new (analysis.bernoulli.inner.solution).
     """
+    check_bit_means("mu", mu)
     weights = U.diagonal(dim1=-2, dim2=-1)
     if bool((U - torch.diag_embed(weights)).any()):
-        raise ShapeError(
+        raise InputError(
             "U has entries beside its diagonal, which couple the bits: solve by training.inner.fit"
         )
     lam = as_positive("lam", lam, mu)

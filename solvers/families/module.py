@@ -133,11 +133,11 @@ class Wrapped(Sampled):
         """Return `M` generations per input; they move with the parameters if they can.
 
         Whole numbers, as a `Categorical` draws them, come in the dtype of their log-probabilities.
-        torch draws from its global generator: it is seeded from the noise, and put back after,
+        torch draws from global generators: they are seeded from the noise, and put back after,
         by one thread at a time.
         """
         check_count("M", M)
-        with ALONE, torch.random.fork_rng(devices=[]):
+        with ALONE, torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
             torch.manual_seed(_seed(noise))
             shape = torch.Size((M,))
             law = self.distribution

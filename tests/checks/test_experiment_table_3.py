@@ -157,6 +157,15 @@ def test_units_come_from_training_rows() -> None:
     torch.testing.assert_close(still, raw.train.x[..., :2])
 
 
+@pytest.mark.parametrize(("horizon", "starts"), [(54, 2), (55, 1), (56, 0)])
+def test_stretches_start_wherever_an_episode_is_long_enough(horizon: int, starts: int) -> None:
+    """Of one episode of 55 steps."""
+    one = walks.transitions(None, "halfcheetah", 0).rows(torch.arange(walks.STEPS))
+    found = data._stretches(one, one, horizon, 50, torch.Generator().manual_seed(0))
+    seen = [] if found is None else found.observation[0, :, 0].unique(dim=0)
+    assert len(seen) == starts
+
+
 @pytest.mark.parametrize("standardised", [True, False])
 def test_the_truth_rolls_out_without_an_error(standardised: bool) -> None:
     at = problem(standardised=standardised)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import solvers as so
 from paper_checks.conformance.tolerances import agree_on_average
 from solvers.families.baselines import Baseline
 from solvers.families.bernoulli import inner_solution
+from solvers.rewards.mahalanobis import DiagonalReward
 from solvers.tasks import bits as bits_task
 
 F64, N, n, LAM = torch.float64, 3, 3, 0.7
@@ -114,13 +116,23 @@ def test_a_bilevel_problem_of_bits_reaches_the_likelihood() -> None:
     assert first < last <= top + 1e-9
 
 
+def test_a_diagonal_reward_of_bits_is_that_of_its_matrix() -> None:
+    u = normal(5, 1, n).exp()
+    want = so.MahalanobisReward.diagonal(u[0]).expected(LAW, bits())
+    torch.testing.assert_close(DiagonalReward(u).expected(LAW, bits()), want)
+
+
 def test_what_bits_refuse() -> None:
     with pytest.raises(so.InputError, match=r"y holds 0.5: binary outcomes are 0 or 1"):
         LAW.cross_entropy(so.Dataset.of(normal(1, N, 2), torch.full((N, 1, n), 0.5, dtype=F64)))
     with pytest.raises(so.ShapeError, match="n = 3, the data n = 2"):
         LAW.cross_entropy(so.Dataset.of(normal(1, N, 2), torch.ones(N, 1, 2, dtype=F64)))
-    with pytest.raises(so.ShapeError, match="couple the bits"):
+    with pytest.raises(so.InputError, match="couple the bits"):
         inner_solution(spd(0), 1.0, LAW.mean[0])
+    for outside in (-2.0, 1.5, math.nan):
+        mu = torch.tensor([0.5] * (n - 1) + [outside], dtype=F64)
+        with pytest.raises(so.InputError, match=rf"mu holds {outside:.6g}: .* in \[0, 1\]"):
+            inner_solution(torch.eye(n, dtype=F64), 1.0, mu)
     with pytest.raises(so.InputError, match="baseline 'optimal' is not known for Bernoulli"):
         so.ScoreFunction(3, "optimal")(
             LAW, bits(), so.MahalanobisReward.full(spd(3)), so.MemberNoise([so.generator(0)])
