@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -343,13 +343,10 @@ def sampled(settings: Settings, n: int, seed: int) -> pd.DataFrame:
     omega = settings.omega
     top = critical_weight(n, omega)
     edges = {share: roots(n, share * top, omega)[1] for share in settings.sampled}
-    cells = [
-        (share, edges[share] * factor, k)
-        for share in settings.sampled
-        for factor in (1 / settings.side, settings.side)
-        for k in range(settings.repetitions)
-    ]
-    share, start = (np.array(x) for x in list(zip(*cells, strict=True))[:2])
+    sides = {"below": 1 / settings.side, "above": settings.side}
+    cells = list(product(settings.sampled, sides, range(settings.repetitions)))
+    share = np.array([share for share, _, _ in cells])
+    start = np.array([edges[share] * sides[side] for share, side, _ in cells])
     noise, fresh = (
         streams.MemberNoise(
             [streams.generator(seed, kind, n, *cell) for cell in cells], (len(cells),)

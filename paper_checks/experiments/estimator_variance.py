@@ -138,7 +138,8 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
     ]
     rows, total = _lines(settings), len(points) + len(trainings)
     for done, point in enumerate(points):
-        names = (point.part, point.arm, point.data, *point.parameters, point.x)
+        x = f"{point.x:.6g}"  # some are derived, and the last digits of these are no name
+        names = (point.part, point.arm, point.data, *point.parameters, x)
         generator = streams.generator(seed, "noise", *names)
         rows += _measured(settings, point, generator)
         if progress is not None:

@@ -105,7 +105,7 @@ def run(settings: Settings, *, seed: int, progress: Progress | None = None) -> p
     """
     rows: list[dict[str, object]] = []
     problems = cases(settings, seed)
-    with one_thread_per_job():  # and no jobs: to catch warnings is for one thread only
+    with one_thread_per_job():  # the problems are small: more threads slow them down
         for done, case in enumerate(problems):
             rows += _costs(settings, case, seed)
             rows += _penalties(settings, case)

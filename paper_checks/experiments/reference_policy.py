@@ -232,13 +232,14 @@ def _weights(settings: Settings) -> list[pd.DataFrame]:
 def _groups(settings: Settings, n: int, seed: int) -> pd.DataFrame:
     """Train policies by groups: every entropy weight, with every scale of the reward."""
     top = theory.group_deviation.largest_weight(n).at()
+    kinds = [*settings.variances, "beyond"]
     lams = [*(group_weight(n, v) for v in settings.variances), settings.beyond * top]
     lam, u = torch.meshgrid(
         torch.tensor(lams, dtype=F64), torch.tensor(SCALES, dtype=F64), indexing="ij"
     )
     batch = (len(lams), len(SCALES))
     noise = streams.MemberNoise(
-        [streams.generator(seed, "noise", n, k) for k in range(lam.numel())], batch
+        [streams.generator(seed, "noise", n, kind, u) for kind in kinds for u in SCALES], batch
     )
     outcomes = streams.generator(seed, "data", n)
     estimator = so.ScoreFunction(settings.generations, "standardised")

@@ -22,7 +22,7 @@ from torch import Tensor
 from solvers.data import Dataset
 from solvers.errors import InputError
 from solvers.families.sequence_networks import RecurrentPolicy
-from solvers.families.sequences import Following, sequences
+from solvers.families.sequences import Following, entropy_of_rows, sequences
 from solvers.rewards import windows
 from solvers.tasks import text
 from solvers.training import inner
@@ -155,7 +155,7 @@ def orders(settings: Settings, seed: int) -> pd.DataFrame:
     for i, (law, k) in enumerate(taught):
         member = {name: p[i] for name, p in trained.items()}
         nll = -_by_position(policy(member, given[law].x).following, given[law])
-        entropy = _entropy(given[law].y[0])
+        entropy = float(entropy_of_rows(given[law].y[0]))
         solved = NLL()(windows.inner_solution(taught[law, k], settings.lam), given[law])
         lost = {
             "predicted": float(windows.cost(given[law], V, k)),
@@ -196,16 +196,8 @@ def _conditional_entropies(given: Dataset, k: int) -> Float[Tensor, "T"]:
     y, found = given.y[0], list[float]()
     for t in range(given.n):
         start = max(t - k, 0)
-        found.append(_entropy(y[:, start : t + 1]) - _entropy(y[:, start:t]))
+        found.append(float(entropy_of_rows(y[:, start : t + 1]) - entropy_of_rows(y[:, start:t])))
     return torch.tensor(found, dtype=torch.float64)
-
-
-def _entropy(y: Float[Tensor, "S t"]) -> float:
-    """Return `H` of the rows' law."""
-    if not y.shape[1]:
-        return 0.0
-    _, times = y.unique(dim=0, return_counts=True)
-    return float(torch.special.entr(times.double() / len(y)).sum())
 
 
 def training(settings: Settings, seed: int) -> pd.DataFrame:
@@ -240,12 +232,12 @@ def _curves(
 ) -> pd.DataFrame:
     """Train a batch (rewards, repetitions); the start of a repetition is the same for all."""
     policy = RecurrentPolicy(inputs=1, V=V, T=settings.T, width=settings.width)
-    members = [(a, b) for a in range(batch[0]) for b in range(batch[1])]
-    starts = [generator(seed, "init", "sequences", "training", b) for _, b in members]
-    noise = [generator(seed, "noise", "sequences", kind, a, b) for a, b in members]
-    theta = policy.init(starts, batch, dtype=torch.float64)
     names = ["NLL"] if best is None else list(rewards(settings))
-    entropy, tables = _entropy(given.y[0]), list[pd.DataFrame]()
+    members = [(name, b) for name in names for b in range(batch[1])]
+    starts = [generator(seed, "init", "sequences", "training", b) for _, b in members]
+    noise = [generator(seed, "noise", "sequences", kind, name, b) for name, b in members]
+    theta = policy.init(starts, batch, dtype=torch.float64)
+    entropy, tables = float(entropy_of_rows(given.y[0])), list[pd.DataFrame]()
 
     def record(step: int, theta: inner.Params) -> None:
         if step % settings.every and step != 1:

@@ -151,9 +151,10 @@ def gained(
     """Return how much `F(θ*(φ), φ)` gains further on; 0 at a maximum.
 
     The first looks are along the hypergradient: by `√tolerance` of `φ`, or `tolerance` of the way
-    from the start where that is more; of a maximum along the line, half of it may be missing. While
-    `F` gains there what the slope predicts, or rounding hides whether it does, the maximum is
-    further away, and so is the next look.
+    from the start where that is more; of a maximum along the line, half of it may be missing. Where
+    `F` gains nothing there, but the slope predicts it, the maximum may be nearer, and so are the
+    next looks, up to where the slope predicts nothing. While `F` gains what the slope predicts, or
+    rounding hides whether it does, the maximum is further away, and so is the next look.
 
     A steep direction hides others there, whose hypergradient may be small beside it all the way.
     The last looks are along the hypergradient with every entry in units of its own: divided by the
@@ -179,7 +180,8 @@ def gained(
     if size == 0 or tolerance == 0:
         return 0.0
     F = history[-1].F
-    rounding = 8 * torch.finfo(here.dtype).eps * abs(F)
+    eps = torch.finfo(here.dtype).eps
+    rounding = 8 * eps * abs(F)
     little = rounding + tolerance * min(abs(F), abs(F - history[0].F))
 
     def look(step: Tensor) -> tuple[float, Solution[tuple[Tensor, ...]], Tree]:
@@ -192,6 +194,14 @@ def gained(
     gain, found, further = look(way / size * g)
     if gain > little:
         return gain
+    # beside a best F of 0 every gain is large, of which rounding at the start would show nothing
+    seen = max(little, tolerance * eps * abs(F - history[0].F))
+    near = way / FURTHER
+    while size * near > seen:
+        nearer, solved, _ = look(near / size * g)
+        if nearer > seen and solved.converged:
+            return nearer
+        near /= FURTHER
     try:
         for _ in range(LOOKS):
             if size * way > rounding and not gain > size * way / 2:

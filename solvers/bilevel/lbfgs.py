@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import NonFiniteError, check_count
+from ..hypergradients.implicit import HypergradientError
 
 SHORT = 1e-8  # of an objective: what a first step should gain
 
@@ -38,24 +39,25 @@ class _LBFGS(torch.optim.LBFGS):
     Torch's is along the gradient, of length 1 at most and of that of the gradient where this is
     less: for outer variables of a large unit, whose slopes are small, nothing that a line search
     could tell from rounding. The objective is then taken in units of its gradient. A point at which
-    it is not finite is infinitely bad, so that the line search halves its way there.
+    it is not finite, or has no hypergradient, is infinitely bad, so that the line search halves its
+    way there.
     """
 
     def step(self, closure: Callable[[], float]) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Take a step, as torch does.
 
         Raises:
-            NonFiniteError: of the objective, where no point that was looked at is better.
+            NonFiniteError, HypergradientError: where no point that was looked at is better.
         """
         state = self.state[self._params[0]]  # what checkpoints keep
         start = [p.detach().clone() for p in self._params]
-        beyond: NonFiniteError | None = None
+        beyond: NonFiniteError | HypergradientError | None = None
 
         def in_units() -> float:
             nonlocal beyond
             try:
                 loss = float(closure())
-            except NonFiniteError as error:
+            except (NonFiniteError, HypergradientError) as error:
                 beyond = error
                 for p in self._params:
                     p.grad = torch.full_like(p, math.nan)

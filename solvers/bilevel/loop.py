@@ -28,6 +28,7 @@ from ..errors import (
 )
 from ..hypergradients.implicit import (
     Hypergradient,
+    HypergradientError,
     implicit,
     unwarned,
     warn_of_doubts,
@@ -168,9 +169,9 @@ def solve(
             it should: the objectives, `sampled` and `at` a real number computed from their
             arguments, `optimiser` one of torch, `hypergradient` a `Hypergradient` like `phi`.
         CheckpointError: the file is none, or of another run.
-        NonFiniteError: an objective or its derivatives are not finite at the start; where a step of
-            the optimiser leads to such a point, the loop ends before it and says so.
-        HypergradientError: the hypergradient is not finite (see `implicit`).
+        NonFiniteError: an objective or its derivatives are not finite at the start.
+        HypergradientError: the hypergradient is not finite there, or refused (see `implicit`).
+            Where a step leads to such a point later, the loop ends before it and says so.
 
     Warns:
         HypergradientWarning: once, at the end, if hypergradients may have been wrong.
@@ -257,7 +258,7 @@ def solve(
 
         kept: tuple[Tree, Tree] | None = None  # θ and φ of the last step
 
-        def beyond(error: NonFiniteError) -> Result:
+        def beyond(error: NonFiniteError | HypergradientError) -> Result:
             """Return what was found before a step of the optimiser led out of the domain."""
             if kept is None:
                 raise error
@@ -268,7 +269,7 @@ def solve(
         for step in range(first, steps + 1):
             try:
                 done = evaluate()
-            except NonFiniteError as error:
+            except (NonFiniteError, HypergradientError) as error:
                 return beyond(error)
             at, point = phi_like.tree(done.phi), theta_like.tree(done.inner.value)
             history.append(record(problem, step, point, at, done.slope, done.inner))
@@ -292,7 +293,7 @@ def solve(
             current = done.inner.value
             try:
                 opt.step(closure)  # pyright: ignore[reportArgumentType]
-            except NonFiniteError as error:
+            except (NonFiniteError, HypergradientError) as error:
                 return beyond(error)
             # forgotten here, so that a run resumed from the checkpoint goes on with the same bits
             latest = None

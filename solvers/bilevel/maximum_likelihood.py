@@ -7,7 +7,6 @@ found.reward, found.law(x)
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -20,24 +19,18 @@ from ..data import Dataset
 from ..errors import InputError, Number, as_number
 from ..families.gaussian import GaussianPolicy, Structure, at_outcomes
 from ..families.law import Data, Params, Policy, WithZeros, check_one_member, law_at
-from ..hypergradients.implicit import Level
+from ..families.networks import InputUnits, check_moves
 from ..hypergradients.methods import HypergradientMethod
 from ..numerics.modes import recording
 from ..numerics.trees import Leaves, Tree
 from ..rewards.between_classes import FreeReward, OneHotReward
-from ..rewards.learnable import (
-    ConstantReward,
-    InputReward,
-    Phi,
-    RewardModel,
-    entries,
-    factor,
-)
+from ..rewards.learnable import ConstantReward, InputReward, Phi, RewardModel
 from ..rewards.tempered import TemperedReward
 from ..training.reference import ReferenceLaw
 from ..training.residuals import Residuals
 from ..training.streams import generator
 from . import likelihood
+from .coordinates import SAME, Coordinates, of_factor, of_inputs, relative
 from .inner_solve import AdamSteps, Exact, Inexact
 from .lbfgs import lbfgs
 from .loop import Outer, Result
@@ -75,13 +68,14 @@ class MaximumLikelihood:
     def start_policy(self, seed: int) -> Params:
         """Return `θ` to start from: drawn from the seed, or a module's own, or 0.
 
-        What is drawn of a `GaussianPolicy` is taken in units of the outcomes' deviations, and
-        moved to their mean.
+        What is drawn of networks is taken relative to the means and deviations of the inputs, and
+        of a `GaussianPolicy` in units of the outcomes' deviations, and moved to their mean.
         """
         policy, dtype = self.policy, self.data.x.dtype
         if hasattr(policy, "init"):
             drawn = cast(Any, policy).init([generator(seed, "policy")], dtype=dtype)
             drawn = {name: p.detach() for name, p in drawn.items()}
+            drawn = self._at_inputs(policy, drawn)
             if isinstance(policy, GaussianPolicy) and isinstance(self.data, Dataset):
                 return at_outcomes(policy, drawn, self.data)
             return drawn
@@ -95,8 +89,12 @@ class MaximumLikelihood:
         """Return `φ` to start from.
 
         A constant reward starts at `(λ/2)/Var y_i` on the diagonal, one of the inputs is drawn
-        about that, free rewards of the size of `λ`: in the units of the problem.
+        about that, free rewards of the size of `λ`: in the units of the problem. What is drawn is
+        taken relative to the means and deviations of the inputs.
         """
+        return self._at_inputs(self.reward, self._start_reward(seed))
+
+    def _start_reward(self, seed: int) -> Phi:
         model = self.reward.weight if isinstance(self.reward, OneHotReward) else self.reward
         drawn, dtype = generator(seed, "reward"), self.data.x.dtype
         match model:
@@ -130,6 +128,11 @@ class MaximumLikelihood:
         if "isotropic" in kinds or "scalar" in kinds:
             return "isotropic"
         return "diagonal" if "diagonal" in kinds else "full"
+
+    def _at_inputs(self, owner: object, drawn: Params) -> Params:
+        """Return parameters whose networks were drawn for inputs in units of their own."""
+        prefixes = tuple(getattr(owner, "networks", {}))
+        return InputUnits.of(self.data.x).raw(drawn, prefixes) if prefixes else drawn
 
     def _diagonal(self, n: int) -> Float[Tensor, "n n"]:
         """Return `(λ/2)/Var y_i`, the variances over all data; `λI` between classes."""
@@ -270,9 +273,10 @@ def solve(
         seed: of starting points that are drawn; the same seed gives the same bits.
         theta: where the policy starts; see `MaximumLikelihood.start_policy`.
         phi: where the reward starts; see `start_reward`.
-        optimiser: of the reward's parameters; L-BFGS, two iterations a step, if not given. That is
-            handed a full constant reward relative to the residuals (see `residuals`), and so is
-            the hypergradient that `stationarity` is the norm of.
+        optimiser: of the reward's parameters; L-BFGS, two iterations a step, if not given. Then
+            `θ` and `φ` are searched for relative to the inputs, a full constant reward to the
+            residuals (see `coordinates`), and so is the hypergradient that `stationarity` is the
+            norm of.
         steps: at most this many of its steps.
         inner, hypergradient, tolerance, checkpoint: as of `bilevel.solve`.
 
@@ -283,19 +287,24 @@ def solve(
     theta = problem.start_policy(seed) if theta is None else theta
     for data in (problem.data, problem.held_out):  # residuals are of what fits together
         law_at(problem.policy, theta, data)
+    check_moves(problem.policy, theta)
     left = problem.residuals()
     if left is not None and not problem.penalised:
         left.check_unknown(problem.structure())
     phi = problem.start_reward(seed) if phi is None else phi
-    levels, back = problem.levels, _same
-    if left is not None and optimiser is None and _whitened(problem, left, phi):
-        R = (problem.lam / 2).sqrt() * left.precision_factor()
-        C = problem.reward(phi, problem.data.x).cholesky
-        levels, phi, back = _relative(levels, C, R)
+    inner_variables, outer_variables = cast(Tree, dict(theta)), cast(Tree, dict(phi))
+    levels, of_theta, of_phi = problem.levels, SAME, SAME
+    if optimiser is None:
+        problem.reward(phi, problem.data.x)  # coordinates are of what fits together
+        of_theta = _of_networks(problem.policy, inner_variables, problem.data.x)
+        of_phi = _of_networks(problem.reward, outer_variables, problem.data.x)
+        if left is not None and _whitened(problem, left, outer_variables):
+            of_phi = of_factor((problem.lam / 2).sqrt() * left.precision_factor())
+        levels = relative(levels, of_theta, of_phi)
     result = climb(
         levels,
-        cast(Tree, dict(theta)),
-        cast(Tree, dict(phi)),
+        of_theta.there(inner_variables),
+        of_phi.there(outer_variables),
         optimiser=lbfgs if optimiser is None else optimiser,
         steps=steps,
         inner=inner,
@@ -303,32 +312,21 @@ def solve(
         tolerance=tolerance,
         checkpoint=checkpoint,
     )
-    return Found(problem, replace(result, phi=back(cast(Phi, result.phi))))
+    theta, phi = of_theta.back(result.theta), of_phi.back(result.phi)
+    return Found(problem, replace(result, theta=theta, phi=phi))
 
 
-def _same(phi: Phi) -> Tree:
-    return cast(Tree, phi)
+def _of_networks(owner: object, params: Tree, x: Float[Tensor, "N d"]) -> Coordinates:
+    """Return coordinates relative to the inputs; those of old where some parameters are frozen.
 
-
-def _whitened(problem: MaximumLikelihood, left: Residuals, phi: Phi) -> bool:
-    """Whether the problem is one of all `U`, and its residuals have a precision.
-
-    Parts of the factor that are frozen would not stay as they are under other coordinates.
+    What is frozen would not stay as it is under other coordinates.
     """
+    prefixes = tuple(getattr(owner, "networks", {}))
+    frozen = prefixes and Leaves.of("theta or phi", params).frozen
+    return of_inputs(x, prefixes) if prefixes and not frozen else SAME
+
+
+def _whitened(problem: MaximumLikelihood, left: Residuals, phi: Tree) -> bool:
+    """Whether the problem is one of all `U`, none frozen, and its residuals have a precision."""
     full = isinstance(problem.reward, ConstantReward) and problem.structure() == "full"
     return full and left.known("full") is None and not Leaves.of("phi", phi).frozen
-
-
-def _relative(levels: Bilevel, C: Tensor, R: Tensor) -> tuple[Bilevel, Phi, Callable[[Phi], Tree]]:
-    """Return the problem in `M` of `C = R M`, its start, and the way back."""
-
-    def back(relative: Phi) -> Tree:
-        return cast(Tree, entries(R @ factor(relative["log_diagonal"], relative["lower"])))
-
-    def of(level: Level) -> Level:
-        return lambda theta, relative: level(theta, back(cast(Phi, relative)))
-
-    at = levels.at
-    inside = None if at is None else lambda relative: at(back(cast(Phi, relative)))
-    start = entries(torch.linalg.solve_triangular(R, C, upper=False))
-    return Bilevel(of(levels.J), of(levels.F), at=inside), start, back

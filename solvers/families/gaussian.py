@@ -465,6 +465,12 @@ class GaussianPolicy:
             check_instance("scale", self.scale, MLP, "'shared', 'constant' or an MLP")
 
     @property
+    def networks(self) -> dict[str, MLP]:
+        """The networks, by the prefixes of their parameters' names."""
+        own = {"scale.": self.scale} if isinstance(self.scale, MLP) else {}
+        return {"mean.": self.mean, **own}
+
+    @property
     def scale_outputs(self) -> int:
         """Number of free parameters of `S`."""
         return {"isotropic": 1, "diagonal": self.n, "full": self.n * (self.n + 1) // 2}[

@@ -141,6 +141,22 @@ def parameter(params: Params, name: str) -> Tensor:
     return params[name]
 
 
+def check_moves(owner: object, params: Params) -> None:
+    """Raise `InputError` where a network with hidden layers starts from weights that are all 0.
+
+    There every derivative vanishes but that of the last bias: a search would end where it began.
+    """
+    networks: dict[str, MLP] = getattr(owner, "networks", {})
+    for prefix, network in networks.items():
+        names = [f"{prefix}weight{layer}" for layer in range(len(network.hidden) + 1)]
+        if network.hidden and not any(bool(parameter(params, name).any()) for name in names):
+            raise InputError(
+                f"{names[0]} to {names[-1]} of {type(owner).__name__} are 0, from where a network "
+                f"with hidden layers does not move: start from what is drawn, such as "
+                f"policy.init([generator(0)], dtype=torch.float64)"
+            )
+
+
 def check_outputs(owner: str, found: Tensor, outputs: int) -> None:
     """Raise `ShapeError` unless a network has as many outputs as its owner needs."""
     if found.shape[-1] != outputs:
@@ -158,6 +174,50 @@ def _product(x: Float[Tensor, "*#b N d"], weight: Float[Tensor, "*b d k"]) -> Te
     return (weight.mT.reshape(-1, d) @ x.mT).reshape(*b, k, len(x)).mT
 
 
+@dataclass(frozen=True)
+class InputUnits:
+    """`z = (x - centre)/scale`, for first layers that are to be taken relative to their inputs.
+
+    Attributes:
+        centre: of every column, `(d,)`.
+        scale: of every column, `(d,)`.
+    """
+
+    centre: Float[Tensor, "d"]
+    scale: Float[Tensor, "d"]
+
+    @classmethod
+    def of(cls, x: Float[Tensor, "N d"]) -> InputUnits:
+        """Return the means and deviations of inputs, rounded.
+
+        Deviations are powers of two, means multiples of them: to inputs that are about standard
+        nothing happens, to the last digit.
+        """
+        size = x.abs().amax(0)
+        size = torch.where(size > 0, size, 1.0)
+        s = (x / size).std(0, correction=0) * size  # whose squares neither under- nor overflow
+        s = torch.where(s > torch.finfo(x.dtype).eps * size, s, 1.0).log2().round().exp2()
+        return cls((x / size).mean(0).mul(size).div(s).round() * s, s)
+
+    def raw(self, params: Params, prefixes: Sequence[str]) -> dict[str, Tensor]:
+        """Return parameters for which networks are at `x` what they are for these at `z`."""
+        found = dict(params)
+        for prefix in prefixes:
+            weight, bias = f"{prefix}weight0", f"{prefix}bias0"
+            found[weight] = found[weight] / self.scale.unsqueeze(-1)
+            found[bias] = found[bias] - self.centre @ found[weight]
+        return found
+
+    def relative(self, params: Params, prefixes: Sequence[str]) -> dict[str, Tensor]:
+        """Return the inverse of `raw`."""
+        found = dict(params)
+        for prefix in prefixes:
+            weight, bias = f"{prefix}weight0", f"{prefix}bias0"
+            found[bias] = found[bias] + self.centre @ found[weight]
+            found[weight] = found[weight] * self.scale.unsqueeze(-1)
+        return found
+
+
 @checked_class
 class NetworkPolicy:
     """How the parameters of a policy start that is one network with `outputs` outputs."""
@@ -169,6 +229,11 @@ class NetworkPolicy:
     def outputs(self) -> int:
         """Number of outputs of the network."""
         raise NotImplementedError
+
+    @property
+    def networks(self) -> dict[str, MLP]:
+        """The network, by the prefix of its parameters' names."""
+        return {"": self.network}
 
     def init(
         self,

@@ -59,18 +59,19 @@ class RecurrentPolicy:
         self,
         generators: Sequence[torch.Generator],
         batch: tuple[int, ...] = (),
-        *,
         dtype: torch.dtype = torch.float32,
     ) -> dict[str, Tensor]:
         """Draw `U(-1/√width, 1/√width)` for every member, PyTorch's default for recurrent units."""
         return init_members(self._init, generators, batch, dtype)
 
     def _init(self, generator: torch.Generator) -> dict[str, Tensor]:
-        return {
-            name: (2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1)
-            / self.width**0.5
+        drawn = {
+            name: torch.rand(
+                shape, generator=generator, dtype=torch.float64, device=generator.device
+            )
             for name, shape in _shapes(self).items()
         }
+        return {name: (2 * uniform - 1) / self.width**0.5 for name, uniform in drawn.items()}
 
     def __call__(self, params: Params, x: Float[Tensor, "*#b N d"]) -> Autoregressive:
         """Return the law at each input."""

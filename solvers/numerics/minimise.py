@@ -13,7 +13,8 @@ place of `‖θ‖`, as far as its square is no more than the loss. Where the lo
 a nat of a likelihood, the distance is `‖s‖/√unit`: that depends on no origin either. (A mean of a
 million deviations makes `‖θ‖` as large, and any error of the variances small beside it.)
 
-Where a loss is undefined (NaN, or an `InputError`: no law has such parameters) it is too large.
+Where a loss is undefined (NaN, or an `InputError`: no law has such parameters) a step is too long:
+a Newton step is cut, another method ends at the best point it has met.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -35,11 +37,10 @@ from .norms import largest_entry, norm
 from .trees import flat
 
 Loss = Callable[[], Tensor]
-Method = Callable[[Sequence[Tensor], Loss, float, int, float], int]
-"""`method(leaves, loss, tolerance, limit, share)` improves the leaves; returns what it cost.
+Method = Callable[[Sequence[Tensor], Loss, float, int], int]
+"""`method(leaves, loss, tolerance, limit)` improves the leaves; returns what it cost.
 
-It stops where the gradient has shrunk to `tolerance` of what it was, or where a round of steps
-gains no more than `share²` of what all rounds have gained.
+It stops where the gradient has shrunk to `tolerance` of what it was.
 """
 
 DENSE = 200  # up to this many numbers the Hessian is built, all its products at once
@@ -97,7 +98,7 @@ def search(
         unit: of the loss, where it has one: distances are measured in its root.
     """
     if methods is None:
-        methods = [lbfgs] if share > 0 else [lbfgs, trust_region]
+        methods = [partial(lbfgs, share=share)] if share > 0 else [lbfgs, trust_region]
     start = flat(leaves).detach().clone()
     close = share if len(start) > DENSE else 0.0
     # an attempt: where it does not converge at once, the budget is better spent otherwise
@@ -108,7 +109,7 @@ def search(
         while gaining and not (stop.converged or stop.close) and stop.evaluations < until:
             before = float(loss().detach())
             spent = stop.evaluations + 1
-            spent += method(leaves, loss, NEAR, until - spent, share)
+            spent += method(leaves, loss, NEAR, until - spent)
             gaining = share == 0 and float(loss().detach()) < before
             left = limit - spent
             after = newton(leaves, loss, start, tolerance, left, share=close, unit=unit)
@@ -351,9 +352,12 @@ class _Point:
 
 
 def lbfgs(
-    leaves: Sequence[Tensor], loss: Loss, tolerance: float, limit: int, share: float = 0.0
+    leaves: Sequence[Tensor], loss: Loss, tolerance: float, limit: int, *, share: float = 0.0
 ) -> int:
-    """Run L-BFGS in place, on the loss in units of its gradient; return the evaluations."""
+    """Run L-BFGS in place, on the loss in units of its gradient; return the evaluations.
+
+    It also stops where a round of steps gains no more than `share²` of what all rounds have gained.
+    """
     scale = _scale(leaves, loss)
     evaluations, best, at_best = 1, math.inf, flat(leaves).detach().clone()
 
@@ -400,9 +404,7 @@ def lbfgs(
     return evaluations
 
 
-def trust_region(
-    leaves: Sequence[Tensor], loss: Loss, tolerance: float, limit: int, share: float = 0.0
-) -> int:
+def trust_region(leaves: Sequence[Tensor], loss: Loss, tolerance: float, limit: int) -> int:
     """Run SciPy's trust-region Newton method in place; return the evaluations.
 
     It is "trust-exact" up to `DENSE` numbers, "trust-ncg" beyond; both follow directions of

@@ -130,7 +130,7 @@ def stepped(
     """Return the step of an optimiser, checked.
 
     Raises:
-        InputError: it is no pair of a point like `theta` and a memory.
+        InputError: it is no pair whose first member is a point like `theta`. Its memory is its own.
     """
     found: Any = optimiser.step(theta, slope, moments)
     name = f"{type(optimiser).__name__}.step"

@@ -319,6 +319,11 @@ class OneHotReward:
 
     weight: RewardModel
 
+    @property
+    def networks(self) -> dict[str, MLP]:
+        """Those of `weight`."""
+        return getattr(self.weight, "networks", {})
+
     def __call__(self, phi: Phi, x: Float[Tensor, "N d"]) -> ClassReward:
         """Return the reward at these inputs."""
         found = self.weight(phi, x)
@@ -355,6 +360,11 @@ class FreeReward:
     def outputs(self) -> int:
         """Number of outputs of the network."""
         return self.classes**2 if self.compares == "outcome" else self.classes
+
+    @property
+    def networks(self) -> dict[str, MLP]:
+        """The network, by the prefix of its parameters' names."""
+        return {"": self.network}
 
     def start(
         self,

@@ -148,6 +148,11 @@ class InputReward:
         check_choice("kind", self.kind, ("full", "diagonal"))
         check_instance("network", self.network, MLP, "an MLP, such as MLP((64,), 'tanh')")
 
+    @property
+    def networks(self) -> dict[str, MLP]:
+        """The network, by the prefix of its parameters' names."""
+        return {"": self.network}
+
     def start(
         self,
         generator: torch.Generator,

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..arguments import checked_class
 from ..errors import InputError, Number, ShapeError, as_positive, as_tensor
-from ..families.networks import parameter
+from ..families.networks import MLP, parameter
 from .learnable import InputReward, Phi
 from .mahalanobis import DiagonalReward
 
@@ -116,6 +116,11 @@ class TemperedReward:
                 f"weight has kind {self.weight.kind!r}, and a temperature for each outcome "
                 f"dimension needs its variance: pass kind='diagonal'"
             )
+
+    @property
+    def networks(self) -> dict[str, MLP]:
+        """Those of `weight`."""
+        return self.weight.networks
 
     def start(
         self,

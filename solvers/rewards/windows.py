@@ -107,7 +107,7 @@ class WindowReward:
 
     def of_all(self) -> Float[Tensor, "*b Y"]:
         """Return `r(ŷ)` of all sequences."""
-        numbers = windows(sequences(self.V, self.T), self.V, self.k)  # (V^T, places)
+        numbers = windows(sequences(self.V, self.T, self.table.device), self.V, self.k)
         return self.table.gather(-1, numbers.mT.expand(*self.table.shape[:-1], -1)).sum(-2)
 
     def expected(self, law: Autoregressive, data: Any) -> Float[Tensor, "*b N"]:
@@ -125,7 +125,10 @@ class WindowReward:
 
     def _check(self, T: int) -> None:
         if self.T != T:
-            raise ShapeError(f"the reward has T = {self.T} positions, the sequences {T}")
+            raise ShapeError(
+                f"the reward has T = {self.T} positions, the sequences {T}: pass sequences of "
+                f"that length, or a table of {max(T - self.k, 1)} places"
+            )
 
 
 @checked_class
@@ -198,7 +201,7 @@ def _check_symbols(V: int, law: Autoregressive) -> None:
 def soft_values(
     reward: WindowReward, lam: Number | Float[Tensor, "*#b"]
 ) -> list[Float[Tensor, "*b _ V"]]:
-    """Return `log p*(v | s)` for every position, by soft value iteration, last position first.
+    """Return `log p*(v | s)` for every position, by soft value iteration from the last one.
 
     `V_t(s) = λ log Σ_v exp((g(s v) + V_{t+1}(s v))/λ)`, of the last `k` symbols `s`; a time linear
     in `T`, whatever the number of sequences. A window of reward -inf is never generated; what
@@ -293,7 +296,7 @@ def optimal_windows(data: Any, lam: Number | Float[Tensor, ""], V: int, k: int) 
         t, w = (int(i) for i in (share == 0).nonzero()[0][-2:])
         raise InputError(
             f"the data never show window {w} at position {t}: its best reward is -inf; pass a "
-            f"smaller k or more data, or learn the reward, as paper_checks.experiments.sequences"
+            f"smaller k or more data, or learn a WindowReward's table by bilevel.solve"
         )
     before = share.unflatten(-1, (-1, V)).sum(-1, keepdim=True)
     before = torch.cat([torch.ones_like(before[..., :1, :, :]), before[..., 1:, :, :]], -3)

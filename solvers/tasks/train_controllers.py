@@ -176,13 +176,14 @@ def train(
             controllers = {}
             for quality, controller in choose(found).items():
                 totals = returns(env, controller, range(1000, 1000 + EPISODES))
+                mean, deviation = totals.mean(), totals.std(ddof=1)
                 controllers[quality] = {
-                    "return_mean": round(totals.mean(), 1),
-                    "return_deviation": round(totals.std(ddof=1), 1),
+                    "return_mean": round(mean, 1),
+                    "return_deviation": round(deviation, 1),
                     "K": controller.K.tolist(),
                     "k": controller.k.tolist(),
                 }
-                typer.echo(f"{environment} {quality}: {totals.mean():.0f} ± {totals.std():.0f}")
+                typer.echo(f"{environment} {quality}: {mean:.0f} ± {deviation:.0f}")
     except SolverError as error:
         raise typer.BadParameter(str(error)) from error
     text = json.dumps({"seed": seed, "controllers": controllers}, indent=1) + "\n"

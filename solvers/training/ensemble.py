@@ -98,8 +98,9 @@ def train(
         shuffle: the order of the data, an own one for every member or, with `batch = ()`, one for
             all: several times faster, because then a batch is one matrix product.
         noise: noise of the members, for sampled estimators.
-        max_norm: clip each member's gradient to this norm.
-        weight_decay: `ρ` of a penalty `(ρ/2)‖θ‖²` added to every loss.
+        max_norm: clip the gradient of each member's loss to this norm.
+        weight_decay: `ρ` of a penalty `(ρ/2)‖θ‖²` on every member, whose gradient Adam adds to the
+            clipped one.
         observe: called as `observe(epoch, params)` after each epoch, counted from 1, with copies;
             training ends where it returns True (see `early_stopping`).
 

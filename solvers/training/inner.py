@@ -27,6 +27,7 @@ from ..errors import (
 )
 from ..families.gaussian import Gaussian, GaussianPolicy, Structure, at_outcomes, units
 from ..families.law import Data, Params, Policy, WithZeros, check_one_member, law_at
+from ..families.networks import check_moves
 from ..numerics import minimise
 from ..numerics.derivatives import slopes
 from ..numerics.modes import recording
@@ -231,15 +232,16 @@ def fit(
         data: the data, without batch dimensions.
         objective: `NLL()` if not given.
         params: starting point; if not given `policy.zeros`, of a `GaussianPolicy` in units of the
-            outcomes' deviations, from their mean.
+            outcomes' deviations, from their mean. Networks with hidden layers need one: from
+            parameters of 0 they do not move.
         weight_decay: `ρ >= 0`, as for `gradient`. Without it logits have a free constant, along
             which nothing has a slope.
         tolerance: as for `gradient`.
 
     Raises:
-        InputError: no starting point for a policy without `zeros`, or a likelihood that has no
-            maximum; the message says why (see `existence`). Or an objective that changes from call
-            to call, as of a module with dropout.
+        InputError: no starting point for a policy without `zeros` or with hidden layers, or a
+            likelihood that has no maximum; the message says why (see `existence`). Or an objective
+            that changes from call to call, as of a module with dropout.
     """
     check_one_member("data", data)
     start = params
@@ -276,6 +278,7 @@ def _solved(
 ) -> Solution[dict[str, Tensor]]:
     """Return the minimum of an objective of one member."""
     loss = _loss(policy, objective, data, weight_decay)
+    check_moves(policy, params)
     nat = _nat(objective)
     if weight_decay or not isinstance(objective, NLL):
         return _minimum(params, loss, methods, tolerance, max_iterations, nat, sizes)

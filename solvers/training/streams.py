@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import checked, checked_class
-from ..errors import ShapeError, check_count, check_instance, check_precision
+from ..errors import InputError, ShapeError, check_count, check_instance, check_precision, shown
 
 
 @checked
@@ -25,12 +25,23 @@ def generator(seed: int, *keys: str | int | float) -> torch.Generator:
 
     Args:
         seed: the experiment's seed, a non-negative integer.
-        keys: what the stream is for, e.g. `("noise", experiment, "PG", lam)`.
+        keys: what the stream is for, e.g. `("noise", experiment, "PG", lam)`. Equal numbers of
+            Python and NumPy are one key.
+
+    Raises:
+        InputError: a key is neither text nor a number.
     """
     check_count("seed", seed, 0, math.inf)
-    names = [int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8]) for key in keys]
+    names = [int.from_bytes(hashlib.sha256(_spelt(key).encode()).digest()[:8]) for key in keys]
     state = np.random.SeedSequence([seed, *names]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]))
+
+
+def _spelt(key: object) -> str:
+    key = key.item() if isinstance(key, np.generic) else key
+    if not isinstance(key, str | int | float):
+        raise InputError(f"a key of a stream is {shown(key)}: pass text or numbers")
+    return repr(key)
 
 
 @checked_class

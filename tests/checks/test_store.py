@@ -104,8 +104,7 @@ def test_key_covers_all_that_experiments_compute_with():
     """`store` itself says where tables are kept, not what is in them."""
     experiments = sorted((store.ROOT / "paper_checks/experiments").rglob("*.py"))
     needed = {
-        path.relative_to(store.ROOT).as_posix()
-        for path in imports.closure(store.ROOT, experiments)
+        path.relative_to(store.ROOT).as_posix() for path in imports.closure(store.ROOT, experiments)
     }
     outside = {path for path in needed if not path.startswith(store.CODE)}
     assert outside == {"paper_checks/__init__.py", "paper_checks/store.py"}

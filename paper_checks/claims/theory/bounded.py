@@ -1,6 +1,6 @@
 """Witnesses of the bounded reward exp(-‖ŷ - y‖²/ω): quadrature, its slopes by autograd.
 
-See `gaussian_witnesses` for what a witness is. ω, β and s are taken from the problem but kept
+See `proposition` for what a witness is. ω, β and s are taken from the problem but kept
 where Gauss-Hermite quadrature resolves the bump.
 """
 

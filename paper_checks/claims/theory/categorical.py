@@ -1,6 +1,6 @@
 """Witnesses of the categorical derivations: enumerated classes, policies found by search.
 
-See `gaussian_witnesses` for what a witness is.
+See `proposition` for what a witness is.
 """
 
 from __future__ import annotations

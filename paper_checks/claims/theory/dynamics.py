@@ -1,6 +1,6 @@
 """Witnesses of the inner flows: autograd on the definitions, integrated by SciPy.
 
-See `gaussian_witnesses` for what a witness is. The numbers are taken from the problem but kept
+See `proposition` for what a witness is. The numbers are taken from the problem but kept
 where a flow neither stiffens nor crawls.
 """
 

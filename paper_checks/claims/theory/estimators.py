@@ -1,7 +1,7 @@
 """Witnesses of the estimators: their moments by quadrature over the noise, scores by autograd.
 
 Every moment is of a polynomial in normal noise, for which the quadrature is exact. See
-`gaussian_witnesses` for what a witness is.
+`proposition` for what a witness is.
 """
 
 from __future__ import annotations

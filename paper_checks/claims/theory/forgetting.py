@@ -1,7 +1,7 @@
 """Witnesses of what is forgotten: Fisher matrices by autograd, flows, searches.
 
 The base is the policy `N(m, P)` of a problem, its data have `(μ, Σ)`. Classes have probabilities
-by softmax of these vectors. See `gaussian_witnesses` for what a witness is.
+by softmax of these vectors. See `proposition` for what a witness is.
 """
 
 from __future__ import annotations

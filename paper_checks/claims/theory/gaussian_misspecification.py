@@ -1,7 +1,7 @@
 """Witnesses of what a wrong, a conditional or an effective covariance costs.
 
 Where x takes two values, the first with probability w, the data at the first are those of the
-problem, N(μ, Σ), and at the second N(m, P); see `gaussian_witnesses` for what a witness is.
+problem, N(μ, Σ), and at the second N(m, P); see `proposition` for what a witness is.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Witnesses of the outer problem: likelihoods of inner solutions that were searched for.
 
-See `gaussian_witnesses` for what a witness is.
+See `proposition` for what a witness is.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The input takes two values, the first with probability w. Of the problem, the data at the first are
 N(μ, Σ), at the second N(m, P); the rewards U and M; the features of the shared mean m(x) = θ a(x)
-the first rows of M and U. See `gaussian_witnesses` for what a witness is.
+the first rows of M and U. See `proposition` for what a witness is.
 """
 
 from __future__ import annotations

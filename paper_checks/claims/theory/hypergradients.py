@@ -2,7 +2,7 @@
 
 Steps are taken one by one and backpropagated through, maxima are searched for, and the adjoint
 solves the linear equation that defines it, with second derivatives by autograd. See
-`gaussian_witnesses` for what a witness is.
+`proposition` for what a witness is.
 """
 
 from __future__ import annotations

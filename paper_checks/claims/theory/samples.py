@@ -1,7 +1,7 @@
 """Witnesses of what finite samples cost: rows are drawn, fitted, and their fits held to the truth.
 
 Where rows are drawn, an error is in standard errors of the mean over draws. The likelihood of a fit
-is the density of `torch` at cubature points of the data; see `gaussian_witnesses` for the rest.
+is the density of `torch` at cubature points of the data; see `proposition` for the rest.
 """
 
 from __future__ import annotations
