@@ -13,9 +13,9 @@ from ..calculus.normal_form import normal
 from ..calculus.stationary import solve_linear
 from ..calculus.symbols import check_classes, symbol
 from ..derivation import Derivation, Step
-from ..result import result
+from ..result import CLASSES, result
 from . import definitions, stated
-from .inner import CLASSES, LAM, ONLY_SIZES, SCALAR, probabilities
+from .inner import LAM, ONE_HOT, ONLY_SIZES, SCALAR, probabilities
 from .scalar import BINARY, binary, heuristic_scale, likelihood_of_scale
 
 
@@ -31,7 +31,7 @@ def _ceiling(n: int) -> tuple[Any, Any]:
     return value.xreplace(dict(zip(p, best, strict=True))), best
 
 
-@result((2, 3, 4), check=check_classes, quick=(16, ONLY_SIZES))
+@result(CLASSES, check=check_classes, quick=(16, ONLY_SIZES))
 def scalar_gap(n: int) -> Derivation:
     """-H(π) - F(u) = KL(π ‖ p*_u): what U = uI costs against a policy that is free.
 
@@ -52,7 +52,7 @@ def scalar_gap(n: int) -> Derivation:
         arguments={"pi": symbol("pi", n), "u": u, "lam": LAM},
         stated=stated.scalar_gap(u, pi, LAM),
         derived=top - likelihood_of_scale(n),
-        assumptions=(CLASSES, SCALAR),
+        assumptions=(ONE_HOT, SCALAR),
         steps=(Step("F(u)", likelihood_of_scale(n)), Step("max Σπ log p", top)),
         conditions=(
             zero("p = π is best", best - pi),

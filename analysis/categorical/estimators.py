@@ -15,7 +15,7 @@ from ..calculus.matrices import lowest_terms
 from ..calculus.stationary import solve_linear
 from ..calculus.symbols import check_classes, symbol
 from ..derivation import Derivation, Step
-from ..result import result
+from ..result import CLASSES, result
 from . import stated
 from .inner import ONLY_SIZES, probabilities
 
@@ -77,7 +77,7 @@ def _entries(f: Any, n: int) -> Any:
     return sp.ImmutableMatrix(rows)
 
 
-@result((2, 3, 4), check=check_classes, quick=(16, ONLY_SIZES))
+@result(CLASSES, check=check_classes, quick=(16, ONLY_SIZES))
 def score_gradient(n: int) -> Derivation:
     """E (r_c - b)(1[c=j] - p_j) = p_j (r_j - E r) = ∂E r/∂z_j: unbiased for every constant b.
 
@@ -112,7 +112,7 @@ def score_gradient(n: int) -> Derivation:
     )
 
 
-@result((2, 3, 4), check=check_classes, quick=(16, ONLY_SIZES))
+@result(CLASSES, check=check_classes, quick=(16, ONLY_SIZES))
 def optimal_baseline(n: int) -> Derivation:
     """b_j = (1-p_j) r_j + p_j E[r | c ≠ j]: the constant baseline of least variance.
 

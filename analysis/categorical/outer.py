@@ -13,11 +13,11 @@ from ..calculus.matrices import gradient
 from ..calculus.structures import free_entries
 from ..calculus.symbols import check_classes, symbol
 from ..derivation import Derivation, Step
-from ..result import result
+from ..result import CLASSES, result
 from . import definitions, stated
 from .inner import (
-    CLASSES,
     LAM,
+    ONE_HOT,
     ONLY_SIZES,
     SYMMETRIC_U,
     in_policy,
@@ -90,7 +90,7 @@ def _stated_hypergradient(n: int) -> Any:
     return _from_excess(value, n, stated.gibbs(f, LAM))
 
 
-@result((2, 3, 4), check=check_classes, quick=(16, ONLY_SIZES))
+@result(CLASSES, check=check_classes, quick=(16, ONLY_SIZES))
 def objective(n: int) -> Derivation:
     """F(U) = Σ_c π_c f_c/λ - log Σ_c exp(f_c/λ), f_c = 2(Uπ)_c - U_cc.
 
@@ -108,12 +108,12 @@ def objective(n: int) -> Derivation:
         arguments={"pi": symbol("pi", n), "U": U, "lam": LAM},
         stated=stated.outer_objective(stated.log_weights(U, pi), pi, LAM),
         derived=definitions.log_likelihood(logs, pi),
-        assumptions=(CLASSES, SYMMETRIC_U),
+        assumptions=(ONE_HOT, SYMMETRIC_U),
         steps=(Step("g_c = E_y r(e_c, y)", rewards(n)), Step("log p*(c)", logs)),
     )
 
 
-@result((2, 3, 4), check=check_classes, quick=(8, ONLY_SIZES))
+@result(CLASSES, check=check_classes, quick=(8, ONLY_SIZES))
 def hypergradient(n: int) -> Derivation:
     """∇_U F = (δπᵀ + πδᵀ - diag δ)/λ, δ = π - p*: (1/λ)(E_π - E_p*) of ∇_U f_c.
 
@@ -133,7 +133,7 @@ def hypergradient(n: int) -> Derivation:
         arguments={"pi": symbol("pi", n), "U": symbol("U", n), "lam": LAM},
         stated=_stated_hypergradient(n),
         derived=_from_excess(_contracted(slopes, n), n, p),
-        assumptions=(CLASSES, SYMMETRIC_U, SYMMETRIC),
+        assumptions=(ONE_HOT, SYMMETRIC_U, SYMMETRIC),
         steps=(
             Step("F in the rewards of the classes", likelihood(n)),
             Step("its slopes at the inner solution", slopes),
@@ -142,7 +142,7 @@ def hypergradient(n: int) -> Derivation:
     )
 
 
-@result((2, 3, 4), check=check_classes, quick=(8, ONLY_SIZES))
+@result(CLASSES, check=check_classes, quick=(8, ONLY_SIZES))
 def implicit_hypergradient(n: int) -> Derivation:
     """-(∂²_{Up}J)(∂²_{pp}J)⁻¹ ∂_pF = ∇_U F at the inner solution: implicit differentiation.
 
@@ -171,7 +171,7 @@ def implicit_hypergradient(n: int) -> Derivation:
         arguments={"pi": symbol("pi", n), "U": symbol("U", n), "lam": LAM},
         stated=_stated_hypergradient(n),
         derived=_from_excess(_contracted(implicit, n), n, law(rewards(n))),
-        assumptions=(CLASSES, SYMMETRIC_U, SYMMETRIC, "p* is the inner solution"),
+        assumptions=(ONE_HOT, SYMMETRIC_U, SYMMETRIC, "p* is the inner solution"),
         steps=(
             Step("∂²_{pp}J", curvature),
             Step("its inverse", inverse),
@@ -183,7 +183,7 @@ def implicit_hypergradient(n: int) -> Derivation:
     )
 
 
-@result((2, 3, 4), check=check_classes, quick=(8, ONLY_SIZES))
+@result(CLASSES, check=check_classes, quick=(8, ONLY_SIZES))
 def concavity(n: int) -> Derivation:
     """d²F(U; H, H) = -Var_{p*} φ_c/λ² <= 0, φ_c = 2(Hπ)_c - H_cc: concave, of rank < n.
 
@@ -212,7 +212,7 @@ def concavity(n: int) -> Derivation:
         arguments={"pi": symbol("pi", n), "U": U, "lam": LAM, "H": H},
         stated=at(claim, stated.log_weights(H, pi), stated.gibbs(stated.log_weights(U, pi), LAM)),
         derived=at(curve, features, law(rewards(n))),
-        assumptions=(CLASSES, SYMMETRIC_U, "H symmetric"),
+        assumptions=(ONE_HOT, SYMMETRIC_U, "H symmetric"),
         steps=(
             Step("d²F in the rewards of the classes, φ_C = 0", curve),
             Step("φ_c, up to a constant", features),
