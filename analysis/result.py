@@ -184,7 +184,7 @@ class Result(Generic[P]):
 
     def _read_size(self, n: Any) -> int | None:
         if self._only:
-            check_explicit(self.address, n, max(size for size in self.sizes if size), self._only)
+            check_explicit(self.address, n, self.sizes, self._only)
         if n is not None:
             return self._check(n)
         if None not in self.sizes:
