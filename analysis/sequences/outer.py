@@ -74,14 +74,21 @@ def hypergradient(window: str, n: int) -> Derivation:
     )
 
 
-@result(LENGTHS, tuple(WINDOWS), check=check_classes, only=ONLY, statements=COSTS)
+@result(
+    LENGTHS,
+    tuple(WINDOWS),
+    check=check_classes,
+    only=ONLY,
+    statements=COSTS,
+    zero=(("pairs", 2),),  # two symbols are one pair
+)
 def cost(window: str, n: int) -> Derivation:
     """What the best reward over windows loses in likelihood, max F - F(g*).
 
     Args:
         window: "positions", one symbol: the product of the marginals is learned; "pairs", two: the
             Markov law with the data's pairs is.
-        n: length of the sequences.
+        n: length of the sequences; pairs are all of n = 2, and lose nothing.
     Returns:
         Scalar derivation in pi. Conditions: Z(g*) = 1, so that p* = exp(g*/λ); F(g*) - F(g) =
         KL(p* ‖ p_g) for every g, so that no reward does better.
