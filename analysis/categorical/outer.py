@@ -83,13 +83,6 @@ def _contracted(slopes: Any, n: int) -> Any:
     return total.as_immutable()
 
 
-def _stated_hypergradient(n: int) -> Any:
-    """The stated gradient at the stated inner solution."""
-    pi, f = probabilities("pi", n), stated.log_weights(symbol("U", n), probabilities("pi", n))
-    value = stated.hypergradient(_excess(n), pi, LAM)
-    return _from_excess(value, n, stated.gibbs(f, LAM))
-
-
 @result(CLASSES, check=check_classes, quick=(16, ONLY_SIZES))
 def objective(n: int) -> Derivation:
     """F(U) = Σ_c π_c f_c/λ - log Σ_c exp(f_c/λ), f_c = 2(Uπ)_c - U_cc.
@@ -126,12 +119,12 @@ def hypergradient(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
-    pi, q = probabilities("pi", n), probabilities("p", n)
+    pi, q, U = probabilities("pi", n), probabilities("p", n), symbol("U", n)
     slopes, p = likelihood_slopes(n), law(rewards(n))
     return Derivation(
         symbol="∇_U F",
-        arguments={"pi": symbol("pi", n), "U": symbol("U", n), "lam": LAM},
-        stated=_stated_hypergradient(n),
+        arguments={"pi": symbol("pi", n), "U": U, "lam": LAM},
+        stated=stated.hypergradient(pi, stated.gibbs(stated.log_weights(U, pi), LAM), LAM),
         derived=_from_excess(_contracted(slopes, n), n, p),
         assumptions=(ONE_HOT, SYMMETRIC_U, SYMMETRIC),
         steps=(
@@ -157,7 +150,7 @@ def implicit_hypergradient(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: paper (implicit differentiation); new for categorical policies.
     """
-    pi, p, g = probabilities("pi", n), symbol("p", n), levels(n)
+    pi, p, g, U = probabilities("pi", n), symbol("p", n), levels(n), symbol("U", n)
     J = definitions.objective(p, g, LAM)
     first = _along_simplex(J, p)
     slopes = _along_simplex(definitions.log_likelihood(p.applyfunc(sp.log), pi), p)
@@ -168,8 +161,8 @@ def implicit_hypergradient(n: int) -> Derivation:
     product = (curvature * inverse).applyfunc(lambda f: _on_simplex(f, p))
     return Derivation(
         symbol="∇_U F",
-        arguments={"pi": symbol("pi", n), "U": symbol("U", n), "lam": LAM},
-        stated=_stated_hypergradient(n),
+        arguments={"pi": symbol("pi", n), "U": U, "lam": LAM},
+        stated=stated.hypergradient(pi, stated.gibbs(stated.log_weights(U, pi), LAM), LAM),
         derived=_from_excess(_contracted(implicit, n), n, law(rewards(n))),
         assumptions=(ONE_HOT, SYMMETRIC_U, SYMMETRIC, "p* is the inner solution"),
         steps=(
@@ -197,21 +190,17 @@ def concavity(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
-    pi, p, U, H = probabilities("pi", n), probabilities("p", n), symbol("U", n), symbol("H", n)
+    pi, U, H = probabilities("pi", n), symbol("U", n), symbol("H", n)
     curve, x = likelihood_curvature(n)
-    claim = sp.expand(stated.second_differential(x, p, LAM))
-
-    def at(value: Any, features: Any, policy: Any) -> Any:
-        """At φ_c - φ_C and p*."""
-        gaps = {x[c]: sp.expand(features[c] - features[-1]) for c in range(n - 1)}
-        return at_solution(value, policy).xreplace(gaps)
-
     features = rewards(n).xreplace(dict(zip(U, H, strict=True)))
+    gaps = {x[c]: sp.expand(features[c] - features[-1]) for c in range(n - 1)}
     return Derivation(
         symbol="d²F",
         arguments={"pi": symbol("pi", n), "U": U, "lam": LAM, "H": H},
-        stated=at(claim, stated.log_weights(H, pi), stated.gibbs(stated.log_weights(U, pi), LAM)),
-        derived=at(curve, features, law(rewards(n))),
+        stated=stated.second_differential(
+            stated.log_weights(H, pi), stated.gibbs(stated.log_weights(U, pi), LAM), LAM
+        ),
+        derived=at_solution(curve, law(rewards(n))).xreplace(gaps),
         assumptions=(ONE_HOT, SYMMETRIC_U, "H symmetric"),
         steps=(
             Step("d²F in the rewards of the classes, φ_C = 0", curve),

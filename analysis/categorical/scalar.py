@@ -64,13 +64,12 @@ def stationarity(n: int) -> Derivation:
     Source: new.
     """
     pi, p, slope = probabilities("pi", n), probabilities("p", n), slope_in_policy(n)
-    claim = sp.expand(stated.scalar_slope(p, pi, LAM))
     free = symbol("p", n)
     weights = [free[c] * free[k] for k in range(n) for c in range(k)]
     return Derivation(
         symbol="dF/du",
         arguments={"pi": symbol("pi", n), "u": SCALE, "lam": LAM},
-        stated=at_solution(claim, stated.gibbs(stated.scalar_weights(SCALE, pi), LAM)),
+        stated=stated.scalar_slope(stated.gibbs(stated.scalar_weights(SCALE, pi), LAM), pi, LAM),
         derived=at_solution(slope, law(scalar_rewards(n))),
         assumptions=(ONE_HOT, SCALAR),
         steps=(Step("g_c = E_y r(e_c, y)", scalar_rewards(n)), Step("dF/du", slope)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -233,6 +234,90 @@ def test_the_stated_sides_are_independent():
         assert not {found for found in imported(room / f"{name}.py") if "stated" in found}
     for name in ("matrices", "general_n", "structures", "stationary"):
         assert not {found for found in imported(room / f"calculus/{name}.py") if "stated" in found}
+
+
+def test_no_helper_of_a_module_makes_both_sides():
+    """Returning 0 it would prove whatever it is asked."""
+    room = Path(analysis.__file__).parent
+    found = {path: sorted(both_sides(ast.parse(path.read_text()))) for path in room.rglob("*.py")}
+    assert {path: shared for path, shared in found.items() if shared} == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "shared"),
+    [
+        ("return Derivation(stated=_flat(s), derived=_flat(d))", {"_flat"}),
+        ("return Derivation(stated=s.replace(exp, _flat), derived=_flat(d))", {"_flat"}),
+        ("return Derivation(stated=s, derived=_flat(d), arguments={})", set()),
+        ("return Derivation(stated=_deep(s), derived=_flat(d))", {"_flat"}),
+        ("(a, _), *b = _flat(s), d\n    return Derivation(stated=b, derived=_flat(d))", set()),
+        ("(a, _), *b = _flat(s), d\n    return Derivation(stated=a, derived=_flat(d))", {"_flat"}),
+        ("x = _flat(n)\n    return Derivation(arguments=x, stated=x, derived=_flat(x))", set()),
+        ("def at(f): return f\n    return Derivation(stated=at(s), derived=at(d))", {"at"}),
+    ],
+)
+def test_a_helper_that_makes_both_sides_is_found(body, shared):
+    helpers = "def _flat(f): return 0\ndef _deep(f): return _flat(f)\n"
+    tree = ast.parse(f"{helpers}def result(s, d):\n    {body}\n")
+    assert set(both_sides(tree)) == shared
+
+
+def both_sides(tree: ast.Module) -> Iterator[str]:
+    """The private functions of a module on which both sides of one derivation stand.
+
+    What gives the arguments is left out: symbols are the same on both sides.
+    """
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    private = {f.name: f for f in functions if f.name.startswith("_")}
+    for function in functions:
+        inner = {f.name: f for f in ast.walk(function) if isinstance(f, ast.FunctionDef)}
+        helpers = private | {name: f for name, f in inner.items() if f is not function}
+        meanings: dict[str, list[ast.AST]] = {name: [f] for name, f in helpers.items()}
+        for node in ast.walk(function):
+            if isinstance(node, ast.Assign):
+                for target in node.targets:
+                    for name, value in assigned(target, node.value):
+                        meanings.setdefault(name, []).append(value)
+        for node in ast.walk(function):
+            if isinstance(node, ast.Call):
+                sides = {word.arg: word.value for word in node.keywords}
+                if {"stated", "derived"} <= sides.keys():
+                    stated, derived = (
+                        names(sides[side], meanings) for side in ("stated", "derived")
+                    )
+                    given = names(sides["arguments"], meanings) if "arguments" in sides else set()
+                    yield from (stated & derived & helpers.keys()) - given
+
+
+def assigned(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, ast.expr]]:
+    """Names that an assignment binds, and what each may be: its own part where that is seen."""
+    if isinstance(target, ast.Name):
+        yield target.id, value
+    elif isinstance(target, ast.Starred):
+        yield from assigned(target.value, value)
+    elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        pairs = list(zip(target.elts, value.elts, strict=False))
+        apart = [i for i, pair in enumerate(pairs) if any(isinstance(x, ast.Starred) for x in pair)]
+        first = min(apart, default=len(pairs))  # from here on which is which is not seen
+        for part, its in pairs[:first]:
+            yield from assigned(part, its)
+        for part in target.elts[first:]:
+            yield from assigned(part, ast.Tuple(value.elts[first:]))
+    elif isinstance(target, ast.Tuple):
+        for part in target.elts:
+            yield from assigned(part, value)
+
+
+def names(expression: ast.AST, meanings: dict[str, list[ast.AST]]) -> set[str]:
+    """All names that an expression reads, and those that what they mean reads."""
+    found: set[str] = set()
+    left = [expression]
+    while left:
+        for node in ast.walk(left.pop()):
+            if isinstance(node, ast.Name) and node.id not in found:
+                found.add(node.id)
+                left += meanings.get(node.id, [])
+    return found
 
 
 def imported(path: Path) -> set[str]:
