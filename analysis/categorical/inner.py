@@ -129,14 +129,13 @@ def _is_stationary(n: int) -> tuple[Condition, ...]:
     J = definitions.objective(p, levels(n), LAM)
     curvature = sp.hessian(J, list(p)).as_immutable()
     relative = [x - sp.log(best[c]) for c, x in enumerate(log_law(in_weights(n)))]
-    bent = sp.diag(*(LAM / x for x in p))
     return (
         zero("Σ p* = 1", sp.Add(*best) - 1),
         zero("p*(c) = w_c/Σw > 0", best - w / sp.Add(*w)),
         zero("all slopes of J are equal at p*", sp.Matrix(gaps)),
         zero("log p*", sp.Matrix(relative)),
-        zero("∂²J/∂p² = -λ diag(1/p)", curvature + bent),
-        positive("λ/p > 0: J is strictly concave", sp.Matrix(bent.diagonal())),
+        zero("∂²J/∂p² = -λ diag(1/p)", curvature + sp.diag(*(LAM / x for x in p))),
+        positive("λ/p > 0: J is strictly concave", -curvature.diagonal()),
     )
 
 

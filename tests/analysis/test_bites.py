@@ -14,6 +14,7 @@ import sympy as sp
 
 import analysis
 from analysis import (
+    Condition,
     DerivationError,
     MomentError,
     bounded,
@@ -27,7 +28,7 @@ from analysis.calculus.general_n import is_general
 from analysis.calculus.normal_form import is_clearly_nonzero, is_zero
 from analysis.calculus.symbols import symbol
 from analysis.derivation import Derivation
-from tests.planting import derived_anew
+from tests.planting import derived_anew, unproved
 
 ENTRIES = catalogue()
 NAMES = [entry.name for entry in ENTRIES]
@@ -194,21 +195,59 @@ def test_a_wrong_variance_of_leave_one_out_fails():
         dataclasses.replace(derivation, stated=derivation.stated * (M - 1) / M).verify()
 
 
-def test_the_conditions_on_the_bounded_reward_bite():
-    """Every sign turned round, and every zero moved, is noticed."""
-    for build in (
-        bounded.inner.peak_variance,
-        bounded.inner.critical_weight,
-        bounded.inner.reachable_weight,
-        bounded.inner.expected_reward,
-        bounded.inner.growth,
-    ):
-        for condition in build(2).conditions:
-            assert condition.holds()
-            right = condition.expression
-            one = sp.ones(*right.shape) if isinstance(right, sp.MatrixBase) else 1
-            wrong = -right if condition.kind == "positive" else right + one
-            assert not dataclasses.replace(condition, expression=wrong).holds()
+BOUNDED = bounded.inner
+TURNED = {  # with E r and 1/E r exchanged
+    BOUNDED.peak_variance: {"h' < 0 after"},
+    BOUNDED.critical_weight: {"h' = 0 at the peak"},
+    BOUNDED.reachable_weight: {"it rises before", "β² < s̄ from there on"},
+    BOUNDED.growth: {"the limit"},
+}
+DOUBLED = {  # with the entropy doubled
+    BOUNDED.peak_variance: {"h = (2s/A)(ω/A)^{n/2}"},
+    BOUNDED.critical_weight: {"d²J/ds² = -(n/2s) h' where λ = h"},
+    BOUNDED.reachable_weight: {"h(β²) = (2β²/A)(ω/A)^{n/2}, to 0 as ω -> ∞"},
+}
+TWICE = {  # with an inverse doubled in the completed square
+    BOUNDED.expected_reward: {"the square is complete"},
+    BOUNDED.log_expected_kernel: {"the square is complete"},
+}
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "plant", "noticed"),
+    [
+        (
+            bounded.definitions,
+            "log_expected_bounded_reward",
+            lambda f: lambda *args: (-f(*args)[0], f(*args)[1]),
+            TURNED,
+        ),
+        (definitions, "entropy", lambda f: lambda P: 2 * f(P), DOUBLED),
+        (bounded.definitions, "inverse", lambda f: lambda X: 2 * f(X), TWICE),
+    ],
+)
+def test_a_fault_is_noticed_by_the_conditions_on_the_bounded_reward(
+    monkeypatch, owner, name, plant, noticed
+):
+    for build in noticed:
+        assert unproved(build(2)) == set()
+    with derived_anew(), monkeypatch.context() as patch:
+        patch.setattr(owner, name, plant(getattr(owner, name)))
+        for build, texts in noticed.items():
+            assert texts <= unproved(build(2)), build.name
+
+
+@pytest.mark.parametrize("kind", ["zero", "positive"])
+def test_a_condition_holds_of_every_entry_or_not_at_all(kind):
+    x = sp.Symbol("x", positive=True)
+    right, wrong = {
+        "zero": ((x + 1) ** 2 - x**2 - 2 * x - 1, x - 1),
+        "positive": (x / (1 + x), x - 1),
+    }[kind]
+    assert Condition("", kind, right).holds()
+    assert Condition("", kind, sp.Matrix([right, right])).holds()
+    for expression in (wrong, sp.Matrix([right, wrong]), sp.Matrix([wrong, right])):
+        assert not Condition("", kind, expression).holds()
 
 
 def test_the_entry_that_fails_is_named_by_row_and_column():
