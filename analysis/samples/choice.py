@@ -111,7 +111,7 @@ def crossing(pair: Pair, n: int) -> Derivation:
         n: dimension, 2 or 3.
     Returns:
         Scalar derivation in gap, the nats by which the larger structure fits better (as `total`
-        has them), and Sigma, where the smaller is isotropic. Conditions: the fourth moments.
+        has them), and Sigma, where the smaller is isotropic. Conditions: κ of Gaussian data.
     Raises:
         ArgumentError: for another pair.
         StructureError: unless n = 2, 3.

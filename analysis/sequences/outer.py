@@ -89,7 +89,7 @@ def cost(window: str, n: int) -> Derivation:
     Args:
         window: "positions", one symbol: the product of the marginals is learned; "pairs", two: the
             Markov law with the data's pairs is.
-        n: length of the sequences; pairs are all of n = 2, and lose nothing.
+        n: length of the sequences; for n = 2 a pair is the whole sequence, and loses nothing.
     Returns:
         Scalar derivation in pi. Conditions: Z(g*) = 1, so that p* = exp(g*/λ); F(g*) - F(g) =
         KL(p* ‖ p_g) for every g, so that no reward does better.
