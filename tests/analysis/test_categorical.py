@@ -308,6 +308,34 @@ def test_every_condition_notices_a_fault():
     assert noticed | LEMMAS == stated
 
 
+@pytest.mark.parametrize(
+    ("owner", "name", "functions"),
+    [
+        (outer, "_from_excess", (outer.hypergradient, outer.implicit_hypergradient)),
+        (outer, "at_solution", (outer.concavity,)),
+        (scalar, "at_solution", (scalar.stationarity,)),
+        (
+            categorical.estimators,
+            "_entries",
+            (
+                categorical.estimators.score_gradient,
+                categorical.estimators.optimal_baseline,
+                categorical.estimators.minimal_variance,
+            ),
+        ),
+        (costs, "_exp", (costs.heuristic_gap,)),
+    ],
+)
+def test_a_helper_of_the_derived_side_is_none_of_the_stated(monkeypatch, owner, name, functions):
+    """With its sign turned round what is derived is wrong, and what is stated is not."""
+    with derived_anew(), monkeypatch.context() as patch:
+        right = getattr(owner, name)
+        patch.setattr(owner, name, lambda *args: -right(*args))
+        for function in functions:
+            with pytest.raises(DerivationError, match="derived - stated"):
+                built(function).verify()
+
+
 GOOD: dict[str, Any] = {"pi": [0.2, 0.3, 0.5], "U": np.eye(3), "lam": 1.0}
 
 
