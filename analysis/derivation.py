@@ -203,7 +203,7 @@ class Derivation:
         if not isinstance(side, str) or side not in ("stated", "derived"):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentNameError(f"side must be 'stated' or 'derived', not {side!r}")
         numbers = read_arguments(self.name, self.arguments, values, self.size, self.closed)
-        self._check_above(values, dict(zip(self.arguments, numbers[-len(values) :], strict=True)))
+        self._check_above(dict(zip(self.arguments, numbers[-len(values) :], strict=True)))
         expression = self.stated if side == "stated" else self.derived
         if isinstance(expression, sp.MatrixBase):
             expression = expression.as_immutable()
@@ -222,8 +222,8 @@ class Derivation:
             return float(result.reshape(()))
         return result.ravel() if result.shape[-1] == 1 else result
 
-    def _check_above(self, values: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
-        """Raise ArgumentError if an argument is not above its bound at these values."""
+    def _check_above(self, numbers: Mapping[str, Any]) -> None:
+        """Raise ArgumentError if an argument is not above its bound at these numbers."""
         import numpy as np
 
         for name, bound in self.above.items():
@@ -232,12 +232,13 @@ class Derivation:
                 if isinstance(x, sp.MatrixBase):
                     others |= dict(zip(x, np.ravel(numbers[other]), strict=True))
                 elif x.is_Symbol:
-                    others[x] = values[other]
-            least = sp.sympify(bound, strict=True).subs(others)
-            if not float(values[name]) > float(least):
+                    others[x] = numbers[other]
+            least, number = sp.sympify(bound, strict=True).subs(others), numbers[name]
+            if not number > float(least):
+                given = int(number) if number.is_integer() else number
                 shown = f"{float(least):.6g}" if least.is_Float else least
                 raise ArgumentError(
-                    f"{self.name}: {name} = {values[name]} must be above {shown}: what it is the "
+                    f"{self.name}: {name} = {given} must be above {shown}: what it is the "
                     "expectation of has none there; pass more"
                 )
 

@@ -24,6 +24,7 @@ SIZES = (1, 2, 3)  # of which the catalogue holds the entries
 SAME = "The formula is the same for every n"  # instead of what is slow
 ANY = (*SIZES, None)  # and the matrix expression for any n
 SEVERAL = (2, 3, None)  # what is lost between dimensions: with one, nothing
+CLASSES = (2, 3, 4)  # numbers of classes
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Result(Generic[P]):
 
     Args:
         function: returns the derivation for a variant and a size, without key and statement.
-        sizes, variants, n, check, only, quick, statements: as of `result`.
+        sizes, variants, n, check, only, quick, statements, zero: as of `result`.
     Attributes:
         derive: the function itself; what it returns has no key, no statement, and is not kept.
         family: the module, without the package: "gaussian.outer".
@@ -70,12 +71,13 @@ class Result(Generic[P]):
         only: str,
         quick: tuple[int, str] | None,
         statements: Mapping[Any, str] | None,
+        zero: tuple[tuple[Any, int], ...],
     ) -> None:
         update_wrapper(self, function)
         self.derive = function
         self.family, self.name = function.__module__.partition(".")[2], function.__name__
         self.variants, self.sizes = variants, sizes
-        self._statements = statements
+        self._statements, self._zero = statements, zero
         self._fixed, self._check, self._only, self._quick = n, check, only, quick
         self._signature = signature(function)
         self._varied = next((name for name in self._signature.parameters if name != "n"), None)
@@ -133,7 +135,8 @@ class Result(Generic[P]):
         """The derivations that the catalogue holds, by structure and size."""
         for variant in self.variants or (None,):
             for n in self.sizes or (None,):
-                yield Entry(self.key(variant, n), partial(self._at, variant, n))
+                if (variant, n) not in self._zero:
+                    yield Entry(self.key(variant, n), partial(self._at, variant, n))
 
     @property
     def address(self) -> str:
@@ -183,7 +186,7 @@ class Result(Generic[P]):
 
     def _read_size(self, n: Any) -> int | None:
         if self._only:
-            check_explicit(self.address, n, max(size for size in self.sizes if size), self._only)
+            check_explicit(self.address, n, self.sizes, self._only)
         if n is not None:
             return self._check(n)
         if None not in self.sizes:
@@ -200,6 +203,7 @@ def result(
     only: str = "",
     quick: tuple[int, str] | None = None,
     statements: Mapping[Any, str] | None = None,
+    zero: tuple[tuple[Any, int], ...] = (),
 ) -> Callable[[Callable[P, Derivation]], Result[P]]:
     """Make a result of a function that returns a derivation.
 
@@ -216,6 +220,8 @@ def result(
         quick: the largest size that takes less than five seconds, and what to ask for instead;
             needed where the sizes have no end: without a form for any n, and without `only`.
         statements: what is stated of each variant, where that differs.
+        zero: variants and sizes where it is 0 whatever the arguments: not in the catalogue, as a
+            proof that 0 = 0 proves nothing.
     """
     return lambda function: Result(
         function,
@@ -226,6 +232,7 @@ def result(
         only=only,
         quick=quick,
         statements=statements,
+        zero=zero,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from analysis import Derivation
 from analysis import kept as kept_on_disk
 from analysis.calculus.symbols import symbol
 from analysis.catalogue import DERIVATIONS
@@ -44,6 +45,11 @@ def check_noticed(
     notices()
     with derived_anew(), monkeypatch.context() as patch:  # undone before results are kept again
         check_fails(patch, owner, attribute, plant, notices)
+
+
+def unproved(derivation: Derivation) -> set[str]:
+    """Return what the conditions say that do not hold."""
+    return {condition.text for condition in derivation.conditions if not condition.holds()}
 
 
 def _forget() -> None:

@@ -7,6 +7,7 @@ import sympy as sp
 from ..calculus.conditions import positive, zero
 from ..calculus.factors import factored
 from ..calculus.matrices import lowest_terms
+from ..calculus.normal_form import normal
 from ..calculus.stationary import solve_linear
 from ..calculus.symbols import symbol
 from ..derivation import Derivation, Step
@@ -59,18 +60,24 @@ def optimal_reward(n: int) -> Derivation:
     Args:
         n: number of bits.
     Returns:
-        Derivation in rho, lam; shape (n,). Conditions: the hypergradient vanishes there, u* > 0
-        (for ρ > ½; ρ < ½ is the other outcome), so that the policy is the maximum-likelihood one.
+        Derivation in rho, lam; shape (n,). Conditions: the hypergradient vanishes at ψ*(u*), F is
+        strictly concave in u, u* > 0 (for ρ > ½; ρ < ½ is the other outcome).
     Raises:
         StructureError: unless n = 1, 2, 3.
     Source: new.
     """
-    rho, lam, u = symbol("rho", n), symbol("lam"), weights(n)
-    z = solution(n).derived
+    rho, lam, u, psi = symbol("rho", n), symbol("lam"), weights(n), symbol("psi", n)
+    z, slopes = solution(n).derived, hypergradient(n).derived
     logits = [sp.log(x) - sp.log(1 - x) for x in rho]
     derived = sp.ImmutableMatrix(solve_linear([z[i] - logits[i] for i in range(n)], list(u)))
-    odd = sp.Symbol("x", positive=True)
-    above = (1 + odd) / (2 + odd)
+    reached = normal(z.xreplace(dict(zip(u, derived, strict=True))))
+    policy = {x: 1 / (1 + sp.exp(-s)) for x, s in zip(psi, reached, strict=True)}
+    # ∂F/∂u_i depends on u through ψ_i alone
+    curves = [sp.diff(slopes[i], x) * x * (1 - x) * sp.diff(z[i], u[i]) for i, x in enumerate(psi)]
+    excess, odds = (sp.symbols(f"{x}_1:{n + 1}", positive=True) for x in "xy")
+    above = {x: (1 + k) / (2 + k) for x, k in zip(rho, excess, strict=True)}
+    inside = {x: 1 / (1 + k) for x, k in zip(psi, odds, strict=True)}
+    other = {x: 1 - x for x in rho}
     return Derivation(
         symbol="u*",
         arguments={"rho": rho, "lam": lam},
@@ -79,13 +86,12 @@ def optimal_reward(n: int) -> Derivation:
         assumptions=(BITS, ANY_DATA, DIAGONAL, "ρ_i ≠ ½ (at ½ every u_i is optimal)"),
         steps=(Step("z* (u)", z), Step("logit ρ_i", sp.Matrix(logits))),
         conditions=(
-            zero(
-                "z*(u*) = logit ρ",
-                sp.Matrix([z[i].xreplace({u[i]: derived[i]}) - logits[i] for i in range(n)]),
-            ),
+            zero("∂F/∂u = 0 at u*", slopes.xreplace(policy)),
             positive(
-                "log(ρ/(1-ρ)) = log(1 + x) > 0, 2ρ - 1 > 0",
-                sp.Matrix([sp.log(1 + odd), factored(2 * above - 1)]),
+                "-∂²F/∂u_i² > 0 (ρ_i = (1+x)/(2+x))",
+                sp.Matrix([factored(-curve.xreplace(above | inside)) for curve in curves]),
             ),
+            positive("u* > 0 (ρ_i = (1+x)/(2+x))", derived.xreplace(above).applyfunc(normal)),
+            zero("u* is the same with the outcomes exchanged", derived.xreplace(other) - derived),
         ),
     )

@@ -32,7 +32,10 @@ def expression(value: Any, what: str) -> Any:
     if isinstance(value, sp.Basic):
         return value
     if isinstance(value, Number) and not isinstance(value, Iterable):
-        return sp.sympify(value, strict=True)
+        try:
+            return sp.sympify(value, strict=True)
+        except ValueError:  # SymPy converts a NaN of every precision but the single one
+            return sp.nan
     raise RewardTypeError(
         f"{what} is {value!r} of type {type(value).__name__}; pass a SymPy expression"
     )
@@ -47,7 +50,7 @@ def matrix(value: Any, what: str) -> Any:
     entries = _entries(value, what)
     try:
         return sp.ImmutableMatrix(entries)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ZeroDivisionError) as error:  # the last for [[], 1]
         raise RewardTypeError(f"{what} is {value!r}, which is no matrix; pass one") from error
 
 

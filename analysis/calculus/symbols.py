@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from numbers import Integral
@@ -171,18 +172,18 @@ def check_classes(n: int) -> int:
     return int(n)
 
 
-def check_explicit(function: str, n: int | None, most: int, why: str) -> None:
+def check_explicit(function: str, n: int | None, sizes: Collection[int | None], why: str) -> None:
     """Raise StructureError unless n is a size of which SymPy finds the entries within seconds.
 
     Args:
         function: what is asked for.
         n: the size.
-        most: the largest one.
+        sizes: those that there are; None among them stands for any n.
         why: what grows with n, and what to use instead.
     """
-    if n is None or check_dimension(n) > most:
-        sizes = ", ".join(map(str, range(1, most + 1)))
-        raise StructureError(f"{function} has n = {sizes}, not n = {n}: {why}")
+    if (n if n is None else check_dimension(n)) not in sizes:
+        listed = ", ".join(str(size) for size in sizes if size)
+        raise StructureError(f"{function} has n = {listed}, not n = {n}: {why}")
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

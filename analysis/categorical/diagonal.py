@@ -13,9 +13,9 @@ from ..calculus.matrices import lowest_terms
 from ..calculus.normal_form import normal
 from ..calculus.symbols import check_classes, symbol
 from ..derivation import Derivation, Step
-from ..result import result
+from ..result import CLASSES, result
 from . import definitions, stated
-from .inner import CLASSES, LAM, ONLY_SIZES, law, probabilities
+from .inner import LAM, ONE_HOT, ONLY_SIZES, law, probabilities
 
 _X, _Y, _Z = sp.symbols("x y z", positive=True)
 _ABOVE = (1 + _X) / 2  # every probability above ½
@@ -37,7 +37,7 @@ def _equations(n: int) -> tuple[Any, Any]:
     return sp.ImmutableMatrix(value), u
 
 
-@result((2, 3, 4), check=check_classes, quick=(16, ONLY_SIZES))
+@result(CLASSES, check=check_classes, quick=(16, ONLY_SIZES))
 def reward(n: int) -> Derivation:
     """u_c = λ(log π_c + k₀)/(2π_c - 1): U = diag(u) reproduces π exactly.
 
@@ -64,7 +64,7 @@ def reward(n: int) -> Derivation:
         arguments={"pi": symbol("pi", n), "lam": LAM, "offset": k},
         stated=stated.diagonal_reward(pi, k, LAM),
         derived=derived,
-        assumptions=(CLASSES, "U = diag(u)", "π_c ≠ ½"),
+        assumptions=(ONE_HOT, "U = diag(u)", "π_c ≠ ½"),
         steps=(Step("λ log p*(c) - λ(log π_c + k₀), up to a constant", equations),),
         conditions=(
             zero("p* = π", reached - pi),
@@ -93,7 +93,7 @@ def reward_at_half() -> Derivation:
         arguments={},
         stated=stated.diagonal_offset_at_half(),
         derived=derived,
-        assumptions=(CLASSES, "U = diag(u)", "π_c = ½"),
+        assumptions=(ONE_HOT, "U = diag(u)", "π_c = ½"),
         steps=(Step("λ log p*(c) - λ(log ½ + k₀)", half),),
         conditions=(
             zero("u_c drops out", sp.diff(half, u[0])),

@@ -15,7 +15,7 @@ from ..calculus.matrices import lowest_terms
 from ..calculus.stationary import solve_linear
 from ..calculus.symbols import check_classes, symbol
 from ..derivation import Derivation, Step
-from ..result import result
+from ..result import CLASSES, result
 from . import stated
 from .inner import ONLY_SIZES, probabilities
 
@@ -77,7 +77,7 @@ def _entries(f: Any, n: int) -> Any:
     return sp.ImmutableMatrix(rows)
 
 
-@result((2, 3, 4), check=check_classes, quick=(16, ONLY_SIZES))
+@result(CLASSES, check=check_classes, quick=(16, ONLY_SIZES))
 def score_gradient(n: int) -> Derivation:
     """E (r_c - b)(1[c=j] - p_j) = p_j (r_j - E r) = ∂E r/∂z_j: unbiased for every constant b.
 
@@ -100,7 +100,7 @@ def score_gradient(n: int) -> Derivation:
     return Derivation(
         symbol="∇ E r",
         arguments={"p": symbol("p", n), "r": r},
-        stated=_entries(stated.score_gradient(_P, _OWN, _FIRST), n),
+        stated=stated.score_gradient(p, r),
         derived=means,
         assumptions=(*POLICY, ONE),
         steps=(Step("∂log p_c/∂z_j", _scores(n)), Step("mean of entry j", mean)),
@@ -112,7 +112,7 @@ def score_gradient(n: int) -> Derivation:
     )
 
 
-@result((2, 3, 4), check=check_classes, quick=(16, ONLY_SIZES))
+@result(CLASSES, check=check_classes, quick=(16, ONLY_SIZES))
 def optimal_baseline(n: int) -> Derivation:
     """b_j = (1-p_j) r_j + p_j E[r | c ≠ j]: the constant baseline of least variance.
 
@@ -133,7 +133,7 @@ def optimal_baseline(n: int) -> Derivation:
     return Derivation(
         symbol="b*",
         arguments={"p": free, "r": symbol("r", n)},
-        stated=_entries(stated.optimal_baseline(_P, _OWN, _FIRST), n),
+        stated=stated.optimal_baseline(probabilities("p", n), symbol("r", n)),
         derived=_entries(best, n),
         assumptions=(*POLICY, ONE, SPLIT),
         steps=(Step("b* of entry j", best), Step("½ ∂²Var/∂b²", bend)),
@@ -161,7 +161,7 @@ def minimal_variance(n: int) -> Derivation:
     return Derivation(
         symbol="min Var",
         arguments={"p": symbol("p", n), "r": symbol("r", n)},
-        stated=_entries(stated.minimal_variance(_P, _FIRST, _SECOND), n),
+        stated=stated.minimal_variance(probabilities("p", n), symbol("r", n)),
         derived=_entries(variance, n),
         assumptions=(*POLICY, ONE, SPLIT),
         steps=(Step("b* of entry j", best), Step("Var at b*", variance)),

@@ -16,10 +16,10 @@ from ..calculus.ldl import ldl_factors
 from ..calculus.stationary import solve_linear
 from ..calculus.symbols import check_classes, symbol
 from ..derivation import Derivation, Step
-from ..result import result
+from ..result import CLASSES, result
 from . import definitions, stated
 
-CLASSES = "n classes, one-hot outcomes, π_c > 0, Σπ = 1 (the last is 1 less the others), λ > 0"
+ONE_HOT = "n classes, one-hot outcomes, π_c > 0, Σπ = 1 (the last is 1 less the others), λ > 0"
 SYMMETRIC_U = "U symmetric (that it is positive definite is not used)"
 SCALAR = "U = uI, u > 0"
 LAM = symbol("lam")
@@ -129,18 +129,17 @@ def _is_stationary(n: int) -> tuple[Condition, ...]:
     J = definitions.objective(p, levels(n), LAM)
     curvature = sp.hessian(J, list(p)).as_immutable()
     relative = [x - sp.log(best[c]) for c, x in enumerate(log_law(in_weights(n)))]
-    bent = sp.diag(*(LAM / x for x in p))
     return (
         zero("Σ p* = 1", sp.Add(*best) - 1),
         zero("p*(c) = w_c/Σw > 0", best - w / sp.Add(*w)),
         zero("all slopes of J are equal at p*", sp.Matrix(gaps)),
         zero("log p*", sp.Matrix(relative)),
-        zero("∂²J/∂p² = -λ diag(1/p)", curvature + bent),
-        positive("λ/p > 0: J is strictly concave", sp.Matrix(bent.diagonal())),
+        zero("∂²J/∂p² = -λ diag(1/p)", curvature + sp.diag(*(LAM / x for x in p))),
+        positive("λ/p > 0: J is strictly concave", -curvature.diagonal()),
     )
 
 
-@result((2, 3, 4), check=check_classes, quick=(8, ONLY_SIZES))
+@result(CLASSES, check=check_classes, quick=(8, ONLY_SIZES))
 def solution(n: int) -> Derivation:
     """p*(c) = exp(f_c/λ)/Σ_k exp(f_k/λ), f_c = 2(Uπ)_c - U_cc: the Gibbs law maximises J.
 
@@ -159,7 +158,7 @@ def solution(n: int) -> Derivation:
         arguments={"pi": symbol("pi", n), "U": U, "lam": LAM},
         stated=stated.gibbs(stated.log_weights(U, pi), LAM),
         derived=law(g),
-        assumptions=(CLASSES, SYMMETRIC_U),
+        assumptions=(ONE_HOT, SYMMETRIC_U),
         steps=(
             Step("g_c = E_y r(e_c, y)", g),
             Step("slopes of J + ν(1 - Σp)", _slopes(n)),
@@ -169,7 +168,7 @@ def solution(n: int) -> Derivation:
     )
 
 
-@result((2, 3, 4), check=check_classes, quick=(10, ONLY_SIZES))
+@result(CLASSES, check=check_classes, quick=(10, ONLY_SIZES))
 def gibbs_gap(n: int) -> Derivation:
     """J(p*) - J(p) = λ KL(p ‖ p*) for every p: the Gibbs law is the only maximiser.
 
@@ -190,7 +189,7 @@ def gibbs_gap(n: int) -> Derivation:
         arguments={"p": symbol("p", n), "pi": symbol("pi", n), "U": U, "lam": LAM},
         stated=stated.gibbs_gap(stated.log_weights(U, pi), p, LAM),
         derived=top - definitions.objective(p, g, LAM),
-        assumptions=(CLASSES, SYMMETRIC_U, "p_c > 0, Σp = 1"),
+        assumptions=(ONE_HOT, SYMMETRIC_U, "p_c > 0, Σp = 1"),
         steps=(Step("g_c = E_y r(e_c, y)", g), Step("J(p*)", top)),
         conditions=(
             zero("J(p*) = g_C - λ log p*(C)", level - at[n - 1] + LAM * log_law(at)[n - 1]),
@@ -198,7 +197,7 @@ def gibbs_gap(n: int) -> Derivation:
     )
 
 
-@result((2, 3, 4), check=check_classes, quick=(16, ONLY_SIZES))
+@result(CLASSES, check=check_classes, quick=(16, ONLY_SIZES))
 def scalar_solution(n: int) -> Derivation:
     """p*(c) = exp(2uπ_c/λ)/Σ_k exp(2uπ_k/λ), for U = uI.
 
@@ -216,13 +215,13 @@ def scalar_solution(n: int) -> Derivation:
         arguments={"pi": symbol("pi", n), "u": u, "lam": LAM},
         stated=stated.gibbs(stated.scalar_weights(u, pi), LAM),
         derived=law(g),
-        assumptions=(CLASSES, SCALAR),
+        assumptions=(ONE_HOT, SCALAR),
         steps=(Step("g_c = E_y r(e_c, y)", g), Step("log p*(c)", _logs(n))),
         conditions=_is_stationary(n),
     )
 
 
-@result((2, 3, 4), check=check_classes, quick=(16, ONLY_SIZES))
+@result(CLASSES, check=check_classes, quick=(16, ONLY_SIZES))
 def argmax_preserved(n: int) -> Derivation:
     """log p*(a) - log p*(b) = 2u(π_a - π_b)/λ: a scalar reward keeps the order of the classes.
 
@@ -247,7 +246,7 @@ def argmax_preserved(n: int) -> Derivation:
         arguments={"pi": symbol("pi", n), "u": u, "lam": LAM},
         stated=stated.log_ratios(u, pi, LAM),
         derived=sp.ImmutableMatrix(n, n, lambda a, b: logs[a] - logs[b]),
-        assumptions=(CLASSES, SCALAR),
+        assumptions=(ONE_HOT, SCALAR),
         steps=(Step("log p*(c)", logs),),
         conditions=(positive("π_b = π_a + x is more probable", ahead),),
     )
@@ -271,7 +270,7 @@ def binary_logit() -> Derivation:
         arguments={"pi": symbol("pi", 2), "U": U, "lam": LAM},
         stated=stated.binary_logit(pi[0], U, LAM),
         derived=logs[0] - logs[1],
-        assumptions=(CLASSES, SYMMETRIC_U),
+        assumptions=(ONE_HOT, SYMMETRIC_U),
         steps=(Step("g_c = E_y r(e_c, y)", rewards(2)), Step("log p*(c)", logs)),
         conditions=(
             zero("the number is a sum of weighted squares", U.trace() - 2 * U[0, 1] - number),

@@ -12,7 +12,7 @@ from ..calculus.symbols import check_classes, symbol
 from ..derivation import Derivation, Step
 from ..result import result
 from . import stated
-from .inner import CLASSES, LAM, ONLY_SIZES, SCALAR, law, levels, scalar_rewards
+from .inner import LAM, ONE_HOT, ONLY_SIZES, SCALAR, law, levels, scalar_rewards
 from .scalar import SCALE, STEP, heuristic_scale, slope_in_policy
 
 
@@ -43,7 +43,7 @@ def scale(n: int) -> Derivation:
         arguments={"lam": LAM},
         stated=stated.near_uniform_scale(n, LAM),
         derived=solve_linear([flat[2]], [SCALE])[0],
-        assumptions=(CLASSES, SCALAR, "π = 1/n + εd, Σd = 0, d ≠ 0"),
+        assumptions=(ONE_HOT, SCALAR, "π = 1/n + εd, Σd = 0, d ≠ 0"),
         steps=(Step("dF/du at order ε²", flat[2]),),
         conditions=(
             zero("no terms of order 1 and ε", sp.Matrix(flat[:2])),
@@ -94,6 +94,6 @@ def ratio(n: int) -> Derivation:
         arguments={},
         stated=stated.near_uniform_ratio(n),
         derived=at / limit,
-        assumptions=(CLASSES, SCALAR),
+        assumptions=(ONE_HOT, SCALAR),
         steps=(Step("lim u*", limit), Step("lim β*", at)),
     )

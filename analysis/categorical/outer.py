@@ -13,11 +13,11 @@ from ..calculus.matrices import gradient
 from ..calculus.structures import free_entries
 from ..calculus.symbols import check_classes, symbol
 from ..derivation import Derivation, Step
-from ..result import result
+from ..result import CLASSES, result
 from . import definitions, stated
 from .inner import (
-    CLASSES,
     LAM,
+    ONE_HOT,
     ONLY_SIZES,
     SYMMETRIC_U,
     in_policy,
@@ -83,14 +83,7 @@ def _contracted(slopes: Any, n: int) -> Any:
     return total.as_immutable()
 
 
-def _stated_hypergradient(n: int) -> Any:
-    """The stated gradient at the stated inner solution."""
-    pi, f = probabilities("pi", n), stated.log_weights(symbol("U", n), probabilities("pi", n))
-    value = stated.hypergradient(_excess(n), pi, LAM)
-    return _from_excess(value, n, stated.gibbs(f, LAM))
-
-
-@result((2, 3, 4), check=check_classes, quick=(16, ONLY_SIZES))
+@result(CLASSES, check=check_classes, quick=(16, ONLY_SIZES))
 def objective(n: int) -> Derivation:
     """F(U) = Σ_c π_c f_c/λ - log Σ_c exp(f_c/λ), f_c = 2(Uπ)_c - U_cc.
 
@@ -108,12 +101,12 @@ def objective(n: int) -> Derivation:
         arguments={"pi": symbol("pi", n), "U": U, "lam": LAM},
         stated=stated.outer_objective(stated.log_weights(U, pi), pi, LAM),
         derived=definitions.log_likelihood(logs, pi),
-        assumptions=(CLASSES, SYMMETRIC_U),
+        assumptions=(ONE_HOT, SYMMETRIC_U),
         steps=(Step("g_c = E_y r(e_c, y)", rewards(n)), Step("log p*(c)", logs)),
     )
 
 
-@result((2, 3, 4), check=check_classes, quick=(8, ONLY_SIZES))
+@result(CLASSES, check=check_classes, quick=(8, ONLY_SIZES))
 def hypergradient(n: int) -> Derivation:
     """∇_U F = (δπᵀ + πδᵀ - diag δ)/λ, δ = π - p*: (1/λ)(E_π - E_p*) of ∇_U f_c.
 
@@ -126,14 +119,14 @@ def hypergradient(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
-    pi, q = probabilities("pi", n), probabilities("p", n)
+    pi, q, U = probabilities("pi", n), probabilities("p", n), symbol("U", n)
     slopes, p = likelihood_slopes(n), law(rewards(n))
     return Derivation(
         symbol="∇_U F",
-        arguments={"pi": symbol("pi", n), "U": symbol("U", n), "lam": LAM},
-        stated=_stated_hypergradient(n),
+        arguments={"pi": symbol("pi", n), "U": U, "lam": LAM},
+        stated=stated.hypergradient(pi, stated.gibbs(stated.log_weights(U, pi), LAM), LAM),
         derived=_from_excess(_contracted(slopes, n), n, p),
-        assumptions=(CLASSES, SYMMETRIC_U, SYMMETRIC),
+        assumptions=(ONE_HOT, SYMMETRIC_U, SYMMETRIC),
         steps=(
             Step("F in the rewards of the classes", likelihood(n)),
             Step("its slopes at the inner solution", slopes),
@@ -142,7 +135,7 @@ def hypergradient(n: int) -> Derivation:
     )
 
 
-@result((2, 3, 4), check=check_classes, quick=(8, ONLY_SIZES))
+@result(CLASSES, check=check_classes, quick=(8, ONLY_SIZES))
 def implicit_hypergradient(n: int) -> Derivation:
     """-(∂²_{Up}J)(∂²_{pp}J)⁻¹ ∂_pF = ∇_U F at the inner solution: implicit differentiation.
 
@@ -157,7 +150,7 @@ def implicit_hypergradient(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: paper (implicit differentiation); new for categorical policies.
     """
-    pi, p, g = probabilities("pi", n), symbol("p", n), levels(n)
+    pi, p, g, U = probabilities("pi", n), symbol("p", n), levels(n), symbol("U", n)
     J = definitions.objective(p, g, LAM)
     first = _along_simplex(J, p)
     slopes = _along_simplex(definitions.log_likelihood(p.applyfunc(sp.log), pi), p)
@@ -168,10 +161,10 @@ def implicit_hypergradient(n: int) -> Derivation:
     product = (curvature * inverse).applyfunc(lambda f: _on_simplex(f, p))
     return Derivation(
         symbol="∇_U F",
-        arguments={"pi": symbol("pi", n), "U": symbol("U", n), "lam": LAM},
-        stated=_stated_hypergradient(n),
+        arguments={"pi": symbol("pi", n), "U": U, "lam": LAM},
+        stated=stated.hypergradient(pi, stated.gibbs(stated.log_weights(U, pi), LAM), LAM),
         derived=_from_excess(_contracted(implicit, n), n, law(rewards(n))),
-        assumptions=(CLASSES, SYMMETRIC_U, SYMMETRIC, "p* is the inner solution"),
+        assumptions=(ONE_HOT, SYMMETRIC_U, SYMMETRIC, "p* is the inner solution"),
         steps=(
             Step("∂²_{pp}J", curvature),
             Step("its inverse", inverse),
@@ -183,7 +176,7 @@ def implicit_hypergradient(n: int) -> Derivation:
     )
 
 
-@result((2, 3, 4), check=check_classes, quick=(8, ONLY_SIZES))
+@result(CLASSES, check=check_classes, quick=(8, ONLY_SIZES))
 def concavity(n: int) -> Derivation:
     """d²F(U; H, H) = -Var_{p*} φ_c/λ² <= 0, φ_c = 2(Hπ)_c - H_cc: concave, of rank < n.
 
@@ -197,22 +190,18 @@ def concavity(n: int) -> Derivation:
         StructureError: if n is not an integer >= 2.
     Source: new.
     """
-    pi, p, U, H = probabilities("pi", n), probabilities("p", n), symbol("U", n), symbol("H", n)
+    pi, U, H = probabilities("pi", n), symbol("U", n), symbol("H", n)
     curve, x = likelihood_curvature(n)
-    claim = sp.expand(stated.second_differential(x, p, LAM))
-
-    def at(value: Any, features: Any, policy: Any) -> Any:
-        """At φ_c - φ_C and p*."""
-        gaps = {x[c]: sp.expand(features[c] - features[-1]) for c in range(n - 1)}
-        return at_solution(value, policy).xreplace(gaps)
-
     features = rewards(n).xreplace(dict(zip(U, H, strict=True)))
+    gaps = {x[c]: sp.expand(features[c] - features[-1]) for c in range(n - 1)}
     return Derivation(
         symbol="d²F",
         arguments={"pi": symbol("pi", n), "U": U, "lam": LAM, "H": H},
-        stated=at(claim, stated.log_weights(H, pi), stated.gibbs(stated.log_weights(U, pi), LAM)),
-        derived=at(curve, features, law(rewards(n))),
-        assumptions=(CLASSES, SYMMETRIC_U, "H symmetric"),
+        stated=stated.second_differential(
+            stated.log_weights(H, pi), stated.gibbs(stated.log_weights(U, pi), LAM), LAM
+        ),
+        derived=at_solution(curve, law(rewards(n))).xreplace(gaps),
+        assumptions=(ONE_HOT, SYMMETRIC_U, "H symmetric"),
         steps=(
             Step("d²F in the rewards of the classes, φ_C = 0", curve),
             Step("φ_c, up to a constant", features),

@@ -15,9 +15,9 @@ from ..calculus.stationary import solve_linear
 from ..calculus.symbols import DIMENSION, check_classes, symbol
 from ..derivation import Derivation, Step
 from ..gaussian.outer import optimal_reward
-from ..result import result
+from ..result import CLASSES, result
 from . import definitions, stated
-from .inner import CLASSES, LAM, ONLY_SIZES, SCALAR, law, log_law, probabilities, scalar_rewards
+from .inner import LAM, ONE_HOT, ONLY_SIZES, SCALAR, law, log_law, probabilities, scalar_rewards
 from .outer import at_solution, likelihood_curvature, likelihood_slopes
 
 BINARY = ("2 classes, π = π_1 in (0, 1), λ > 0", SCALAR)
@@ -50,7 +50,7 @@ def _bend(n: int) -> Any:
     return curve.xreplace({x[c]: sp.expand(rates[c] - rates[n - 1]) for c in range(n - 1)})
 
 
-@result((2, 3, 4), check=check_classes, quick=(10, ONLY_SIZES))
+@result(CLASSES, check=check_classes, quick=(10, ONLY_SIZES))
 def stationarity(n: int) -> Derivation:
     """dF/du = (2/λ) Σ_c (π_c - p_c) π_c, p = p*(u): zero at u*, which has no closed form for n > 2.
 
@@ -64,15 +64,14 @@ def stationarity(n: int) -> Derivation:
     Source: new.
     """
     pi, p, slope = probabilities("pi", n), probabilities("p", n), slope_in_policy(n)
-    claim = sp.expand(stated.scalar_slope(p, pi, LAM))
     free = symbol("p", n)
     weights = [free[c] * free[k] for k in range(n) for c in range(k)]
     return Derivation(
         symbol="dF/du",
         arguments={"pi": symbol("pi", n), "u": SCALE, "lam": LAM},
-        stated=at_solution(claim, stated.gibbs(stated.scalar_weights(SCALE, pi), LAM)),
+        stated=stated.scalar_slope(stated.gibbs(stated.scalar_weights(SCALE, pi), LAM), pi, LAM),
         derived=at_solution(slope, law(scalar_rewards(n))),
-        assumptions=(CLASSES, SCALAR),
+        assumptions=(ONE_HOT, SCALAR),
         steps=(Step("g_c = E_y r(e_c, y)", scalar_rewards(n)), Step("dF/du", slope)),
         conditions=(
             zero(
@@ -143,7 +142,7 @@ def binary_limit() -> Derivation:
     )
 
 
-@result((2, 3, 4), check=check_classes, quick=(30, ONLY_SIZES))
+@result(CLASSES, check=check_classes, quick=(30, ONLY_SIZES))
 def heuristic_scale(n: int) -> Derivation:
     """β* = λn/(2 Tr Σ) = λn/(2(1 - Σ_c π_c²)): the published scale, Σ the one-hot covariance.
 
@@ -171,7 +170,7 @@ def heuristic_scale(n: int) -> Derivation:
         arguments={"pi": free, "lam": LAM},
         stated=stated.heuristic_scale(pi, LAM),
         derived=derived,
-        assumptions=(CLASSES,),
+        assumptions=(ONE_HOT,),
         steps=(
             Step("U* of an isotropic Gaussian policy, times I", gaussian),
             Step("Σ of one-hot outcomes", Sigma),

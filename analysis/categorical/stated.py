@@ -54,20 +54,28 @@ def outer_objective(f: Any, pi: Any, lam: Any) -> Any:
     return pi.dot(log_gibbs(f, lam))
 
 
-def hypergradient(excess: Any, pi: Any, lam: Any) -> Any:
-    """(δπᵀ + πδᵀ - diag δ)/λ, δ = π - p*, as Σ_c δ_c (e_cπᵀ + πe_cᵀ - e_ce_cᵀ)/λ."""
-    return (outer(excess, pi) + outer(pi, excess) - sp.diag(*excess)) / lam
+def hypergradient(pi: Any, p: Any, lam: Any) -> Any:
+    """(δπᵀ + πδᵀ - diag δ)/λ, δ = π - p, as Σ_{c<C} δ_c times its coefficient."""
+    delta = _summing_to(sp.S.Zero, pi.rows)
+    gradient = (outer(delta, pi) + outer(pi, delta) - sp.diag(*delta)) / lam
+    at = _values(delta, pi - p)
+    return gradient.applyfunc(lambda f: sp.collect(sp.expand(f), list(at)).xreplace(at))
 
 
 def second_differential(features: Any, p: Any, lam: Any) -> Any:
-    """-(1/λ²) Var_{c~p} φ_c."""
-    mean = p.dot(features)
-    return -p.dot(features.applyfunc(lambda x: (x - mean) ** 2)) / lam**2
+    """-(1/λ²) Var_{c~p} φ_c, multiplied out in p_c and φ_c - φ_C, c < C."""
+    weights = _summing_to(sp.S.One, p.rows)
+    phi = sp.ImmutableMatrix([*sp.symbols(f"phi_1:{p.rows}"), 0])
+    mean = weights.dot(phi)
+    variance = weights.dot(phi.applyfunc(lambda x: (x - mean) ** 2))
+    gaps = features.applyfunc(lambda x: sp.expand(x - features[-1]))
+    return sp.expand(-variance / lam**2).xreplace(_values(weights, p) | _values(phi, gaps))
 
 
 def scalar_slope(p: Any, pi: Any, lam: Any) -> Any:
-    """dF/du = (2/λ) Σ_c (π_c - p_c) π_c."""
-    return 2 * pi.dot(pi - p) / lam
+    """dF/du = (2/λ) Σ_c (π_c - p_c) π_c, multiplied out in p_c, c < C."""
+    weights = _summing_to(sp.S.One, p.rows)
+    return sp.expand(2 * pi.dot(pi - weights) / lam).xreplace(_values(weights, p))
 
 
 def binary_scalar(pi: Any, lam: Any) -> Any:
@@ -102,8 +110,8 @@ def binary_gap(pi: Any, a: Any) -> Any:
 
 
 def heuristic_logit(pi: Any, k: Any) -> Any:
-    """The logit k(2π-1)/(π(1-π)) of U = kβ*I."""
-    return k * (2 * pi - 1) / (pi * (1 - pi))
+    """The logit k(2π-1)/(π(1-π)) of U = kβ*I, signed as SymPy orders a denominator π² - π."""
+    return k * (1 - 2 * pi) / (pi * (pi - 1))
 
 
 def binary_scalar_limit(lam: Any) -> Any:
@@ -131,19 +139,34 @@ def diagonal_offset_at_half() -> Any:
     return sp.log(2)
 
 
-def score_gradient(p: Any, own: Any, first: Any) -> Any:
-    """∂E r/∂z_j = p_j (r_j - E r), E r = p_j r_j + Σ_{c≠j} p_c r_c."""
-    return p * (own - (p * own + first))
+def score_gradient(p: Any, r: Any) -> Any:
+    """∂E r/∂z_j = p_j (r_j - E r)."""
+    return (r - p.dot(r) * sp.ones(*r.shape)).multiply_elementwise(p)
 
 
-def optimal_baseline(p: Any, own: Any, first: Any) -> Any:
+def optimal_baseline(p: Any, r: Any) -> Any:
     """b_j = (1-p_j) r_j + p_j E[r | c ≠ j]."""
-    return (1 - p) * own + p * first / (1 - p)
+    return sp.ImmutableMatrix(
+        [(1 - p[j]) * r[j] + p[j] * _mean_of_others(p, r, j) for j in range(p.rows)]
+    )
 
 
-def minimal_variance(p: Any, first: Any, second: Any) -> Any:
-    """p_j² (1-p_j) Var[r | c ≠ j]; `first`, `second` are Σ_{c≠j} p_c r_c and Σ_{c≠j} p_c r_c²."""
-    return p**2 * (1 - p) * (second / (1 - p) - (first / (1 - p)) ** 2)
+def minimal_variance(p: Any, r: Any) -> Any:
+    """p_j² (1-p_j) Var[r | c ≠ j]."""
+    squares = r.applyfunc(lambda x: x**2)
+    return sp.ImmutableMatrix(
+        [
+            p[j] ** 2
+            * (1 - p[j])
+            * (_mean_of_others(p, squares, j) - _mean_of_others(p, r, j) ** 2)
+            for j in range(p.rows)
+        ]
+    )
+
+
+def _mean_of_others(p: Any, x: Any, j: int) -> Any:
+    """E[x | c ≠ j] = Σ_{c≠j} p_c x_c/(1 - p_j)."""
+    return (p.dot(x) - p[j] * x[j]) / (1 - p[j])
 
 
 def pairs(p: Any, x: Any) -> Any:
@@ -154,3 +177,17 @@ def pairs(p: Any, x: Any) -> Any:
 def _partition(f: Any, c: int, lam: Any) -> Any:
     """Σ_k exp((f_k - f_c)/λ) = 1/p*(c), which no common constant of the f moves."""
     return sp.Add(*(sp.exp(sp.expand((x - f[c]) / lam)) for x in f))
+
+
+def _summing_to(total: Any, n: int) -> Any:
+    """Symbols for what sums to this, the last as what the others leave: p*, or π - p*.
+
+    Multiplied out in them a formula stays short; in p* it would have all products of exponentials.
+    """
+    first = sp.symbols(f"x_1:{n}", real=True)
+    return sp.ImmutableMatrix([*first, total - sp.Add(*first)])
+
+
+def _values(names: Any, values: Any) -> dict[Any, Any]:
+    """What the names stand for, all but the last."""
+    return dict(zip(names[:-1, 0], values[:-1, 0], strict=True))

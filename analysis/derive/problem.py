@@ -30,6 +30,7 @@ from ..errors import RewardError, RewardTypeError, StructureError
 ROUNDING = 1e-9  # by which probabilities may miss a sum of 1
 LARGEST = 100  # powers of ten: of larger numbers SymPy looks for factors in vain
 OUTCOME = re.compile(r"^(y_hat|yhat|ŷ|y)(_?\d+)?$")
+SIZES = (1, 2, 3)  # of outcomes
 WHY = "its moments are written out in entries; a reward that is a sum over coordinates needs one"
 
 
@@ -41,7 +42,7 @@ def outcome(n: int = 1) -> tuple[Any, Any]:
     Raises:
         StructureError: unless n = 1, 2, 3.
     """
-    check_explicit("outcome", n, 3, WHY)
+    check_explicit("outcome", n, SIZES, WHY)
     pair = symbol("y_hat", n), symbol("y", n)
     return (pair[0][0], pair[1][0]) if n == 1 else pair
 
@@ -61,7 +62,7 @@ class Gaussian:
     structure: Structure = "full"
 
     def __post_init__(self) -> None:
-        check_explicit("Gaussian", self.n, 3, WHY)
+        check_explicit("Gaussian", self.n, SIZES, WHY)
         if not isinstance(self.structure, str) or self.structure not in STRUCTURES:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise StructureError(
                 f"unknown structure {self.structure!r}; pass one of {STRUCTURES}, "
@@ -99,7 +100,7 @@ class Bits:
 
     def __post_init__(self) -> None:
         check_dimension(self.n)
-        check_explicit("Bits", self.n, 3, WHY)
+        check_explicit("Bits", self.n, SIZES, WHY)
 
 
 @dataclass(frozen=True)

@@ -100,12 +100,13 @@ def covariance_adjoint(structure: Structure, n: int | None) -> Derivation:
     """
     m, mu, Sigma = symbols("m mu Sigma", n)
     within = shape(structure)
+    P = within.policy(n)
     if n is None:
-        P = within.policy(None)
         found = adjoint(within, m, P)
         A, steps, conditions = found.A, found.steps, found.of_covariance
     else:
-        P, A, steps, conditions = _explicit_covariance(within, n)
+        P = within.in_argument(P, n)
+        A, steps, conditions = _explicit_covariance(within, n)
     return Derivation(
         symbol="A",
         arguments={
@@ -142,13 +143,14 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
     """
     m, mu, Sigma, U = symbols("m mu Sigma U", n)
     lam, within = symbol("lam"), shape(structure)
+    P = within.policy(n)
     if n is None:
-        P = within.policy(None)
         found = adjoint(within, m, P)
         derived, steps = found.hypergradient, found.steps
         conditions = (*found.of_mean, *found.of_covariance)
     else:
-        P, derived, steps = _explicit_hypergradient(structure, n)
+        P = within.in_argument(P, n)
+        derived, steps = _explicit_hypergradient(structure, n)
         conditions = ()  # those of the adjoints
     arguments = {
         "m": m,
@@ -234,7 +236,7 @@ def restricted_mean_gap(n: int | None) -> Derivation:
 
 
 def _explicit_covariance(within: Shape, n: int) -> Any:
-    """P, the adjoint A, the steps to it and its conditions, in entries."""
+    """The adjoint A, the steps to it and its conditions, in entries."""
     m, mu, Sigma, U = symbols("m mu Sigma U", n)
     lam = symbol("lam")
     P, H = within.policy(n), within.restrict(symbol("H", n))
@@ -259,7 +261,7 @@ def _explicit_covariance(within: Shape, n: int) -> Any:
     solution = dict(zip(along, solution, strict=True))
     best = X.xreplace(solution).applyfunc(expanded)
     A = lowest_terms(from_coordinates(best).xreplace(back))
-    A, P = within.in_argument(A, n), within.in_argument(P, n)
+    A = within.in_argument(A, n)
     stationary = sp.Matrix([derivative(turned, x).xreplace(solution) for x in along])
     G = within.assemble([derivative(turned_pull, x) for x in along], n)
     gap = H.xreplace(solution) - 2 / lam * D * G * D
@@ -271,11 +273,11 @@ def _explicit_covariance(within: Shape, n: int) -> Any:
         zero("d²J(A, H) + dF(H) = 0 for every H", expanded(stationary)),
         zero("X = (2/λ) D (Cᵀ ∂_PF C) D", expanded(gap)),
     )
-    return P, A, steps, conditions
+    return A, steps, conditions
 
 
 def _explicit_hypergradient(structure: Structure, n: int) -> Any:
-    """P, the functional hypergradient at any outputs, and the steps to it, in entries."""
+    """The functional hypergradient at any outputs, and the steps to it, in entries."""
     within = shape(structure)
     P, H = within.policy(n), within.restrict(symbol("H", n))
     h = symbol("h", n)
@@ -283,13 +285,13 @@ def _explicit_hypergradient(structure: Structure, n: int) -> Any:
     A = covariance_adjoint(structure, n).derived
     slope, cross = _cross(within, n)
     derived = replace(replace(cross, h, a), H, A)
-    derived, P = within.in_argument(derived, n), within.in_argument(P, n)
+    derived = within.in_argument(derived, n)
     steps = (
         Step("dJ(h, H)", slope),
         Step("its gradient in U", cross),
         Step("at the adjoint (a, A)", derived),
     )
-    return P, derived, steps
+    return derived, steps
 
 
 def _mean_problem(n: int, P: Any) -> tuple[Any, Any]:

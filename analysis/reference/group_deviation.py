@@ -10,7 +10,7 @@ from typing import Any
 import sympy as sp
 
 from .. import definitions as entropic
-from ..calculus.conditions import positive
+from ..calculus.conditions import Condition, positive, zero
 from ..calculus.matrices import lowest_terms
 from ..calculus.symbols import dimension, symbol, symbols
 from ..derivation import Derivation, Step
@@ -108,6 +108,13 @@ def planar_weight() -> Derivation:
     )
 
 
+def _inverse_square(n: int, gap: Any) -> Any:
+    """1/λ² of `entropy_weight` where ‖m - y‖² = gap."""
+    m, y = symbols("m y", n)
+    apart = dict(zip(y, (m[0] - sp.sqrt(gap), *m[1:]), strict=True))
+    return sp.expand(1 / entropy_weight(n).derived.xreplace(apart) ** 2)
+
+
 @result(ANY)
 def largest_weight(n: int | None) -> Derivation:
     """√(2/n): for λ >= √(2/n) no variance is stationary, and the entropy drives it to infinity.
@@ -116,14 +123,19 @@ def largest_weight(n: int | None) -> Derivation:
         n: dimension, or None for a symbol.
     Returns:
         Scalar derivation without arguments, in n if it is a symbol. Conditions: λ of
-        `entropy_weight`, 1/λ² = n/2 + ‖m - y‖²/s, grows with s and stays below its limit.
+        `entropy_weight`, 1/λ² = n/2 + ‖m - y‖²/s, grows with s and stays below its limit; for a
+        symbol n, 1/λ² is linear in n, as n = 1, 2, 3 have it.
     Source: new.
     """
     s, size = symbol("s"), dimension(n)
     gap = sp.Symbol("g", positive=True)  # ‖m - y‖²
-    m, y = symbols("m y", 1)
-    one = entropy_weight(1).derived.xreplace({y[0]: m[0] - sp.sqrt(gap)})
-    inverse = sp.expand(1 / one**2) + (size - 1) * sp.Rational(1, 2)
+    linear: tuple[Condition, ...] = ()
+    if n is None:
+        first, second, third = (_inverse_square(k, gap) for k in SIZES)
+        inverse = sp.expand(first + (size - 1) * (second - first))
+        linear = (zero("1/λ² is linear in n", third - inverse.xreplace({size: sp.Integer(3)})),)
+    else:
+        inverse = _inverse_square(n, gap)
     limit = sp.limit(inverse, s, sp.oo)
     return Derivation(
         symbol="sup λ",
@@ -133,6 +145,7 @@ def largest_weight(n: int | None) -> Derivation:
         assumptions=GROUPS,
         steps=(Step("1/λ², ‖m - y‖² = g", inverse), Step("its limit as s -> ∞", limit)),
         conditions=(
+            *linear,
             positive("1/λ² falls with s", -sp.diff(inverse, s)),
             positive("and stays above its limit", sp.expand(inverse - limit)),
         ),

@@ -196,6 +196,18 @@ def _precision(n: int | None) -> tuple[Any, Any, tuple[Condition, ...]]:
     return ansatz, best.xreplace({w: quadratic(Sigma, a)}), proofs
 
 
+@cache
+def _covariance(n: int | None) -> tuple[Any, Condition]:
+    """S = Σ - Σaaᵀ Σ/(κ + w), the inverse of Σ⁻¹ + aaᵀ/κ, where κ + w = κ²; and the proof."""
+    Sigma, a = symbols("Sigma a", n)
+    w, at = quadratic(Sigma, a), sp.Dummy("w", positive=True)
+    pull, missing = outer(Sigma * a, Sigma * a), _BEST + at  # Sherman and Morrison
+    scale = missing.xreplace({at: w})
+    rest = (scale * Sigma - pull) * _precision(n)[0] - scale * identity(Sigma)
+    best = sp.expand(missing.xreplace({at: _BEST**2 - _BEST}))
+    return Sigma - pull / best, zero("(κ + w) S S⁻¹ = (κ + w) I for every κ", rest)
+
+
 @result(ANY)
 def covariance(n: int | None) -> Derivation:
     """S = Σ - bbᵀ, b = Σa/(1+t), t = (-1 + √(1 + 4aᵀΣa))/2: below Σ, as the mean is not reached.
@@ -210,10 +222,7 @@ def covariance(n: int | None) -> Derivation:
     """
     Sigma, a = symbols("Sigma a", n)
     precision, best, proofs = _precision(n)
-    S = Sigma - outer(Sigma * a, Sigma * a) / _BEST**2
-    w = quadratic(Sigma, a)
-    gap = (_BEST**2 - _BEST - w) / _BEST**3
-    rest = S * precision - identity(Sigma) - gap * outer(Sigma * a, a)
+    S, inverted = _covariance(n)
     derived = S.xreplace({_BEST: best})
     return Derivation(
         symbol="S",
@@ -222,7 +231,7 @@ def covariance(n: int | None) -> Derivation:
         derived=derived,
         assumptions=DOMAIN,
         steps=(Step("S⁻¹", precision), Step("κ", best), Step("S", derived)),
-        conditions=(*proofs, zero("S S⁻¹ = I where κ² = κ + w", rest)),
+        conditions=(*proofs, inverted),
     )
 
 
@@ -269,7 +278,7 @@ def learned_cost(n: int) -> Derivation:
     """
     Sigma, a = symbols("Sigma a", n)
     precision, best, proofs = _precision(n)
-    S = Sigma - outer(Sigma * a, Sigma * a) / _BEST**2
+    S, inverted = _covariance(n)
     w, size = quadratic(Sigma, a), sp.Integer(n)
     at, k = sp.Dummy("w", positive=True), _BEST
     moved, fit, volume = at - (at / k) ** 2, size + at / k, 1 + at / k
@@ -284,6 +293,7 @@ def learned_cost(n: int) -> Derivation:
         steps=(*_lost(n)[1], Step("where κ² = κ + w", lost), Step("κ", best)),
         conditions=(
             *proofs,
+            inverted,
             zero("aᵀSa = w - (w/κ)²", quadratic(S, a) - moved.xreplace({at: w})),
             zero("Tr S⁻¹Σ = n + w/κ", trace(precision * Sigma) - fit.xreplace({at: w})),
             zero("det S⁻¹Σ = 1 + w/κ", det(precision) * det(Sigma) - volume.xreplace({at: w})),

@@ -7,8 +7,9 @@ from typing import Any, Literal
 import sympy as sp
 
 from .. import definitions as problem
-from ..calculus.conditions import zero
-from ..calculus.matrices import replace
+from ..calculus.conditions import Condition, zero
+from ..calculus.ldl import from_coordinates, ldl_factors
+from ..calculus.matrices import lowest_terms, replace
 from ..calculus.normal_form import tidy
 from ..calculus.stationary import solve_linear
 from ..calculus.symbols import STRUCTURES, Structure, symbol, symbols
@@ -16,7 +17,7 @@ from ..derivation import Derivation, Step
 from ..gaussian import outer, rays
 from ..result import SIZES, result
 from . import stated
-from .excess import LEARNED, expected_cost, least_freedom, second_order
+from .excess import LEARNED, expected_cost, gaussian_kurtosis, least_freedom, second_order
 from .wishart import GAUSSIAN
 
 Pair = Literal["isotropic, diagonal", "diagonal, full", "isotropic, full"]
@@ -43,27 +44,18 @@ def effective_freedom(n: int) -> Derivation:
     Source: Satterthwaite (1946).
     """
     Sigma, nu = symbols("Sigma freedom", n)
-    e = sp.ImmutableMatrix(sp.symbols(f"e_1:{n + 1}", real=True))
-    L = sp.ImmutableMatrix(
-        n, n, lambda i, j: sp.Symbol(f"l_{i + 1}{j + 1}", real=True) if i >= j else 0
-    )
-    square = sp.expand(((L * e).T * (L * e))[0, 0])
-    mean = problem.normal_expectation(square, *e)
-    variance = problem.normal_covariance(square, square, *e)
+    z, errors = _errors(n)
+    square = sp.expand(errors.dot(errors))
+    moments = problem.normal_expectation(square, *z), problem.normal_covariance(square, square, *z)
+    mean, variance = (lowest_terms(from_coordinates(f)) for f in moments)
     # c χ²_f has mean cf and variance 2c²f: f = 2 mean²/variance; ν rows have ν times both
-    trace, squares = Sigma.trace(), (Sigma * Sigma).trace()
-    product = L * L.T
     return Derivation(
         symbol="f",
         arguments={"Sigma": Sigma, "freedom": nu},
         stated=stated.effective_freedom(Sigma, nu),
-        derived=2 * (nu * trace) ** 2 / (nu * 2 * squares),
+        derived=(nu * mean) ** 2 / (nu * lowest_terms(variance / 2)),
         assumptions=(GAUSSIAN,),
-        steps=(Step("E‖Le‖²", mean), Step("Var‖Le‖²", variance)),
-        conditions=(
-            zero("E‖e‖² = Tr Σ", mean - product.trace()),
-            zero("Var‖e‖² = 2 Tr Σ²", variance - 2 * (product * product).trace()),
-        ),
+        steps=(Step("E‖e‖²", mean), Step("Var‖e‖²", variance)),
     )
 
 
@@ -119,14 +111,14 @@ def crossing(pair: Pair, n: int) -> Derivation:
         n: dimension, 2 or 3.
     Returns:
         Scalar derivation in gap, the nats by which the larger structure fits better (as `total`
-        has them), and Sigma, where the smaller is isotropic.
+        has them), and Sigma, where the smaller is isotropic. Conditions: κ of Gaussian data.
     Raises:
         ArgumentError: for another pair.
         StructureError: unless n = 2, 3.
     Source: new.
     """
     Sigma, gap, nu = symbols("Sigma gap freedom", n)
-    less, more = (_of_gaussian(structure, n) for structure in PAIRS[pair])
+    (less, of_less), (more, of_more) = (_of_gaussian(structure, n) for structure in PAIRS[pair])
     derived = solve_linear([gap * nu + less - more], [nu])[0]
     seen = {} if pair == "diagonal, full" else {"Sigma": Sigma}
     return Derivation(
@@ -136,14 +128,30 @@ def crossing(pair: Pair, n: int) -> Derivation:
         derived=derived,
         assumptions=(GAUSSIAN, "excesses to order 1/ν"),
         steps=(Step("ν times the excess of the smaller", less), Step("of the larger", more)),
+        conditions=(of_less, of_more),
     )
 
 
-def _of_gaussian(structure: Any, n: int) -> Any:
-    """ν times the excess, (κ-n)/4 with the κ of Gaussian data."""
+def _of_gaussian(structure: Structure, n: int) -> tuple[Any, Condition]:
+    """ν times the excess with the κ of Gaussian data, and the proof that it is theirs."""
     Sigma, kappa = symbol("Sigma", n), symbol("kurtosis")
-    squares, trace = (Sigma * Sigma).trace(), Sigma.trace()
-    isotropic = n * (trace**2 + 2 * squares) / trace**2
-    moments = {"full": n * (n + 2), "diagonal": 3 * n, "isotropic": isotropic}
+    spread = (Sigma * Sigma).trace() / Sigma.trace() ** 2
+    at_Sigma = gaussian_kurtosis(structure, sp.Integer(n), spread)
     found = sp.expand(second_order(structure, n).derived * symbol("freedom"))
-    return found.xreplace({kappa: sp.sympify(moments[structure])})
+    z, errors = _errors(n)
+    if structure == "isotropic":
+        square = errors.dot(errors)
+        fourth = n * problem.normal_expectation(square**2, *z) / Sigma.trace() ** 2
+    elif structure == "diagonal":
+        fourth = sum(problem.normal_expectation(x**4, *z) for x in z)
+    else:
+        fourth = problem.normal_expectation(z.dot(z) ** 2, *z)
+    text = f"κ of Gaussian data, {structure}"
+    return found.xreplace({kappa: at_Sigma}), zero(text, at_Sigma - fourth)
+
+
+def _errors(n: int) -> tuple[Any, Any]:
+    """Independent standard normals z, and e = Lz of covariance Σ = LLᵀ in LDL coordinates."""
+    z = sp.ImmutableMatrix(sp.symbols(f"z_1:{n + 1}", real=True))
+    C, D = ldl_factors("Sigma", n)
+    return z, C * D.applyfunc(sp.sqrt) * z

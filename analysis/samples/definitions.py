@@ -32,8 +32,7 @@ def _density() -> Any:
 @cache
 def _power(s: Any) -> Any:
     """E (χ²_k)^s by integration of the density."""
-    moment = sp.integrate(_density() * _X**s, (_X, 0, sp.oo), conds="none")
-    return moment
+    return sp.integrate(_density() * _X**s, (_X, 0, sp.oo), conds="none")
 
 
 @cache

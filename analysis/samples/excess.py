@@ -129,7 +129,8 @@ def second_order(structure: Structure, n: int | None) -> Derivation:
         n: dimension, or None for general size.
     Returns:
         Scalar derivation in kurtosis, freedom, and n if it is a symbol. Conditions: the cost has no
-        slope at S = Σ; with the κ of Gaussian data it is the leading term of `expected`.
+        slope at S = Σ; with the κ of Gaussian data it is the leading term of `expected`, Σ ∝ I
+        where P is isotropic.
     Source: new.
     """
     kappa, nu = symbols("kurtosis freedom")
@@ -148,7 +149,7 @@ def second_order(structure: Structure, n: int | None) -> Derivation:
     else:  # n scalar ones, whose fourth moments have the sum κ
         scalar = one.xreplace({DIMENSION: sp.S.One})
         derived = size * scalar.xreplace({kappa: kappa / size})
-    gaussian = {"full": size * (size + 2), "diagonal": 3 * size, "isotropic": size + 2}[structure]
+    gaussian = derived.xreplace({kappa: gaussian_kurtosis(structure, size, 1 / size)})
     flat = differential(cost, S, H).xreplace({S: Sigma})
     return Derivation(
         symbol="E[F(U*) - F(Û)]",
@@ -160,15 +161,16 @@ def second_order(structure: Structure, n: int | None) -> Derivation:
         conditions=(
             zero("no slope at S = Σ", flat),
             zero(
-                "the leading term for Gaussian data",
-                derived.xreplace({kappa: gaussian}) * nu - _of_gaussian(structure, size),
+                "the leading term of `expected` for Gaussian data",
+                gaussian * nu - stated.leading(structure, size),
             ),
         ),
     )
 
 
-def _of_gaussian(structure: Structure, n: Any) -> Any:
-    return {"full": n * (n + 1) / 4, "diagonal": n / 2, "isotropic": sp.S.Half}[structure]
+def gaussian_kurtosis(structure: Structure, n: Any, spread: Any) -> Any:
+    """κ of Gaussian data; spread = Tr Σ²/(Tr Σ)², which is 1/n for Σ ∝ I."""
+    return {"full": n * (n + 2), "diagonal": 3 * n, "isotropic": n + 2 * n * spread}[structure]
 
 
 @result(SIZES, quick=QUICK)

@@ -42,9 +42,9 @@ def excess(structure: str, n: int, nu: Any) -> Any:
     return n * half * (sp.digamma(k / 2) - sp.log(k / 2) + k / (k - 2) - 1)
 
 
-def leading(structure: str, n: int) -> Any:
-    """ν times the excess for many rows: n(n+1)/4, n/2, ½: a quarter ν⁻¹ for two parameters."""
-    return {"full": sp.Rational(n * (n + 1), 4), "diagonal": sp.Rational(n, 2)}.get(structure, half)
+def leading(structure: str, n: Any) -> Any:
+    """ν times the excess for many rows: n(n+1)/4, n/2, ½: half the number of parameters."""
+    return {"full": n * (n + 1) * half / 2, "diagonal": n * half}.get(structure, half)
 
 
 def second_order(kappa: Any, n: Any, nu: Any) -> Any:

@@ -14,7 +14,7 @@ from ..calculus.conditions import zero
 from ..calculus.symbols import check_classes, symbol
 from ..categorical import inner as classes
 from ..derivation import Derivation, Step
-from ..result import SAME, result
+from ..result import CLASSES, SAME, result
 from . import definitions, stated
 
 LENGTHS = (2, 3)
@@ -71,7 +71,7 @@ def _is_stationary(n: int) -> tuple[Any, ...]:
     )
 
 
-@result((2, 3, 4), check=check_classes, quick=(30, SAME))
+@result(CLASSES, check=check_classes, quick=(30, SAME))
 def soft_value(n: int) -> Derivation:
     """max_p Σ_c p_c r_c + λH(p) = λ log Σ_c exp(r_c/λ): one step of soft value iteration.
 

@@ -7,6 +7,7 @@ from typing import Any
 import sympy as sp
 
 from ..calculus.conditions import Condition, positive, zero
+from ..calculus.normal_form import normal
 from ..calculus.stationary import solve_linear
 from ..calculus.symbols import check_classes, symbol
 from ..categorical import inner as classes
@@ -74,14 +75,21 @@ def hypergradient(window: str, n: int) -> Derivation:
     )
 
 
-@result(LENGTHS, tuple(WINDOWS), check=check_classes, only=ONLY, statements=COSTS)
+@result(
+    LENGTHS,
+    tuple(WINDOWS),
+    check=check_classes,
+    only=ONLY,
+    statements=COSTS,
+    zero=(("pairs", 2),),  # two symbols are one pair
+)
 def cost(window: str, n: int) -> Derivation:
     """What the best reward over windows loses in likelihood, max F - F(g*).
 
     Args:
         window: "positions", one symbol: the product of the marginals is learned; "pairs", two: the
             Markov law with the data's pairs is.
-        n: length of the sequences.
+        n: length of the sequences; for n = 2 a pair is the whole sequence, and loses nothing.
     Returns:
         Scalar derivation in pi. Conditions: Z(g*) = 1, so that p* = exp(g*/λ); F(g*) - F(g) =
         KL(p* ‖ p_g) for every g, so that no reward does better.
@@ -160,7 +168,6 @@ def prefix_weights(n: int) -> Derivation:
     z, odds = sp.Symbol("z", real=True), sp.Symbol("w", positive=True)
     found: dict[Any, Any] = {}
     learned: dict[Any, Any] = {}
-    reached: list[Any] = []
     curves: list[Any] = []
     for s in prefixes:
         of_s, one = definitions.of_prefix(pi, s, n), definitions.of_prefix(pi, (*s, 1), n)
@@ -169,8 +176,8 @@ def prefix_weights(n: int) -> Derivation:
         (logit,) = solve_linear([in_logit], [z])
         target = sp.log(one) - sp.log(of_s - one)  # where F, a cross entropy, is largest
         (found[s],) = solve_linear([logit - target], [u[s]])
-        reached.append(logit.xreplace({u[s]: found[s]}) - target)
-        learned[s] = 1 / (1 + sp.exp(-target))
+        reached = normal(logit.xreplace({u[s]: found[s]}))
+        learned[s] = 1 / (1 + sp.exp(-reached))
         curves.append(-sp.diff(slope, x[s]).xreplace({x[s]: 1 / (1 + odds)}))
     words = definitions.sequences(n)
     laws = [
@@ -188,7 +195,6 @@ def prefix_weights(n: int) -> Derivation:
         conditions=(
             zero("∂²J/∂p(1|s)∂p(1|s') = 0", sp.Matrix(mixed)),
             positive("-∂²J/∂p(1|s)² > 0", sp.Matrix(curves)),
-            zero("log p*(1|s)/p*(0|s) at u* = log q(1|s)/q(0|s)", sp.Matrix(reached)),
-            zero("Π_t q(y_t | y_{<t}) = q(y)", (sp.ImmutableMatrix(laws) - pi).xreplace(at)),
+            zero("Π_t p*(y_t | y_{<t}) = q(y) at u*", (sp.ImmutableMatrix(laws) - pi).xreplace(at)),
         ),
     )

@@ -109,6 +109,20 @@ def test_what_has_entries_only_says_which_sizes_and_why(name, n):
             build(n)
 
 
+@pytest.mark.parametrize("n", [1, 4, None])
+@pytest.mark.parametrize(
+    "build",
+    [
+        partial(samples.choice.crossing, "diagonal, full"),
+        partial(sequences.inner.solution, "Hamming"),
+        sequences.outer.prefix_weights,
+    ],
+)
+def test_what_starts_at_two_says_so(build, n):
+    with pytest.raises(StructureError, match=rf"has n = 2, 3, not n = {n}: .*\w{{4}}"):
+        build(n)
+
+
 QUICK: list[tuple[Any, int]] = [
     (bounded.inner.slope, 100),
     (bounded.inner.critical_weight, 101),

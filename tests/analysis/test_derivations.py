@@ -280,6 +280,9 @@ def test_too_few_degrees_of_freedom_are_named():
     for value in (4, 3.5, 1):
         with pytest.raises(ArgumentError, match=rf"freedom = {value} must be above 4"):
             excess.at(freedom=value)
+        with pytest.raises(ArgumentError, match=rf"freedom = {value} must be above 4"):
+            excess.at(freedom=[float(value)])
+    assert excess.at(freedom=[8.0]) == excess.at(freedom=8)
     with pytest.raises(ArgumentError, match="rows = 9 must be above 9"):
         samples.linear.in_sample(3).at(features=5, rows=9)
     assert samples.linear.in_sample(3).at(features=5, rows=10) > 0

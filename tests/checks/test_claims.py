@@ -28,12 +28,11 @@ from paper_checks.statistics import Interval
 CHECKS = [
     (check, entry) for item in PROPOSITIONS for check in item.checks for entry in check.entries()
 ]
-VANISHING = {"sequences.outer.cost[pairs, n=2]"}  # pairs are whole sequences
-# The smallest size of each result at which it is not identically 0, so that a factor changes it.
+# The smallest size of each result.
 SMALLEST = {
     f"{entry.key.address}/{entry.key.variant}": (check, entry)
     for check, entry in reversed(CHECKS)
-    if entry.key.n != "any" and entry.name not in VANISHING
+    if entry.key.n != "any"
 }
 
 

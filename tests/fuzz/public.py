@@ -8,6 +8,7 @@ import pkgutil
 from collections.abc import Iterator
 from typing import Any
 
+import analysis
 import solvers as so
 from solvers import arguments
 
@@ -31,6 +32,35 @@ def of_solvers() -> dict[str, Any]:
             found[name] = thing
     offered = set(map(id, found.values()))
     return found | {name: f for name, f in checked() if id(f) not in offered}
+
+
+RETURNED = {"Condition", "Derivation", "Derived", "Entry", "Key", "Result", "Step"}
+"""Classes of `analysis` that its functions return: of these the methods are called."""
+
+WITHIN = {
+    *("Derivation.of_size", "Result.key", "Result.of", "Result.statement"),
+    *("Derived.number", "Derived.read", "Derived.unjudged"),
+}
+"""Methods that the package itself calls, with what it has checked."""
+
+
+def of_analysis() -> set[str]:
+    """Return the names of what users of the theory call with arguments."""
+    found: set[str] = set()
+    for name in analysis.__all__:
+        thing = getattr(analysis, name)
+        if inspect.isfunction(thing):
+            found.add(name)
+        elif inspect.isclass(thing) and not issubclass(thing, BaseException | Warning):
+            if name not in RETURNED:
+                found.add(name)
+            found |= {f"{name}.{own}" for own, method in methods(thing) if takes(method)}
+    return found - WITHIN
+
+
+def takes(method: Any) -> bool:
+    """Whether a method has parameters besides the object that it belongs to."""
+    return len(inspect.signature(method).parameters) > 1
 
 
 def checked() -> Iterator[tuple[str, Any]]:
