@@ -7,12 +7,12 @@ from typing import Any
 import sympy as sp
 
 from . import definitions
+from .assumptions import SYMMETRIC
 from .calculus.conditions import Condition, zero
 from .calculus.matrices import differential, gradient, inverse, logdet, replace, zip_entries
 from .calculus.symbols import DIMENSION, symbol, symbols
 from .derivation import Derivation, Step
 from .gaussian import stated
-from .gaussian.inner import SYMMETRIC
 from .result import ANY, result
 
 _LOG_VOLUME = DIMENSION / 2 * sp.log(2 * sp.pi)

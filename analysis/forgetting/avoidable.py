@@ -11,7 +11,7 @@ from ..calculus.conditions import zero
 from ..calculus.matrices import inverse, lowest_terms, product
 from ..calculus.symbols import check_classes, symbol, symbols
 from ..derivation import Derivation, Step
-from ..result import SAME, result
+from ..result import CLASSES, SAME, result
 from . import stated
 
 
@@ -78,7 +78,7 @@ def kept() -> Derivation:
     )
 
 
-@result((2, 3, 4), check=check_classes, quick=(50, SAME))
+@result(CLASSES, check=check_classes, quick=(50, SAME))
 def classes(n: int) -> Derivation:
     """KL(q‖p₀) = -log p₀(C) + KL(q‖p₀|C) for data q on the classes C, all but the last.
 

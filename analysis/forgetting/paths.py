@@ -16,7 +16,6 @@ from ..calculus.matrices import (
     differential,
     gradient,
     inverse,
-    lowest_terms,
     outer,
     product,
     quadratic,
@@ -25,7 +24,7 @@ from ..calculus.matrices import (
     trace,
     zip_entries,
 )
-from ..calculus.normal_form import normal
+from ..calculus.normal_form import reduced
 from ..calculus.symbols import symbol, symbols
 from ..derivation import Derivation, Step
 from ..gaussian.outer import optimal_reward
@@ -108,15 +107,15 @@ def covariance(method: Method, n: int | None) -> Derivation:
     if method == "PG":
         names = arguments(n, "P0", "Sigma", "zeta")
         rate = -_product(K, V, K)
-        aim = _at_best(tidy(rate / symbol("lam") + K), n)
+        aim = _at_best(reduced(rate / symbol("lam") + K), n)
         derived = (1 - zeta) * inverse(names["P0"]) + zeta * aim
         claim = stated.mixed_precision(**names)
         steps = (Step("d(P⁻¹)/dt", rate), Step("d(P⁻¹)/dt / λ + P⁻¹, where it ends", aim))
     else:
         names = arguments(n, "m0", "P0", "mu", "Sigma", "zeta")
         m0, P0 = names["m0"], names["P0"]
-        aim = tidy(V + outer(v, m) + outer(m, v) + inverse(K) + outer(m, m))
-        mean = (1 - zeta) * m0 + zeta * tidy(v + m)
+        aim = reduced(V + outer(v, m) + outer(m, v) + inverse(K) + outer(m, m))
+        mean = (1 - zeta) * m0 + zeta * reduced(v + m)
         derived = (1 - zeta) * (P0 + outer(m0, m0)) + zeta * aim - outer(mean, mean)
         claim = stated.mixed_covariance(**names)
         steps = (Step("Ṗ", V), Step("d(P + mmᵀ)/dt + P + mmᵀ, where it ends", aim))
@@ -156,12 +155,12 @@ def mean(method: Method, n: int | None) -> Derivation:
         names = arguments(n, "m0", "P0", "mu", "Sigma", "zeta")
         P0 = names["P0"]
         rate = _product(K, v) - _product(K, V, K, m)
-        aim = _at_best(tidy(rate / lam + _product(K, m)), n)
+        aim = _at_best(reduced(rate / lam + _product(K, m)), n)
         derived = (1 - zeta) * inverse(P0) * names["m0"] + zeta * aim
         claim = stated.mixed_pull(**names)
     else:
         names = arguments(n, "m0", "mu", "zeta")
-        rate, aim = v, tidy(v + m)
+        rate, aim = v, reduced(v + m)
         derived = (1 - zeta) * names["m0"] + zeta * aim
         claim = stated.straight(names["m0"], names["mu"], zeta)
     return Derivation(
@@ -181,12 +180,12 @@ def velocity(method: Method, n: int | None) -> tuple[Any, Any]:
         f = definitions.objective(m, inverse(K), mu, Sigma, U, symbol("lam"))
     else:
         f = definitions.log_likelihood(m, inverse(K), mu, Sigma)
-    return tidy(_product(inverse(K), gradient(f, m))), tidy(-2 * gradient(f, K))
+    return reduced(_product(inverse(K), gradient(f, m))), reduced(-2 * gradient(f, K))
 
 
 def _at_best(X: Any, n: int | None) -> Any:
     """X at U = U*."""
-    return tidy(replace(X, symbol("U", n), optimal_reward("full", n).derived))
+    return reduced(replace(X, symbol("U", n), optimal_reward("full", n).derived))
 
 
 def differential_along(g: Any, K: Any, H: Any) -> Any:
@@ -207,8 +206,3 @@ def _product(*factors: Any) -> Any:
     if isinstance(factors[0], sp.MatrixBase):
         return product(*factors)
     return sp.MatMul(*factors)
-
-
-def tidy(X: Any) -> Any:
-    """X reduced, entry by entry or in its normal form."""
-    return lowest_terms(X) if isinstance(X, sp.MatrixBase) else normal(X)

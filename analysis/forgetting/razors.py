@@ -12,11 +12,12 @@ from .. import definitions
 from ..assumptions import MOMENTS
 from ..calculus.conditions import zero
 from ..calculus.matrices import gradient, inverse, replace
+from ..calculus.normal_form import reduced
 from ..calculus.symbols import check_classes, symbol, symbols
 from ..derivation import Derivation, Step
-from ..result import ANY, SAME, result
+from ..result import ANY, CLASSES, SAME, result
 from . import stated
-from .paths import DOMAIN, METHODS, Method, arguments, tidy
+from .paths import DOMAIN, METHODS, Method, arguments
 
 
 @result(
@@ -68,7 +69,7 @@ def covariance(method: Method, n: int | None) -> Derivation:
         symbol="argmin P⁻¹" if method == "PG" else "argmin P",
         arguments=names,
         stated=claim,
-        derived=tidy(derived),
+        derived=reduced(derived),
         assumptions=(DOMAIN, MOMENTS, "P full"),
         steps=(Step("its slope in P (likelihood: in P⁻¹), turned round", slope),),
         conditions=(at_mean,),
@@ -76,7 +77,7 @@ def covariance(method: Method, n: int | None) -> Derivation:
 
 
 @result(
-    (2, 3, 4),
+    CLASSES,
     METHODS,
     check=check_classes,
     quick=(150, SAME),

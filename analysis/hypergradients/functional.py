@@ -13,13 +13,13 @@ from typing import Any
 import sympy as sp
 
 from .. import definitions
-from ..assumptions import MOMENTS, SYMMETRIC
+from ..assumptions import MOMENTS, SPD, SYMMETRIC
 from ..calculus.adjoint import adjoint
 from ..calculus.conditions import Condition, zero
 from ..calculus.expanding import expanded
 from ..calculus.ldl import from_coordinates, ldl_factors
 from ..calculus.matrices import gradient, lowest_terms, replace, zip_entries
-from ..calculus.normal_form import normal
+from ..calculus.normal_form import normal, reduced
 from ..calculus.slopes import derivative
 from ..calculus.stationary import solve_linear
 from ..calculus.structures import Shape, free_entries, shape
@@ -30,7 +30,6 @@ from ..gaussian import stated as outer_problem
 from ..result import ANY, result
 from . import outputs, stated
 
-SPD = "U, Σ, P symmetric positive definite, λ > 0"
 FREE = "m(x) and P(x) are free at every input x"
 _ADJOINTS = {
     "full": "A = (2/λ) P (∂_P F) P = (Σ + eeᵀ - P)/λ, e = m - μ",
@@ -105,7 +104,7 @@ def covariance_adjoint(structure: Structure, n: int | None) -> Derivation:
         found = adjoint(within, m, P)
         A, steps, conditions = found.A, found.steps, found.of_covariance
     else:
-        P = within.in_argument(P, n)
+        P = within.in_argument(P)
         A, steps, conditions = _explicit_covariance(within, n)
     return Derivation(
         symbol="A",
@@ -149,7 +148,7 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
         derived, steps = found.hypergradient, found.steps
         conditions = (*found.of_mean, *found.of_covariance)
     else:
-        P = within.in_argument(P, n)
+        P = within.in_argument(P)
         derived, steps = _explicit_hypergradient(structure, n)
         conditions = ()  # those of the adjoints
     arguments = {
@@ -225,7 +224,7 @@ def restricted_mean_gap(n: int | None) -> Derivation:
         symbol="Δ∇_U F",
         arguments={"w": w, "e_a": e_a, "e_b": e_b, "lam": lam},
         stated=stated.restricted_mean_gap(w, e_a, e_b, lam),
-        derived=normal(gap) if n is None else lowest_terms(gap),
+        derived=reduced(gap),
         assumptions=(*parametric.assumptions, "the functional form: " + FREE),
         steps=(
             Step("functional, averaged over x", functional),
@@ -261,7 +260,7 @@ def _explicit_covariance(within: Shape, n: int) -> Any:
     solution = dict(zip(along, solution, strict=True))
     best = X.xreplace(solution).applyfunc(expanded)
     A = lowest_terms(from_coordinates(best).xreplace(back))
-    A = within.in_argument(A, n)
+    A = within.in_argument(A)
     stationary = sp.Matrix([derivative(turned, x).xreplace(solution) for x in along])
     G = within.assemble([derivative(turned_pull, x) for x in along], n)
     gap = H.xreplace(solution) - 2 / lam * D * G * D
@@ -285,7 +284,7 @@ def _explicit_hypergradient(structure: Structure, n: int) -> Any:
     A = covariance_adjoint(structure, n).derived
     slope, cross = _cross(within, n)
     derived = replace(replace(cross, h, a), H, A)
-    derived = within.in_argument(derived, n)
+    derived = within.in_argument(derived)
     steps = (
         Step("dJ(h, H)", slope),
         Step("its gradient in U", cross),

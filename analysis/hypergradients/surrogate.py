@@ -21,7 +21,7 @@ from ..calculus.structures import shape
 from ..calculus.symbols import Structure, symbol, symbols
 from ..derivation import Derivation, Step
 from ..estimators import scalar_policy as scalar
-from ..result import result
+from ..result import SIZES, result
 from . import stated
 from .outputs import argument
 
@@ -157,7 +157,7 @@ def differentiable(surrogate: Literal["pathwise", "DiCE"]) -> Derivation:
 
 
 @result(
-    (1, 2, 3),
+    SIZES,
     tuple(_STATEMENTS),
     statements=_STATEMENTS,
     only="it averages polynomials in n noises",

@@ -13,7 +13,6 @@ from .. import definitions as entropic
 from ..assumptions import MOMENTS
 from ..calculus.conditions import Condition, zero
 from ..calculus.matrices import (
-    cancel_outside_logs,
     gradient,
     identity,
     inverse,
@@ -23,7 +22,7 @@ from ..calculus.matrices import (
     second_differential,
     solve_word_equation,
 )
-from ..calculus.normal_form import normal
+from ..calculus.normal_form import normal, reduced
 from ..calculus.stationary import solve_linear
 from ..calculus.symbols import dimension, symbol, symbols
 from ..derivation import Derivation, Step
@@ -141,7 +140,7 @@ def free_centre(n: int | None) -> Derivation:
         symbol="J",
         arguments={"m": m, "P": P, "mu": mu, "Sigma": Sigma, "lam": lam},
         stated=stated.free_centre(m, P, mu, Sigma, lam, dimension(n)),
-        derived=normal(derived) if n is None else cancel_outside_logs(derived),
+        derived=reduced(derived),
         assumptions=("covariances symmetric positive definite, λ > 0", "q = N(μ, Σ)"),
         steps=(Step("E_p λ log(q/p₀)", reward), Step("- λ KL(p ‖ p₀)", derived)),
     )
