@@ -105,7 +105,7 @@ def _gaussian(
     n, lam = family.n, regulariser.lam
     y_hat, y, theta = symbol("y_hat", n), symbol("y", n), gaussian.policy(n, family.structure)
     v, (m, P) = tuple(y_hat), gaussian.moments_of(theta, n)
-    r = _expression(reward, n)
+    r = _expression(reward)
     mu, Sigma, moments = _data(data, n)
     m0, P0, constants = _reference(regulariser, n)
     parameters = parameters_of(r, n, theta, (moments, constants), {"y_hat": y_hat, "y": y})
@@ -147,11 +147,11 @@ def _gaussian(
     elif concave:
         solution = gaussian.by_coordinates(g, v, family.structure, lam, mu)
         if solution is None and one:
-            solution = _named(gaussian.one_variance(J, list(m), s, list(mu)), theta, n)
+            solution = _named(gaussian.one_variance(J, list(m), s, list(mu)), n)
     elif local and one:
         limit = gaussian.largest_weight(J, list(m), s, list(mu), lam)
         root = gaussian.smaller_root(_centred(J, m, mu, s), s) if limit is not None else None
-        solution = None if root is None else _named((list(mu), root), theta, n)
+        solution = None if root is None else _named((list(mu), root), n)
 
     likely = gaussian.restricted(mu, Sigma, theta, n)
     top = -(logdet(gaussian.moments_of(likely, n)[1]) + n * (1 + sp.log(2 * sp.pi))) / 2
@@ -245,7 +245,7 @@ def _check_kind(what: str, value: Any, kinds: tuple[type, ...]) -> None:
         raise RewardTypeError(f"{what} is {value!r}; pass one of {names}")
 
 
-def _expression(reward: Any, n: int) -> Any:
+def _expression(reward: Any) -> Any:
     if isinstance(reward, sp.MatrixBase):
         if reward.shape != (1, 1):
             raise RewardError(
@@ -367,7 +367,7 @@ def _shortest(f: Any, x: Any, mu: Any) -> Any:
     return min(forms, key=sp.count_ops)
 
 
-def _named(found: Any, theta: Mapping[str, Any], n: int) -> dict[str, Any] | None:
+def _named(found: Any, n: int) -> dict[str, Any] | None:
     """(m, s) by the names of the inner variables."""
     if found is None:
         return None

@@ -213,7 +213,7 @@ def one_variance(J: Any, m: Sequence[Any], s: Any, mu: Any) -> tuple[list[Any], 
     """
     slopes = [sp.diff(J, x) for x in m]
     bend = sp.diff(J, s)
-    for mean in _means(slopes, m, s, mu):
+    for mean in _means(slopes, m, mu):
         at = dict(zip(m, mean, strict=True))
         variance = positive_root(sp.together(sp.expand(bend.xreplace(at))), s)
         if variance is not None:
@@ -221,7 +221,7 @@ def one_variance(J: Any, m: Sequence[Any], s: Any, mu: Any) -> tuple[list[Any], 
     return _one_exponential(slopes[0], bend, m[0], s) if len(m) == 1 else None
 
 
-def _means(slopes: Sequence[Any], m: Sequence[Any], s: Any, mu: Any) -> list[list[Any]]:
+def _means(slopes: Sequence[Any], m: Sequence[Any], mu: Any) -> list[list[Any]]:
     at = dict(zip(m, mu, strict=True))
     if all(sp.expand(slope.xreplace(at)) == 0 for slope in slopes):
         return [list(mu)]
