@@ -17,11 +17,7 @@ from ..calculus.factors import factored
 from ..calculus.matrices import lowest_terms
 from ..calculus.normal_form import normal
 from ..calculus.stationary import solve_linear
-from ..calculus.symbols import (
-    dimension,
-    symbol,
-    symbols,
-)
+from ..calculus.symbols import dimension, named, symbols
 from ..derivation import Derivation, Step
 from ..result import ANY, SAME, SIZES, result
 from . import definitions, stated
@@ -121,7 +117,7 @@ def _reduced(f: Any) -> Any:
 
 def _arguments(names: str, n: int | None) -> dict[str, Any]:
     """The named scalars, and n itself where it is a symbol."""
-    return {name: symbol(name) for name in (*names.split(), *(["n"] if n is None else []))}
+    return named(f"{names} n" if n is None else names)
 
 
 @result(ANY)

@@ -10,7 +10,7 @@ import sympy as sp
 
 from ..calculus import gate
 from ..calculus.conditions import Condition, zero
-from ..calculus.symbols import symbol
+from ..calculus.symbols import symbol, symbols
 from ..derivation import Step
 from ..errors import NoMaximumError, RewardError
 from .derived import Derived
@@ -125,7 +125,7 @@ def bits(reward: Any, family: Bits, regulariser: Regulariser, data: Data | None)
             independent, and the best independent one need not be unique.
     """
     n, lam = family.n, regulariser.lam
-    y_hat, y, psi, Sigma = (symbol(name, n) for name in ("y_hat", "y", "psi", "Sigma"))
+    y_hat, y, psi, Sigma = symbols("y_hat y psi Sigma", n)
     rho, moments = _mean_of_bits(data, n)
     one = isinstance(reward, sp.MatrixBase) and reward.shape == (1, 1)
     r = exact(reward[0] if one else reward, "the reward")

@@ -25,7 +25,7 @@ from ..calculus.matrices import (
     zip_entries,
 )
 from ..calculus.normal_form import reduced
-from ..calculus.symbols import symbol, symbols
+from ..calculus.symbols import named, symbol, symbols
 from ..derivation import Derivation, Step
 from ..gaussian.outer import optimal_reward
 from ..result import ANY, result
@@ -36,11 +36,6 @@ METHODS: tuple[Method, ...] = ("NLL", "PG")
 DOMAIN = "P₀, Σ symmetric positive definite, λ > 0"
 FLOW = "natural gradient of a full Gaussian policy, exact gradients"
 TIME = {"NLL": "ζ = 1 - exp(-t)", "PG": "U = U* = (λ/2)Σ⁻¹, ζ = 1 - exp(-λt)"}
-
-
-def arguments(n: int | None, *names: str) -> dict[str, Any]:
-    """Symbols by name; ζ and λ are scalars."""
-    return {name: symbol(name) if name in ("zeta", "lam") else symbol(name, n) for name in names}
 
 
 @result(ANY)
@@ -105,14 +100,14 @@ def covariance(method: Method, n: int | None) -> Derivation:
     m, K, zeta = *symbols("m M", n), symbol("zeta")
     v, V = velocity(method, n)
     if method == "PG":
-        names = arguments(n, "P0", "Sigma", "zeta")
+        names = named("P0 Sigma zeta", n)
         rate = -_product(K, V, K)
         aim = _at_best(reduced(rate / symbol("lam") + K), n)
         derived = (1 - zeta) * inverse(names["P0"]) + zeta * aim
         claim = stated.mixed_precision(**names)
         steps = (Step("d(P⁻¹)/dt", rate), Step("d(P⁻¹)/dt / λ + P⁻¹, where it ends", aim))
     else:
-        names = arguments(n, "m0", "P0", "mu", "Sigma", "zeta")
+        names = named("m0 P0 mu Sigma zeta", n)
         m0, P0 = names["m0"], names["P0"]
         aim = reduced(V + outer(v, m) + outer(m, v) + inverse(K) + outer(m, m))
         mean = (1 - zeta) * m0 + zeta * reduced(v + m)
@@ -152,14 +147,14 @@ def mean(method: Method, n: int | None) -> Derivation:
     m, K, zeta, lam = *symbols("m M", n), symbol("zeta"), symbol("lam")
     v, V = velocity(method, n)
     if method == "PG":
-        names = arguments(n, "m0", "P0", "mu", "Sigma", "zeta")
+        names = named("m0 P0 mu Sigma zeta", n)
         P0 = names["P0"]
         rate = _product(K, v) - _product(K, V, K, m)
         aim = _at_best(reduced(rate / lam + _product(K, m)), n)
         derived = (1 - zeta) * inverse(P0) * names["m0"] + zeta * aim
         claim = stated.mixed_pull(**names)
     else:
-        names = arguments(n, "m0", "mu", "zeta")
+        names = named("m0 mu zeta", n)
         rate, aim = v, reduced(v + m)
         derived = (1 - zeta) * names["m0"] + zeta * aim
         claim = stated.straight(names["m0"], names["mu"], zeta)

@@ -24,7 +24,7 @@ from ..calculus.matrices import (
 )
 from ..calculus.normal_form import normal, reduced
 from ..calculus.stationary import solve_linear
-from ..calculus.symbols import dimension, symbol, symbols
+from ..calculus.symbols import dimension, named, symbol, symbols
 from ..derivation import Derivation, Step
 from ..result import ANY, result
 from . import definitions, stated
@@ -42,7 +42,7 @@ def objective(n: int | None) -> Derivation:
         Scalar derivation in m, P, mu, Sigma, U, m0, P0, lam.
     Source: new.
     """
-    arguments = _arguments(n)
+    arguments = named("m P mu Sigma U m0 P0 lam", n)
     derived = definitions.objective(**arguments)
     return Derivation(
         symbol="J",
@@ -144,11 +144,6 @@ def free_centre(n: int | None) -> Derivation:
         assumptions=("covariances symmetric positive definite, λ > 0", "q = N(μ, Σ)"),
         steps=(Step("E_p λ log(q/p₀)", reward), Step("- λ KL(p ‖ p₀)", derived)),
     )
-
-
-def _arguments(n: int | None) -> dict[str, Any]:
-    names = ["m", "P", "mu", "Sigma", "U", "m0", "P0"]
-    return dict(zip(names, symbols(" ".join(names), n), strict=True)) | {"lam": symbol("lam")}
 
 
 def _concavity(n: int | None, J: Any) -> tuple[Condition, ...]:
