@@ -8,6 +8,7 @@ from typing import Any
 
 import sympy as sp
 
+from .. import definitions
 from ..calculus.conditions import Condition, zero
 from ..calculus.factors import factored
 from ..calculus.matrices import inverse, logdet
@@ -123,7 +124,7 @@ def _gaussian(
         names = names | of_reference
         pull = sp.expand(lam * (m0.T * T * y_hat - y_hat.T * T * y_hat / 2)[0])
         toward = lam * gaussian.mean_log_density(m, P, m0, T, P0)
-        density = pull + lam * gaussian.constant_of_density(m0, T, P0)
+        density = pull + lam * gaussian.mean_log_density(0 * m, 0 * P, m0, T, P0)  # λ log p₀(ŷ)
     g = _merged([*averaged, Term(pull, sp.S.Zero)], v)
     if local:
         existence.check_local(g, v)
@@ -132,8 +133,9 @@ def _gaussian(
 
     laws = {"y_hat": v, "y": tuple(y), "m": m, "P": P, "mu": mu, "Sigma": Sigma}
     expected = gaussian.expectation(averaged, raw, data, laws)
-    J = expected + toward + lam * gaussian.entropy(P)
-    F = gaussian.likelihood(m, P, mu, Sigma)
+    entropy = definitions.entropy(P)
+    J = expected + toward + lam * entropy
+    F = gaussian.mean_log_density(mu, Sigma, m, inverse(P), P)
     stationarity = {name: gaussian.slope(J, X) for name, X in theta.items()}
 
     quadratic = all(t.exponent == 0 for t in g) and sp.Poly(total(g), *v).total_degree() <= 2
@@ -172,7 +174,7 @@ def _gaussian(
         )
     )  # fmt: skip
     mean_reward = total(over_data(raw, tuple(y), data, mu, Sigma) if of_data else averaged)
-    base = sp.S.Zero if m0 is None else lam * gaussian.log_density(y_hat, m0, P0)
+    base = sp.S.Zero if m0 is None else lam * definitions.log_density(y_hat, m0, P0)
     shown = _shortest(expected, m, mu)
     x, L = search.coordinates(n, theta)
     parts = parts_of(_merged([*averaged, Term(density, sp.S.Zero)], v), v, names)
@@ -215,7 +217,7 @@ def _gaussian(
         outcomes={"y_hat": v[0], "y": y[0]} if n == 1 else {"y_hat": y_hat, "y": y},
         mean_reward=_shortest(mean_reward, v, mu),
         expected_reward=shown,
-        objective=shown + toward + lam * gaussian.entropy(P),
+        objective=shown + toward + lam * entropy,
         gibbs=(mean_reward + base) / lam,
         stationarity=stationarity,
         solution=solution,
