@@ -65,11 +65,11 @@ def mean_adjoint(n: int | None) -> Derivation:
         a, steps, solved = found.a, found.steps, found.of_mean
         pull = gradient(definitions.log_likelihood(m, P, mu, Sigma), m)
     else:
-        concave, pull = _mean_problem(n, P)
-        equations, a = outputs.maximiser(concave, h)
+        J, F = _levels_in_mean(n, P)
+        concave, pull = _mean_problem(n, P), gradient(F, m)
+        a = outputs.maximiser(concave, h)
         steps = (Step("½ d²J(h) + dF(h)", concave), Step("its maximiser", a))
-        stationary = replace(sp.Matrix(equations), h, a)
-        solved = (zero("d²J(a, h) + dF(h) = 0 for every h", stationary),)
+        solved = (zero("d²J(a, h) + dF(h) = 0 for every h", outputs.at_adjoint(J, F, m, h, a)),)
     return Derivation(
         symbol="a",
         arguments={"m": m, "P": P, "mu": mu, "U": U},
@@ -259,9 +259,10 @@ def _explicit_covariance(within: Shape, n: int) -> Any:
     solution = solve_linear([derivative(turned, x) for x in along], along)
     solution = dict(zip(along, solution, strict=True))
     best = X.xreplace(solution).applyfunc(expanded)
-    A = lowest_terms(from_coordinates(best).xreplace(back))
-    A = within.in_argument(A)
-    stationary = sp.Matrix([derivative(turned, x).xreplace(solution) for x in along])
+    A = from_coordinates(best)
+    value = dict(zip(H, A, strict=True))
+    equation = outputs.at_adjoint(J, F.xreplace(kept), free, along, [value[x] for x in along])
+    A = within.in_argument(lowest_terms(A.xreplace(back)))
     G = within.assemble([derivative(turned_pull, x) for x in along], n)
     gap = H.xreplace(solution) - 2 / lam * D * G * D
     steps = (
@@ -269,7 +270,7 @@ def _explicit_covariance(within: Shape, n: int) -> Any:
         Step("its maximiser", A),
     )
     conditions = (
-        zero("d²J(A, H) + dF(H) = 0 for every H", expanded(stationary)),
+        zero("d²J(A, H) + dF(H) = 0 for every H", equation),
         zero("X = (2/λ) D (Cᵀ ∂_PF C) D", expanded(gap)),
     )
     return A, steps, conditions
@@ -280,7 +281,7 @@ def _explicit_hypergradient(structure: Structure, n: int) -> Any:
     within = shape(structure)
     P, H = within.policy(n), within.restrict(symbol("H", n))
     h = symbol("h", n)
-    _, a = outputs.maximiser(_mean_problem(n, P)[0], h)
+    a = outputs.maximiser(_mean_problem(n, P), h)
     A = covariance_adjoint(structure, n).derived
     slope, cross = _cross(within, n)
     derived = replace(replace(cross, h, a), H, A)
@@ -293,12 +294,17 @@ def _explicit_hypergradient(structure: Structure, n: int) -> Any:
     return derived, steps
 
 
-def _mean_problem(n: int, P: Any) -> tuple[Any, Any]:
-    """½ d²J(h) + dF(h) along the mean, and ∂_mF."""
-    m, mu, Sigma, U, h = symbols("m mu Sigma U h", n)
+def _levels_in_mean(n: int, P: Any) -> tuple[Any, Any]:
+    """J and F as functions of the mean, F at the covariance P; that of J does not matter."""
+    m, mu, Sigma, U = symbols("m mu Sigma U", n)
     J = definitions.objective(m, symbol("P", n), mu, Sigma, U, symbol("lam"))
-    F = definitions.log_likelihood(m, P, mu, Sigma)
-    return outputs.second(J, m, h) / 2 + outputs.first(F, m, h), gradient(F, m)
+    return J, definitions.log_likelihood(m, P, mu, Sigma)
+
+
+def _mean_problem(n: int, P: Any) -> Any:
+    """½ d²J(h) + dF(h) along the mean."""
+    (J, F), m, h = _levels_in_mean(n, P), *symbols("m h", n)
+    return outputs.second(J, m, h) / 2 + outputs.first(F, m, h)
 
 
 def _cross(within: Shape, n: int) -> tuple[Any, Any]:
@@ -320,7 +326,7 @@ def _at_inner_covariance(
         G = replace(found.hypergradient, symbol("mu", None), mu)
         return G, (*found.of_mean, *found.of_covariance)
     h, H = symbols("h H", n)
-    _, a = outputs.maximiser(_mean_problem(n, P)[0], h)
+    a = outputs.maximiser(_mean_problem(n, P), h)
     A = within.at(covariance_adjoint(structure, n).derived, P)
     G = replace(replace(_cross(within, n)[1], h, a), H, A)
     moments = zip_entries((symbol("m", n), m), (symbol("mu", n), mu))

@@ -11,6 +11,7 @@ import sympy as sp
 
 from .. import definitions as entropic
 from ..assumptions import MOMENTS
+from ..calculus import general_n
 from ..calculus.conditions import Condition, zero
 from ..calculus.matrices import (
     gradient,
@@ -69,7 +70,11 @@ def precision(n: int | None) -> Derivation:
     lam, J = symbol("lam"), objective(n).derived
     slope = gradient(J, P)
     if n is None:
-        moving, derived = lam / 2 * inverse(P), solve_word_equation(normal(slope), inverse(P))
+        slope = normal(slope)
+        words = general_n.words_of(slope)
+        moving = {word: x for word, x in words.items() if any(name == P.name for name, *_ in word)}
+        moving = general_n.matrix_from(moving, P.shape)
+        derived = solve_word_equation(slope, inverse(P))
     else:
         slope = slope.applyfunc(sp.expand)
         moving = slope.applyfunc(lambda f: f.as_independent(*P, as_Add=True)[1])

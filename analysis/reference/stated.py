@@ -10,9 +10,7 @@ from typing import Any
 import sympy as sp
 
 from ..calculus.matrices import inverse, logdet, outer, quadratic, trace
-from ..gaussian.stated import kl
-
-half = sp.Rational(1, 2)
+from ..gaussian.stated import half, kl
 
 
 def objective(
