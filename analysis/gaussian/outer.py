@@ -279,10 +279,8 @@ def _explicit_implicit(
     cross = at_solution(first.jacobian(weights))
     pull = at_solution(sp.Matrix([F]).jacobian(theta).T)
     partials = -cross.T * inverse(H) * pull
-    total = dict(zip(weights, partials, strict=True))
-    G = U.applyfunc(lambda u: total[u])
-    half = sp.ImmutableMatrix(n, n, lambda i, j: sp.S.One if i == j else sp.Rational(1, 2))
-    derived = lowest_terms(from_coordinates(lowest_terms(G.multiply_elementwise(half))))
+    G = shape("full").assemble(list(partials), n)
+    derived = lowest_terms(from_coordinates(lowest_terms(G)))
     steps = (
         Step("∂²_{θθ}J at the inner solution", H),
         Step("∂²_{Uθ}J at the inner solution", cross),
