@@ -283,6 +283,19 @@ def test_what_does_not_solve_the_adjoint_equation_fails(monkeypatch, structure):
             wrong.verify()
 
 
+@pytest.mark.parametrize("n", [1, 2])
+def test_what_solves_another_adjoint_equation_fails(monkeypatch, n):
+    """In entries: without the ½ of ½ d²J + dF its maximiser is half the adjoint."""
+    outputs, second = hypergradients.outputs, hypergradients.outputs.second
+    monkeypatch.setattr(outputs, "second", lambda *of: 2 * second(*of))
+    for wrong in (
+        hypergradients.functional.mean_adjoint.derive(n),
+        hypergradients.functional.covariance_adjoint.derive("full", n),
+    ):
+        (equation,) = (c for c in wrong.conditions if "= 0 for every" in c.text)
+        assert not equation.holds()
+
+
 def test_only_equations_in_one_word_are_solved():
     U, P, Sigma = symbols("U P Sigma", None)
     found = solve_word_equation(3 * U * P * sp.Inverse(Sigma) - Sigma, P)
