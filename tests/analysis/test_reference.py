@@ -44,8 +44,8 @@ def test_the_price_of_the_entropy_s_reward() -> None:
         assert reference.outer.cost_at_reference(n).at() / n == pytest.approx(0.1534, abs=5e-5)
     values: dict[str, Any] = {"Sigma": SIGMA, "P0": SIGMA, "a": np.zeros(2)}
     assert reference.outer.cost_of_entropy_reward(2).at(**values) == pytest.approx(1 - np.log(2))
-    far = values | {"P0": 1e6 * SIGMA}  # a flat reference is entropy
-    assert reference.outer.cost_of_entropy_reward(2).at(**far) == pytest.approx(0, abs=1e-5)
+    values["P0"] = 1e6 * SIGMA  # a flat reference is entropy
+    assert reference.outer.cost_of_entropy_reward(2).at(**values) == pytest.approx(0, abs=1e-5)
 
 
 def test_the_optimal_reward_is_positive_iff_a_small_one_helps() -> None:
