@@ -29,7 +29,8 @@ def log_det_gradient(n: int | None) -> Derivation:
     Args:
         n: dimension, or None for general size.
     Returns:
-        Derivation in U; shape (n, n), symmetric gradient.
+        Derivation in U; shape (n, n), symmetric gradient. Conditions: the rule for U⁻¹; for general
+        n also that for log det, and the constant of the density.
     Source: new.
     """
     U = symbol("U", n)

@@ -61,7 +61,7 @@ def metric(n: int | None) -> Derivation:
             differential_along(gradient(f, m), K, H),
         )
     )
-    gift = _product(inverse(K), 2 * _product(K, G, K), inverse(K), H)
+    gift = product(inverse(K), 2 * product(K, G, K), inverse(K), H)
     return Derivation(
         symbol="⟨H, H⟩",
         arguments={"M": K, "H": H},
@@ -101,7 +101,7 @@ def covariance(method: Method, n: int | None) -> Derivation:
     v, V = velocity(method, n)
     if method == "PG":
         names = named("P0 Sigma zeta", n)
-        rate = -_product(K, V, K)
+        rate = -product(K, V, K)
         aim = _at_best(reduced(rate / symbol("lam") + K), n)
         derived = (1 - zeta) * inverse(names["P0"]) + zeta * aim
         claim = stated.mixed_precision(**names)
@@ -149,8 +149,8 @@ def mean(method: Method, n: int | None) -> Derivation:
     if method == "PG":
         names = named("m0 P0 mu Sigma zeta", n)
         P0 = names["P0"]
-        rate = _product(K, v) - _product(K, V, K, m)
-        aim = _at_best(reduced(rate / lam + _product(K, m)), n)
+        rate = product(K, v) - product(K, V, K, m)
+        aim = _at_best(reduced(rate / lam + product(K, m)), n)
         derived = (1 - zeta) * inverse(P0) * names["m0"] + zeta * aim
         claim = stated.mixed_pull(**names)
     else:
@@ -175,7 +175,7 @@ def velocity(method: Method, n: int | None) -> tuple[Any, Any]:
         f = definitions.objective(m, inverse(K), mu, Sigma, U, symbol("lam"))
     else:
         f = definitions.log_likelihood(m, inverse(K), mu, Sigma)
-    return reduced(_product(inverse(K), gradient(f, m))), reduced(-2 * gradient(f, K))
+    return reduced(product(inverse(K), gradient(f, m))), reduced(-2 * gradient(f, K))
 
 
 def _at_best(X: Any, n: int | None) -> Any:
@@ -195,9 +195,3 @@ def _at_itself(f: Any, n: int | None) -> Any:
     """f with the law of the policy for that of the data."""
     m, K, mu, Sigma = symbols("m M mu Sigma", n)
     return replace(replace(f, Sigma, inverse(K)), mu, m)
-
-
-def _product(*factors: Any) -> Any:
-    if isinstance(factors[0], sp.MatrixBase):
-        return product(*factors)
-    return sp.MatMul(*factors)

@@ -135,7 +135,7 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
         n: dimension, or None for general size.
     Returns:
         Derivation in m, P (diagonal: L, isotropic: s), mu, Sigma, U, lam; shape (n, n), symmetric
-        gradient.
+        gradient. Conditions for general n: those of both adjoints, which in entries are results.
     Raises:
         StructureError: for an unknown structure.
     Source: new.
@@ -178,7 +178,8 @@ def at_solution(structure: Structure, n: int | None) -> Derivation:
         structure: of the policy covariance; U is always full.
         n: dimension, or None for general size.
     Returns:
-        Derivation in U, Sigma, lam; shape (n, n), symmetric gradient.
+        Derivation in U, Sigma, lam; shape (n, n), symmetric gradient. Conditions for general n:
+        those of both adjoints.
     Raises:
         StructureError: for an unknown structure.
     Source: new.
@@ -207,7 +208,7 @@ def restricted_mean_gap(n: int | None) -> Derivation:
         n: dimension, or None for general size.
     Returns:
         Derivation in w, e_a, e_b (errors at the two inputs, at β_U), lam; shape (n, n), symmetric
-        gradient.
+        gradient. Condition: that of the parametric form.
     Source: new.
     """
     w, e_a, e_b, mu_a, mu_b = symbols("w e_a e_b mu_a mu_b", n)
