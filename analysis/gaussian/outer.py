@@ -101,7 +101,7 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
         symbol="∇_U F",
         arguments=F.arguments,
         stated=stated.hypergradient(structure, U, Sigma, lam),
-        derived=G if n is None else lowest_terms(G),
+        derived=reduced(G),
         assumptions=(*F.assumptions, SYMMETRIC),
         steps=(*F.steps, Step("differentiate F in U", G)),
         source=F.source,
