@@ -67,6 +67,10 @@ def _by_normalisation() -> tuple[Any, tuple[Step, ...], tuple[Condition, ...]]:
         (
             zero("the rest of log N(y; μ, U⁻¹) is -(n/2) log 2π", constant + _LOG_VOLUME),
             zero("the rule for log det", gradient(logdet(U), U) - derived),
-            zero("the rule for U⁻¹: d(U U⁻¹) = 0", differential(U * inverse(U), U, H)),
+            # written as a product, U U⁻¹ would be I before it is differentiated
+            zero(
+                "the rule for U⁻¹: d(U U⁻¹) = 0",
+                H * inverse(U) + U * differential(inverse(U), U, H),
+            ),
         ),
     )
