@@ -65,8 +65,8 @@ def is_clearly_nonzero(expression: Any) -> bool:
 
 def tidy(expression: Any) -> Any:
     """The normal form written back in the entries of the SPD symbols."""
-    reduced = normal(expression)
-    return reduced if general_n.is_general(reduced) else from_coordinates(reduced)
+    found = normal(expression)
+    return found if general_n.is_general(found) else from_coordinates(found)
 
 
 def reduced(expression: Any) -> Any:
@@ -79,10 +79,10 @@ def reduced(expression: Any) -> Any:
 
 def is_zero(expression: Any) -> bool:
     """Whether the reduction proves the (scalar or matrix) expression to be 0."""
-    reduced = normal(expression)
-    if isinstance(reduced, sp.MatrixBase):
-        return all(entry == 0 for entry in reduced)
-    return bool(reduced == 0 or getattr(reduced, "is_ZeroMatrix", False))
+    found = normal(expression)
+    if isinstance(found, sp.MatrixBase):
+        return all(entry == 0 for entry in found)
+    return bool(found == 0 or getattr(found, "is_ZeroMatrix", False))
 
 
 def is_positive(expression: Any) -> bool:
