@@ -7,12 +7,12 @@ from typing import Any
 import sympy as sp
 
 from . import definitions
+from .assumptions import SYMMETRIC
 from .calculus.conditions import Condition, zero
 from .calculus.matrices import differential, gradient, inverse, logdet, replace, zip_entries
 from .calculus.symbols import DIMENSION, symbol, symbols
 from .derivation import Derivation, Step
 from .gaussian import stated
-from .gaussian.inner import SYMMETRIC
 from .result import ANY, result
 
 _LOG_VOLUME = DIMENSION / 2 * sp.log(2 * sp.pi)
@@ -29,7 +29,8 @@ def log_det_gradient(n: int | None) -> Derivation:
     Args:
         n: dimension, or None for general size.
     Returns:
-        Derivation in U; shape (n, n), symmetric gradient.
+        Derivation in U; shape (n, n), symmetric gradient. Conditions: the rule for U⁻¹; for general
+        n also that for log det, and the constant of the density.
     Source: new.
     """
     U = symbol("U", n)
@@ -66,6 +67,10 @@ def _by_normalisation() -> tuple[Any, tuple[Step, ...], tuple[Condition, ...]]:
         (
             zero("the rest of log N(y; μ, U⁻¹) is -(n/2) log 2π", constant + _LOG_VOLUME),
             zero("the rule for log det", gradient(logdet(U), U) - derived),
-            zero("the rule for U⁻¹: d(U U⁻¹) = 0", differential(U * inverse(U), U, H)),
+            # written as a product, U U⁻¹ would be I before it is differentiated
+            zero(
+                "the rule for U⁻¹: d(U U⁻¹) = 0",
+                H * inverse(U) + U * differential(inverse(U), U, H),
+            ),
         ),
     )

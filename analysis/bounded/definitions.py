@@ -7,7 +7,7 @@ from typing import Any
 import sympy as sp
 
 from ..calculus.matrices import inverse, lowest_terms
-from ..calculus.symbols import symbol
+from ..calculus.symbols import symbols
 from ..definitions import log_density, reward
 
 
@@ -34,7 +34,7 @@ def log_integral(exponent: Any, z: Any) -> tuple[Any, Any]:
 
 def log_expected_bounded_reward(m: Any, mu: Any, omega: Any, s: Any, beta: Any) -> tuple[Any, Any]:
     """log E exp(-(ŷ - y)²/ω), ŷ ~ N(m, s), y ~ N(μ, β²), and the gap in the square (0)."""
-    (y_hat, y), cell = (symbol(name, 1) for name in ("y_hat", "y")), sp.ImmutableMatrix
+    (y_hat, y), cell = symbols("y_hat y", 1), sp.ImmutableMatrix
     exponent = sp.log(bounded_reward(y_hat, y, cell([1 / omega])))
     exponent += log_density(y_hat, cell([m]), cell([s])) + log_density(
         y, cell([mu]), cell([beta**2])

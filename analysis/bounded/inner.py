@@ -17,11 +17,7 @@ from ..calculus.factors import factored
 from ..calculus.matrices import lowest_terms
 from ..calculus.normal_form import normal
 from ..calculus.stationary import solve_linear
-from ..calculus.symbols import (
-    dimension,
-    symbol,
-    symbols,
-)
+from ..calculus.symbols import dimension, named, symbols
 from ..derivation import Derivation, Step
 from ..result import ANY, SAME, SIZES, result
 from . import definitions, stated
@@ -121,7 +117,7 @@ def _reduced(f: Any) -> Any:
 
 def _arguments(names: str, n: int | None) -> dict[str, Any]:
     """The named scalars, and n itself where it is a symbol."""
-    return {name: symbol(name) for name in (*names.split(), *(["n"] if n is None else []))}
+    return named(f"{names} n" if n is None else names)
 
 
 @result(ANY)
@@ -271,14 +267,16 @@ def inner_variance() -> Derivation:
     """s = (ω+2β²)(1-√(1-q))²/(2q), n = 2: the local maximum of J at λ = q λ_c, 0 < q < 1.
 
     Returns:
-        Scalar derivation in omega, beta, q. Conditions: it solves λ = h, and lies below s̄.
+        Scalar derivation in omega, beta, q. Conditions: λ = h there, and it lies below s̄.
     Source: new.
     """
     (_, _, h), (omega, s, beta, q) = _centred(2), symbols("omega s beta q")
     equation = sp.Poly(sp.fraction(sp.together(q * critical_weight(2).derived - h))[0], s)
     c, b, a = (factored(equation.coeff_monomial(s**k)) for k in range(3))
     derived = sp.together((-b - sp.sqrt(factored(b**2 - 4 * a * c))) / (2 * a))
-    gap = (peak_variance(2).derived - derived).xreplace({q: 1 - 1 / (1 + _LOOSE) ** 2})
+    at = {q: 1 - 1 / (1 + _LOOSE) ** 2}  # without the root
+    weight = q * critical_weight(2).derived - h.xreplace({s: derived})
+    gap = peak_variance(2).derived - derived
     return Derivation(
         symbol="s*",
         arguments={"omega": omega, "beta": beta, "q": q},
@@ -287,7 +285,7 @@ def inner_variance() -> Derivation:
         assumptions=(*CENTRED, "0 < q < 1"),
         steps=(Step("λ - h, numerator in s", equation.as_expr()), Step("smaller root", derived)),
         conditions=(
-            zero("it solves λ = h", sp.expand(equation.as_expr().xreplace({s: derived}))),
-            positive("it lies below s̄", _reduced(gap)),
+            zero("λ = h there", _reduced(weight.xreplace(at))),
+            positive("it lies below s̄", _reduced(gap.xreplace(at))),
         ),
     )

@@ -219,9 +219,8 @@ def scaled(X: Any) -> tuple[Any, Any]:
     import numpy as np
 
     halves = np.frexp(np.diagonal(X))[1] // 2
-    with np.errstate(
-        over="ignore", under="ignore"
-    ):  # far off an SPD matrix, far below its diagonal
+    # far off an SPD matrix, far below its diagonal
+    with np.errstate(over="ignore", under="ignore"):
         return np.ldexp(X, -halves[:, None] - halves), halves
 
 

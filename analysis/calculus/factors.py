@@ -19,16 +19,16 @@ TRIES = 30
 _NAME = "EEZ_NUMBER_OF_CONFIGS"
 
 
-def factored(f: Any, *gens: Any, **options: Any) -> Any:
+def factored(f: Any, *, deep: bool = False) -> Any:
     """As `sympy.factor`."""
     with _more_tries():
-        return sp.factor(f, *gens, **options)
+        return sp.factor(f, deep=deep)
 
 
-def factor_list(f: Any, *gens: Any, **options: Any) -> Any:
+def factor_list(f: Any, *gens: Any) -> Any:
     """As `sympy.factor_list`."""
     with _more_tries():
-        return sp.factor_list(f, *gens, **options)
+        return sp.factor_list(f, *gens)
 
 
 @contextmanager

@@ -25,10 +25,10 @@ _INVERSE, _TRANSPOSE = "⁻¹", "ᵀ"
 
 
 class LogDet(sp.Expr):
-    """log det X of an SPD matrix expression, with its own differential (see matrix_calculus).
+    """log det X of an SPD matrix expression; `matrices.differential` has its differential.
 
     SymPy's diff(log(Determinant(X)), X) is silently 0, so `diff` of this node raises. SymPy's diff
-    of a *sum* of traces and log dets is still silently 0: use `matrix_calculus.differential`.
+    of a *sum* of traces and log dets is still silently 0: use `matrices.differential`.
     """
 
     is_commutative = True
@@ -39,7 +39,7 @@ class LogDet(sp.Expr):
 
     def diff(self, *symbols: Any, **assumptions: Any) -> Any:
         """Always raises: SymPy has no rule for log det."""
-        raise NotImplementedError("use matrix_calculus.differential for log det")
+        raise NotImplementedError("use matrices.differential for log det")
 
     def _eval_derivative(self, s: Any) -> Any:
         return self.diff(s)
@@ -170,7 +170,7 @@ def diagonal(word: Word) -> Word:
     """The diagonal part of a word: diag(AWB) = A diag(W) B for diagonal A and B.
 
     Raises:
-        TypeError: if a diagonal letter is left inside W.
+        RuleError: if a diagonal letter is left inside W.
     """
     rest = [i for i, (name, _, _) in enumerate(word) if not _is_diagonal(name)]
     if not rest:

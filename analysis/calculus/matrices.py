@@ -29,7 +29,9 @@ def det(X: Any) -> Any:
 
 
 def product(*factors: Any) -> Any:
-    """The product of explicit matrices of rational functions, every entry in lowest terms."""
+    """The product: every entry in lowest terms for explicit matrices of rational functions."""
+    if not isinstance(factors[0], sp.MatrixBase):
+        return sp.MatMul(*factors)
     total = _over_field(factors[0])
     for factor in factors[1:]:
         left, right = total.unify(_over_field(factor))

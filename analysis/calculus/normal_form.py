@@ -13,7 +13,7 @@ import sympy as sp
 from . import gate, general_n
 from .expanding import Reader, expanded
 from .ldl import from_coordinates, to_coordinates
-from .matrices import lowest_terms
+from .matrices import cancel_outside_logs, lowest_terms
 from .symbols import QUANTITIES
 
 _SMALL = 1000  # factors that are looked for in the numbers under logarithms
@@ -65,16 +65,24 @@ def is_clearly_nonzero(expression: Any) -> bool:
 
 def tidy(expression: Any) -> Any:
     """The normal form written back in the entries of the SPD symbols."""
-    reduced = normal(expression)
-    return reduced if general_n.is_general(reduced) else from_coordinates(reduced)
+    found = normal(expression)
+    return found if general_n.is_general(found) else from_coordinates(found)
+
+
+def reduced(expression: Any) -> Any:
+    """The normal form for general n; lowest terms in the entries, and of a scalar outside logs."""
+    if general_n.is_general(expression):
+        return general_n.normal(expression)
+    explicit = isinstance(expression, sp.MatrixBase)
+    return lowest_terms(expression) if explicit else cancel_outside_logs(expression)
 
 
 def is_zero(expression: Any) -> bool:
     """Whether the reduction proves the (scalar or matrix) expression to be 0."""
-    reduced = normal(expression)
-    if isinstance(reduced, sp.MatrixBase):
-        return all(entry == 0 for entry in reduced)
-    return bool(reduced == 0 or getattr(reduced, "is_ZeroMatrix", False))
+    found = normal(expression)
+    if isinstance(found, sp.MatrixBase):
+        return all(entry == 0 for entry in found)
+    return bool(found == 0 or getattr(found, "is_ZeroMatrix", False))
 
 
 def is_positive(expression: Any) -> bool:

@@ -72,8 +72,8 @@ class Shape(ABC):
         """That F, of explicit gradient G in U, depends on U within the structure only."""
         return ()
 
-    def in_argument(self, X: Any, n: int) -> Any:
-        """X, in entries of P, in the argument."""
+    def in_argument(self, X: Any) -> Any:
+        """X, an explicit matrix in entries of P, in the argument."""
         return X
 
     def at(self, f: Any, P: Any) -> Any:
@@ -167,9 +167,9 @@ class Diagonal(Shape):
         entries = [G[i, j] for i in range(n) for j in range(n) if i != j]
         return (zero("F does not depend on U_ij, i ≠ j", sp.Matrix(entries or [0])),)
 
-    def in_argument(self, X: Any, n: int) -> Any:
-        P, L = symbol("P", n), symbol("L", n)
-        return X.xreplace({P[i, i]: L[i, i] ** 2 for i in range(n)})
+    def in_argument(self, X: Any) -> Any:
+        P, L = symbol("P", X.rows), symbol("L", X.rows)
+        return X.xreplace({P[i, i]: L[i, i] ** 2 for i in range(X.rows)})
 
     def at(self, f: Any, P: Any) -> Any:
         L = symbol("L", P.rows)

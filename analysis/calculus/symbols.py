@@ -263,6 +263,11 @@ def symbols(names: str, n: int | None = 1) -> tuple[Any, ...]:
     return tuple(symbol(name, n) for name in names.split())
 
 
+def named(names: str, n: int | None = 1) -> dict[str, Any]:
+    """`symbols` by name, as a derivation takes its arguments."""
+    return {name: symbol(name, n) for name in names.split()}
+
+
 def _entry(name: str, n: int, i: int, j: int | None = None) -> sp.Symbol:
     domain = QUANTITIES[name].domain
     between = "" if n < 10 else "_"  # two digits: row 1, column 12 is not row 11, column 2

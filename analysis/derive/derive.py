@@ -8,6 +8,7 @@ from typing import Any
 
 import sympy as sp
 
+from .. import definitions
 from ..calculus.conditions import Condition, zero
 from ..calculus.factors import factored
 from ..calculus.matrices import inverse, logdet
@@ -105,7 +106,7 @@ def _gaussian(
     n, lam = family.n, regulariser.lam
     y_hat, y, theta = symbol("y_hat", n), symbol("y", n), gaussian.policy(n, family.structure)
     v, (m, P) = tuple(y_hat), gaussian.moments_of(theta, n)
-    r = _expression(reward, n)
+    r = _expression(reward)
     mu, Sigma, moments = _data(data, n)
     m0, P0, constants = _reference(regulariser, n)
     parameters = parameters_of(r, n, theta, (moments, constants), {"y_hat": y_hat, "y": y})
@@ -123,7 +124,7 @@ def _gaussian(
         names = names | of_reference
         pull = sp.expand(lam * (m0.T * T * y_hat - y_hat.T * T * y_hat / 2)[0])
         toward = lam * gaussian.mean_log_density(m, P, m0, T, P0)
-        density = pull + lam * gaussian.constant_of_density(m0, T, P0)
+        density = pull + lam * gaussian.mean_log_density(0 * m, 0 * P, m0, T, P0)  # λ log p₀(ŷ)
     g = _merged([*averaged, Term(pull, sp.S.Zero)], v)
     if local:
         existence.check_local(g, v)
@@ -132,8 +133,9 @@ def _gaussian(
 
     laws = {"y_hat": v, "y": tuple(y), "m": m, "P": P, "mu": mu, "Sigma": Sigma}
     expected = gaussian.expectation(averaged, raw, data, laws)
-    J = expected + toward + lam * gaussian.entropy(P)
-    F = gaussian.likelihood(m, P, mu, Sigma)
+    entropy = definitions.entropy(P)
+    J = expected + toward + lam * entropy
+    F = gaussian.mean_log_density(mu, Sigma, m, inverse(P), P)
     stationarity = {name: gaussian.slope(J, X) for name, X in theta.items()}
 
     quadratic = all(t.exponent == 0 for t in g) and sp.Poly(total(g), *v).total_degree() <= 2
@@ -147,11 +149,11 @@ def _gaussian(
     elif concave:
         solution = gaussian.by_coordinates(g, v, family.structure, lam, mu)
         if solution is None and one:
-            solution = _named(gaussian.one_variance(J, list(m), s, list(mu)), theta, n)
+            solution = _named(gaussian.one_variance(J, list(m), s, list(mu)), n)
     elif local and one:
         limit = gaussian.largest_weight(J, list(m), s, list(mu), lam)
         root = gaussian.smaller_root(_centred(J, m, mu, s), s) if limit is not None else None
-        solution = None if root is None else _named((list(mu), root), theta, n)
+        solution = None if root is None else _named((list(mu), root), n)
 
     likely = gaussian.restricted(mu, Sigma, theta, n)
     top = -(logdet(gaussian.moments_of(likely, n)[1]) + n * (1 + sp.log(2 * sp.pi))) / 2
@@ -172,7 +174,7 @@ def _gaussian(
         )
     )  # fmt: skip
     mean_reward = total(over_data(raw, tuple(y), data, mu, Sigma) if of_data else averaged)
-    base = sp.S.Zero if m0 is None else lam * gaussian.log_density(y_hat, m0, P0)
+    base = sp.S.Zero if m0 is None else lam * definitions.log_density(y_hat, m0, P0)
     shown = _shortest(expected, m, mu)
     x, L = search.coordinates(n, theta)
     parts = parts_of(_merged([*averaged, Term(density, sp.S.Zero)], v), v, names)
@@ -215,7 +217,7 @@ def _gaussian(
         outcomes={"y_hat": v[0], "y": y[0]} if n == 1 else {"y_hat": y_hat, "y": y},
         mean_reward=_shortest(mean_reward, v, mu),
         expected_reward=shown,
-        objective=shown + toward + lam * gaussian.entropy(P),
+        objective=shown + toward + lam * entropy,
         gibbs=(mean_reward + base) / lam,
         stationarity=stationarity,
         solution=solution,
@@ -245,7 +247,7 @@ def _check_kind(what: str, value: Any, kinds: tuple[type, ...]) -> None:
         raise RewardTypeError(f"{what} is {value!r}; pass one of {names}")
 
 
-def _expression(reward: Any, n: int) -> Any:
+def _expression(reward: Any) -> Any:
     if isinstance(reward, sp.MatrixBase):
         if reward.shape != (1, 1):
             raise RewardError(
@@ -367,7 +369,7 @@ def _shortest(f: Any, x: Any, mu: Any) -> Any:
     return min(forms, key=sp.count_ops)
 
 
-def _named(found: Any, theta: Mapping[str, Any], n: int) -> dict[str, Any] | None:
+def _named(found: Any, n: int) -> dict[str, Any] | None:
     """(m, s) by the names of the inner variables."""
     if found is None:
         return None

@@ -25,7 +25,7 @@ from .expectation import Finite
 from .lawful import Lawful
 from .outer import larger_than
 from .parameters import by_symbol
-from .problem import Classes, Data, Family, Regulariser, improper
+from .problem import Classes, Data, Entropy, Family, Regulariser, improper
 from .search import Reached, Solved
 
 EXPRESSIONS = (
@@ -357,7 +357,7 @@ def _plain(name: str) -> str:
 
 
 def _named(regulariser: Regulariser) -> str:
-    kind = "entropy" if type(regulariser).__name__ == "Entropy" else "KL to a reference"
+    kind = "entropy" if isinstance(regulariser, Entropy) else "KL to a reference"
     return f"{kind} with weight {printing.terminal(regulariser.lam)}"
 
 

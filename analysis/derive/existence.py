@@ -281,7 +281,7 @@ def _in_space(g: Growth, unproved: Sequence[Term]) -> str:
     if not ridges and _is_proper(g):
         return "g is a sum of negative squares, which are bounded together nowhere far out"
     for direction in product((0, 1, -1), repeat=len(g.v)):  # the reason, where it is a simple one
-        _along(g, p, direction)
+        _along(g, direction)
     if ridges:
         raise NoMaximumError(
             f"the reward rises where an exponential before a polynomial stays constant, and "
@@ -334,7 +334,7 @@ def _is_proper(g: Growth) -> bool:
     return squares is not None and is_proper(squares, list(g.v))
 
 
-def _along(g: Growth, p: Any, direction: tuple[int, ...]) -> None:
+def _along(g: Growth, direction: tuple[int, ...]) -> None:
     """Refuse g where it rises or stays bounded along a line through 0."""
     if not any(direction):
         return

@@ -10,7 +10,7 @@ import sympy as sp
 
 from ..calculus import gate
 from ..calculus.conditions import Condition, zero
-from ..calculus.symbols import symbol
+from ..calculus.symbols import symbol, symbols
 from ..derivation import Step
 from ..errors import NoMaximumError, RewardError
 from .derived import Derived
@@ -83,7 +83,8 @@ def classes(reward: Any, family: Classes, regulariser: Regulariser) -> Derived:
     levels = [r_bar[c] + (0 if base is None else lam * sp.log(base[c])) for c in range(n)]
     weights = [sp.exp((level - levels[-1]) / lam) for level in levels]
     law = sp.ImmutableMatrix([weight / sp.Add(*weights) for weight in weights])
-    logs = [(level - levels[-1]) / lam - sp.log(sp.Add(*weights)) for level in levels]
+    normaliser = sp.log(sp.Add(*weights))
+    logs = [(level - levels[-1]) / lam - normaliser for level in levels]
     J = sp.Add(*(p[c] * (levels[c] - lam * sp.log(p[c])) for c in range(n)))
     F = sp.Add(*(pi[c] * logs[c] for c in range(n)))
     value = levels[-1] - lam * logs[-1]
@@ -101,7 +102,9 @@ def classes(reward: Any, family: Classes, regulariser: Regulariser) -> Derived:
     rises = [sp.diff(J, x) for x in p]
     mean = sp.Add(*(x * rise for x, rise in zip(p, rises, strict=True)))
     slopes = sp.ImmutableMatrix([rise - mean for rise in rises])
-    gap = [sp.expand((levels[c] - levels[-1]) - lam * (logs[c] - logs[-1])) for c in range(n - 1)]
+    named = {normaliser: sp.Dummy("log normaliser", real=True)}  # any: it cancels
+    at_law = {sp.log(x): value.xreplace(named) for x, value in zip(p, logs, strict=True)}
+    gap = [sp.expand(sp.expand(rise - rises[-1]).xreplace(at_law)) for rise in rises[:-1]]
     return _assembled(
         table, family, regulariser, None, parameters,
         policy={"p": p}, moments={"pi": pi}, constants=constants, outcomes={},
@@ -125,7 +128,7 @@ def bits(reward: Any, family: Bits, regulariser: Regulariser, data: Data | None)
             independent, and the best independent one need not be unique.
     """
     n, lam = family.n, regulariser.lam
-    y_hat, y, psi, Sigma = (symbol(name, n) for name in ("y_hat", "y", "psi", "Sigma"))
+    y_hat, y, psi, Sigma = symbols("y_hat y psi Sigma", n)
     rho, moments = _mean_of_bits(data, n)
     one = isinstance(reward, sp.MatrixBase) and reward.shape == (1, 1)
     r = exact(reward[0] if one else reward, "the reward")

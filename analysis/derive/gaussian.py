@@ -12,6 +12,7 @@ from typing import Any
 
 import sympy as sp
 
+from .. import definitions
 from ..calculus.conditions import Condition, zero
 from ..calculus.factors import factor_list, factored
 from ..calculus.matrices import inverse, logdet, lowest_terms, quadratic, trace
@@ -43,29 +44,8 @@ def moments_of(theta: Mapping[str, Any], n: int) -> tuple[Any, Any]:
     return m, sp.ImmutableMatrix([[theta["P"]]]) if n == 1 else theta["P"]
 
 
-def likelihood(m: Any, P: Any, mu: Any, Sigma: Any) -> Any:
-    """F = E_y log N(y; m, P), from the two moments of the data."""
-    spread = trace(inverse(P) * Sigma) + quadratic(inverse(P), m - mu)
-    return -(spread + logdet(P) + P.rows * sp.log(2 * sp.pi)) / 2
-
-
-def entropy(P: Any) -> Any:
-    """H(N(m, P)) = ½ log det P + (n/2) log 2πe."""
-    return logdet(P) / 2 + sp.Rational(P.rows, 2) * (sp.log(2 * sp.pi) + 1)
-
-
-def log_density(v: Any, m: Any, P: Any) -> Any:
-    """log N(v; m, P)."""
-    return -(quadratic(inverse(P), v - m) + logdet(P) + v.rows * sp.log(2 * sp.pi)) / 2
-
-
-def constant_of_density(m0: Any, T: Any, P0: Any) -> Any:
-    """log N(0; m0, P0), T = P0⁻¹: the part of log N(ŷ; m0, P0) without ŷ."""
-    return -(quadratic(T, m0) + logdet(P0) + m0.rows * sp.log(2 * sp.pi)) / 2
-
-
 def mean_log_density(m: Any, P: Any, m0: Any, T: Any, P0: Any) -> Any:
-    """E log N(ŷ; m0, P0) over ŷ ~ N(m, P), T = P0⁻¹."""
+    """E log N(ŷ; m0, P0) over ŷ of moments (m, P), T = P0⁻¹, which may be a symbol."""
     spread = trace(T * P) + quadratic(T, m - m0)
     return -(spread + logdet(P0) + m.rows * sp.log(2 * sp.pi)) / 2
 
@@ -173,7 +153,7 @@ def quadratic_conditions(n: int, structure: Structure) -> tuple[Condition, ...]:
     theta, Q, b, lam = policy(n, structure), symbol("U", n), symbol("b", n), symbol("lam")
     y_hat, (m, P) = symbol("y_hat", n), moments_of(theta, n)
     g = b.dot(y_hat) - quadratic(Q, y_hat)
-    J = polynomial_mean(g, tuple(y_hat), m, isserlis(P)) + lam * entropy(P)
+    J = polynomial_mean(g, tuple(y_hat), m, isserlis(P)) + lam * definitions.entropy(P)
     found = quadratic_solution(g, tuple(y_hat), structure, lam)
     return tuple(
         zero(f"∂J/∂{name} = 0 at the solution, for any quadratic", put(slope(J, X), theta, found))
@@ -213,7 +193,7 @@ def one_variance(J: Any, m: Sequence[Any], s: Any, mu: Any) -> tuple[list[Any], 
     """
     slopes = [sp.diff(J, x) for x in m]
     bend = sp.diff(J, s)
-    for mean in _means(slopes, m, s, mu):
+    for mean in _means(slopes, m, mu):
         at = dict(zip(m, mean, strict=True))
         variance = positive_root(sp.together(sp.expand(bend.xreplace(at))), s)
         if variance is not None:
@@ -221,7 +201,7 @@ def one_variance(J: Any, m: Sequence[Any], s: Any, mu: Any) -> tuple[list[Any], 
     return _one_exponential(slopes[0], bend, m[0], s) if len(m) == 1 else None
 
 
-def _means(slopes: Sequence[Any], m: Sequence[Any], s: Any, mu: Any) -> list[list[Any]]:
+def _means(slopes: Sequence[Any], m: Sequence[Any], mu: Any) -> list[list[Any]]:
     at = dict(zip(m, mu, strict=True))
     if all(sp.expand(slope.xreplace(at)) == 0 for slope in slopes):
         return [list(mu)]

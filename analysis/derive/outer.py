@@ -30,9 +30,8 @@ def implicit(
     (a, b), (_, c) = [[sp.diff(J, x, z) for z in inner] for x in inner]
     f, g = (sp.diff(F, x) for x in inner)
     adjoint = [-(c * f - b * g) / (a * c - b**2), -(a * g - b * f) / (a * c - b**2)]
-    held = [
-        sp.Dummy(f"adjoint of {x}", real=True) for x in inner
-    ]  # it does not move with the parameters
+    # the adjoint does not move with the parameters
+    held = [sp.Dummy(f"adjoint of {x}", real=True) for x in inner]
     total = sp.Add(*(one * sp.diff(J, x) for one, x in zip(held, inner, strict=True)))
     back = dict(zip(held, adjoint, strict=True))
     return {name: slope(total, X).xreplace(back) for name, X in parameters.items()}

@@ -8,7 +8,7 @@ depends on the units of data and λ, nor, for a reward of ŷ - y, on the data's 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -19,7 +19,7 @@ from ..calculus.compiled import compiled
 from ..calculus.matrices import inverse, quadratic, trace
 from ..errors import ArgumentError, NoMaximumError
 from .parameters import by_symbol
-from .standard import Standard, Units
+from .standard import ByFields, Standard, Units
 
 STATIONARY = 1e-8  # ‖∂J/∂θ‖/λ, in units of the policy
 FINALISTS = 4  # starts that are searched from, the best of a grid
@@ -89,7 +89,7 @@ class At:
 
 
 @dataclass(frozen=True, eq=False)
-class Levels:
+class Levels(ByFields):
     """What both levels of a Gaussian family are as functions of numbers.
 
     Args:
@@ -109,10 +109,6 @@ class Levels:
     likely: Any
     isotropic: bool
     local: bool
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The fields alone: compiled functions cannot be pickled, and are made anew."""
-        return {part.name: getattr(self, part.name) for part in fields(self)}
 
     @property
     def size(self) -> int:

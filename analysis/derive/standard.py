@@ -45,7 +45,15 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Standard:
+class ByFields:
+    """What is pickled by its fields alone: functions that it compiled cannot be, and come anew."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {part.name: getattr(self, part.name) for part in fields(self)}
+
+
+@dataclass(frozen=True, eq=False)
+class Standard(ByFields):
     """J/λ without its entropy, in units that are given with the numbers.
 
     Args:
@@ -65,10 +73,6 @@ class Standard:
     L: Any
     symbols: tuple[Any, ...]
     unknowns: tuple[Any, ...]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The fields alone: compiled functions cannot be pickled, and are made anew."""
-        return {part.name: getattr(self, part.name) for part in fields(self)}
 
     @cached_property
     def _scales(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:

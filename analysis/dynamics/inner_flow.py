@@ -18,7 +18,7 @@ from ..calculus.conditions import Condition, positive, zero
 from ..calculus.factors import factored
 from ..calculus.matrices import lowest_terms
 from ..calculus.stationary import solve_linear
-from ..calculus.symbols import symbol, symbols
+from ..calculus.symbols import named, symbol, symbols
 from ..derivation import Derivation, Step
 from ..estimators import scalar_policy as scalar
 from ..hypergradients.unrolled import after
@@ -46,10 +46,6 @@ _STEPS: dict[Objective, str] = {
     "PG": "gradient ascent is stable at the optimum of J iff η < 1/u and η < 1/λ",
     "NLL": "gradient ascent is stable at the optimum of the likelihood iff η < 2σ² and η < 1",
 }
-
-
-def _arguments(names: str) -> dict[str, Any]:
-    return {name: symbol(name) for name in names.split()}
 
 
 @cache
@@ -85,7 +81,7 @@ def velocity(objective: Objective) -> Derivation:
     Source: new.
     """
     found = _velocity(objective)
-    arguments = _arguments(f"{_NAMES[objective]} delta s")
+    arguments = named(f"{_NAMES[objective]} delta s")
     claim = {"PG": stated.policy_gradient_velocity, "NLL": stated.likelihood_velocity}[objective]
     delta, s = symbols("delta s")
     mixed = sp.Matrix([sp.diff(found[0], s), sp.diff(found[1], delta)])
@@ -119,7 +115,7 @@ def mean_error() -> Derivation:
         Scalar derivation in u, delta_0, t. Conditions: δ(0) = δ₀, and δ(t) solves the flow.
     Source: new.
     """
-    arguments = _arguments("u delta_0 t")
+    arguments = named("u delta_0 t")
     delta, t = symbols("delta t")
     rate = _velocity("PG")[0]
     alpha, beta = _linear(rate, delta)
@@ -149,7 +145,7 @@ def precision() -> Derivation:
         v∞/(1 + (v∞/v₀ - 1) e^{-2λt}); it comes to v∞/2 at log(v∞/v₀ - 1)/(2λ).
     Source: new.
     """
-    arguments = _arguments("u lam v_0 t")
+    arguments = named("u lam v_0 t")
     (_, lam, v_0, t), s = arguments.values(), symbol("s")
     w = sp.Symbol("w", positive=True)
     rate = sp.expand(_rate_of_change("PG", s**-2).subs(s, 1 / sp.sqrt(w)))
@@ -193,7 +189,7 @@ def orbit() -> Derivation:
         1/v where the mean error is δ_t. Conditions: it begins at v₀, and follows the flow.
     Source: new.
     """
-    arguments = _arguments("sigma delta_0 v_0 delta_t")
+    arguments = named("sigma delta_0 v_0 delta_t")
     _, delta_0, v_0, delta_t = arguments.values()
     delta, s = symbols("delta s")
     w, D = sp.symbols("w D", positive=True)
@@ -235,7 +231,7 @@ def clock() -> Derivation:
         Conditions: it is 0 at the start, and grows by 1 per unit of time.
     Source: new.
     """
-    arguments = _arguments("sigma delta_0 v_0 delta_t v_t")
+    arguments = named("sigma delta_0 v_0 delta_t v_t")
     _, delta_0, v_0, delta_t, v_t = arguments.values()
     delta, s, w = *symbols("delta s"), sp.Symbol("w", positive=True)
     speeds = [_linear(f.subs(s, 1 / sp.sqrt(w)), w) for f in _velocity("NLL")]
@@ -275,7 +271,7 @@ def lead() -> Derivation:
         goes to 0 with it; the boundary.
     Source: new.
     """
-    arguments = _arguments("sigma delta_0 v_0")
+    arguments = named("sigma delta_0 v_0")
     sigma, delta_0, v_0 = arguments.values()
     u, delta, t, delta_t, v_t = symbols("u delta t delta_t v_t")
     rate = -sp.diff(_velocity("PG")[0], delta)
@@ -327,7 +323,7 @@ def linearisation(objective: Objective) -> Derivation:
         times those of NLL, so they are equal at λ = 1.
     Source: new.
     """
-    arguments = _arguments(_NAMES[objective])
+    arguments = named(_NAMES[objective])
     claim = {"PG": stated.policy_gradient_rates, "NLL": stated.likelihood_rates}[objective]
     u, lam, sigma = symbols("u lam sigma")
     both = _jacobian("PG").xreplace({u: lam / (2 * sigma**2)}) - lam * _jacobian("NLL")
@@ -357,7 +353,7 @@ def largest_step(objective: Objective) -> Derivation:
         above; Ricker's map.
     Source: new.
     """
-    arguments = _arguments(_NAMES[objective])
+    arguments = named(_NAMES[objective])
     claim = {"PG": stated.policy_gradient_steps, "NLL": stated.likelihood_steps}[objective]
     rates, eta = list(_jacobian(objective).diagonal()), symbol("eta")
     limits = [solve_linear([1 + eta * rate + 1], [eta])[0] for rate in rates]
@@ -391,7 +387,7 @@ def mean_error_after() -> Derivation:
         Scalar derivation in u, eta, steps, delta_0. Conditions: the recursion, by induction over K.
     Source: new.
     """
-    arguments = _arguments("u eta steps delta_0")
+    arguments = named("u eta steps delta_0")
     delta, eta, K = symbols("delta eta steps")
     step = sp.expand(delta + eta * _velocity("PG")[0])
     rate, shift = _linear(step, delta)

@@ -20,13 +20,13 @@ _STATEMENTS = {
     "mean": "b_j = E r - 2A_jj, A = LᵀUL",
     "scale": "B_ij = E r - 2A_ii - 2A_jj, A = LᵀUL",
 }
-_B = sp.Symbol("b", real=True)
+B = sp.Symbol("b", real=True)
 
 
 def best_baseline(r: Any, g: Any, *noise: Any) -> tuple[Any, Any]:
     """The b minimising Var[(r - b) g], and ∂²Var/∂b²; ∂Var/∂b = 2 Cov[(r - b) g, -g]."""
-    slope = 2 * definitions.normal_covariance(expanded((r - _B) * g), -g, *noise)
-    return expanded(solve_linear([slope], [_B])[0]), sp.diff(slope, _B)
+    slope = 2 * definitions.normal_covariance(expanded((r - B) * g), -g, *noise)
+    return expanded(solve_linear([slope], [B])[0]), sp.diff(slope, B)
 
 
 @result(SIZES, ("mean", "scale"), only=_MOMENTS, statements=_STATEMENTS)

@@ -11,7 +11,7 @@ from ..calculus.conditions import positive, zero
 from ..calculus.stationary import solve_linear
 from ..calculus.symbols import symbol, symbols
 from ..derivation import Derivation, Step
-from ..result import SIZES, result
+from ..result import SAME, SIZES, result
 from . import scalar_policy as scalar
 from . import stated
 
@@ -73,12 +73,12 @@ def mean() -> Derivation:
     )
 
 
-@result(SIZES, quick=(60, "The formula is the same for every n"))
+@result(SIZES, quick=(60, SAME))
 def minimum(n: int) -> Derivation:
     """v = v∞/(1 - X/(nM)), v∞ = λ/(2u), X = E[max of M χ²_n]: the group's minimum as baseline.
 
     Averaged over the data, at m = μ, r = const - uv‖ε‖², so that the minimum over the group has
-    E b = const - uvX; the expected gradient is ∇(E r - E b/M), as for `group_mean`.
+    E b = const - uvX; the expected gradient is ∇(E r - E b/M), as for `mean`.
 
     Args:
         n: dimension, U = uI, policy N(μ, vI).

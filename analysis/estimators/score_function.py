@@ -9,24 +9,14 @@ import sympy as sp
 from .. import definitions
 from ..calculus.conditions import positive, zero
 from ..calculus.factors import factored
-from ..calculus.symbols import symbol, symbols
+from ..calculus.symbols import named, symbol, symbols
 from ..derivation import Derivation, Step
 from ..result import result
 from . import scalar_policy as scalar
 from . import stated
-from .baselines import best_baseline
+from .baselines import B, best_baseline
 
 Data = Literal["averaged", "sampled"]
-_B = sp.Symbol("b", real=True)
-
-
-def _scalar_derivation(data: str, names: str, **rest: Any) -> Derivation:
-    """A scalar-policy derivation with the named arguments."""
-    return Derivation(
-        arguments={name: symbol(name) for name in names.split()},
-        assumptions=(scalar.POLICY, scalar.ABOUT[data]),
-        **rest,
-    )
 
 
 @result(variants=("averaged", "sampled"), n=1)
@@ -43,15 +33,15 @@ def score_gradient(data: Data) -> Derivation:
     """
     u, delta, s = symbols("u delta s")
     r, noise = scalar.reward(data), (scalar.EPS, scalar.ETA)
-    terms = ((r - _B) * scalar.score()).applyfunc(sp.expand)
+    terms = ((r - B) * scalar.score()).applyfunc(sp.expand)
     derived = terms.applyfunc(lambda f: definitions.normal_expectation(f, *noise))
     mean = definitions.normal_expectation(r, *noise)
-    return _scalar_derivation(
-        data,
-        "u delta s",
+    return Derivation(
         symbol="E g",
+        arguments=named("u delta s"),
         stated=stated.score_gradient(u, delta, s),
         derived=derived,
+        assumptions=(scalar.POLICY, scalar.ABOUT[data]),
         steps=(Step("∇log p at m + sε", scalar.score()), Step("(r - b)∇log p", terms)),
         conditions=(zero("it is ∇ E r", derived - scalar.gradient(mean)),),
     )
@@ -131,12 +121,12 @@ def minimal_variance(data: Literal["averaged", "sampled", "conditional"]) -> Der
         "sampled": stated.sampled_variance(u, delta, s, sigma),
         "conditional": stated.conditional_variance(u, delta, s, sigma),
     }
-    return _scalar_derivation(
-        data,
-        "u delta s" if data == "averaged" else "u delta s sigma",
+    return Derivation(
         symbol="Var",
+        arguments=named("u delta s" if data == "averaged" else "u delta s sigma"),
         stated=claims[data],
         derived=sp.ImmutableMatrix(variances),
+        assumptions=(scalar.POLICY, scalar.ABOUT[data]),
         steps=(Step("b*", baselines), Step("(r - b*)∇log p", sp.Matrix(terms))),
     )
 
@@ -161,12 +151,12 @@ def variance(data: Data) -> Derivation:
         else stated.sampled_variance(u, delta, s, sigma)
     )
     variances = [definitions.normal_covariance(f, f, scalar.EPS, scalar.ETA) for f in terms]
-    return _scalar_derivation(
-        data,
-        "u delta s sigma baseline",
+    return Derivation(
         symbol="Var",
+        arguments=named("u delta s sigma baseline"),
         stated=least + stated.price_of_baseline(u, delta, s, sigma, b),
         derived=sp.ImmutableMatrix(variances),
+        assumptions=(scalar.POLICY, scalar.ABOUT[data]),
         steps=(Step("(r - b)∇log p", sp.Matrix(terms)),),
     )
 
@@ -188,12 +178,12 @@ def pathwise_variance(data: Data) -> Derivation:
     slope = scalar.gradient(scalar.reward(data)).applyfunc(sp.expand)
     noise = (scalar.EPS, scalar.ETA)
     mean = slope.applyfunc(lambda f: definitions.normal_expectation(f, *noise))
-    return _scalar_derivation(
-        data,
-        "u delta s" if data == "averaged" else "u delta s sigma",
+    return Derivation(
         symbol="Var",
+        arguments=named("u delta s" if data == "averaged" else "u delta s sigma"),
         stated=stated.pathwise_variance(u, delta, s, sigma if data == "sampled" else sp.S.Zero),
         derived=slope.applyfunc(lambda f: definitions.normal_covariance(f, f, *noise)),
+        assumptions=(scalar.POLICY, scalar.ABOUT[data]),
         steps=(Step("∇r(m + sε)", slope),),
         conditions=(zero("unbiased", mean - score_gradient(data).derived),),
     )

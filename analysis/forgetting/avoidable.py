@@ -8,10 +8,10 @@ import sympy as sp
 
 from .. import definitions
 from ..calculus.conditions import zero
-from ..calculus.matrices import inverse, lowest_terms, product
-from ..calculus.symbols import check_classes, symbol, symbols
+from ..calculus.matrices import gradient, inverse, lowest_terms, product
+from ..calculus.symbols import check_classes, named, symbol, symbols
 from ..derivation import Derivation, Step
-from ..result import SAME, result
+from ..result import CLASSES, SAME, result
 from . import stated
 
 
@@ -23,7 +23,7 @@ def chain() -> Derivation:
         Scalar derivation in m0, P0, mu, Sigma of planar normal laws.
     Source: new.
     """
-    names: dict[str, Any] = {name: symbol(name, 2) for name in ("m0", "P0", "mu", "Sigma")}
+    names = named("m0 P0 mu Sigma", 2)
     m0, P0, mu, Sigma = names.values()
     own, other = (definitions.log_likelihood(*law, mu, Sigma) for law in ((mu, Sigma), (m0, P0)))
     first = [x[:1, :1].as_immutable() for x in names.values()]
@@ -58,12 +58,9 @@ def kept() -> Derivation:
     U = sp.ImmutableMatrix.diag(u, 0)
     rest = definitions.expected_reward(m, P, mu, Sigma, U)
     rest += lam * definitions.log_likelihood(m0, P0, m, P)  # J less the entropy
-    G = sp.ImmutableMatrix(
-        2, 2, lambda i, j: sp.diff(rest, P[i, j]) * (1 if i == j else sp.Rational(1, 2))
-    )
-    best = inverse(lowest_terms(-2 / lam * G))  # ½λP⁻¹ + G = 0
-    g = sp.ImmutableMatrix([sp.diff(rest, x) for x in m])
-    there = sp.Matrix([sp.diff(g[i], m[j]) for i in range(2) for j in range(2)]).reshape(2, 2)
+    best = inverse(lowest_terms(-2 / lam * gradient(rest, P)))  # ½λP⁻¹ + ∂_P rest = 0
+    g = gradient(rest, m)
+    there = g.jacobian(m)
     at_zero = g.xreplace(dict.fromkeys(m, sp.S.Zero))
     mean = -product(inverse(lowest_terms(there)), lowest_terms(at_zero))
     slope = lowest_terms(best[0, 1] / best[0, 0])
@@ -78,7 +75,7 @@ def kept() -> Derivation:
     )
 
 
-@result((2, 3, 4), check=check_classes, quick=(50, SAME))
+@result(CLASSES, check=check_classes, quick=(50, SAME))
 def classes(n: int) -> Derivation:
     """KL(q‖p₀) = -log p₀(C) + KL(q‖p₀|C) for data q on the classes C, all but the last.
 

@@ -47,7 +47,7 @@ def reward() -> Derivation:
     It ends at ℓ = -δ²/2: the old mode is left only the weight that the new law has there.
 
     Returns:
-        Scalar derivation in old (w), lam, delta. Condition: at w = N(δ)/N(0) odds it rests.
+        Scalar derivation in old (w), lam, delta. Condition: it rests at ℓ = -δ²/2.
     Source: new.
     """
     w, lam, delta = symbols("old lam delta")
@@ -63,9 +63,8 @@ def reward() -> Derivation:
     # H = Σ_k w_k [H(mode k) - log w_k] where the modes do not overlap
     J = sum(x * (r + lam * (entropy - sp.log(x))) for x, r in zip((w, 1 - w), rewards, strict=True))
     derived = sp.expand(sp.diff(J, w)) * w * (1 - w)
-    odds = sp.Symbol("x", positive=True)
-    at_rest = {sp.log(w): -sp.log(1 + odds) + sp.log(odds), sp.log(1 - w): -sp.log(1 + odds)}
-    rest = sp.expand(sp.diff(J, w)).xreplace(at_rest)
+    new = sp.Symbol("x", real=True)  # log(1-w); log w is it plus ℓ
+    at_rest = {sp.log(w): new - delta**2 / 2, sp.log(1 - w): new}
     return Derivation(
         symbol="ℓ̇",
         arguments={"old": w, "lam": lam, "delta": delta},
@@ -73,7 +72,5 @@ def reward() -> Derivation:
         derived=derived,
         assumptions=(APART, "λ > 0", "U = U* = λ/2"),
         steps=(Step("J(w)", J),),
-        conditions=(
-            zero("dJ/dw = -λ(δ²/2 + log of the odds)", rest + lam * (delta**2 / 2 + sp.log(odds))),
-        ),
+        conditions=(zero("it rests at ℓ = -δ²/2", derived.xreplace(at_rest)),),
     )

@@ -16,7 +16,6 @@ from ..calculus.matrices import (
     differential,
     gradient,
     inverse,
-    lowest_terms,
     outer,
     product,
     quadratic,
@@ -25,8 +24,8 @@ from ..calculus.matrices import (
     trace,
     zip_entries,
 )
-from ..calculus.normal_form import normal
-from ..calculus.symbols import symbol, symbols
+from ..calculus.normal_form import reduced
+from ..calculus.symbols import named, symbol, symbols
 from ..derivation import Derivation, Step
 from ..gaussian.outer import optimal_reward
 from ..result import ANY, result
@@ -37,11 +36,6 @@ METHODS: tuple[Method, ...] = ("NLL", "PG")
 DOMAIN = "P₀, Σ symmetric positive definite, λ > 0"
 FLOW = "natural gradient of a full Gaussian policy, exact gradients"
 TIME = {"NLL": "ζ = 1 - exp(-t)", "PG": "U = U* = (λ/2)Σ⁻¹, ζ = 1 - exp(-λt)"}
-
-
-def arguments(n: int | None, *names: str) -> dict[str, Any]:
-    """Symbols by name; ζ and λ are scalars."""
-    return {name: symbol(name) if name in ("zeta", "lam") else symbol(name, n) for name in names}
 
 
 @result(ANY)
@@ -67,7 +61,7 @@ def metric(n: int | None) -> Derivation:
             differential_along(gradient(f, m), K, H),
         )
     )
-    gift = _product(inverse(K), 2 * _product(K, G, K), inverse(K), H)
+    gift = product(inverse(K), 2 * product(K, G, K), inverse(K), H)
     return Derivation(
         symbol="⟨H, H⟩",
         arguments={"M": K, "H": H},
@@ -106,17 +100,17 @@ def covariance(method: Method, n: int | None) -> Derivation:
     m, K, zeta = *symbols("m M", n), symbol("zeta")
     v, V = velocity(method, n)
     if method == "PG":
-        names = arguments(n, "P0", "Sigma", "zeta")
-        rate = -_product(K, V, K)
-        aim = _at_best(tidy(rate / symbol("lam") + K), n)
+        names = named("P0 Sigma zeta", n)
+        rate = -product(K, V, K)
+        aim = _at_best(reduced(rate / symbol("lam") + K), n)
         derived = (1 - zeta) * inverse(names["P0"]) + zeta * aim
         claim = stated.mixed_precision(**names)
         steps = (Step("d(P⁻¹)/dt", rate), Step("d(P⁻¹)/dt / λ + P⁻¹, where it ends", aim))
     else:
-        names = arguments(n, "m0", "P0", "mu", "Sigma", "zeta")
+        names = named("m0 P0 mu Sigma zeta", n)
         m0, P0 = names["m0"], names["P0"]
-        aim = tidy(V + outer(v, m) + outer(m, v) + inverse(K) + outer(m, m))
-        mean = (1 - zeta) * m0 + zeta * tidy(v + m)
+        aim = reduced(V + outer(v, m) + outer(m, v) + inverse(K) + outer(m, m))
+        mean = (1 - zeta) * m0 + zeta * reduced(v + m)
         derived = (1 - zeta) * (P0 + outer(m0, m0)) + zeta * aim - outer(mean, mean)
         claim = stated.mixed_covariance(**names)
         steps = (Step("Ṗ", V), Step("d(P + mmᵀ)/dt + P + mmᵀ, where it ends", aim))
@@ -153,15 +147,15 @@ def mean(method: Method, n: int | None) -> Derivation:
     m, K, zeta, lam = *symbols("m M", n), symbol("zeta"), symbol("lam")
     v, V = velocity(method, n)
     if method == "PG":
-        names = arguments(n, "m0", "P0", "mu", "Sigma", "zeta")
+        names = named("m0 P0 mu Sigma zeta", n)
         P0 = names["P0"]
-        rate = _product(K, v) - _product(K, V, K, m)
-        aim = _at_best(tidy(rate / lam + _product(K, m)), n)
+        rate = product(K, v) - product(K, V, K, m)
+        aim = _at_best(reduced(rate / lam + product(K, m)), n)
         derived = (1 - zeta) * inverse(P0) * names["m0"] + zeta * aim
         claim = stated.mixed_pull(**names)
     else:
-        names = arguments(n, "m0", "mu", "zeta")
-        rate, aim = v, tidy(v + m)
+        names = named("m0 mu zeta", n)
+        rate, aim = v, reduced(v + m)
         derived = (1 - zeta) * names["m0"] + zeta * aim
         claim = stated.straight(names["m0"], names["mu"], zeta)
     return Derivation(
@@ -181,12 +175,12 @@ def velocity(method: Method, n: int | None) -> tuple[Any, Any]:
         f = definitions.objective(m, inverse(K), mu, Sigma, U, symbol("lam"))
     else:
         f = definitions.log_likelihood(m, inverse(K), mu, Sigma)
-    return tidy(_product(inverse(K), gradient(f, m))), tidy(-2 * gradient(f, K))
+    return reduced(product(inverse(K), gradient(f, m))), reduced(-2 * gradient(f, K))
 
 
 def _at_best(X: Any, n: int | None) -> Any:
     """X at U = U*."""
-    return tidy(replace(X, symbol("U", n), optimal_reward("full", n).derived))
+    return reduced(replace(X, symbol("U", n), optimal_reward("full", n).derived))
 
 
 def differential_along(g: Any, K: Any, H: Any) -> Any:
@@ -201,14 +195,3 @@ def _at_itself(f: Any, n: int | None) -> Any:
     """f with the law of the policy for that of the data."""
     m, K, mu, Sigma = symbols("m M mu Sigma", n)
     return replace(replace(f, Sigma, inverse(K)), mu, m)
-
-
-def _product(*factors: Any) -> Any:
-    if isinstance(factors[0], sp.MatrixBase):
-        return product(*factors)
-    return sp.MatMul(*factors)
-
-
-def tidy(X: Any) -> Any:
-    """X reduced, entry by entry or in its normal form."""
-    return lowest_terms(X) if isinstance(X, sp.MatrixBase) else normal(X)

@@ -12,11 +12,12 @@ from .. import definitions
 from ..assumptions import MOMENTS
 from ..calculus.conditions import zero
 from ..calculus.matrices import gradient, inverse, replace
-from ..calculus.symbols import check_classes, symbol, symbols
+from ..calculus.normal_form import reduced
+from ..calculus.symbols import check_classes, named, symbol, symbols
 from ..derivation import Derivation, Step
-from ..result import ANY, SAME, result
+from ..result import ANY, CLASSES, SAME, result
 from . import stated
-from .paths import DOMAIN, METHODS, Method, arguments, tidy
+from .paths import DOMAIN, METHODS, Method
 
 
 @result(
@@ -41,7 +42,7 @@ def covariance(method: Method, n: int | None) -> Derivation:
     Source: new.
     """
     m, P = symbols("m P", n)
-    names = arguments(n, "m0", "P0", "mu", "Sigma", "zeta")
+    names = named("m0 P0 mu Sigma zeta", n)
     m0, P0, mu, Sigma, zeta = names.values()
     if method == "PG":
         base, data = (definitions.log_likelihood(*law, m, P) for law in ((m0, P0), (mu, Sigma)))
@@ -52,7 +53,7 @@ def covariance(method: Method, n: int | None) -> Derivation:
         precision = (1 - zeta) * inverse(P0) + zeta * inverse(Sigma)
         gap = gradient(rest, m) - pull + precision * m
         at_mean = zero("∇_m = 0 where P⁻¹m is that of the path", gap)
-        names = arguments(n, "P0", "Sigma", "zeta")
+        names = named("P0 Sigma zeta", n)
         claim = stated.mixed_precision(**names)
     else:
         K = symbol("M", n)  # P⁻¹
@@ -68,7 +69,7 @@ def covariance(method: Method, n: int | None) -> Derivation:
         symbol="argmin P⁻¹" if method == "PG" else "argmin P",
         arguments=names,
         stated=claim,
-        derived=tidy(derived),
+        derived=reduced(derived),
         assumptions=(DOMAIN, MOMENTS, "P full"),
         steps=(Step("its slope in P (likelihood: in P⁻¹), turned round", slope),),
         conditions=(at_mean,),
@@ -76,7 +77,7 @@ def covariance(method: Method, n: int | None) -> Derivation:
 
 
 @result(
-    (2, 3, 4),
+    CLASSES,
     METHODS,
     check=check_classes,
     quick=(150, SAME),

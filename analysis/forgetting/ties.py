@@ -13,14 +13,13 @@ from ..calculus.matrices import inverse, lowest_terms, product
 from ..calculus.symbols import DIMENSION, check_classes, symbol, symbols
 from ..categorical.inner import probabilities
 from ..derivation import Derivation, Step
-from ..result import SAME, result
+from ..result import CLASSES, SAME, result
 from . import stated
 
-SIZES = (2, 3, 4)
 EXACT = "exact gradient, no entropy"
 
 
-@result(SIZES, check=check_classes, quick=(25, SAME))
+@result(CLASSES, check=check_classes, quick=(25, SAME))
 def conserved(n: int) -> Derivation:
     """Σ_k e^{z_k} · d e^{-z_c}/dt = E_p r - r_c: equal rewards conserve e^{-z_c} - e^{-z_d}.
 
@@ -92,7 +91,7 @@ def decay() -> Derivation:
     )
 
 
-@result(SIZES, check=check_classes, quick=(8, SAME))
+@result(CLASSES, check=check_classes, quick=(8, SAME))
 def natural(n: int) -> Derivation:
     """d log(p_c/p_n)/dt = r_c - r_n under natural gradient: equal rewards keep the base's ratio.
 
@@ -125,7 +124,7 @@ def natural(n: int) -> Derivation:
     )
 
 
-@result(SIZES, check=check_classes, quick=(150, SAME))
+@result(CLASSES, check=check_classes, quick=(150, SAME))
 def projection(n: int) -> Derivation:
     """log p*(c)/p*(n) = log p₀(c)/p₀(n) + (r_c - r_n)/λ maximises E_p r - λ KL(p‖p₀).
 

@@ -9,8 +9,8 @@ import sympy as sp
 from ..assumptions import MOMENTS
 from ..calculus.conditions import Condition, positive, zero
 from ..calculus.ldl import ldl_factors, to_coordinates
-from ..calculus.matrices import inverse, lowest_terms, replace
-from ..calculus.normal_form import normal, tidy
+from ..calculus.matrices import inverse, replace
+from ..calculus.normal_form import reduced, tidy
 from ..calculus.symbols import dimension, symbol, symbols
 from ..derivation import Derivation, Step
 from ..result import ANY, SEVERAL, result
@@ -40,7 +40,7 @@ def shrinkage(n: int | None) -> Derivation:
         symbol="P*",
         arguments={"Sigma": Sigma},
         stated=stated.mean_field_covariance(Sigma),
-        derived=normal(derived) if n is None else lowest_terms(derived),
+        derived=reduced(derived),
         assumptions=DOMAIN,
         steps=(Step("diagonal P*(U)", policy), Step("U* of a full policy", reward)),
         conditions=_no_variance_grows(n),

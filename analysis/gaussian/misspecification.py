@@ -7,10 +7,9 @@ from typing import Any
 import sympy as sp
 
 from .. import definitions
-from ..assumptions import MOMENTS
+from ..assumptions import MOMENTS, SYMMETRIC
 from ..calculus.conditions import positive, zero
 from ..calculus.matrices import (
-    cancel_outside_logs,
     gradient,
     inverse,
     lowest_terms,
@@ -20,7 +19,7 @@ from ..calculus.matrices import (
     slope,
     zip_entries,
 )
-from ..calculus.normal_form import normal, tidy
+from ..calculus.normal_form import normal, reduced, tidy
 from ..calculus.stationary import solve_linear
 from ..calculus.symbols import dimension, symbol, symbols
 from ..derivation import Derivation, Step
@@ -108,7 +107,7 @@ def effective_covariance(n: int | None) -> Derivation:
     F = w * definitions.log_likelihood(mu_a + e_a, P, mu_a, Sigma_a)
     F += (1 - w) * definitions.log_likelihood(mu_b + e_b, P, mu_b, Sigma_b)
     F = normal(F) if n is None else F
-    V = _reduced(inverse(U) / 2 - gradient(F, U)) * lam
+    V = reduced(inverse(U) / 2 - gradient(F, U)) * lam
     claim = stated.second_moment_of_errors(w, e_a, e_b, Sigma_a, Sigma_b)
     same_form = replace(objective("full", n).derived, Sigma, claim)
     return Derivation(
@@ -135,7 +134,7 @@ def conditional_gain(n: int | None) -> Derivation:
     w, Sigma_a, Sigma_b, Sigma, mu = symbols("w Sigma_a Sigma_b Sigma mu", n)
     P = bilevel_solution(n).derived
     value = definitions.log_likelihood(mu, P, mu, Sigma)
-    value = normal(value) if n is None else cancel_outside_logs(value)
+    value = reduced(value)
 
     def at(X: Any) -> Any:
         return replace(value, Sigma, X)
@@ -193,16 +192,11 @@ def restricted_mean_hypergradient(n: int | None) -> Derivation:
         symbol="∇_U F",
         arguments={**arguments, "lam": lam},
         stated=stated.restricted_mean_hypergradient(U, w, e_a, e_b, Sigma_a, Sigma_b, lam),
-        derived=_reduced(G.xreplace(dict(errors))),
-        assumptions=(*DOMAIN, TWO, "m(x) = β a(x), one β for all inputs", inner.SYMMETRIC),
+        derived=reduced(G.xreplace(dict(errors))),
+        assumptions=(*DOMAIN, TWO, "m(x) = β a(x), one β for all inputs", SYMMETRIC),
         steps=(Step("F(U, β), averaged over x", F), Step("∂F/∂U at fixed β", G)),
         conditions=(zero("∂F/∂β = (1/λ) ∂J/∂β for every β", rate(F, beta) - rate(J, beta) / lam),),
     )
-
-
-def _reduced(X: Any) -> Any:
-    """A matrix of rational functions in lowest terms; general n: its normal form."""
-    return lowest_terms(X) if isinstance(X, sp.MatrixBase) else normal(X)
 
 
 def _expanded(X: Any) -> Any:

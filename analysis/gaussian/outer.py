@@ -22,14 +22,13 @@ from ..calculus.matrices import (
     solve_inverse_equation,
     trace,
 )
-from ..calculus.normal_form import normal, tidy
+from ..calculus.normal_form import normal, reduced, tidy
 from ..calculus.stationary import ldl_product, solve_ldl, solve_linear
 from ..calculus.structures import Shape, free_entries, shape
 from ..calculus.symbols import STRUCTURES, Structure, dimension, symbol, symbols
 from ..derivation import Derivation, Step
 from ..result import ANY, result
-from . import inner as gaussian
-from . import stated
+from . import inner, stated
 from .second_order import general_outer_concavity, outer_maximum
 
 DOMAIN = ("U, Σ symmetric positive definite, λ > 0", MOMENTS)
@@ -69,7 +68,7 @@ def objective(structure: Structure, n: int | None) -> Derivation:
     """
     mu, Sigma, U = symbols("mu Sigma U", n)
     lam = symbol("lam")
-    best = gaussian.solution(structure, n).derived
+    best = inner.solution(structure, n).derived
     F = definitions.log_likelihood(mu, best, mu, Sigma)
     return Derivation(
         symbol="F",
@@ -102,7 +101,7 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
         symbol="∇_U F",
         arguments=F.arguments,
         stated=stated.hypergradient(structure, U, Sigma, lam),
-        derived=G if n is None else lowest_terms(G),
+        derived=reduced(G),
         assumptions=(*F.assumptions, SYMMETRIC),
         steps=(*F.steps, Step("differentiate F in U", G)),
         source=F.source,
@@ -192,15 +191,15 @@ def bilevel_solution(n: int | None) -> Derivation:
     Source: paper.
     """
     U, Sigma = symbols("U Sigma", n)
-    inner, best = gaussian.solution("full", n).derived, optimal_reward("full", n).derived
-    P = replace(inner, U, best)
+    policy, best = inner.solution("full", n).derived, optimal_reward("full", n).derived
+    P = replace(policy, U, best)
     return Derivation(
         symbol="P*(U*)",
         arguments={"Sigma": Sigma},
         stated=Sigma,
-        derived=normal(P) if n is None else lowest_terms(tidy(P)),
+        derived=reduced(tidy(P)),
         assumptions=("Σ symmetric positive definite, λ > 0", MOMENTS, "P full"),
-        steps=(Step("P*(U)", inner), Step("U*", best)),
+        steps=(Step("P*(U)", policy), Step("U*", best)),
         source="paper",
     )
 
@@ -238,7 +237,7 @@ def concavity(n: int | None) -> Derivation:
 def _general_implicit(structure: Structure) -> tuple[Any, tuple[Step, ...], tuple[Condition, ...]]:
     """The hypergradient by the adjoint equation in (m, P), general n, its steps and conditions."""
     m, P, mu, Sigma, U, H = symbols("m P mu Sigma U H", None)
-    best = gaussian.solution(structure, None).derived
+    best = inner.solution(structure, None).derived
     J = definitions.objective(m, P, mu, Sigma, U, symbol("lam"))
     within = shape(structure)
     found = adjoint(within, mu, best)
@@ -275,21 +274,19 @@ def _explicit_implicit(
         X = X.xreplace(solution)
         return X.applyfunc(lambda x: sp.expand(to_coordinates(x))) if within.dense else X
 
-    slope = sp.Matrix([J]).jacobian(theta).T
-    H = at_solution(slope.jacobian(theta))
-    cross = at_solution(slope.jacobian(weights))
+    first = sp.Matrix([J]).jacobian(theta).T
+    H = at_solution(first.jacobian(theta))
+    cross = at_solution(first.jacobian(weights))
     pull = at_solution(sp.Matrix([F]).jacobian(theta).T)
     partials = -cross.T * inverse(H) * pull
-    total = dict(zip(weights, partials, strict=True))
-    G = U.applyfunc(lambda u: total[u])
-    half = sp.ImmutableMatrix(n, n, lambda i, j: sp.S.One if i == j else sp.Rational(1, 2))
-    derived = lowest_terms(from_coordinates(lowest_terms(G.multiply_elementwise(half))))
+    G = shape("full").assemble(list(partials), n)
+    derived = lowest_terms(from_coordinates(lowest_terms(G)))
     steps = (
         Step("∂²_{θθ}J at the inner solution", H),
         Step("∂²_{Uθ}J at the inner solution", cross),
         Step("∂_θF at the inner solution", pull),
     )
-    return derived, steps, (zero("∂_θJ = 0 at the inner solution", at_solution(slope)),)
+    return derived, steps, (zero("∂_θJ = 0 at the inner solution", at_solution(first)),)
 
 
 def _general_reward(within: Shape, F: Any, U: Any) -> tuple[Any, tuple[Condition, ...]]:

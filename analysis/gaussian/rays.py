@@ -13,7 +13,7 @@ from ..calculus.general_n import is_general
 from ..calculus.matrices import logdet, lowest_terms, replace, slope
 from ..calculus.normal_form import normal, tidy
 from ..calculus.stationary import solve_linear
-from ..calculus.symbols import dimension, symbol, symbols
+from ..calculus.symbols import dimension, named, symbol, symbols
 from ..derivation import Derivation, Step
 from ..result import ANY, SEVERAL, result
 from . import stated
@@ -88,7 +88,7 @@ def rescaling_regret(n: int | None) -> Derivation:
     regret = normal(F - F.xreplace({c: k * c})).xreplace({c: best})
     return Derivation(
         symbol="F(c*M) - F(kc*M)",
-        arguments={"k": k} | ({"n": dimension(n)} if n is None else {}),
+        arguments=named("k n" if n is None else "k"),
         stated=stated.rescaling_regret(k, dimension(n)),
         derived=normal(regret),
         assumptions=(*DOMAIN, "k > 0"),

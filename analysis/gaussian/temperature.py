@@ -10,6 +10,7 @@ has other inputs than the inner one, the best λ(x) is the ratio of their densit
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import sympy as sp
@@ -314,57 +315,55 @@ def _objective(n: int | None) -> Any:
     return J + (1 - w) * definitions.objective(theta * b, P_b, mu_b, Sigma_b, U_b, lam_b)
 
 
-# --- losses with stopped gradients of one outcome dimension: of (m, P), (μ, Σ), and of m and P
-# again, held. Those of n dimensions are their sums, and so are slopes. ---
-
-Loss = Callable[[Any, Any, Any, Any, Any, Any], Any]
+# --- losses with stopped gradients, of one outcome dimension. Those of n dimensions are their
+# sums, and so are slopes. ---
 
 
-def _likelihood_loss(m: Any, P: Any, mu: Any, Sigma: Any, m_held: Any, P_held: Any) -> Any:
+@dataclass(frozen=True)
+class _At:
+    """A policy (m, P) and the data (μ, Σ) at one input, and ⌊m⌋, ⌊P⌋, whose gradient is stopped."""
+
+    m: Any
+    P: Any
+    mu: Any
+    Sigma: Any
+    m_held: Any
+    P_held: Any
+
+
+Loss = Callable[[_At], Any]
+
+
+def _likelihood_loss(x: _At) -> Any:
     """-E_y log N(y; m, P)."""
-    return -definitions.log_likelihood(m, P, mu, Sigma)
+    return -definitions.log_likelihood(x.m, x.P, x.mu, x.Sigma)
 
 
-def _beta_loss(m: Any, P: Any, mu: Any, Sigma: Any, m_held: Any, P_held: Any) -> Any:
+def _beta_loss(x: _At) -> Any:
     """-E_y ⌊P^β⌋ log N(y; m, P)."""
-    return P_held[0] ** symbol("power") * _likelihood_loss(m, P, mu, Sigma, m, P)
+    return x.P_held[0] ** symbol("power") * _likelihood_loss(x)
 
 
-def _squared_error(m: Any, P: Any, mu: Any, Sigma: Any, m_held: Any, P_held: Any) -> Any:
+def _squared_error(x: _At) -> Any:
     """E_y (y - m)²."""
-    return -definitions.mean_reward(m, mu, Sigma, identity(P))
+    return -definitions.mean_reward(x.m, x.mu, x.Sigma, identity(x.P))
 
 
-def _faithful_loss(m: Any, P: Any, mu: Any, Sigma: Any, m_held: Any, P_held: Any) -> Any:
+def _faithful_loss(x: _At) -> Any:
     """E_y [½(y - m)² - log N(y; ⌊m⌋, P)]."""
-    squared = _squared_error(m, P, mu, Sigma, m_held, P_held)
-    return squared / 2 + _likelihood_loss(m_held, P, mu, Sigma, m_held, P_held)
+    return _squared_error(x) / 2 - definitions.log_likelihood(x.m_held, x.P, x.mu, x.Sigma)
 
 
-def _tempered_loss(m: Any, P: Any, mu: Any, Sigma: Any, m_held: Any, P_held: Any) -> Any:
+def _tempered_loss(x: _At) -> Any:
     """-E r of U = ½ λ(x) P⁻¹, λ(x) = λ P^β; the entropy does not depend on the mean."""
-    U = symbol("lam") / 2 * sp.ImmutableMatrix([P_held[0] ** (symbol("power") - 1)])
-    return -definitions.expected_reward(m, P, mu, Sigma, U)
+    U = symbol("lam") / 2 * sp.ImmutableMatrix([x.P_held[0] ** (symbol("power") - 1)])
+    return -definitions.expected_reward(x.m, x.P, x.mu, x.Sigma, U)
 
 
 def _by_dimension(f: Any, n: int) -> list[Any]:
     """A function of the symbols of one dimension, at those of each."""
-    names = (
-        "m",
-        "P",
-        "mu",
-        "Sigma",
-        "U",
-        "mu_a",
-        "mu_b",
-        "a",
-        "b",
-        "P_a",
-        "P_b",
-        "Sigma_a",
-        "Sigma_b",
-    )
-    pairs = {symbol(x)[0]: symbol(x, n) for x in names if f.has(symbol(x)[0])}
+    names = "m P mu Sigma U mu_a mu_b a b P_a P_b Sigma_a Sigma_b"
+    pairs = {x[0]: X for x, X in zip(symbols(names), symbols(names, n), strict=True)}
     return [
         f.xreplace({x: X[i] if X.cols == 1 else X[i, i] for x, X in pairs.items()})
         for i in range(n)
@@ -375,8 +374,8 @@ def _losses(loss: Loss) -> tuple[Any, Any]:
     """A loss of one dimension at m(x) = θ a(x), by input."""
     mu_a, mu_b, a, b = symbols("mu_a mu_b a b", 1)
     Sigma_a, Sigma_b, P_a, P_b = symbols("Sigma_a Sigma_b P_a P_b", 1)
-    first = loss(theta * a, P_a, mu_a, Sigma_a, _held * a, P_a)
-    return first, loss(theta * b, P_b, mu_b, Sigma_b, _held * b, P_b)
+    first = loss(_At(theta * a, P_a, mu_a, Sigma_a, _held * a, P_a))
+    return first, loss(_At(theta * b, P_b, mu_b, Sigma_b, _held * b, P_b))
 
 
 def _mean(by_input: Any) -> Any:
@@ -419,7 +418,7 @@ def _variances(loss: Loss, n: int) -> Condition:
     """The slope in P_ii, held copies aside, is 0 at Σ_ii + e_i²."""
     m, P, mu, Sigma = symbols("m P mu Sigma", 1)
     held = sp.ImmutableMatrix([sp.Symbol("P_held", positive=True)])
-    slope_in_P = sp.diff(loss(m, P, mu, Sigma, m, held), P[0]).xreplace({held[0]: P[0]})
+    slope_in_P = sp.diff(loss(_At(m, P, mu, Sigma, m, held)), P[0]).xreplace({held[0]: P[0]})
     there = slope_in_P.xreplace({P[0]: Sigma[0] + (m[0] - mu[0]) ** 2})
     return zero("∂/∂P_ii = 0 at Σ_ii + e_i²", sp.Matrix(_by_dimension(there, n)))
 

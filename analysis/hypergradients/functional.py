@@ -13,13 +13,13 @@ from typing import Any
 import sympy as sp
 
 from .. import definitions
-from ..assumptions import MOMENTS, SYMMETRIC
+from ..assumptions import MOMENTS, SPD, SYMMETRIC
 from ..calculus.adjoint import adjoint
 from ..calculus.conditions import Condition, zero
 from ..calculus.expanding import expanded
 from ..calculus.ldl import from_coordinates, ldl_factors
 from ..calculus.matrices import gradient, lowest_terms, replace, zip_entries
-from ..calculus.normal_form import normal
+from ..calculus.normal_form import normal, reduced
 from ..calculus.slopes import derivative
 from ..calculus.stationary import solve_linear
 from ..calculus.structures import Shape, free_entries, shape
@@ -30,7 +30,6 @@ from ..gaussian import stated as outer_problem
 from ..result import ANY, result
 from . import outputs, stated
 
-SPD = "U, Σ, P symmetric positive definite, λ > 0"
 FREE = "m(x) and P(x) are free at every input x"
 _ADJOINTS = {
     "full": "A = (2/λ) P (∂_P F) P = (Σ + eeᵀ - P)/λ, e = m - μ",
@@ -66,11 +65,11 @@ def mean_adjoint(n: int | None) -> Derivation:
         a, steps, solved = found.a, found.steps, found.of_mean
         pull = gradient(definitions.log_likelihood(m, P, mu, Sigma), m)
     else:
-        concave, pull = _mean_problem(n, P)
-        equations, a = outputs.maximiser(concave, h)
+        J, F = _levels_in_mean(n, P)
+        concave, pull = _mean_problem(n, P), gradient(F, m)
+        a = outputs.maximiser(concave, h)
         steps = (Step("½ d²J(h) + dF(h)", concave), Step("its maximiser", a))
-        stationary = replace(sp.Matrix(equations), h, a)
-        solved = (zero("d²J(a, h) + dF(h) = 0 for every h", stationary),)
+        solved = (zero("d²J(a, h) + dF(h) = 0 for every h", outputs.at_adjoint(J, F, m, h, a)),)
     return Derivation(
         symbol="a",
         arguments={"m": m, "P": P, "mu": mu, "U": U},
@@ -105,7 +104,7 @@ def covariance_adjoint(structure: Structure, n: int | None) -> Derivation:
         found = adjoint(within, m, P)
         A, steps, conditions = found.A, found.steps, found.of_covariance
     else:
-        P = within.in_argument(P, n)
+        P = within.in_argument(P)
         A, steps, conditions = _explicit_covariance(within, n)
     return Derivation(
         symbol="A",
@@ -136,7 +135,7 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
         n: dimension, or None for general size.
     Returns:
         Derivation in m, P (diagonal: L, isotropic: s), mu, Sigma, U, lam; shape (n, n), symmetric
-        gradient.
+        gradient. Conditions for general n: those of both adjoints, which in entries are results.
     Raises:
         StructureError: for an unknown structure.
     Source: new.
@@ -149,7 +148,7 @@ def hypergradient(structure: Structure, n: int | None) -> Derivation:
         derived, steps = found.hypergradient, found.steps
         conditions = (*found.of_mean, *found.of_covariance)
     else:
-        P = within.in_argument(P, n)
+        P = within.in_argument(P)
         derived, steps = _explicit_hypergradient(structure, n)
         conditions = ()  # those of the adjoints
     arguments = {
@@ -179,7 +178,8 @@ def at_solution(structure: Structure, n: int | None) -> Derivation:
         structure: of the policy covariance; U is always full.
         n: dimension, or None for general size.
     Returns:
-        Derivation in U, Sigma, lam; shape (n, n), symmetric gradient.
+        Derivation in U, Sigma, lam; shape (n, n), symmetric gradient. Conditions for general n:
+        those of both adjoints.
     Raises:
         StructureError: for an unknown structure.
     Source: new.
@@ -208,7 +208,7 @@ def restricted_mean_gap(n: int | None) -> Derivation:
         n: dimension, or None for general size.
     Returns:
         Derivation in w, e_a, e_b (errors at the two inputs, at β_U), lam; shape (n, n), symmetric
-        gradient.
+        gradient. Condition: that of the parametric form.
     Source: new.
     """
     w, e_a, e_b, mu_a, mu_b = symbols("w e_a e_b mu_a mu_b", n)
@@ -225,7 +225,7 @@ def restricted_mean_gap(n: int | None) -> Derivation:
         symbol="Δ∇_U F",
         arguments={"w": w, "e_a": e_a, "e_b": e_b, "lam": lam},
         stated=stated.restricted_mean_gap(w, e_a, e_b, lam),
-        derived=normal(gap) if n is None else lowest_terms(gap),
+        derived=reduced(gap),
         assumptions=(*parametric.assumptions, "the functional form: " + FREE),
         steps=(
             Step("functional, averaged over x", functional),
@@ -260,9 +260,10 @@ def _explicit_covariance(within: Shape, n: int) -> Any:
     solution = solve_linear([derivative(turned, x) for x in along], along)
     solution = dict(zip(along, solution, strict=True))
     best = X.xreplace(solution).applyfunc(expanded)
-    A = lowest_terms(from_coordinates(best).xreplace(back))
-    A = within.in_argument(A, n)
-    stationary = sp.Matrix([derivative(turned, x).xreplace(solution) for x in along])
+    A = from_coordinates(best)
+    value = dict(zip(H, A, strict=True))
+    equation = outputs.at_adjoint(J, F.xreplace(kept), free, along, [value[x] for x in along])
+    A = within.in_argument(lowest_terms(A.xreplace(back)))
     G = within.assemble([derivative(turned_pull, x) for x in along], n)
     gap = H.xreplace(solution) - 2 / lam * D * G * D
     steps = (
@@ -270,7 +271,7 @@ def _explicit_covariance(within: Shape, n: int) -> Any:
         Step("its maximiser", A),
     )
     conditions = (
-        zero("d²J(A, H) + dF(H) = 0 for every H", expanded(stationary)),
+        zero("d²J(A, H) + dF(H) = 0 for every H", equation),
         zero("X = (2/λ) D (Cᵀ ∂_PF C) D", expanded(gap)),
     )
     return A, steps, conditions
@@ -281,11 +282,11 @@ def _explicit_hypergradient(structure: Structure, n: int) -> Any:
     within = shape(structure)
     P, H = within.policy(n), within.restrict(symbol("H", n))
     h = symbol("h", n)
-    _, a = outputs.maximiser(_mean_problem(n, P)[0], h)
+    a = outputs.maximiser(_mean_problem(n, P), h)
     A = covariance_adjoint(structure, n).derived
     slope, cross = _cross(within, n)
     derived = replace(replace(cross, h, a), H, A)
-    derived = within.in_argument(derived, n)
+    derived = within.in_argument(derived)
     steps = (
         Step("dJ(h, H)", slope),
         Step("its gradient in U", cross),
@@ -294,12 +295,17 @@ def _explicit_hypergradient(structure: Structure, n: int) -> Any:
     return derived, steps
 
 
-def _mean_problem(n: int, P: Any) -> tuple[Any, Any]:
-    """½ d²J(h) + dF(h) along the mean, and ∂_mF."""
-    m, mu, Sigma, U, h = symbols("m mu Sigma U h", n)
+def _levels_in_mean(n: int, P: Any) -> tuple[Any, Any]:
+    """J and F as functions of the mean, F at the covariance P; that of J does not matter."""
+    m, mu, Sigma, U = symbols("m mu Sigma U", n)
     J = definitions.objective(m, symbol("P", n), mu, Sigma, U, symbol("lam"))
-    F = definitions.log_likelihood(m, P, mu, Sigma)
-    return outputs.second(J, m, h) / 2 + outputs.first(F, m, h), gradient(F, m)
+    return J, definitions.log_likelihood(m, P, mu, Sigma)
+
+
+def _mean_problem(n: int, P: Any) -> Any:
+    """½ d²J(h) + dF(h) along the mean."""
+    (J, F), m, h = _levels_in_mean(n, P), *symbols("m h", n)
+    return outputs.second(J, m, h) / 2 + outputs.first(F, m, h)
 
 
 def _cross(within: Shape, n: int) -> tuple[Any, Any]:
@@ -321,7 +327,7 @@ def _at_inner_covariance(
         G = replace(found.hypergradient, symbol("mu", None), mu)
         return G, (*found.of_mean, *found.of_covariance)
     h, H = symbols("h H", n)
-    _, a = outputs.maximiser(_mean_problem(n, P)[0], h)
+    a = outputs.maximiser(_mean_problem(n, P), h)
     A = within.at(covariance_adjoint(structure, n).derived, P)
     G = replace(replace(_cross(within, n)[1], h, a), H, A)
     moments = zip_entries((symbol("m", n), m), (symbol("mu", n), mu))

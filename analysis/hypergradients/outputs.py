@@ -28,7 +28,14 @@ def second(f: Any, at: Any, along: Any) -> Any:
     return first(first(f, at, along), at, along)
 
 
-def maximiser(concave: Any, h: Any) -> tuple[list[Any], Any]:
-    """The equations for the maximiser of a quadratic in h, and the maximiser."""
+def at_adjoint(J: Any, F: Any, at: Any, along: Any, adjoint: Any) -> Any:
+    """d²J(adjoint, d) + dF(d) along d: 0 for every d, or it is not the adjoint."""
+    held = sp.symbols(f"held_1:{len(at) + 1}", cls=sp.Dummy)  # the adjoint varies with the outputs
+    slope = first(first(J, at, held), at, along) + first(F, at, along)
+    return slope.xreplace(dict(zip(held, adjoint, strict=True)))
+
+
+def maximiser(concave: Any, h: Any) -> Any:
+    """Where a concave quadratic in h is largest."""
     equations = [expanded(derivative(concave, x)) for x in h]
-    return equations, sp.ImmutableMatrix(solve_linear(equations, list(h)))
+    return sp.ImmutableMatrix(solve_linear(equations, list(h)))

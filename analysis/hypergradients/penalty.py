@@ -12,7 +12,7 @@ import sympy as sp
 
 from ..calculus.conditions import positive, zero
 from ..calculus.stationary import solve_linear
-from ..calculus.symbols import symbol
+from ..calculus.symbols import named, symbol
 from ..derivation import Derivation, Step
 from ..result import result
 from . import quadratic, stated
@@ -40,7 +40,7 @@ def hypergradient() -> Derivation:
         maximum, and the formula is the total derivative of max (F + ςJ) - ς max J.
     Source: new; the method is that of Kwon, Kwon, Wright, Nowak (2023).
     """
-    arguments = quadratic.arguments("kappa gamma nu phi tau d weight")
+    arguments = named("kappa gamma nu phi tau d weight")
     phi, weight = symbol("phi"), symbol("weight")
     moved, best = _tracked(), solution()
     direct, pull = sp.diff(outer(THETA), phi), sp.diff(inner(THETA), phi)
@@ -70,7 +70,7 @@ def bias() -> Derivation:
         indirect part of ∇F it is ν/(ν + ςκ), the relative change of ∂_θF from θ* to θ_ς.
     Source: new.
     """
-    arguments = quadratic.arguments("kappa gamma nu phi tau weight")
+    arguments = named("kappa gamma nu phi tau weight")
     exact, pull = implicit(), sp.diff(outer(THETA), THETA)
     derived = hypergradient().derived - exact
     there, here = (pull.xreplace({THETA: x}) for x in (_tracked(), solution()))
@@ -98,7 +98,7 @@ def bias_limit() -> Derivation:
         Scalar derivation in kappa, gamma, nu, phi, tau.
     Source: new.
     """
-    arguments = quadratic.arguments("kappa gamma nu phi tau")
+    arguments = named("kappa gamma nu phi tau")
     weight = symbol("weight")
     scaled = sp.together(weight * bias().derived)
     return Derivation(

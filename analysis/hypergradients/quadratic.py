@@ -46,8 +46,3 @@ def total(f: Any, theta: Any) -> Any:
     """df(θ(φ), φ)/dφ by the chain rule, for f in THETA and a path θ(φ)."""
     phi, at = symbol("phi"), {THETA: theta}
     return sp.diff(f, phi).xreplace(at) + sp.diff(f, THETA).xreplace(at) * sp.diff(theta, phi)
-
-
-def arguments(names: str) -> dict[str, Any]:
-    """The symbols of these names, by name."""
-    return {name: symbol(name) for name in names.split()}

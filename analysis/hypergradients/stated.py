@@ -159,6 +159,11 @@ def surrogate_curvature(structure: str, U: Any, Sigma: Any, scale: Any) -> Any:
     return sp.ImmutableMatrix.diag(*(whole + 4 * U[i, i] * P[i] for i in range(n)))
 
 
+def surrogate_factor(u: Any, lam: Any, sigma: Any) -> Any:
+    """-2λ/(3λ + 2uσ²)."""
+    return -2 * lam / (3 * lam + 2 * u * sigma**2)
+
+
 def surrogate_hypergradient(u: Any, lam: Any, sigma: Any) -> Any:
     """-2λ/(3λ + 2uσ²) (1/(2u) - σ²/λ)."""
-    return -2 * lam / (3 * lam + 2 * u * sigma**2) * (1 / (2 * u) - sigma**2 / lam)
+    return surrogate_factor(u, lam, sigma) * (1 / (2 * u) - sigma**2 / lam)

@@ -21,7 +21,8 @@ from ..calculus.structures import shape
 from ..calculus.symbols import Structure, symbol, symbols
 from ..derivation import Derivation, Step
 from ..estimators import scalar_policy as scalar
-from ..result import result
+from ..estimators.score_function import optimal_baseline
+from ..result import SIZES, result
 from . import stated
 from .outputs import argument
 
@@ -60,11 +61,15 @@ def _average(f: Any) -> Any:
     return f.applyfunc(lambda x: definitions.normal_expectation(sp.expand(x), scalar.EPS))
 
 
+def _curves(f: Any) -> Any:
+    """The second derivatives in (m, log s) of a function of δ and s."""
+    first = scalar.gradient(f)
+    return sp.ImmutableMatrix.hstack(scalar.gradient(first[0]), scalar.gradient(first[1]))
+
+
 def _exact() -> Any:
     """The second derivatives of E r in (m, log s)."""
-    mean = definitions.normal_expectation(scalar.reward("averaged"), scalar.EPS)
-    first = scalar.gradient(mean)
-    return sp.ImmutableMatrix.hstack(scalar.gradient(first[0]), scalar.gradient(first[1]))
+    return _curves(definitions.normal_expectation(scalar.reward("averaged"), scalar.EPS))
 
 
 def _weights() -> Any:
@@ -91,7 +96,7 @@ def hessian() -> Derivation:
     lacking = _average(_weights() * scores * scores.T)
     exact = _exact()
     mean = definitions.normal_expectation(scalar.reward("averaged"), scalar.EPS)
-    best = -u * (delta**2 + 5 * s**2 + sigma**2)
+    best = optimal_baseline("averaged").derived[1]
     return Derivation(
         symbol="E (r - b)∇²log p",
         arguments={"u": u, "delta": delta, "s": s, "sigma": sigma, "baseline": b},
@@ -136,8 +141,7 @@ def differentiable(surrogate: Literal["pathwise", "DiCE"]) -> Derivation:
     """
     u, delta, s = symbols("u delta s")
     if surrogate == "pathwise":
-        first = scalar.gradient(scalar.reward("averaged"))
-        curves = sp.ImmutableMatrix.hstack(scalar.gradient(first[0]), scalar.gradient(first[1]))
+        curves = _curves(scalar.reward("averaged"))
         step = Step("∇² r(m + sε)", curves)
     else:
         log_p = _log_density()
@@ -157,7 +161,7 @@ def differentiable(surrogate: Literal["pathwise", "DiCE"]) -> Derivation:
 
 
 @result(
-    (1, 2, 3),
+    SIZES,
     tuple(_STATEMENTS),
     statements=_STATEMENTS,
     only="it averages polynomials in n noises",
@@ -271,7 +275,7 @@ def hypergradient() -> Derivation:
         sp.cancel((-mixed[1] * pulls[1] / bend).xreplace(best))
         for bend in (H[1, 1], _exact()[1, 1])
     )
-    factor = -2 * lam / (3 * lam + 2 * u * sigma**2)
+    factor = stated.surrogate_factor(u, lam, sigma)
     return Derivation(
         symbol="∇F through the surrogate",
         arguments={"u": u, "lam": lam, "sigma": sigma},

@@ -12,7 +12,7 @@ import sympy as sp
 
 from ..calculus.conditions import Condition, positive, zero
 from ..calculus.matrices import lowest_terms
-from ..calculus.symbols import symbol, symbols
+from ..calculus.symbols import named, symbol, symbols
 from ..derivation import Derivation, Step
 from ..result import result
 from . import quadratic, stated
@@ -63,7 +63,7 @@ def hypergradient() -> Derivation:
         taken one by one and differentiated give the same; ρ^K → 0 where ηκ < 2.
     Source: new.
     """
-    arguments = quadratic.arguments("kappa gamma nu phi tau theta_0 d eta steps")
+    arguments = named("kappa gamma nu phi tau theta_0 d eta steps")
     K, start = symbol("steps"), symbol("theta_0")
     path = _path(K, start)
     derived = total(outer(THETA), path)
@@ -98,7 +98,7 @@ def bias() -> Derivation:
         θ₀ = θ* each step multiplies it by ρ; from anywhere it is a sum of ρ^K and ρ^{2K}.
     Source: new.
     """
-    arguments = quadratic.arguments("kappa gamma nu phi tau theta_0 eta steps")
+    arguments = named("kappa gamma nu phi tau theta_0 eta steps")
     K, exact = symbol("steps"), implicit()
     derived = hypergradient().derived - exact
     rho = sp.diff(_ascend(THETA), THETA)
@@ -136,7 +136,7 @@ def truncated() -> Derivation:
         1 - ρ^K₁; without earlier steps it is the unrolled hypergradient.
     Source: new.
     """
-    arguments = quadratic.arguments("kappa gamma nu phi tau theta_0 d eta earlier last")
+    arguments = named("kappa gamma nu phi tau theta_0 d eta earlier last")
     j, k, start = symbol("earlier"), symbol("last"), symbol("theta_0")
     detached = sp.Dummy("theta_j", real=True)  # does not vary with φ
     cut = total(outer(THETA), _path(k, detached))
@@ -171,7 +171,7 @@ def one_step() -> Derivation:
         ηκ from θ*, and η = 1/κ (a Newton step) is exact from any start.
     Source: new.
     """
-    arguments = quadratic.arguments("kappa gamma nu phi tau theta_0 d eta")
+    arguments = named("kappa gamma nu phi tau theta_0 d eta")
     kappa, eta, start = symbol("kappa"), symbol("eta"), symbol("theta_0")
     theta = _ascend(start)
     derived = total(outer(THETA), theta)

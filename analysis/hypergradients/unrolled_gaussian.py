@@ -22,7 +22,7 @@ from ..calculus.matrices import (
 from ..calculus.normal_form import normal
 from ..calculus.slopes import derivative
 from ..calculus.stationary import solve_linear
-from ..calculus.structures import shape
+from ..calculus.structures import free_entries, shape
 from ..calculus.symbols import Structure, symbol, symbols
 from ..derivation import Derivation, Step
 from ..gaussian import inner
@@ -92,13 +92,12 @@ def _in_entries(
     slopes = [expanded(x * derivative(J, x)) for x in s]
     H = sp.Matrix(count, count, lambda i, j: s[j] * sp.diff(slopes[i], s[j])).xreplace(at)
     rates = [lowest_terms(1 + eta * H[i, i]) for i in range(count)]
-    partial = dict.fromkeys(U, sp.S.Zero)
+    partial = dict.fromkeys(free_entries(U), sp.S.Zero)
     for u in partial:
         for i in range(count):
             moved = after(K, sp.S.Zero, rates[i], eta * sp.diff(slopes[i], u).xreplace(at))
             partial[u] += (s[i] * sp.diff(F, s[i])).xreplace(at) * moved
-    halves = sp.ImmutableMatrix(n, n, lambda i, j: sp.S.One if i == j else sp.Rational(1, 2))
-    derived = U.applyfunc(lambda u: partial[u]).multiply_elementwise(halves)
+    derived = shape("full").assemble(list(partial.values()), n)
     mean = sp.Matrix([sp.diff(J, x) for x in m])
     still = [mean, mean.jacobian(sp.Matrix(list(s))), mean.jacobian(sp.Matrix(list(partial)))]
     steps = (Step("∂J/∂log s", sp.Matrix(slopes)), Step("its slopes at the optimum", H))

@@ -11,9 +11,9 @@ import sympy as sp
 
 from .. import definitions as entropic
 from ..assumptions import MOMENTS
+from ..calculus import general_n
 from ..calculus.conditions import Condition, zero
 from ..calculus.matrices import (
-    cancel_outside_logs,
     gradient,
     identity,
     inverse,
@@ -23,9 +23,9 @@ from ..calculus.matrices import (
     second_differential,
     solve_word_equation,
 )
-from ..calculus.normal_form import normal
+from ..calculus.normal_form import normal, reduced
 from ..calculus.stationary import solve_linear
-from ..calculus.symbols import dimension, symbol, symbols
+from ..calculus.symbols import dimension, named, symbol, symbols
 from ..derivation import Derivation, Step
 from ..result import ANY, result
 from . import definitions, stated
@@ -43,7 +43,7 @@ def objective(n: int | None) -> Derivation:
         Scalar derivation in m, P, mu, Sigma, U, m0, P0, lam.
     Source: new.
     """
-    arguments = _arguments(n)
+    arguments = named("m P mu Sigma U m0 P0 lam", n)
     derived = definitions.objective(**arguments)
     return Derivation(
         symbol="J",
@@ -70,7 +70,11 @@ def precision(n: int | None) -> Derivation:
     lam, J = symbol("lam"), objective(n).derived
     slope = gradient(J, P)
     if n is None:
-        moving, derived = lam / 2 * inverse(P), solve_word_equation(normal(slope), inverse(P))
+        slope = normal(slope)
+        words = general_n.words_of(slope)
+        moving = {word: x for word, x in words.items() if any(name == P.name for name, *_ in word)}
+        moving = general_n.matrix_from(moving, P.shape)
+        derived = solve_word_equation(slope, inverse(P))
     else:
         slope = slope.applyfunc(sp.expand)
         moving = slope.applyfunc(lambda f: f.as_independent(*P, as_Add=True)[1])
@@ -141,15 +145,10 @@ def free_centre(n: int | None) -> Derivation:
         symbol="J",
         arguments={"m": m, "P": P, "mu": mu, "Sigma": Sigma, "lam": lam},
         stated=stated.free_centre(m, P, mu, Sigma, lam, dimension(n)),
-        derived=normal(derived) if n is None else cancel_outside_logs(derived),
+        derived=reduced(derived),
         assumptions=("covariances symmetric positive definite, λ > 0", "q = N(μ, Σ)"),
         steps=(Step("E_p λ log(q/p₀)", reward), Step("- λ KL(p ‖ p₀)", derived)),
     )
-
-
-def _arguments(n: int | None) -> dict[str, Any]:
-    names = ["m", "P", "mu", "Sigma", "U", "m0", "P0"]
-    return dict(zip(names, symbols(" ".join(names), n), strict=True)) | {"lam": symbol("lam")}
 
 
 def _concavity(n: int | None, J: Any) -> tuple[Condition, ...]:

@@ -14,6 +14,7 @@ import pytest
 
 from analysis import (
     Derivation,
+    Result,
     SlowDerivationWarning,
     bounded,
     catalogue,
@@ -28,6 +29,7 @@ from analysis import (
     sequences,
 )
 from analysis.calculus.symbols import QUANTITIES, STRUCTURES, symbol
+from analysis.catalogue import DERIVATIONS
 from analysis.errors import ArgumentError, StructureError
 from tests.analysis.test_derivations import values_for
 
@@ -179,27 +181,27 @@ def test_what_is_slow_says_so_before_it_starts(build, n):
     assert time.process_time() - started < SECONDS
 
 
-UNBOUNDED = {
-    entry.key.address: entry.build.func.__self__  # pyright: ignore[reportFunctionMemberAccess]
-    for entry in catalogue()
-}
+def far(result: Result[...]) -> tuple[Any, int | None] | None:
+    """A variant and a size beyond all that is quick; None where one form is for every size."""
+    sized = "n" in signature(result).parameters
+    variant = result.variants[0] if result.variants else None
+    if isinstance(variant, int):
+        return 10**6, result.sizes[0] if sized else None
+    return (variant, 10**6) if sized and None not in result.sizes else None
+
+
+UNBOUNDED = {result.address: result for result in DERIVATIONS if far(result) is not None}
 
 
 @pytest.mark.parametrize("address", UNBOUNDED)
 def test_no_size_is_without_an_end_unannounced(address):
-    """What takes any size has a form for all, or an error, or says from where on it is slow."""
-    found = UNBOUNDED[address]
-    sized = "n" in signature(found).parameters
-    variant = found.variants[0] if found.variants else None
-    if isinstance(variant, int):
-        sizes = {"variant": 10**6, "n": found.sizes[0] if sized else None}
-    elif sized and None not in found.sizes:
-        sizes = {"variant": variant, "n": 10**6}
-    else:
-        return
+    """What has no form for every size has an error, or says from where on it is slow."""
+    result = UNBOUNDED[address]
+    beyond = far(result)
+    assert beyond is not None
     started = time.process_time()
     with pytest.raises((SlowDerivationWarning, StructureError)):
-        found.of(*sizes.values())
+        result.of(*beyond)
     assert time.process_time() - started < 0.1
 
 

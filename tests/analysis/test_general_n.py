@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from functools import reduce
 from typing import Any
 
@@ -12,15 +11,15 @@ import sympy as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import DerivationError, definitions, gaussian, hypergradients
+from analysis import DerivationError, definitions, gaussian, hypergradients, rules
 from analysis.calculus import adjoint as adjoints
-from analysis.calculus import structures
-from analysis.calculus.general_n import diagonal, normal, transpose, words_of
+from analysis.calculus import matrices, structures
+from analysis.calculus.general_n import LogDet, diagonal, normal, transpose, words_of
 from analysis.calculus.matrices import diagonal_part, solve_word_equation
 from analysis.calculus.symbols import DIMENSION, STRUCTURES, symbol, symbols
 from analysis.errors import RuleError
-from analysis.rules import log_det_gradient
 from tests.analysis.test_derivations import spd
+from tests.planting import derived_anew, unproved
 
 SIZES = (4, 6)
 LAM = 0.7
@@ -214,7 +213,7 @@ def test_the_gradient_of_log_det_by_differences(n):
     U = problem(n)["U"]
     expected = gradient(lambda X: float(np.linalg.slogdet(X)[1]), U)
     for side in ("stated", "derived"):
-        np.testing.assert_allclose(log_det_gradient(n).at(side, U=U), expected, rtol=1e-6)
+        np.testing.assert_allclose(rules.log_det_gradient(n).at(side, U=U), expected, rtol=1e-6)
 
 
 BUILDS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
@@ -240,7 +239,7 @@ BUILDS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
         ("isotropic",),
         "entropy",
     ),
-    "log_det_gradient": (log_det_gradient, (), "reward"),
+    "log_det_gradient": (rules.log_det_gradient, (), "reward"),
 }
 
 
@@ -254,17 +253,47 @@ def test_a_definition_that_is_doubled_fails(monkeypatch, name):
         build.derive(*args, None).verify()
 
 
+def of_wrong_sign(kind: type) -> Any:
+    """A differential of which that of one kind of node has the wrong sign."""
+    return lambda f: lambda X, *along: -f(X, *along) if isinstance(X, kind) else f(X, *along)
+
+
+unrolled = hypergradients.unrolled_gaussian
+FAULTS: tuple[tuple[Any, str, Any], ...] = (
+    (definitions, "entropy", lambda f: lambda P: 2 * f(P)),
+    (definitions, "expected_reward", lambda f: lambda m, *of: f(2 * m, *of)),
+    (
+        definitions,
+        "objective",
+        lambda f: lambda m, P, mu, *of: f(m, P, mu, *of) + sp.Trace(m * mu.T * P),
+    ),
+    (definitions, "log_density", lambda f: lambda *of: 2 * f(*of)),
+    (adjoints, "solve_word_equation", lambda f: lambda *of: f(*of) + symbol("b", None)),
+    (structures, "solve_word_equation", lambda f: lambda *of: 2 * f(*of)),
+    (structures, "solve_linear", lambda f: lambda *of: [2 * x for x in f(*of)]),
+    (unrolled, "after", lambda f: lambda *of: f(*of) + 1),
+    (unrolled, "diagonal_part", lambda f: lambda X: X),
+    (matrices, "differential", of_wrong_sign(sp.Inverse)),
+    (rules, "differential", of_wrong_sign(sp.Inverse)),
+    (matrices, "differential", of_wrong_sign(LogDet)),
+)
+ALONE = {"unrolled[isotropic]": {"log s separates, with one curvature"}}  # one s is all there is
+
+
 @pytest.mark.parametrize("name", BUILDS)
-def test_every_condition_of_general_n_bites(name):
+def test_every_condition_of_general_n_notices_a_fault(name):
+    """In what a result is derived from or goes through, the inner solution being right."""
     build, args, _ = BUILDS[name]
-    conditions = build(*args, None).conditions
-    assert conditions
-    for condition in conditions:
-        assert condition.holds()
-        columns = getattr(condition.expression, "shape", (0, 0))[1]
-        off = {0: symbol("lam"), 1: symbol("m", None)}.get(columns, symbol("U", None))
-        wrong = condition.expression + off
-        assert not dataclasses.replace(condition, expression=wrong).holds()
+    right, noticed = build(*args, None), set[str]()
+    assert unproved(right) == set()
+    for owner, attribute, plant in FAULTS:
+        with derived_anew(), pytest.MonkeyPatch.context() as patch:
+            for structure in STRUCTURES:
+                gaussian.inner.solution(structure, None)
+            patch.setattr(owner, attribute, plant(getattr(owner, attribute)))
+            noticed |= unproved(build.derive(*args, None))
+    every = {condition.text for condition in right.conditions}
+    assert every - noticed == ALONE.get(name, set())
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
@@ -281,6 +310,19 @@ def test_what_does_not_solve_the_adjoint_equation_fails(monkeypatch, structure):
         assert not all(condition.holds() for condition in wrong.conditions)
         with pytest.raises(DerivationError):
             wrong.verify()
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_what_solves_another_adjoint_equation_fails(monkeypatch, n):
+    """In entries: without the ½ of ½ d²J + dF its maximiser is half the adjoint."""
+    outputs, second = hypergradients.outputs, hypergradients.outputs.second
+    monkeypatch.setattr(outputs, "second", lambda *of: 2 * second(*of))
+    for wrong in (
+        hypergradients.functional.mean_adjoint.derive(n),
+        hypergradients.functional.covariance_adjoint.derive("full", n),
+    ):
+        (equation,) = (c for c in wrong.conditions if "= 0 for every" in c.text)
+        assert not equation.holds()
 
 
 def test_only_equations_in_one_word_are_solved():

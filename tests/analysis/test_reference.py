@@ -44,12 +44,8 @@ def test_the_price_of_the_entropy_s_reward() -> None:
         assert reference.outer.cost_at_reference(n).at() / n == pytest.approx(0.1534, abs=5e-5)
     values: dict[str, Any] = {"Sigma": SIGMA, "P0": SIGMA, "a": np.zeros(2)}
     assert reference.outer.cost_of_entropy_reward(2).at(**values) == pytest.approx(1 - np.log(2))
-    far: dict[str, Any] = {
-        "Sigma": SIGMA,
-        "P0": 1e6 * SIGMA,
-        "a": np.zeros(2),
-    }  # a flat reference is entropy
-    assert reference.outer.cost_of_entropy_reward(2).at(**far) == pytest.approx(0, abs=1e-5)
+    values["P0"] = 1e6 * SIGMA  # a flat reference is entropy
+    assert reference.outer.cost_of_entropy_reward(2).at(**values) == pytest.approx(0, abs=1e-5)
 
 
 def test_the_optimal_reward_is_positive_iff_a_small_one_helps() -> None:
@@ -62,26 +58,18 @@ def test_the_optimal_reward_is_positive_iff_a_small_one_helps() -> None:
 
 def test_grpo_s_entropy_weights() -> None:
     """λ_n = E[2/√(2n + 4χ²_n)] = .998, .656, .517, by quadrature of what is derived."""
-    x, w = np.polynomial.hermite_e.hermegauss(200)
-    w = w / w.sum()
-    found: list[Any] = [sum(wi * _weight(1, [xi]) for xi, wi in zip(x, w, strict=True))]
-    rho = np.sqrt(np.linspace(0, 80, 20001)[1:] - 0.002)  # midpoints of χ²
-    for n, density in ((2, np.exp(-(rho**2) / 2) / 2), (3, rho * np.exp(-(rho**2) / 2) / 2.5066)):
-        found.append(0.004 * np.sum(density / np.sqrt(n / 2 + rho**2)))
-    np.testing.assert_allclose(found, [0.998, 0.6557, 0.5173], atol=2e-3)
-    assert reference.group_deviation.planar_weight().at(s=2.0, sigma=2**0.5) == pytest.approx(
-        found[1], abs=1e-4
-    )
+    nodes, w = np.polynomial.legendre.leggauss(60)
+    rho = 5 * (nodes + 1)  # up to 10 standard deviations from the mean
+    found: list[float] = []
+    for n in (1, 2, 3):
+        weight = reference.group_deviation.entropy_weight(n)
+        y = rho[:, None] * np.eye(n)[0]
+        values = [weight.at(m=np.zeros(n), y=at, s=1.0) for at in y]
+        found.append(np.average(values, weights=w * rho ** (n - 1) * np.exp(-(rho**2) / 2)))
+    np.testing.assert_allclose(found, [0.998, 0.6557, 0.5173], atol=5e-4)
+    planar = reference.group_deviation.planar_weight().at(s=2.0, sigma=2**0.5)
+    assert planar == pytest.approx(found[1], rel=1e-9)
     assert reference.group_deviation.largest_weight(None).at(n=8) == 0.5
-
-
-def _weight(n: int, y: list[float]) -> float:
-    at = float if n == 1 else np.asarray
-    values: dict[str, Any] = {
-        "m": at(0.0) if n == 1 else np.zeros(n),
-        "y": at(y[0]) if n == 1 else np.array(y),
-    }
-    return reference.group_deviation.entropy_weight(n).at(**values, s=1.0)
 
 
 def test_what_embeddings_see() -> None:

@@ -1,6 +1,6 @@
 """The gate bites: each fault planted in a solver makes an identity fail that holds without it.
 
-Faults in the stated and derived formulas are planted in `test_analysis_bites.py`.
+Faults in the stated and derived formulas are planted in `tests/analysis/test_bites.py`.
 """
 
 from __future__ import annotations
