@@ -152,9 +152,7 @@ def count_interval(count: float, trials: int, new_trials: int, level: float) -> 
     return Interval(low / new_trials, high / new_trials, level)
 
 
-def bootstrap_interval(
-    values: ArrayLike, level: float, *, seed: int, resamples: int = 9999
-) -> Interval:
+def bootstrap_interval(values: ArrayLike, level: float, *, seed: int) -> Interval:
     """Return the percentile bootstrap interval of the mean of independent values.
 
     Raises:
@@ -165,7 +163,7 @@ def bootstrap_interval(
         (numbers,),
         np.mean,
         confidence_level=level,
-        n_resamples=resamples,
+        n_resamples=9999,
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval

@@ -214,7 +214,9 @@ def check_index(name: str, value: Tensor, remedy: str) -> None:
 def check_dtype(name: str, value: object) -> None:
     """Raise `InputError` unless `value` is a tensor of single or double precision."""
     if not isinstance(value, Tensor):
-        raise InputError(f"{name} is {shown(value)}: pass a tensor, torch.as_tensor({name})")
+        raise InputError(
+            f"{name} is {shown(value)}: pass a tensor, torch.as_tensor(numpy.asarray({name}))"
+        )
     check_precision(name, value.dtype)
     check_dense(name, value)
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from solvers.data import Dataset
 from solvers.errors import InputError
+from solvers.families.law import Params
 from solvers.families.sequence_networks import RecurrentPolicy
 from solvers.families.sequences import Following, entropy_of_rows, sequences
 from solvers.rewards import windows
@@ -120,7 +121,7 @@ def learned(given: Dataset, k: int, settings: Settings) -> windows.WindowReward:
     """Return the reward of order `k` learned by likelihood, differentiated through its solution."""
     g = torch.zeros(settings.T - k, V ** (k + 1), dtype=torch.float64)
 
-    def loss(phi: inner.Params) -> Tensor:
+    def loss(phi: Params) -> Tensor:
         reward = windows.WindowReward(settings.lam * phi["g"], V)
         law = windows.inner_solution(reward, settings.lam)
         return NLL()(law, given) + inner.decay(phi, DECAY)
@@ -239,7 +240,7 @@ def _curves(
     theta = policy.init(starts, batch, dtype=torch.float64)
     entropy, tables = float(entropy_of_rows(given.y[0])), list[pd.DataFrame]()
 
-    def record(step: int, theta: inner.Params) -> None:
+    def record(step: int, theta: Params) -> None:
         if step % settings.every and step != 1:
             return
         law = policy(theta, given.x)

@@ -74,7 +74,8 @@ class Settings:
         training: of the corrected experiment.
         stretches: of the test episodes, to roll out.
         published: the published protocol.
-        repetitions: of it; they differ in the sampled gradients alone.
+        repetitions: of it; they differ in the sampled gradients alone, and the arms of one are
+            drawn with the same noise.
         updates: its full-batch updates.
         generations: its samples per data point.
         learning_rate: its Adam's.
@@ -338,9 +339,9 @@ def _as_published(settings: Settings, seed: int, work: Work, splits: Sequence[in
     groups.append((tuple(rewards), sampled, R))
     for group, objective, repetitions in groups:
         names, batch = labels(group), (len(group), repetitions)
-        noise = streams.MemberNoise(
-            [streams.generator(seed, "noise", arm, r) for arm in names for r in range(repetitions)],
-            batch,
+        noise = streams.MemberNoise(  # a repetition has one seed, whatever the arm
+            [streams.generator(seed, "noise", r) for r in range(repetitions)],
+            (1, repetitions),
             data.device,
         )
         begin = {k: p.expand(*batch, *p.shape).clone() for k, p in one.items()}

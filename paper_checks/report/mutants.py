@@ -126,9 +126,9 @@ def matrix(path: Path, subjects: Iterable[Subject]) -> Matrix | None:
     )
 
 
-def reasons(path: Path = REASONS) -> dict[tuple[str, str, str], str]:
+def reasons() -> dict[tuple[str, str, str], str]:
     """Return the stated reasons of survivors, by module and the lines that differ."""
-    entries: list[dict[str, Any]] = tomllib.loads(path.read_text(encoding="utf-8"))["survivor"]
+    entries: list[dict[str, Any]] = tomllib.loads(REASONS.read_text(encoding="utf-8"))["survivor"]
     return {(e["path"], e["before"], e["after"]): e["reason"] for e in entries}
 
 

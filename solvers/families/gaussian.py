@@ -418,7 +418,7 @@ def align(batched: Tensor, batch_ndim: int, ndim: int) -> Tensor:
 
 
 def _whitened(
-    epsilon: Float[Tensor, "*b n M S N"], weights: Float[Tensor, "*b M S N"], full: bool
+    epsilon: Float[Tensor, "*#b n M S N"], weights: Float[Tensor, "*#b M S N"], full: bool
 ) -> tuple[Float[Tensor, "*b N n"], Float[Tensor, "..."]]:
     """Return the means of `w ε` and `w (εεᵀ - I)`, or its diagonal, over generations and data."""
     n, M, S = epsilon.shape[-4:-1]

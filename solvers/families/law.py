@@ -292,12 +292,15 @@ def check_family(law: Any, reference: Any) -> None:
     if type(reference) is not type(law):
         raise InputError(
             f"the reference returned {type(reference).__name__}, the policy {type(law).__name__}: "
-            f"pass a reference of the policy's family"
+            f"pass a reference of the policy's family, such as Reference(policy, params)"
         )
 
 
 def check_noise(noise: Noise | None) -> Noise:
     """Return the noise, or raise `InputError` where a sampled estimator got none."""
     if noise is None:
-        raise InputError("the estimator samples: pass a noise source, or use Analytic()")
+        raise InputError(
+            "the estimator samples: pass a noise source, noise=MemberNoise([generator(0)]), to "
+            "train (fit draws nothing), or use Analytic()"
+        )
     return noise

@@ -41,8 +41,7 @@ from ..errors import (
     check_spd,
 )
 from ..families.gaussian import Gaussian, GaussianPolicy
-from ..families.law import check_one_member
-from ..families.networks import Params
+from ..families.law import Params, check_one_member
 from ..numerics.modes import recording
 from ..numerics.norms import digits
 from ..numerics.trees import Leaves, Tree, flat

@@ -34,6 +34,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from .derivatives import slopes
 from .described import described, known
 from .norms import digits
 from .trees import Leaves
@@ -362,8 +363,8 @@ def _beside(kept: str, here: str) -> tuple[str, str]:
 
 def _identity(file: Path | int) -> tuple[int, ...]:
     """Return what tells a file from all that ever take its name."""
-    known = os.stat(file)
-    return known.st_dev, known.st_ino, known.st_mtime_ns, known.st_size
+    status = os.stat(file)
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _place(temporary: Path, path: Path) -> None:
@@ -407,16 +408,12 @@ def _values(
     names, leaves = theta.names + phi.names, theta.tensors + phi.tensors
     try:
         value = number(name, objective(theta.tree(), phi.tree()))
-        slopes = [torch.zeros_like(leaf) for leaf in leaves]
-        if value.requires_grad:
-            slopes = torch.autograd.grad(value, leaves, materialize_grads=True)
+        found_slopes = slopes(value, leaves) if value.requires_grad else [0 * t for t in leaves]
     except (ValueError, ArithmeticError, RuntimeError, AssertionError):  # outside its domain
-        value, slopes = (
-            torch.tensor(torch.nan),
-            [torch.full_like(leaf, torch.nan) for leaf in leaves],
-        )
+        value = torch.tensor(torch.nan)
+        found_slopes = [torch.full_like(leaf, torch.nan) for leaf in leaves]
     found = {f"{name} at {where}": value.detach().double().cpu().reshape(1)}
-    for leaf, slope in zip(names, slopes, strict=True):
+    for leaf, slope in zip(names, found_slopes, strict=True):
         found[f"the gradient of {name} in {leaf} at {where}"] = _folded(slope)
     return found
 

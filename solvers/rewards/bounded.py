@@ -34,7 +34,7 @@ from ..families.gaussian import Gaussian, align
 from ..families.law import OUTCOMES
 from ..numerics.modes import recording
 from ..numerics.norms import digits, largest_entry
-from ..training.inner import Solution
+from ..numerics.solution import Solution
 from .mahalanobis import check_pair
 
 

@@ -112,6 +112,7 @@ class Analytic:
         if not hasattr(reward, "expected"):
             raise InputError(
                 f"the expectation of {type(reward).__name__} has no closed form: pass "
-                f"estimator=ScoreFunction() or Pathwise()"
+                f"estimator=ScoreFunction() or Pathwise() where one draws; bilevel problems are "
+                f"exact, and need a reward with a method expected(law, data)"
             )
         return reward.expected(law, data)

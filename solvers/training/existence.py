@@ -43,7 +43,7 @@ def check_bounded(policy: Policy, params: Params, data: Data) -> None:
         if not Leaves.of("params", dict(params)).frozen:
             linear = not policy.mean.hidden
             Residuals.of(data, data, inputs=linear).check_unknown(policy.structure)
-    elif isinstance(policy, CategoricalPolicy | BernoulliPolicy) and _free(policy, params):
+    elif isinstance(policy, Classes) and _free(policy, params):
         features = data.x[:, :0] if policy.network.hidden else data.x
         reason = _told(policy, data, features)
         if reason is not None:
@@ -59,7 +59,7 @@ def judged(
     deviation is all rounding; a search that did not, and ends at a small one, is told what to do.
     """
     reason = None
-    if isinstance(policy, CategoricalPolicy | BernoulliPolicy):
+    if isinstance(policy, Classes):
         if _free(policy, found.value):
             with torch.no_grad():
                 law = policy(found.value, data.x)
@@ -104,7 +104,11 @@ def _classes(
 ) -> Iterator[tuple[Float[Tensor, "N C"], Float[Tensor, "N C"] | None, list[str]]]:
     """Return the data's and the law's probabilities of classes, and their names, for every bit."""
     if isinstance(policy, CategoricalPolicy):
-        yield data.mean, law and law.p, [f"class {c}" for c in range(policy.classes)]
+        yield (
+            data.mean,
+            None if law is None else law.p,
+            [f"class {c}" for c in range(policy.classes)],
+        )
         return
     for k, ones in enumerate(data.mean.unbind(-1)):
         names = [f"y[..., {k}] = {value}" for value in (0, 1)]
@@ -118,7 +122,11 @@ def _told(policy: Classes, data: Any, features: Tensor, law: Any = None) -> str 
 
     Before there is a law it is said what takes about a second to know.
     """
-    by = "the last hidden layer" if policy.network.hidden and law else "a line in the inputs"
+    by = (
+        "the last hidden layer"
+        if policy.network.hidden and law is not None
+        else "a line in the inputs"
+    )
     for pi, p, names in _classes(policy, data, law):
         never = (pi == 0).all(0)
         if bool(never.any()):

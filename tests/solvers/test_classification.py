@@ -249,7 +249,7 @@ def test_saturated_laws_have_finite_estimates(baseline: Any) -> None:
 
 def test_what_an_estimator_refuses() -> None:
     law, reward = Categorical(normal(0, N, 3)), ClassReward(normal(1, N, 3, 1))
-    with pytest.raises(InputError, match="samples: pass a noise source, or use Analytic"):
+    with pytest.raises(InputError, match=r"samples: pass a noise source, .* or use Analytic"):
         ScoreFunction()(law, data_of(3), reward, None)
     with pytest.raises(InputError, match="M is 1: pass at least 2 for 'leave-one-out'"):
         ScoreFunction(1)
