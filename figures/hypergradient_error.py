@@ -77,7 +77,7 @@ def draw(table: pd.DataFrame) -> Figure:
         axis.set_xlim(line)
     for kind, linestyle in POINTS.items():
         inner_errors.plot([], [], color="0.3", linestyle=linestyle, label=kind)
-    penalties.set(xlabel="weight $\\sigma$ of the penalty")
+    penalties.set(xlabel="weight $\\varsigma$ of the penalty")
     inner_errors.set(xlabel=style.wrap("inner error", 1 / 3))
     estimates.set(xlabel=style.wrap("its estimate", 1 / 3))
     for axis in axes[:, 0]:
@@ -178,7 +178,7 @@ def caption(table: pd.DataFrame) -> str:
         f"{text('Neumann series', 'error', '.2g')} at the end. Unrolling truncated to k steps is "
         f"the Neumann series of k terms (largest difference {apart:.1g}). A single step is wrong "
         f"by {text('one step', 'error', '.0%')}.\n"
-        "Below, left: the penalty, dotted its predicted bias ∝ 1/σ"
+        "Below, left: the penalty, dotted its predicted bias ∝ 1/ς"
         f"{_penalised(table, problems)}. "
         "Below, middle and right: the implicit hypergradient at a point that is not stationary, "
         "against its distance from the solution and against what the diagnostics make of that, "
@@ -196,7 +196,7 @@ def _penalised(table: pd.DataFrame, problems: list[str]) -> str:
     largest = penalties.setting.max()
     at_end = penalties[penalties.setting == largest].set_index("problem").error
     errors = ", ".join(f"{at_end[p]:.1g}" if p in at_end else NONE for p in problems)
-    return f"; error at σ = {largest:.0e}: {errors}"
+    return f"; error at ς = {largest:.0e}: {errors}"
 
 
 def _off(table: pd.DataFrame, rows: pd.DataFrame, problems: list[str]) -> str:

@@ -31,7 +31,7 @@ def run(**kwargs: Any):
 
 
 def test_a_value_by_hand() -> None:
-    """θ_σ = (3 + σ)/(1 + σ), so that the value is 1 + 2σ/(1 + σ)."""
+    """θ_ς = (3 + ς)/(1 + ς), so that the value is 1 + 2ς/(1 + ς)."""
     found = run(weight=199.0)
     torch.testing.assert_close(found.value, 2.99 * ONE, rtol=1e-12, atol=0)
     assert found.residual == pytest.approx(1 / 200)

@@ -197,7 +197,7 @@ def unrolled_hypergradient(problem: Problem, rate: float, steps: int) -> None:
 
 
 def penalised_hypergradient(problem: Problem, weight: float) -> None:
-    """The penalty's bias is `O(1/σ)`: at 2σ it is half of that at σ, up to `O(1/σ²)`.
+    """The penalty's bias is `O(1/ς)`: at 2ς it is half of that at ς, up to `O(1/ς²)`.
 
     Args:
         problem: of the reference.
@@ -219,7 +219,7 @@ def penalised_hypergradient(problem: Problem, weight: float) -> None:
     )
     scale = {**near, "scale": near["scale"] + float(np.abs(want).max())}
     agree("∇_U F by a penalty", one, want, **{**scale, "rtol": 1 / weight})
-    agree("its bias is O(1/σ)", 2 * two - one, want, **{**scale, "rtol": 2 / weight**2 + 1e-9})
+    agree("its bias is O(1/ς)", 2 * two - one, want, **{**scale, "rtol": 2 / weight**2 + 1e-9})
 
 
 def optimal_reward(problem: Problem) -> None:
