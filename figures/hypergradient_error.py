@@ -8,9 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
 from paper_checks.experiments.convergence import arrived, not_converged
 
@@ -65,10 +63,10 @@ def draw(table: pd.DataFrame) -> Figure:
             estimates.plot(medians.estimate, medians.error, color=color, linestyle=linestyle)
     for axis in axes.flat:
         axis.set_yscale("log")
-        _logarithmic(axis.yaxis)
+        style.decades(axis.yaxis, 5)
     for axis in (penalties, inner_errors, estimates):
         axis.set_xscale("log")
-        _logarithmic(axis.xaxis)
+        style.decades(axis.xaxis, 5)
     penalties.set_ylim(1e-9, 3)
     for axis in (inner_errors, estimates):
         axis.set_ylim(3e-7, 3)
@@ -118,12 +116,6 @@ def _costs(axis: Axes, rows: pd.DataFrame) -> None:
 def _penalty(axis: Axes, rows: pd.DataFrame, color: str, label: str) -> None:
     axis.plot(rows.setting, rows.error, color=color, label=label)
     axis.plot(rows.setting, rows.predicted, color=color, **PREDICTED)
-
-
-def _logarithmic(axis: Axis) -> None:
-    """Label few of the decades of a logarithmic axis, and nothing between them."""
-    axis.set_major_locator(LogLocator(numticks=5))
-    axis.set_minor_locator(NullLocator())
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
