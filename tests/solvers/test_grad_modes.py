@@ -31,9 +31,9 @@ from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training import inner
 from solvers.training.objectives import NLL, PolicyGradient
 from solvers.training.reference import Distilled, Reference
+from tests.draws import F64
 from tests.fuzz import calls, oracle, spoiling
 
-F64 = torch.float64
 INF = float("inf")
 MODES = {
     "no_grad": torch.no_grad,

@@ -18,8 +18,9 @@ from solvers.hypergradients.penalty import penalty
 from solvers.hypergradients.unrolled import SGD, unrolled
 from solvers.numerics.norms import digits
 from solvers.training import inner
+from tests.draws import F64
 
-F64, F32 = torch.float64, torch.float32
+F32 = torch.float32
 INF = float("inf")
 
 

@@ -17,8 +17,8 @@ from solvers.hypergradients.implicit import implicit
 from solvers.hypergradients.penalty import penalty
 from solvers.hypergradients.unrolled import one_step, unrolled
 from solvers.tasks import bits, gaussian, linear
+from tests.draws import F64
 
-F64 = torch.float64
 ONE = torch.ones(2, dtype=F64)
 SGD = so.SGD(0.1)
 METHODS: dict[str, Callable[..., Any]] = {

@@ -26,11 +26,10 @@ from solvers.numerics.trees import Leaves, flat
 from solvers.rewards import with_reference
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training.objectives import NLL, PolicyGradient
+from tests.draws import F64
 from tests.gate.identities.common import data_with_moments, policy_law
 from tests.gate.identities.functional import policy_at, reward_of
 from tests.gate.identities.hypergradients import law_of
-
-F64 = torch.float64
 
 
 def base(problem: Problem) -> Gaussian:
