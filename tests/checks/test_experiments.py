@@ -7,14 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 
 from figures import figure_1 as drawing_b
-from figures import style
 from figures import wrong_covariance as drawing_r
 from paper_checks.experiments import figure_1, wrong_covariance
 from paper_checks.experiments.arms import labels
+from tests.pictures import drawn
 from tests.shapes import unchecked
 
 SMALL = replace(
@@ -143,14 +141,6 @@ def test_a_table_of_ones_own_beyond_explicit_derivations(tmp_path: Path) -> None
     assert table.converged.all()
     assert (table.measured - table.predicted).abs().max() <= 1e-6
     assert (table.predicted[table.reward != "residual Σ"] > 0.01).all()
-
-
-def drawn(draw, table: pd.DataFrame) -> Figure:
-    with style.context():
-        figure = draw(table)
-        figure.canvas.draw()  # every label is laid out
-    plt.close(figure)
-    return figure
 
 
 def test_figure_b_shows_every_arm_and_says_what_moved() -> None:
