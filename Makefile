@@ -79,7 +79,7 @@ check: .venv/.all
 
 clean:
 	rm -rf .venv out build *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	find analysis solvers figures paper_checks tests -name __pycache__ -type d -exec rm -rf {} +
+	find analysis solvers figures paper_checks tests benchmarks docs \( -name __pycache__ -o -name __marimo__ \) -type d -exec rm -rf {} +
 
 # What the figures need; table-3 is about the data of MuJoCo's simulators.
 .venv/.base: pyproject.toml constraints.txt

@@ -23,7 +23,8 @@ class Record:
 
     Attributes:
         value: what was measured; None if it could not be.
-        unit: "s", "GiB", "x" for how many times faster than the peer, or "" for a plain number.
+        unit: "s", "GiB", "nats", "x" for how many times faster than the peer, or "" for a plain
+            number.
         target: to be reached: at least this for "x", at most this for all else; of a time in
             seconds, as many units (`benchmarks.unit`).
         peer: the same measurement of the code compared with.

@@ -16,7 +16,7 @@ from benchmarks.measure import Record, process, seconds
 from paper_checks import gate
 from paper_checks.experiments import figure_1, figure_2, full_covariance, tables_1_2
 
-A_MEMBERS, B_MEMBERS, C_MEMBERS, D_MEMBERS = 11, 120, 450, 60
+MEMBERS = {"figure-1": 120, "figure-2": 11, "full-covariance": 450, "tables-1-2": 60}
 FIGURE = "figure-2"
 DERIVATIONS = """
 from analysis import catalogue
@@ -26,49 +26,49 @@ for entry in catalogue():
 
 
 @cache
-def train_B_seconds() -> Record:
+def train_figure_1_seconds() -> Record:
     """As-published trainings of figure 1: all 120 members, with per-epoch validation metrics."""
     return seconds(
         lambda seed: figure_1.run(figure_1.ONE_RUN, seed=seed),
         target=4,
-        note=f"{B_MEMBERS} members, a thread per core",
+        note=f"{MEMBERS['figure-1']} members, a thread per core",
     )
 
 
-def train_B_vs_dataloader_loop() -> Record:
+def train_figure_1_vs_dataloader_loop() -> Record:
     """The same trainings, one member at a time from a `DataLoader`."""
     return _versus(plain_loop.dataloader, target=30)
 
 
-def train_B_vs_tensor_loop() -> Record:
+def train_figure_1_vs_tensor_loop() -> Record:
     """The same trainings, one member at a time on tensors."""
     return _versus(plain_loop.tensors, target=5)
 
 
 def _versus(loader: plain_loop.Loader, target: float) -> Record:
-    ours = train_B_seconds().value
+    ours = train_figure_1_seconds().value
     assert ours is not None
     start = time.perf_counter()
     members = plain_loop.train_sample(loader)
-    peer = (time.perf_counter() - start) * B_MEMBERS / members
+    peer = (time.perf_counter() - start) * MEMBERS["figure-1"] / members
     threads = torch.get_num_threads()  # more do not help the loop: its operations are short
-    times = B_MEMBERS // members
+    times = MEMBERS["figure-1"] // members
     note = f"{members} members of the loop, once, on {threads} thread, times {times}"
     return Record(peer / ours, "x", target, peer, peer / ours, note)
 
 
-def train_A_seconds() -> Record:
+def train_figure_2_seconds() -> Record:
     """As-published trainings of figure 2: all 11 members, with the law after every update."""
     settings = figure_2.AS_PUBLISHED
     figure_2.run(settings, seed=0)  # the first run of a process also pays for what torch loads
     return seconds(
         lambda seed: figure_2.run(settings, seed=seed),
         target=0.4,
-        note=f"{A_MEMBERS} members, after one run",
+        note=f"{MEMBERS['figure-2']} members, after one run",
     )
 
 
-def train_C_seconds() -> Record:
+def train_full_covariance_seconds() -> Record:
     """As-published trainings, full covariance: all 450 members, with per-epoch training metrics."""
     settings = full_covariance.AS_PUBLISHED
     # The first run of a process also pays for the derivations behind the predicted ends.
@@ -76,31 +76,31 @@ def train_C_seconds() -> Record:
     return seconds(
         lambda seed: full_covariance.run(settings, seed=seed),
         target=4,
-        note=f"{C_MEMBERS} members, a thread per core, after one small run",
+        note=f"{MEMBERS['full-covariance']} members, a thread per core, after one small run",
     )
 
 
-def train_D_seconds() -> Record:
+def train_tables_1_2_seconds() -> Record:
     """As-published trainings, tables 1 and 2: all 60 members, with per-epoch validation metrics."""
     settings = tables_1_2.AS_PUBLISHED
     tables_1_2.run(replace(settings, epochs=1), seed=0)  # reads the tables, imports scikit-learn
     return seconds(
         lambda seed: tables_1_2.run(settings, seed=seed),
         target=3,
-        note=f"{D_MEMBERS} members, a thread per core, after one small run",
+        note=f"{MEMBERS['tables-1-2']} members, a thread per core, after one small run",
     )
 
 
-def protocol_D_split_seconds() -> Record:
-    """Tables 1 and 2, corrected, one split of 20: 6 methods, 4 tables, 100 repetitions.
+def tables_1_2_split_seconds() -> Record:
+    """Tables 1 and 2, corrected, one split of 10: 6 methods, 4 tables, 100 repetitions.
 
-    The whole takes some 20 times as long, and this measure minutes.
+    The whole takes some 10 times as long, with `FULL=1` 20 times; this measure takes minutes.
     """
     settings = replace(tables_1_2.CORRECTED, splits=tables_1_2.CORRECTED.splits[:1])
     return seconds(
         lambda seed: tables_1_2.run(settings, seed=seed),
         target=9,
-        note="2,400 members and 24 optima, one split of 20, a thread per core",
+        note="2,400 members and 24 optima, one split of 10, a thread per core",
     )
 
 
@@ -136,13 +136,13 @@ ALL: dict[str, Callable[[], Record]] = (
     {
         benchmark.__name__: benchmark
         for benchmark in (
-            train_B_seconds,
-            train_B_vs_dataloader_loop,
-            train_B_vs_tensor_loop,
-            train_A_seconds,
-            train_C_seconds,
-            train_D_seconds,
-            protocol_D_split_seconds,
+            train_figure_1_seconds,
+            train_figure_1_vs_dataloader_loop,
+            train_figure_1_vs_tensor_loop,
+            train_figure_2_seconds,
+            train_full_covariance_seconds,
+            train_tables_1_2_seconds,
+            tables_1_2_split_seconds,
             import_analysis_seconds,
             derivations_cold_seconds,
             gate_seconds,

@@ -23,7 +23,6 @@ from solvers.tasks.linear import LinearTask
 from solvers.training import streams
 
 SETTINGS = figure_1.ONE_RUN
-n = 2
 
 Batches = Iterable[list[Tensor]]
 Loader = Callable[[Tensor, Tensor], Batches]
@@ -53,16 +52,16 @@ def rows(data: Dataset) -> tuple[Tensor, Tensor]:
     return data.x[0].repeat_interleave(data.y.shape[-2], 0), data.y[0].flatten(0, 1)
 
 
-def network() -> nn.Sequential:
-    """Return the network 2-64-64-(n means + n log standard deviations)."""
+def network(inputs: int, n: int) -> nn.Sequential:
+    """Return the network inputs-64-64-(n means + n log standard deviations)."""
     return nn.Sequential(
-        nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2 * n)
+        nn.Linear(inputs, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2 * n)
     )
 
 
 def law_at(model: nn.Module, x: Tensor) -> Normal:
     """Return the policy's law at every row."""
-    mean, log_std = model(x).split(n, dim=-1)
+    mean, log_std = model(x).chunk(2, dim=-1)
     return Normal(mean, log_std.exp())
 
 
@@ -121,5 +120,5 @@ def train_sample(loader: Loader) -> int:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for member, task in members:
-            train(member, task, network(), loader, SETTINGS.epochs)
+            train(member, task, network(2, 2), loader, SETTINGS.epochs)
     return len(members)

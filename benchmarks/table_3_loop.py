@@ -48,19 +48,6 @@ SAMPLE = (*labels((MSE, NLL)), *DRAWING)
 Loss = Callable[[Normal, Tensor], Tensor]
 
 
-def network(inputs: int, n: int) -> nn.Sequential:
-    """Return the network inputs-64-64-(n means + n log standard deviations)."""
-    return nn.Sequential(
-        nn.Linear(inputs, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2 * n)
-    )
-
-
-def law_at(model: nn.Module, x: Tensor) -> Normal:
-    """Return the policy's law at every row."""
-    mean, log_scale = model(x).chunk(2, dim=-1)
-    return Normal(mean, log_scale.exp())
-
-
 def squared_error(law: Normal, y: Tensor) -> Tensor:
     """Return the mean over rows of `‖m - y‖²`."""
     return (law.mean - y).square().sum(-1).mean()
@@ -82,12 +69,12 @@ def policy_gradient(law: Normal, y: Tensor, U: Tensor) -> Tensor:
 
 def train(loss: Loss, x: Tensor, y: Tensor, loader: plain_loop.Loader, updates: int) -> nn.Module:
     """Train one member on all rows at every update."""
-    model, batches = network(x.shape[-1], y.shape[-1]), loader(x, y)
+    model, batches = plain_loop.network(x.shape[-1], y.shape[-1]), loader(x, y)
     optimiser = torch.optim.Adam(model.parameters(), lr=SETTINGS.learning_rate)
     for _ in range(updates):
         for inputs, outcomes in batches:
             optimiser.zero_grad()
-            loss(law_at(model, inputs), outcomes).backward()
+            loss(plain_loop.law_at(model, inputs), outcomes).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 10.0)
             optimiser.step()
     return model

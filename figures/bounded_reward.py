@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from paper_checks.experiments.bounded_reward import LEFT, SHOWN, STAYED, UNDECIDED
 
@@ -19,7 +19,7 @@ LOOKS = {1: "blue", 2: "orange", 3: "green"}
 ON_PATHS, IN_REACH = ("wine", "sky"), ("brown", "indigo", "peach")
 MARKS: dict[str, dict[str, Any]] = {
     STAYED: {"marker": "o", "color": "#0072B2"},
-    LEFT: {"marker": "^", "color": "#E69F00", "markerfacecolor": "white", "markeredgewidth": 0.7},
+    LEFT: {"marker": "^", "color": "#E69F00", **style.HOLLOW},
     UNDECIDED: {"marker": "x", "color": "black"},
 }
 NONE: dict[str, Any] = {"linestyle": "none"}
@@ -49,14 +49,6 @@ def draw(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _logarithmic(*axes: Any) -> None:
-    """Label decades only."""
-    for axis in axes:
-        axis.set_major_locator(LogLocator(numticks=6))
-        axis.set_minor_locator(NullLocator())
-        axis.set_minor_formatter(NullFormatter())
-
-
 def _branch(axis: Axes, rows: pd.DataFrame, color: Any) -> None:
     """Draw maxima below the fold as a line, minima above it dashed, and the fold."""
     rows = rows.sort_values("s")
@@ -76,28 +68,28 @@ def _starts(axis: Axes, rows: pd.DataFrame, lines: pd.DataFrame) -> None:
     axis.set(yscale="log", xlim=(0, None), ylabel="start $s_0/\\beta^2$")
     axis.set_xlabel("entropy weight $\\lambda$")
     axis.set_title(style.wrap(f"starts, n = {SHOWN}", 0.5))
-    _logarithmic(axis.yaxis)
+    style.decades(axis.yaxis, 6)
 
 
 def _branches(axis: Axes, table: pd.DataFrame, lines: pd.DataFrame) -> None:
     """Draw where trainings stayed on the branches of each n, and the λ of the fold they found."""
     for n, rows in lines[lines.of == "branch"].groupby("n"):
-        look = style.look(LOOKS[int(str(n).partition(".")[0])])
-        _branch(axis, rows, look["color"])
+        points = style.points(LOOKS[int(str(n).partition(".")[0])])
+        _branch(axis, rows, points["color"])
         stayed = table[(table.n == n) & (table.ended == STAYED)]
         exact, noisy = (stayed[stayed.part == part] for part in ("basin", "sampled"))
         ends = exact.groupby("lam").s.median()
-        axis.plot(ends.index, ends, **NONE, marker=look["marker"], color=look["color"])
+        axis.plot(ends.index, ends, **points)
         axis.plot(noisy.lam, noisy.s, **NONE, marker="s", color="0.4", fillstyle="none")
         fold = table[(table.part == "fold") & (table.n == n)].iloc[0]
-        axis.axvspan(fold.low, fold.high, color=look["color"], alpha=0.5, linewidth=0.6, zorder=0)
+        axis.axvspan(fold.low, fold.high, color=points["color"], alpha=0.5, linewidth=0.6, zorder=0)
         axis.annotate(f"n = {n:g}", (fold.root, 0.02), xytext=(-2, 0), ha="right",
                       xycoords=("data", "axes fraction"), textcoords="offset points",
-                      color=look["color"], fontsize="small")  # fmt: skip
+                      color=points["color"], fontsize="small")  # fmt: skip
     axis.set(yscale="log", xlim=(0, None), ylim=(None, 300))
     axis.set(xlabel="entropy weight $\\lambda$", ylabel="variance $s/\\beta^2$")
     axis.set_title(style.wrap("ends, and the fold", 0.5))
-    _logarithmic(axis.yaxis)
+    style.decades(axis.yaxis, 6)
 
 
 def _objective(axis: Axes, paths: pd.DataFrame, lines: pd.DataFrame) -> None:
@@ -105,18 +97,18 @@ def _objective(axis: Axes, paths: pd.DataFrame, lines: pd.DataFrame) -> None:
     derived = lines[lines.of == "J"]
     right = derived.s.max()
     for place, (share, rows) in enumerate(derived.groupby("share")):
-        look = style.look(ON_PATHS[place])
-        axis.plot(rows.s, rows.J, color=look["color"], linestyle=look["linestyle"])
+        name = ON_PATHS[place]
+        axis.plot(rows.s, rows.J, **style.line(name))
         shown = paths[(paths.share == share) & (paths.s < right)]
-        axis.plot(shown.s, shown.J, **NONE, marker=look["marker"], color=look["color"])
+        axis.plot(shown.s, shown.J, **style.points(name))
         label = f"$\\lambda = {share:g}\\,\\lambda_c$"
-        axis.plot([], [], **look, label=label)
+        axis.plot([], [], **style.look(name), label=label)
     first = paths[paths.steps == 0]
     axis.plot(first.s, first.J, **NONE, marker="o", color="black", fillstyle="none", markersize=5)
     axis.set(xscale="log", xlabel="variance $s/\\beta^2$", ylabel=f"$J$, n = {SHOWN}")
     axis.set_title(style.wrap("paths, from circles", 0.5))
     axis.legend(fontsize="small", loc="upper left", borderpad=0.2)
-    _logarithmic(axis.xaxis)
+    style.decades(axis.xaxis, 6)
 
 
 def _reach(axis: Axes, rows: pd.DataFrame, lines: pd.DataFrame) -> None:
@@ -124,13 +116,13 @@ def _reach(axis: Axes, rows: pd.DataFrame, lines: pd.DataFrame) -> None:
     derived = lines[(lines.of == "reach") & (lines.n == SHOWN)]
     top = 1.15 * float(derived.root.max())
     for place, (share, line) in enumerate(derived.groupby("share")):
-        look = style.look(IN_REACH[place])
-        axis.plot(line.omega, line.root, color=look["color"], linestyle=look["linestyle"])
+        points = style.points(IN_REACH[place])
+        axis.plot(line.omega, line.root, **style.line(IN_REACH[place]))
         own = rows[rows.share == share]
         stayed, left = own[own.ended == STAYED], own[own.ended == LEFT]
-        axis.plot(stayed.omega, stayed.s, **NONE, marker=look["marker"], color=look["color"])
-        axis.plot(left.omega, np.full(len(left), top * (1 + 0.12 * place)), **NONE, marker="^",
-                  color=look["color"], markerfacecolor="white", markeredgewidth=0.7)  # fmt: skip
+        axis.plot(stayed.omega, stayed.s, **points)
+        height = np.full(len(left), top * (1 + 0.12 * place))
+        axis.plot(left.omega, height, **points | {"marker": "^"}, **style.HOLLOW)
     axis.axhline(1, color="0.4", linestyle=":", linewidth=0.8, zorder=0)
     axis.set(xscale="log", yscale="log", xlabel="width $\\omega/\\beta^2$")
     axis.set_ylabel("variance $s/\\beta^2$")
@@ -138,7 +130,7 @@ def _reach(axis: Axes, rows: pd.DataFrame, lines: pd.DataFrame) -> None:
     axis.set_ylim(None, 1.5 * top)
     axis.yaxis.set_minor_locator(NullLocator())
     axis.set_title(style.wrap(f"can s = β² be reached? n = {SHOWN}", 0.5))
-    _logarithmic(axis.xaxis)
+    style.decades(axis.xaxis, 6)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

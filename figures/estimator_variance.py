@@ -26,8 +26,6 @@ from paper_checks.experiments.estimator_variance import (
 
 from . import style
 
-NONE: dict[str, Any] = {"linestyle": "none"}
-HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 0.7}
 LOOKS = {
     (CONSTANT, "averaged"): "brown",
     (CONSTANT, "sampled"): "peach",
@@ -79,19 +77,17 @@ def draw(table: pd.DataFrame) -> Figure:
 def _arms(axis: Axes, rows: pd.DataFrame) -> None:
     """Draw derived lines, and measured points with their intervals."""
     for (arm, data), own in rows.groupby(["arm", "data"], sort=False):
-        look = style.look(LOOKS[str(arm), str(data)])
-        _line_and_points(axis, own, look)
+        _line_and_points(axis, own, LOOKS[str(arm), str(data)])
 
 
 def _line_and_points(
-    axis: Axes, rows: pd.DataFrame, look: dict[str, Any], marks: dict[str, Any] | None = None
+    axis: Axes, rows: pd.DataFrame, name: str, marks: dict[str, Any] | None = None
 ) -> None:
     line, points = (rows[rows.kind == kind].sort_values("x") for kind in ("line", "measured"))
-    axis.plot(line.x, line.value, color=look["color"], linestyle=look["linestyle"])
+    look = style.line(name)
+    axis.plot(line.x, line.value, **look)
     axis.vlines(points.x, points.low, points.high, color=look["color"], linewidth=0.8)
-    axis.plot(
-        points.x, points.value, **NONE, marker=look["marker"], color=look["color"], **(marks or {})
-    )
+    axis.plot(points.x, points.value, **style.points(name), **(marks or {}))
 
 
 def _baselines(axis: Axes, rows: pd.DataFrame, parameter: str) -> None:
@@ -122,9 +118,9 @@ def _label_generations(axis: Axes, rows: pd.DataFrame) -> None:
 def _groups(axis: Axes, rows: pd.DataFrame) -> None:
     """Draw the deviation at which trainings settle by M; hollow where data points are sampled."""
     for (arm, parameter), own in rows.groupby(["arm", "parameter"], sort=False):
-        look = style.look(GROUPS[str(arm), str(parameter)])
-        _line_and_points(axis, own[own.data == "averaged"], look)
-        _line_and_points(axis, own[own.data == "sampled"], look, HOLLOW)
+        name = GROUPS[str(arm), str(parameter)]
+        _line_and_points(axis, own[own.data == "averaged"], name)
+        _line_and_points(axis, own[own.data == "sampled"], name, style.HOLLOW)
     axis.axhline(1, color="0.4", linestyle=":", linewidth=0.8, zorder=0)
     axis.set(xscale="log", xlabel="generations $M$", ylabel="settles at $s/\\sigma$")
     axis.set_title(style.wrap("group as baseline", 1 / 3))

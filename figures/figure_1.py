@@ -128,7 +128,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
                     "σ": f"{level:g}",
                     "median of": "failure fraction",
                     "arm": arm,
-                    "epoch 100": float(fraction),
+                    f"epoch {table.epoch.max()}": float(fraction),
                 }
             )
     return pd.DataFrame(rows)

@@ -144,10 +144,10 @@ def _settling(axis: Axes, settled: pd.DataFrame) -> None:
     """Draw the standard deviation by epoch, and where it must settle."""
     for baseline, rows in settled.groupby("baseline", sort=False):
         label, like = SETTLING[str(baseline)]
-        look = style.look(like)
+        line = style.line(like)
         scale = np.sqrt((rows.std_1**2 + rows.std_2**2) / 2)
-        axis.plot(rows.epoch, scale, color=look["color"], linestyle=look["linestyle"], label=label)
-        axis.axhline(rows.predicted.iloc[0], color=look["color"], linestyle=":", linewidth=0.8)
+        axis.plot(rows.epoch, scale, **line, label=label)
+        axis.axhline(rows.predicted.iloc[0], color=line["color"], linestyle=":", linewidth=0.8)
     axis.set(xlabel="epoch", xlim=(0, settled.epoch.max()))
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from paper_checks.experiments import figure_3 as experiment
 from paper_checks.experiments.convergence import not_converged
@@ -56,7 +56,7 @@ def _paths(axis: Axes, rows: pd.DataFrame, value: Any, look: str, label: str) ->
     """Draw a line for each run, one of them with a label."""
     for k, (_, path) in enumerate(rows.groupby("repetition")):
         shown = label if k == 0 else None
-        axis.plot(path.cost, value(path), label=shown, linewidth=0.9, **_line(look))
+        axis.plot(path.cost, value(path), label=shown, linewidth=0.9, **style.line(look))
 
 
 def _lines(axis: Axes, table: pd.DataFrame) -> None:
@@ -83,7 +83,7 @@ def draw(table: pd.DataFrame) -> Figure:
                 _paths(axis, rows, lambda path, name=name: path[name], look, label)
         axis.set_title(style.wrap(title, 1 / 3))
         axis.set_xscale("log")
-        axis.xaxis.set_minor_locator(NullLocator())
+        style.decades(axis.xaxis)
     corrected = table[table.arm == "corrected"]
     for axis, entry in zip(axes[1], ENTRIES, strict=False):
         best = corrected[f"residual_{entry}"]
@@ -93,8 +93,7 @@ def draw(table: pd.DataFrame) -> Figure:
     _rewards(axes[0, 2], [-10, -3, -1])
     axes[1, 2].axhline(experiment.NEAR, color="0.6", linewidth=0.8, linestyle="-")
     axes[1, 2].set(yscale="log", ylim=(FLOOR / 2, 20))
-    axes[1, 2].yaxis.set_major_locator(LogLocator(numticks=5))
-    axes[1, 2].yaxis.set_minor_locator(NullLocator())
+    style.decades(axes[1, 2].yaxis, 5)
     for axis in axes[1]:
         axis.set_xlabel(style.wrap("gradient evaluations", 1 / 3))
     style.legend_below(figure, axes[1, 0], columns=3)
@@ -146,14 +145,9 @@ def draw_as_published(table: pd.DataFrame) -> Figure:
     for axis in axes[1]:
         axis.set_xlabel(style.wrap("gradient evaluations", 1 / 3))
     for label, look in LABELS.items():
-        axes[1, 0].plot([], [], label=label, **_line(look))
+        axes[1, 0].plot([], [], label=label, **style.line(look))
     style.legend_below(figure, axes[1, 0], columns=3)
     return figure
-
-
-def _line(look: str) -> dict[str, Any]:
-    known = style.look(look)
-    return {"color": known["color"], "linestyle": known["linestyle"]}
 
 
 def _rewards(axis: Axes, ticks: list[int]) -> None:
@@ -166,7 +160,7 @@ def _rewards(axis: Axes, ticks: list[int]) -> None:
 def _band(axis: Axes, table: pd.DataFrame, column: str, look: str) -> None:
     """Draw the mean of a column over runs by cost, and its range."""
     over = table.groupby("cost")[column].agg(["mean", "min", "max"])
-    line = _line(look)
+    line = style.line(look)
     axis.plot(over.index, over["mean"], **line)
     axis.fill_between(
         over.index, over["min"], over["max"], color=line["color"], alpha=0.2, linewidth=0

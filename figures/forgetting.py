@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from paper_checks import statistics
 from paper_checks.experiments.convergence import arrived, not_converged
@@ -74,14 +74,14 @@ def _path(axis: Axes, rows: pd.DataFrame, x: str, y: str, names: tuple[str, str]
     ratio = rows.ratio.iloc[(rows.ratio - 1).abs().argmin()]
     rows = rows[(rows.distance == distance) & (rows.ratio == ratio)]
     for (kind, method), path in rows[rows[x] > 0.005 * rows[x].max()].groupby(["kind", "method"]):
-        look = style.look(LOOKS[str(method)])
+        look = LOOKS[str(method)]
         if kind == "predicted":
-            axis.plot(path[x], path[y], color=look["color"], linestyle=look["linestyle"])
+            axis.plot(path[x], path[y], **style.line(look))
             continue
         marks = [int(np.abs(path[x] - s * path[x].max()).argmin()) for s in np.linspace(0.02, 1, 9)]
         hollow: dict[str, Any] = {"markerfacecolor": "white"} if kind == "plain" else {}
-        style_of = {"color": look["color"], "marker": look["marker"], "linestyle": "none"}
-        axis.plot(path[x].iloc[marks], path[y].iloc[marks], **style_of, **hollow, markersize=2.8)
+        points = style.points(look) | hollow
+        axis.plot(path[x].iloc[marks], path[y].iloc[marks], **points, markersize=2.8)
     axis.set(xlabel=f"KL$({names[0]})$", ylabel=f"KL$({names[1]})$", xlim=(None, 0))
     axis.invert_xaxis()
     axis.set_xlim(rows[rows.kind == "natural"][x].max() * 1.05, 0)
@@ -93,19 +93,16 @@ def _modes(axis: Axes, rows: pd.DataFrame) -> None:
     """Draw the old mode's weight by time: derived lines, trainings as markers."""
     farthest = rows.distance.max()
     for (kind, method, distance), curve in rows.groupby(["kind", "method", "distance"]):
-        look = style.look(LOOKS[str(method)])
+        look = LOOKS[str(method)]
         near: dict[str, Any] = {} if distance == farthest else {"alpha": 0.5}
         if kind == "predicted":
-            axis.plot(curve.time, curve.weight, color=look["color"], **near,
-                      linestyle=look["linestyle"])  # fmt: skip
+            axis.plot(curve.time, curve.weight, **style.line(look), **near)
         else:
             some = curve.iloc[::3]
-            axis.plot(some.time, some.weight, look["marker"], color=look["color"], **near,
-                      markersize=2.8)  # fmt: skip
+            axis.plot(some.time, some.weight, **style.points(look), **near, markersize=2.8)
     axis.set(xscale="log", yscale="log", xlabel="time $t$", ylabel="old weight")
     for side in (axis.xaxis, axis.yaxis):
-        side.set_major_locator(LogLocator(numticks=5))
-        side.set_minor_locator(NullLocator())
+        style.decades(side, 5)
     axis.set_title("two modes")
 
 

@@ -135,10 +135,7 @@ def draw_as_published(table: pd.DataFrame) -> Figure:
             runs = rows.pivot(index="experiment", columns="epoch", values=metric)
             curves.mean_and_interval(axis, runs, str(arm))
             read = published[(published.metric == metric) & (published.arm == arm)]
-            look = style.look(str(arm))
-            axis.plot(
-                read.epoch, read.value, linestyle="none", color=look["color"], marker=look["marker"]
-            )
+            axis.plot(read.epoch, read.value, **style.points(str(arm)))
         axis.set_title(style.wrap(title, 1 / 3))
         axis.set(xlabel="epoch", xlim=(-2, table.epoch.max() + 2))
     axes[2].set_ylim(0.5, 10)

@@ -44,25 +44,23 @@ def draw(table: pd.DataFrame) -> Figure:
     axes[0].set_ylabel(style.wrap("lost on new rows [nats\xa0/\xa0row]", 0.4))
     _cross(axes[0], table[table.kind == "crossing"])
     for arm in OUTERS:  # in the one legend; of the last nothing is derived, it has no line
-        look = style.look(LOOKS[arm]) | ({"linestyle": "none"} if arm == OUTERS[-1] else {})
-        axes[0].plot([], [], **look, label=arm)
+        look = style.points if arm == OUTERS[-1] else style.look
+        axes[0].plot([], [], **look(LOOKS[arm]), label=arm)
     style.legend_below(figure, axes[0], columns=4, names=LABELS)
     return figure
 
 
 def _panel(axis: Axes, rows: pd.DataFrame) -> None:
     for arm, of_arm in rows[rows.kind != "crossing"].groupby("arm", sort=False):
-        look = style.look(LOOKS[str(arm)])
+        look = LOOKS[str(arm)]
+        line = style.line(look)
         predicted, measured = (of_arm[of_arm.kind == kind] for kind in ("predicted", "measured"))
         label = str(arm) if arm not in OUTERS else None
-        axis.plot(predicted.rows, predicted.lost, color=look["color"], linestyle=look["linestyle"])
-        axis.vlines(measured.rows, measured.low, measured.high, color=look["color"])
-        axis.plot(
-            measured.rows, measured.lost, color=look["color"], marker=look["marker"],
-            linestyle="none",
-        )  # fmt: skip
+        axis.plot(predicted.rows, predicted.lost, **line)
+        axis.vlines(measured.rows, measured.low, measured.high, color=line["color"])
+        axis.plot(measured.rows, measured.lost, **style.points(look))
         if label is not None:
-            axis.plot([], [], **look, label=label)
+            axis.plot([], [], **style.look(look), label=label)
     axis.set(xscale="log", yscale="log", xlabel="rows $N$")
     inside = [N for N in TICKS if rows.rows.min() <= N <= rows.rows.max()]
     axis.set_xticks(inside, [str(N) for N in inside])

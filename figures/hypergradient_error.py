@@ -8,9 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
 from paper_checks.experiments.convergence import arrived, not_converged
 
@@ -65,10 +63,10 @@ def draw(table: pd.DataFrame) -> Figure:
             estimates.plot(medians.estimate, medians.error, color=color, linestyle=linestyle)
     for axis in axes.flat:
         axis.set_yscale("log")
-        _logarithmic(axis.yaxis)
+        style.decades(axis.yaxis, 5)
     for axis in (penalties, inner_errors, estimates):
         axis.set_xscale("log")
-        _logarithmic(axis.xaxis)
+        style.decades(axis.xaxis, 5)
     penalties.set_ylim(1e-9, 3)
     for axis in (inner_errors, estimates):
         axis.set_ylim(3e-7, 3)
@@ -77,7 +75,7 @@ def draw(table: pd.DataFrame) -> Figure:
         axis.set_xlim(line)
     for kind, linestyle in POINTS.items():
         inner_errors.plot([], [], color="0.3", linestyle=linestyle, label=kind)
-    penalties.set(xlabel="weight $\\sigma$ of the penalty")
+    penalties.set(xlabel="weight $\\varsigma$ of the penalty")
     inner_errors.set(xlabel=style.wrap("inner error", 1 / 3))
     estimates.set(xlabel=style.wrap("its estimate", 1 / 3))
     for axis in axes[:, 0]:
@@ -118,12 +116,6 @@ def _costs(axis: Axes, rows: pd.DataFrame) -> None:
 def _penalty(axis: Axes, rows: pd.DataFrame, color: str, label: str) -> None:
     axis.plot(rows.setting, rows.error, color=color, label=label)
     axis.plot(rows.setting, rows.predicted, color=color, **PREDICTED)
-
-
-def _logarithmic(axis: Axis) -> None:
-    """Label few of the decades of a logarithmic axis, and nothing between them."""
-    axis.set_major_locator(LogLocator(numticks=5))
-    axis.set_minor_locator(NullLocator())
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -178,7 +170,7 @@ def caption(table: pd.DataFrame) -> str:
         f"{text('Neumann series', 'error', '.2g')} at the end. Unrolling truncated to k steps is "
         f"the Neumann series of k terms (largest difference {apart:.1g}). A single step is wrong "
         f"by {text('one step', 'error', '.0%')}.\n"
-        "Below, left: the penalty, dotted its predicted bias ∝ 1/σ"
+        "Below, left: the penalty, dotted its predicted bias ∝ 1/ς"
         f"{_penalised(table, problems)}. "
         "Below, middle and right: the implicit hypergradient at a point that is not stationary, "
         "against its distance from the solution and against what the diagnostics make of that, "
@@ -196,7 +188,7 @@ def _penalised(table: pd.DataFrame, problems: list[str]) -> str:
     largest = penalties.setting.max()
     at_end = penalties[penalties.setting == largest].set_index("problem").error
     errors = ", ".join(f"{at_end[p]:.1g}" if p in at_end else NONE for p in problems)
-    return f"; error at σ = {largest:.0e}: {errors}"
+    return f"; error at ς = {largest:.0e}: {errors}"
 
 
 def _off(table: pd.DataFrame, rows: pd.DataFrame, problems: list[str]) -> str:

@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
 from paper_checks.experiments.convergence import arrived, not_converged
 
@@ -99,8 +98,7 @@ def _section(axis: Axes, table: pd.DataFrame) -> None:
             axis.plot(*_shape(rows), color="0.3", linestyle=":", linewidth=0.8, zorder=1)
             axis.plot(*_shape(rows[rows.step == 0]), color="0.3", marker=marker, zorder=4)
         else:
-            look = style.look(ARMS[str(arm)])
-            axis.plot(*_shape(rows), color=look["color"], linestyle=look["linestyle"], linewidth=1)
+            axis.plot(*_shape(rows), **style.line(ARMS[str(arm)]), linewidth=1)
     axis.plot(
         *_shape(table[table.arm == "target"]), color="black", marker="*", markersize=6, zorder=5
     )
@@ -119,9 +117,7 @@ def _thinned(rows: pd.DataFrame) -> pd.DataFrame:
 def _excess(axis: Axes, table: pd.DataFrame) -> None:
     """Draw the excess NLL by outer step: one line for each start, plug-in at its constant cost."""
     for arm, like in ARMS.items():
-        look = style.look(like)
-        line = {"color": look["color"], "linestyle": look["linestyle"]}
-        chosen = table[table.arm == arm]
+        line, chosen = style.line(like), table[table.arm == arm]
         if arm in LEARNED:
             for place, (_, rows) in enumerate(chosen.groupby("start")):
                 label = arm if place == 0 else None
@@ -132,9 +128,8 @@ def _excess(axis: Axes, table: pd.DataFrame) -> None:
                 axis.axhline(max(FLOOR, float(excess)), **line, label=arm)
     axis.set(xscale="log", yscale="log", xlim=(1, table.step.max() + 1), ylim=(FLOOR / 2, 4))
     axis.set(xlabel="outer step + 1", ylabel=style.wrap("excess NLL [nats]", 1 / 6))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_locator(LogLocator(numticks=5))
-    axis.yaxis.set_minor_locator(NullLocator())
+    style.decades(axis.xaxis)
+    style.decades(axis.yaxis, 5)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

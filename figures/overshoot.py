@@ -23,7 +23,6 @@ LABELS = {
     experiment.PG_DIAGONAL.label: "PG, exact diagonal $U$",
 }
 EXACT = labels(experiment.EXACT)
-HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 0.7}
 EVERY = 6  # grid points between the markers of an arm
 SHOWN = (0.6, 0.9)  # π in the caption, or the nearest there is
 LISTED = (0.1, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # and in the summary
@@ -42,7 +41,7 @@ def draw(table: pd.DataFrame) -> Figure:
         axis.set(xlabel="class probability $\\pi$", xlim=(0, 1))
     none: dict[str, Any] = {"color": "0.4", "linestyle": "none", "marker": "o"}
     left.plot([], [], **none, label="trained, exact gradient")
-    left.plot([], [], **none, **HOLLOW, label="trained, sampled gradient")
+    left.plot([], [], **none, **style.HOLLOW, label="trained, sampled gradient")
     left.set(ylabel="learned probability $p$", ylim=(-0.03, 1.03))
     right.set_ylabel("cost KL$(\\pi\\,\\|\\,p)$ [nats]")
     style.legend_below(figure, left, columns=3, names=LABELS)
@@ -54,17 +53,17 @@ def _arm(axis: Axes, rows: pd.DataFrame, column: str, arm: str, place: int) -> N
 
     Markers of different arms and kinds stand at different places, because they coincide otherwise.
     """
-    look, above = style.look(arm), 4 if arm in EXACT else 2
+    points, above = style.points(arm), 4 if arm in EXACT else 2
     predicted, exact, sampled = (rows[rows.kind == kind].groupby("pi")[column] for kind in KINDS)
-    line, marks = predicted.first(), {"color": look["color"], "marker": look["marker"]}
-    axis.plot(
-        line.index, line, color=look["color"], linestyle=look["linestyle"], label=arm, zorder=above
-    )
+    line = predicted.first()
+    axis.plot(line.index, line, **style.line(arm), label=arm, zorder=above)
     filled = exact.first()[place % EVERY :: EVERY]
-    axis.plot(filled.index, filled, **marks, linestyle="none", zorder=above + 1)
+    axis.plot(filled.index, filled, **points, zorder=above + 1)
     runs = sampled.quantile([0, 0.5, 1]).unstack()[(place + EVERY // 2) % EVERY :: EVERY]
-    axis.vlines(runs.index, runs[0.0], runs[1.0], color=look["color"], linewidth=0.8, zorder=above)
-    axis.plot(runs.index, runs[0.5], **marks, **HOLLOW, linestyle="none", zorder=above + 1)
+    axis.vlines(
+        runs.index, runs[0.0], runs[1.0], color=points["color"], linewidth=0.8, zorder=above
+    )
+    axis.plot(runs.index, runs[0.5], **points, **style.HOLLOW, zorder=above + 1)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -18,7 +18,6 @@ from . import style
 LOOKS = ("blue", "orange", "green", "wine")
 RUNS = ["arm", "ratio", "distance"]
 AGREES = 1e-3  # between derived and learned: on the boundary of the cone U only tends to 0
-HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 0.7}
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -28,11 +27,12 @@ def draw(table: pd.DataFrame) -> Figure:
     beside = table[table.arm != GROUP]
     for place, (ratio, rows) in enumerate(beside.groupby("ratio")):
         learned, entropic = (rows[rows.arm == arm] for arm in (LEARNED, ENTROPIC))
-        label, look = f"$P_0 = {ratio:g}\\,\\Sigma$", style.look(LOOKS[place % len(LOOKS)])
-        _lines(axes[0, 0], learned, "variance", look, label)
-        _lines(axes[0, 1], learned, "weight", look, label)
-        _lines(axes[1, 0], learned, "cost", look, label)
-        _lines(axes[1, 0], entropic, "cost", {**look, "linestyle": ":"}, None, HOLLOW)
+        label, name = f"$P_0 = {ratio:g}\\,\\Sigma$", LOOKS[place % len(LOOKS)]
+        line, points = style.line(name), style.points(name)
+        _lines(axes[0, 0], learned, "variance", line, points, label)
+        _lines(axes[0, 1], learned, "weight", line, points, label)
+        _lines(axes[1, 0], learned, "cost", line, points, label)
+        _lines(axes[1, 0], entropic, "cost", line | {"linestyle": ":"}, points | style.HOLLOW)
     axes[0, 0].plot([], [], color="0.4", linestyle=":", label="$U = (\\lambda/2)\\Sigma^{-1}$")
     for axis in (axes[0, 0], axes[0, 1], axes[1, 0]):
         axis.set_xlabel("distance $|m_0-\\mu|/\\sigma$")
@@ -50,38 +50,31 @@ def _lines(
     axis: Axes,
     rows: pd.DataFrame,
     column: str,
-    look: dict[str, Any],
-    label: str | None,
-    marker: dict[str, Any] | None = None,
+    line: dict[str, Any],
+    points: dict[str, Any],
+    label: str | None = None,
 ) -> None:
     """Draw what is derived as a line, what is learned as markers."""
     derived, found = (rows[rows.kind == kind] for kind in ("predicted", "measured"))
-    color = look["color"]
-    axis.plot(derived.distance, derived[column], color=color, linestyle=look["linestyle"])
-    marks: dict[str, Any] = {
-        "color": color,
-        "marker": look["marker"],
-        "linestyle": "none",
-        **(marker or {}),
-    }
-    axis.plot(found.distance, found[column], **marks, label=label)
+    axis.plot(derived.distance, derived[column], **line)
+    axis.plot(found.distance, found[column], **points, label=label)
 
 
 def _groups(axis: Axes, table: pd.DataFrame) -> None:
     """Draw the stationary variance by λ; beyond the largest λ, arrows for runs that grow."""
     top = 3 * float(table[np.isfinite(table.variance) & (table.kind == "predicted")].variance.max())
     for place, (n, rows) in enumerate(table.groupby("n")):
-        look = style.look(("indigo", "peach", "violet", "brown")[place % 4])
+        name = ("indigo", "peach", "violet", "brown")[place % 4]
         derived, found = (rows[rows.kind == kind] for kind in ("predicted", "measured"))
         line = derived[np.isfinite(derived.variance)]
-        axis.plot(line.lam, line.variance, color=look["color"], linestyle=look["linestyle"])
+        axis.plot(line.lam, line.variance, **style.line(name))
         limit = float(derived[np.isinf(derived.variance)].lam.iloc[0])
-        axis.axvline(limit, color=look["color"], linestyle=":", linewidth=0.8)
+        points = style.points(name)
+        axis.axvline(limit, color=points["color"], linestyle=":", linewidth=0.8)
         ends = found.lam < limit
-        marks: dict[str, Any] = {"color": look["color"], "linestyle": "none"}
-        axis.plot(found.lam[ends], found.variance[ends], marker=look["marker"], **marks,
-                  label=f"$n = {n:g}$")  # fmt: skip
-        axis.plot(found.lam[~ends], np.full((~ends).sum(), top), marker="^", **HOLLOW, **marks)
+        axis.plot(found.lam[ends], found.variance[ends], **points, label=f"$n = {n:g}$")
+        height = np.full((~ends).sum(), top)
+        axis.plot(found.lam[~ends], height, **points | {"marker": "^"}, **style.HOLLOW)
     axis.axhline(1, color="0.4", linestyle=":", linewidth=0.8, zorder=0)
     axis.set(yscale="log", ylim=(None, 2 * top), ylabel="variance by GRPO $/\\Sigma$")
     axis.set_xlabel("entropy weight $\\lambda$")

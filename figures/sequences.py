@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
 from . import style
 
@@ -67,8 +66,7 @@ def _training(axis: Axes, rows: pd.DataFrame) -> None:
                 shown = curve.where(curve > FLOOR)
                 axis.plot(shown.index, shown, color=color, linestyle=line)
     axis.set(xlabel="step", yscale="log", ylabel=style.wrap("KL to the optimum [nats]", 1 / 4))
-    axis.yaxis.set_major_locator(LogLocator(numticks=6))
-    axis.yaxis.set_minor_locator(NullLocator())
+    style.decades(axis.yaxis, 6)
     axis.set_xticks([0, rows.step.max()])
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import matplotlib as mpl
 from cycler import cycler
 from matplotlib import font_manager
+from matplotlib.ticker import LogLocator, NullLocator
 from tueplots import figsizes, fontsizes
 
 from paper_checks.experiments import arms
@@ -22,6 +23,7 @@ from .venues import Venue
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 
@@ -78,9 +80,12 @@ METHODS = {
     arms.PG_LEARNED.label: "midnight",
 }
 
+HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 0.7}
+
 POINTS_PER_INCH = 72
 FONT = "DejaVu Sans"  # comes with Matplotlib
 LETTERS = re.compile("[^\u0300-\u036f][\u0300-\u036f]*", re.DOTALL)  # with their accents
+NAME_LINES = 6  # of a name of the user's own
 LETTER = 0.6  # width of an average letter of DejaVu Sans, in font sizes
 
 
@@ -128,6 +133,27 @@ def look(name: str) -> dict[str, Any]:
     return asdict(found)
 
 
+def line(name: str) -> dict[str, Any]:
+    """Return the keyword arguments of ``plot`` for a line without markers, of a name of `look`."""
+    found = look(name)
+    return {"color": found["color"], "linestyle": found["linestyle"]}
+
+
+def points(name: str) -> dict[str, Any]:
+    """Return the keyword arguments of ``plot`` for markers without a line, of a name of `look`."""
+    return look(name) | {"linestyle": "none"}
+
+
+def decades(axis: Axis, most: int | None = None) -> None:
+    """Label decades of a logarithmic axis, and nothing between them.
+
+    Args:
+        most: how many to label at most; None leaves it to Matplotlib.
+    """
+    axis.set_major_locator(LogLocator(numticks=most))
+    axis.set_minor_locator(NullLocator())
+
+
 def size(lines: float) -> tuple[float, float]:
     """Return (width, height) in inches of a figure across the whole text of the active venue.
 
@@ -160,15 +186,13 @@ def wrap_name(
     text: str,
     share: float,
     font: Literal["font.size", "xtick.labelsize", "ytick.labelsize"] = "font.size",
-    lines: int = 6,
 ) -> str:
     """Break a name of the user's own into lines that fit, as `wrap`: within words where it must.
 
     Args:
-        text: of any length.
+        text: of any length; what does not fit into `NAME_LINES` is left out, and "…" says so.
         share: of the text width, between 0 and 1.
         font: the rcParam that holds the font size of the text.
-        lines: at most; the rest is left out, and "…" says so.
     """
     face = font_manager.get_font(font_manager.findfont(FONT, fallback_to_default=False))
     face.set_size(mpl.rcParams[font], POINTS_PER_INCH)
@@ -185,8 +209,8 @@ def wrap_name(
             if not fits(broken[-1] + letter):
                 broken.append("")
             broken[-1] += letter
-    if len(broken) > lines:
-        broken[lines - 1 :] = ["".join(LETTERS.findall(broken[lines - 1])[:-1]) + "…"]
+    if len(broken) > NAME_LINES:
+        broken[NAME_LINES - 1 :] = ["".join(LETTERS.findall(broken[NAME_LINES - 1])[:-1]) + "…"]
     return "\n".join(broken)
 
 

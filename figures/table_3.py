@@ -113,14 +113,14 @@ def _frontier(axis: Axes, rows: pd.DataFrame) -> None:
         axis.plot(along.rmse, along.nll, color=style.look(like)["color"], linewidth=0.8, zorder=1)
         axis.plot(along.rmse, along.nll, ".", color=style.look(like)["color"], markersize=2)
     for arm, (like, _) in SHOWN.items():
-        look = style.look(like)
         if arm == "MSE":
+            color = style.look(like)["color"]
             axis.axvline(
-                float(means.rmse["MSE"]), color=look["color"], linestyle=":", label=arm, linewidth=1
+                float(means.rmse["MSE"]), color=color, linestyle=":", label=arm, linewidth=1
             )
             continue
         x, y = (float(means[metric][arm]) for metric in ("rmse", "nll"))
-        axis.plot(x, y, color=look["color"], marker=look["marker"], linestyle="none", label=arm)
+        axis.plot(x, y, **style.points(like), label=arm)
     axis.set_xlabel("RMSE")
     axis.locator_params(axis="x", nbins=3)
     axis.locator_params(axis="y", nbins=2)

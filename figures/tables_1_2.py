@@ -112,8 +112,7 @@ def _limits(axis: Axes, training: pd.DataFrame, metric: str) -> None:
 
 def _relative(axis: Axes, found: dict[str, Difference | None]) -> None:
     """Draw the difference of every arm to NLL with its interval, in the order of the legend."""
-    nll = style.look(NLL.label)
-    axis.axvline(0, color=nll["color"], linestyle=nll["linestyle"], linewidth=0.8)
+    axis.axvline(0, **style.line(NLL.label), linewidth=0.8)
     for place, (arm, difference) in enumerate(found.items()):
         if difference is None:
             continue

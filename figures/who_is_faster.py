@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from paper_checks.experiments.who_is_faster import OBJECTIVES, compared
 
@@ -42,20 +41,18 @@ def draw(table: pd.DataFrame) -> Figure:
         _boundary(axes[place], table, measure)
         axes[place].set_title(style.wrap(title, 1 / 3))
     for name in OBJECTIVES:
-        look = style.look(LOOKS[name])
-        plain = {"color": look["color"], "linestyle": look["linestyle"]}
-        axes[0, 0].plot([], [], **plain, marker=look["marker"], label=NAMES[name])
+        axes[0, 0].plot([], [], **style.look(LOOKS[name]), label=NAMES[name])
     axes[0, 0].plot([], [], **BOUNDARIES["flow"], label="boundary, as the flows predict")
     axes[0, 0].plot([], [], **BOUNDARIES["limit"], label="$v_0 = \\sigma^2 e^{-\\delta_0^2}$")
     style.legend_below(figure, axes[0, 0], columns=4)
     return figure
 
 
-def _runs(table: pd.DataFrame, kind: str) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """Return look and rows of each path, by objective and start."""
+def _runs(table: pd.DataFrame, kind: str) -> list[tuple[str, pd.DataFrame]]:
+    """Return the name of the look and the rows of each path, by objective and start."""
     rows = table[table.kind == kind]
     return [
-        (style.look(LOOKS[str(name)]), path)
+        (LOOKS[str(name)], path)
         for (name, _, _), path in rows.groupby(["objective", "delta_0", "v_0"])
     ]
 
@@ -63,17 +60,17 @@ def _runs(table: pd.DataFrame, kind: str) -> list[tuple[dict[str, Any], pd.DataF
 def _plane(axis: Axes, table: pd.DataFrame) -> None:
     """Draw where trainings are in (|δ|, v), over the derived flows."""
     for look, path in _runs(table, "flow"):
-        axis.plot(path.delta, path.v, color=look["color"], linestyle=look["linestyle"], zorder=1)
+        axis.plot(path.delta, path.v, **style.line(look), zorder=1)
     for look, path in _runs(table, "path"):
         seen = path[path.delta > FLOOR]
-        axis.plot(seen.delta, seen.v, look["marker"], color=look["color"], markersize=2.2)
+        axis.plot(seen.delta, seen.v, **style.points(look), markersize=2.2)
     starts = table[table.kind == "flow"].drop_duplicates(["delta_0", "v_0"])
     axis.plot(starts.delta_0, starts.v_0, "k*", markersize=5, zorder=5, clip_on=False)
     axis.set(xscale="log", yscale="log", xlim=(3, FLOOR), xlabel="error $|\\delta|$")
     axis.set_ylabel("variance $v$")
     axis.set_title(style.wrap("paths, four starts", 1 / 3))
-    axis.xaxis.set_major_locator(LogLocator(numticks=3))
-    _quiet(axis)
+    style.decades(axis.xaxis, 3)
+    style.decades(axis.yaxis)
 
 
 def _errors(axis: Axes, table: pd.DataFrame) -> None:
@@ -83,26 +80,24 @@ def _errors(axis: Axes, table: pd.DataFrame) -> None:
             if (path.delta_0.iloc[0], path.v_0.iloc[0]) not in SHOWN:
                 continue
             if kind == "flow":
-                axis.plot(path.time, path.delta, color=look["color"], linestyle=look["linestyle"])
+                axis.plot(path.time, path.delta, **style.line(look))
             else:
-                axis.plot(
-                    path.time, path.delta, look["marker"], color=look["color"], markersize=2.2
-                )
+                axis.plot(path.time, path.delta, **style.points(look), markersize=2.2)
     axis.set(yscale="log", ylim=(FLOOR, 3), xlabel="time", ylabel="error $|\\delta|$")
     axis.set_title(style.wrap("error, two starts", 1 / 3))
-    _quiet(axis)
+    style.decades(axis.yaxis)
 
 
 def _winners(axis: Axes, rows: pd.DataFrame) -> None:
     """Mark every start by who is first; a tie by a cross."""
     for name in OBJECTIVES:
-        own, look = rows[rows["first"] == name], style.look(LOOKS[name])
-        axis.plot(own.delta_0, own.v_0, look["marker"], color=look["color"], markersize=2.8)
+        own = rows[rows["first"] == name]
+        axis.plot(own.delta_0, own.v_0, **style.points(LOOKS[name]), markersize=2.8)
     ties = rows[rows["first"] == "tie"]
     axis.plot(ties.delta_0, ties.v_0, "kx", markersize=3)
     axis.set(yscale="log", xlabel="error $\\delta_0$", ylabel="variance $v_0$")
     axis.set_ylim(rows.v_0.min() / 1.5, rows.v_0.max() * 1.5)
-    _quiet(axis)
+    style.decades(axis.yaxis)
 
 
 def _boundary(axis: Axes, table: pd.DataFrame, measure: str) -> None:
@@ -110,14 +105,6 @@ def _boundary(axis: Axes, table: pd.DataFrame, measure: str) -> None:
     for kind, name in (("flow", measure), ("limit", "limit")):
         line = lines[lines.measure == name].sort_values("delta_0")
         axis.plot(line.delta_0, line.v_0, **BOUNDARIES[kind], zorder=4)
-
-
-def _quiet(axis: Axes) -> None:
-    """Label decades only."""
-    for side in (axis.xaxis, axis.yaxis):
-        if side.get_scale() == "log":
-            side.set_minor_locator(NullLocator())
-            side.set_minor_formatter(NullFormatter())
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

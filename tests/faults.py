@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
 from solvers.hypergradients.implicit import HypergradientWarning
+
+Fault = tuple[Any, str, Callable[[Any], Any], Callable[[], object]]
+"""Owner, attribute, plant and notices, as `check_noticed` takes them."""
+
+
+def each_is_noticed(faults: Mapping[str, Fault], fails: str = "fails") -> Callable[..., None]:
+    """Return the test that every fault is noticed, one case by the name of each."""
+
+    @pytest.mark.parametrize("name", faults)
+    def test(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        check_noticed(monkeypatch, *faults[name], fails)
+
+    return test
 
 
 def check_noticed(

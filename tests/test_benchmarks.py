@@ -22,6 +22,7 @@ from benchmarks import (
     table_3_loop,
     unit,
 )
+from benchmarks.league import problems
 from benchmarks.measure import Record, process, seconds, to_json
 from benchmarks.plain_loop import Member
 from figures import catalogue
@@ -47,7 +48,7 @@ def task() -> LinearTask:
 
 
 def network_of(params: Params) -> nn.Sequential:
-    model = plain_loop.network()
+    model = plain_loop.network(2, 2)
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
     with torch.no_grad():
         for layer, module in enumerate(linears):
@@ -59,7 +60,7 @@ def network_of(params: Params) -> nn.Sequential:
 @pytest.mark.parametrize("loader", LOADERS)
 @pytest.mark.parametrize("member", ARMS, ids=lambda member: member.arm.label)
 def test_the_loop_returns_metrics(loader: plain_loop.Loader, member: Member) -> None:
-    history = plain_loop.train(member, task(), plain_loop.network(), loader, epochs=3)
+    history = plain_loop.train(member, task(), plain_loop.network(2, 2), loader, epochs=3)
     assert [list(metrics) for metrics in history] == 3 * [list(figure_1.METRICS)]
     assert all(math.isfinite(value) for metrics in history for value in metrics.values())
 
@@ -92,7 +93,7 @@ def test_the_loop_estimates_our_policy_gradient() -> None:
     """Averaged over draws, its gradient in the network's outputs is the exact one."""
     member, data = Member(arms.PG_OPTIMAL, 0.3, 0.1), task()
     x, y = plain_loop.rows(data.train)
-    outputs = plain_loop.network()(x).mean(0).detach().requires_grad_()
+    outputs = plain_loop.network(2, 2)(x).mean(0).detach().requires_grad_()
     identity = nn.Identity()
 
     def slope(loss: torch.Tensor) -> torch.Tensor:
@@ -113,25 +114,30 @@ def test_the_loop_estimates_our_policy_gradient() -> None:
 def test_the_sample_has_the_mix_of_the_figure() -> None:
     settings = figure_1.ONE_RUN
     members = [len(settings.lams) if arm.reward else 1 for arm in settings.arms]
-    assert settings.experiments * sum(members) == names.B_MEMBERS
+    assert settings.experiments * sum(members) == names.MEMBERS["figure-1"]
 
 
 def test_the_members_are_those_of_the_figures() -> None:
     """The notes say how many; the tables say who was trained."""
-    short_a = figure_2.run(replace(figure_2.AS_PUBLISHED, epochs=0), seed=0)
-    assert len(short_a) == names.A_MEMBERS
-    short_c = full_covariance.run(replace(full_covariance.AS_PUBLISHED, epochs=0), seed=0)
-    assert len(short_c) == names.C_MEMBERS
-    short_d = tables_1_2.run(replace(tables_1_2.AS_PUBLISHED, epochs=0), seed=0)
-    assert (short_d.stage == "trained").sum() == names.D_MEMBERS
+    trained = {
+        "figure-2": figure_2.run(replace(figure_2.AS_PUBLISHED, epochs=0), seed=0),
+        "full-covariance": full_covariance.run(
+            replace(full_covariance.AS_PUBLISHED, epochs=0), seed=0
+        ),
+        "tables-1-2": tables_1_2.run(replace(tables_1_2.AS_PUBLISHED, epochs=0), seed=0).query(
+            "stage == 'trained'"
+        ),
+    }
+    for name, table in trained.items():
+        assert len(table) == names.MEMBERS[name]
 
 
 @pytest.mark.parametrize(
     ("benchmark", "figure", "target", "members"),
     [
-        (names.train_A_seconds, figure_2, 0.4, 11),
-        (names.train_C_seconds, full_covariance, 4, 450),
-        (names.train_D_seconds, tables_1_2, 3, 60),
+        (names.train_figure_2_seconds, figure_2, 0.4, 11),
+        (names.train_full_covariance_seconds, full_covariance, 4, 450),
+        (names.train_tables_1_2_seconds, tables_1_2, 3, 60),
     ],
 )
 def test_the_first_run_is_not_timed(benchmark, figure, target, members, monkeypatch) -> None:
@@ -199,12 +205,12 @@ def test_the_unchanged_figure_is_drawn_by_its_name(monkeypatch) -> None:
 
 def test_names_of_the_promised_numbers_are_there() -> None:
     assert set(names.ALL) >= {
-        "train_B_seconds",
-        "train_B_vs_dataloader_loop",
-        "train_B_vs_tensor_loop",
-        "train_A_seconds",
-        "train_C_seconds",
-        "train_D_seconds",
+        "train_figure_1_seconds",
+        "train_figure_1_vs_dataloader_loop",
+        "train_figure_1_vs_tensor_loop",
+        "train_figure_2_seconds",
+        "train_full_covariance_seconds",
+        "train_tables_1_2_seconds",
         "import_analysis_seconds",
         "derivations_cold_seconds",
         "gate_seconds",
@@ -217,29 +223,12 @@ def test_names_of_the_promised_numbers_are_there() -> None:
     }
 
 
-def test_the_closed_form_of_the_ridge_problem() -> None:
-    """Its inner point is the solution, and its hypergradient the difference quotient."""
-    p = ridge.draw(6)
-
-    def solution(h: torch.Tensor) -> torch.Tensor:
-        H = p.A.T @ p.A / len(p.b) + torch.diag(h.exp())
-        return torch.linalg.solve(H, p.A.T @ p.b / len(p.b))
-
-    def outer(h: torch.Tensor) -> torch.Tensor:
-        return 0.5 * (p.A_held_out @ solution(h) - p.b_held_out).square().mean()
-
-    torch.testing.assert_close(p.w, solution(p.h), rtol=1e-10, atol=1e-12)
-    steps = 1e-5 * torch.eye(6, dtype=torch.float64)
-    slopes = [(outer(p.h + step) - outer(p.h - step)) / 2e-5 for step in steps]
-    torch.testing.assert_close(p.exact, torch.stack(slopes), rtol=1e-6, atol=1e-8)
-
-
 @pytest.mark.parametrize("size", [50, 250])
 def test_the_ridge_comparison(size: int, monkeypatch) -> None:
     """Dense and by CG; without jaxopt, half the numbers are missing and no more."""
     monkeypatch.setattr(ridge, "ROUNDS", (2, 2))
     monkeypatch.setattr(ridge, "theirs", lambda _: None)
-    found = ridge.compare(ridge.draw(size))
+    found = ridge.compare(problems.ridge(size))
     assert found.error < hypergradients.ERROR
     assert (found.products > 0) == (size > 200)
     assert found.rounds == 2
@@ -249,7 +238,7 @@ def test_the_ridge_comparison(size: int, monkeypatch) -> None:
 
 
 def test_a_peer_that_is_wrong_is_seen(monkeypatch) -> None:
-    problem = ridge.draw(20)
+    problem = problems.ridge(20)
     monkeypatch.setattr(ridge, "ROUNDS", (1, 1))
     monkeypatch.setattr(ridge, "theirs", lambda p: (1.5 * p.exact).numpy)
     found = ridge.compare(problem)
@@ -325,7 +314,7 @@ def test_an_unknown_name(tmp_path: Path) -> None:
     done = run("--out", str(tmp_path), "--only", "nonsense")
     assert done.returncode == 2
     assert "nonsense" in done.stderr
-    assert "train_B_seconds" in done.stderr
+    assert "train_figure_1_seconds" in done.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -336,14 +325,14 @@ def test_the_loop_of_table_3_has_our_losses() -> None:
     data = Dataset.pairs(x, y)
     policy = GaussianPolicy(4, 3, "diagonal", mean=MLP((64, 64)), scale="shared")
     params = policy.init([streams.generator(0)], (1,), torch.float32)
-    plain, losses = table_3_loop.network(4, 3), table_3_loop.losses(data, 0.08)
+    plain, losses = plain_loop.network(4, 3), table_3_loop.losses(data, 0.08)
     linears = [module for module in plain if isinstance(module, nn.Linear)]
     with torch.no_grad():
         for layer, module in enumerate(linears):
             module.weight.copy_(params[f"mean.weight{layer}"][0].T)
             module.bias.copy_(params[f"mean.bias{layer}"][0])
     ours = policy(params, data.x)
-    law = table_3_loop.law_at(plain, x[0])
+    law = plain_loop.law_at(plain, x[0])
     torch.testing.assert_close(law.scale, ours.scale[0].detach())
     for arm, objective in (("MSE", MSE()), ("NLL", NLL())):
         got = losses[arm](law, y[0])

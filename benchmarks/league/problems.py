@@ -16,8 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks import ridge as ridges
-
 F64 = torch.float64
 Loss = Callable[[Any, tuple[Any, ...], Any, tuple[Any, ...]], Any]
 """`loss(xp, θ, φ, data)`, a number to be minimised."""
@@ -73,8 +71,32 @@ class Problem:
 
 
 def ridge(size: int) -> Problem:
-    """Return ridge regression with one weight per parameter (see `benchmarks.ridge`)."""
-    p = ridges.draw(size)
+    """Return ridge regression with `size` parameters and one weight for each, `exp φ_i`.
+
+        w* = argmin_w ‖Aw - b‖²/(2N) + ½ Σ_i exp(φ_i) w_i²,    F = ‖A'w* - b'‖²/(2M)
+
+    with `(A, b)` for training and `(A', b')` for validation,
+
+        dF/dφ_i = -exp(φ_i) w*_i v_i,    (AᵀA/N + diag exp(φ)) v = A'ᵀ(A'w* - b')/M
+    """
+    generator = torch.Generator().manual_seed(size)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=F64)
+
+    A, A_held_out, truth = normal(size, size), normal(size, size), normal(size)
+    b, b_held_out = A @ truth + normal(size), A_held_out @ truth + normal(size)
+    phi = -1 + normal(size) / 2
+    H = A.T @ A / size
+    H.diagonal().add_(phi.exp())
+    factor = torch.linalg.cholesky(H)
+
+    def solve(right: Tensor) -> Tensor:
+        return torch.cholesky_solve(right[:, None], factor)[:, 0]
+
+    w = solve(A.T @ b / size)
+    w = w + solve(A.T @ (b - A @ w) / size - phi.exp() * w)  # to the last digits
+    v = solve(A_held_out.T @ (A_held_out @ w - b_held_out) / size)
 
     def inner(xp: Any, theta: tuple[Any, ...], phi: Any, data: tuple[Any, ...]) -> Any:
         (w,), (A, b, *_) = theta, data
@@ -84,10 +106,8 @@ def ridge(size: int) -> Problem:
         (w,), (*_, A, b) = theta, data
         return 0.5 * ((A @ w - b) ** 2).mean()
 
-    data = (p.A, p.b, p.A_held_out, p.b_held_out)
-    return Problem(
-        "ridge", inner, outer, (p.w,), p.h, data, p.exact, product=lambda: p.A.T @ (p.A @ p.w)
-    )
+    exact, data = -phi.exp() * w * v, (A, b, A_held_out, b_held_out)
+    return Problem("ridge", inner, outer, (w,), phi, data, exact, product=lambda: A.T @ (A @ w))
 
 
 def gaussian(n: int, lam: float = 0.5) -> Problem:
@@ -137,14 +157,14 @@ def gaussian(n: int, lam: float = 0.5) -> Problem:
     return Problem("Gaussian policy", inner, outer, (mean, C[rows, columns]), phi, data, exact)
 
 
-def categorical(size: int, lam: float = 0.5) -> Problem:
+def categorical(size: int) -> Problem:
     """Return a categorical policy with logits `(0, θ)` under rewards `φ`, one for each class.
 
         θ*_k = (φ_k - φ_0)/λ,    dF/dφ = (y - π)/λ
 
     for the expected log-likelihood `F` of held-out frequencies `y`; the outer loss is `-F`.
     """
-    generator = torch.Generator().manual_seed(size)
+    generator, lam = torch.Generator().manual_seed(size), 0.5
     phi = lam * torch.randn(size + 1, generator=generator, dtype=F64) / 2
     y = torch.rand(size + 1, generator=generator, dtype=F64)
     y = y / y.sum()

@@ -10,7 +10,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from unittest import mock
 
 import torch
@@ -98,19 +98,19 @@ def run(name: str, problem: Problem, libraries: Sequence[Library]) -> list[Row]:
         for library in libraries:
             row = Row(name, problem.size, library.name)
             if getattr(library, asks) is None:
-                rows[library.name] = _noted(row, f"offers no {asks} hypergradient")
+                rows[library.name] = replace(row, note=f"offers no {asks} hypergradient")
                 continue
             try:
                 call, error = cheapest(problem, library)
             except RAISED as raised:
                 text = " ".join(str(raised).split())
-                rows[library.name] = _noted(row, f"{type(raised).__name__}: {text[:80]}")
+                rows[library.name] = replace(row, note=f"{type(raised).__name__}: {text[:80]}")
                 continue
-            rows[library.name] = Row(name, problem.size, library.name, error, gradients(call))
+            rows[library.name] = row = replace(row, error=error, gradients=gradients(call))
             if error <= ERROR:
                 calls[library.name] = call
             else:
-                rows[library.name] = _noted(rows[library.name], f"does not reach {ERROR:g}")
+                rows[library.name] = replace(row, note=f"does not reach {ERROR:g}")
         for floor, call in floors(problem, rows.get("plain")).items():
             calls[floor] = call
             rows[floor] = Row(name, problem.size, floor, gradients=gradients(call))
@@ -162,16 +162,10 @@ def _in_turns(calls: dict[str, Call]) -> dict[str, list[float]]:
     return times
 
 
-def _noted(row: Row, note: str) -> Row:
-    return Row(row.problem, row.size, row.library, row.error, row.gradients, note=note)
-
-
 def _timed(row: Row, spent: list[float], first: list[float] | None) -> Row:
     ratios = None if first is None else [a / b for a, b in zip(spent, first, strict=True)]
-    return Row(
-        row.problem, row.size, row.library, row.error, row.gradients, _three(spent),
-        None if ratios is None else _three(ratios), len(spent), row.note,
-    )  # fmt: skip
+    ratio = None if ratios is None else _three(ratios)
+    return replace(row, seconds=_three(spent), ratio=ratio, rounds=len(spent))
 
 
 def _three(values: list[float]) -> tuple[float, float, float]:

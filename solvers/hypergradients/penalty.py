@@ -1,13 +1,13 @@
 """Hypergradients from first derivatives only, by a penalty on the inner problem.
 
-With `θ_σ = argmax_θ F + σJ`, the derivative of `max_θ (F + σJ) - σ max_θ J` in `φ` is, by the
+With `θ_ς = argmax_θ F + ςJ`, the derivative of `max_θ (F + ςJ) - ς max_θ J` in `φ` is, by the
 envelope theorem,
 
-    ∂_φF(θ_σ) + σ [∂_φJ(θ_σ) - ∂_φJ(θ*)],
+    ∂_φF(θ_ς) + ς [∂_φJ(θ_ς) - ∂_φJ(θ*)],
 
-which differs from the hypergradient by `O(1/σ)`: on a quadratic, by the factor `σκ/(ν + σκ)` on
+which differs from the hypergradient by `O(1/ς)`: on a quadratic, by the factor `ςκ/(ν + ςκ)` on
 the indirect part, `κ` and `ν` the curvatures of `J` and `F`. Too large a weight loses digits: the
-bracket is a difference of two numbers that agree to about `1/σ`.
+bracket is a difference of two numbers that agree to about `1/ς`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .implicit import (
     largest_of,
 )
 
-# How far to solve for θ_σ, relative to the force ∂_θF/σ that moves it from θ*.
+# How far to solve for θ_ς, relative to the force ∂_θF/ς that moves it from θ*.
 CLOSE, ENOUGH = 1e-3, 1e-10
 
 
@@ -47,35 +47,35 @@ def penalty(
     max_iterations: int = 2000,
     strict: bool = False,
 ) -> Hypergradient:
-    """Return `∂_φF(θ_σ) + σ [∂_φJ(θ_σ) - ∂_φJ(θ*)]`, `θ_σ = argmax_θ F + σJ`.
+    """Return `∂_φF(θ_ς) + ς [∂_φJ(θ_ς) - ∂_φJ(θ*)]`, `θ_ς = argmax_θ F + ςJ`.
 
-    The formula needs no second derivatives. The search for `θ_σ`, by L-BFGS on `J + F/σ` from
+    The formula needs no second derivatives. The search for `θ_ς`, by L-BFGS on `J + F/ς` from
     `theta`, is finished by Newton steps, which take Hessian-vector products: function values do
-    not resolve a distance of order `1/σ`.
+    not resolve a distance of order `1/ς`.
 
     Args:
         J: inner objective, maximised by `theta`.
         F: outer objective.
         theta: inner solution `θ*`, a tree of tensors of one dtype. An error `e` in it costs
-            `σe`: solve well, or see the residual.
+            `ςe`: solve well, or see the residual.
         phi: outer variables, a tree of tensors of that dtype.
-        weight: `σ > 0`, in units of `F` over `J`: large against the curvature of `F` over that of
+        weight: `ς > 0`, in units of `F` over `J`: large against the curvature of `F` over that of
             `J`, and small against the inverse of the precision.
         tolerance: on the residual.
-        max_iterations: limit on the evaluations spent on `θ_σ`.
+        max_iterations: limit on the evaluations spent on `θ_ς`.
         strict: raise where the default is to warn.
 
     Returns:
         The hypergradient. Its stationarity is the larger of `‖∂_θJ(θ*)‖` and
-        `‖∂_θ(J + F/σ)(θ_σ)‖`, both in units of `∂_θJ`. Its residual is that of the linear system
-        at `v = σ(θ_σ - θ*)`, with the change of `∂_θJ` in place of the Hessian:
-        `‖∂_θF(θ*) - σ[∂_θJ(θ*) - ∂_θJ(θ_σ)]‖ / ‖∂_θF(θ*)‖`. It holds the bias and the errors of
-        both points. Iterations count the evaluations spent on `θ_σ`; curvature is None.
+        `‖∂_θ(J + F/ς)(θ_ς)‖`, both in units of `∂_θJ`. Its residual is that of the linear system
+        at `v = ς(θ_ς - θ*)`, with the change of `∂_θJ` in place of the Hessian:
+        `‖∂_θF(θ*) - ς[∂_θJ(θ*) - ∂_θJ(θ_ς)]‖ / ‖∂_θF(θ*)‖`. It holds the bias and the errors of
+        both points. Iterations count the evaluations spent on `θ_ς`; curvature is None.
 
     Raises:
         InputError: arguments outside their domain.
         NonFiniteError: NaN or infinity in the arguments, the objectives or their derivatives.
-        HypergradientError: `F + σJ` has no maximum near `theta`; with `strict`, whatever is
+        HypergradientError: `F + ςJ` has no maximum near `theta`; with `strict`, whatever is
             warned of otherwise.
 
     Warns:
@@ -123,7 +123,7 @@ def penalty(
 
 
 def difference(moved: Tensor, still: Tensor, weight: float) -> Tensor:
-    """Return `σ [∂_φJ(θ_σ) - ∂_φJ(θ*)]`, the indirect part."""
+    """Return `ς [∂_φJ(θ_ς) - ∂_φJ(θ*)]`, the indirect part."""
     return weight * (moved - still)
 
 
@@ -146,7 +146,7 @@ def _tracked(
     pull: Tensor,
     limit: int,
 ) -> tuple[Leaves, int]:
-    """Return `θ_σ`, found from `θ*`, and the evaluations it took."""
+    """Return `θ_ς`, found from `θ*`, and the evaluations it took."""
     moved = inner.fresh()
     theta, phi = moved.tree(), outer.tree([t.detach() for t in outer.tensors])
 

@@ -15,8 +15,7 @@ from paper_checks.claims.pictures import wrong_covariance as claims
 from paper_checks.experiments import advice, wrong_covariance
 from paper_checks.experiments.advice import STRUCTURES, Settings, advise
 from solvers.errors import InputError
-
-F64 = torch.float64
+from tests.draws import F64
 
 
 def rows(N: int, L: np.ndarray, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

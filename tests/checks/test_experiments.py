@@ -7,14 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 
-from figures import figure_1 as drawing_b
-from figures import style
-from figures import wrong_covariance as drawing_r
+from figures import figure_1 as drawing_1
+from figures import wrong_covariance as drawing_cost
 from paper_checks.experiments import figure_1, wrong_covariance
 from paper_checks.experiments.arms import labels
+from tests.pictures import drawn
 from tests.shapes import unchecked
 
 SMALL = replace(
@@ -145,48 +143,40 @@ def test_a_table_of_ones_own_beyond_explicit_derivations(tmp_path: Path) -> None
     assert (table.predicted[table.reward != "residual Σ"] > 0.01).all()
 
 
-def drawn(draw, table: pd.DataFrame) -> Figure:
-    with style.context():
-        figure = draw(table)
-        figure.canvas.draw()  # every label is laid out
-    plt.close(figure)
-    return figure
-
-
-def test_figure_b_shows_every_arm_and_says_what_moved() -> None:
-    figure = drawn(drawing_b.draw, corrected())
+def test_figure_1_shows_every_arm_and_says_what_moved() -> None:
+    figure = drawn(drawing_1.draw, corrected())
     (legend,) = figure.legends
     assert len(legend.get_texts()) == len(SMALL.arms)
     assert len(figure.axes) == 4
-    assert "What moved" in drawing_b.caption(corrected())
-    summary = drawing_b.summary(corrected())
+    assert "What moved" in drawing_1.caption(corrected())
+    summary = drawing_1.summary(corrected())
     assert set(summary["σ"]) == {"0.5", "1", "all"}
 
 
-def test_figure_b_as_published() -> None:
+def test_figure_1_as_published() -> None:
     short = replace(figure_1.ONE_RUN, repetitions=2, experiments=2, lams=(0.25, 1.58))
     table = figure_1.run(short, seed=0)
-    figure = drawn(drawing_b.draw_as_published, table)
+    figure = drawn(drawing_1.draw_as_published, table)
     assert len(figure.axes) == 6
-    assert "of 40 of our medians" in drawing_b.caption_as_published(table)
-    assert len(drawing_b.summary_as_published(table)) == 40
+    assert "of 40 of our medians" in drawing_1.caption_as_published(table)
+    assert len(drawing_1.summary_as_published(table)) == 40
 
 
-def test_figure_r_and_its_caption() -> None:
-    figure = drawn(drawing_r.draw, linnerud())
+def test_wrong_covariance_and_its_caption() -> None:
+    figure = drawn(drawing_cost.draw, linnerud())
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         f"$U$ from {reward}" for reward in wrong_covariance.REWARDS
     ]
-    assert "every run converged" in drawing_r.caption(linnerud())
-    assert "linnerud Weight, Waist, Pulse: 0.1851" in drawing_r.caption(linnerud())
+    assert "every run converged" in drawing_cost.caption(linnerud())
+    assert "linnerud Weight, Waist, Pulse: 0.1851" in drawing_cost.caption(linnerud())
 
 
-def test_figure_r_leaves_out_what_did_not_converge() -> None:
+def test_wrong_covariance_leaves_out_what_did_not_converge() -> None:
     table, all_runs = linnerud().copy(), len(linnerud())
     lost = (table.targets == "Weight, Waist, Pulse") & (table.reward == "marginal Σ")
     table.loc[lost, "measured"] = 77.0
     table.loc[lost, "converged"] = False
-    caption = drawing_r.caption(table)
+    caption = drawing_cost.caption(table)
     assert (
         f" 2 of {all_runs} runs did not converge: linnerud Weight, Waist, Pulse (2). They are left "
         "out." in caption
@@ -194,15 +184,15 @@ def test_figure_r_leaves_out_what_did_not_converge() -> None:
     assert "every run converged" not in caption
     assert "Pulse: 0.1851" not in caption
     assert "77" not in caption
-    rows = drawing_r.summary(table)
+    rows = drawing_cost.summary(table)
     assert rows[["measured", "distance"]].isna().all(axis=1).tolist() == lost.tolist()
     assert rows.converged.tolist() == (~lost).tolist()
-    figure = drawn(drawing_r.draw, table)
+    figure = drawn(drawing_cost.draw, table)
     assert figure.axes[0].get_xlim()[1] < 77
 
-    none = drawing_r.caption(table.assign(converged=False))
+    none = drawing_cost.caption(table.assign(converged=False))
     assert f"{all_runs} of {all_runs} runs did not converge" in none
     assert "nan" not in none
     assert "Largest distance" not in none
     assert "costs, in nats" not in none
-    drawn(drawing_r.draw, table.assign(converged=False))
+    drawn(drawing_cost.draw, table.assign(converged=False))

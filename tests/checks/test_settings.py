@@ -25,9 +25,6 @@ from solvers.training import ensemble, inner, streams
 from solvers.training.estimators import Pathwise, ScoreFunction
 from solvers.training.objectives import NLL, PolicyGradient
 
-F64 = torch.float64
-
-
 pytestmark = pytest.mark.usefixtures("as_users_run")
 
 

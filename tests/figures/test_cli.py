@@ -2,7 +2,6 @@
 
 import json
 from contextlib import contextmanager
-from types import SimpleNamespace
 
 import pytest
 
@@ -12,21 +11,6 @@ from paper_checks import gate, store
 from paper_checks.experiments import parallel
 from tests import fakes
 from tests.fakes import BadData, Settings, names, texts
-
-
-@pytest.fixture
-def fake(monkeypatch) -> SimpleNamespace:
-    return fakes.install(monkeypatch)
-
-
-@pytest.fixture
-def passed(monkeypatch) -> gate.GateResult:
-    return fakes.pass_gate(monkeypatch)
-
-
-@pytest.fixture
-def call(tmp_path):
-    return fakes.command_line(tmp_path / "out")
 
 
 def test_draws_everything_with_captions_tables_and_provenance(fake, passed, call, tmp_path):

@@ -1,6 +1,5 @@
 """A table of the user's own at the command line: how it is written, and names of any kind."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,25 +11,9 @@ from hypothesis import strategies as st
 from paper_checks import gate
 from paper_checks.experiments import wrong_covariance
 from solvers.errors import InputError
-from tests import fakes
 from tests.fakes import Settings, names
 
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture
-def fake(monkeypatch) -> SimpleNamespace:
-    return fakes.install(monkeypatch)
-
-
-@pytest.fixture
-def passed(monkeypatch) -> gate.GateResult:
-    return fakes.pass_gate(monkeypatch)
-
-
-@pytest.fixture
-def call(tmp_path):
-    return fakes.command_line(tmp_path / "out")
 
 
 def table(*columns: str) -> pd.DataFrame:

@@ -1,30 +1,11 @@
 """Quick pictures and other venues: what they change, and what they must not."""
 
-from types import SimpleNamespace
-
 import pytest
 from matplotlib.image import imread
 
 import figures
 from figures import catalogue, pipeline, venues
-from paper_checks import gate
-from tests import fakes
 from tests.fakes import Settings, names, texts
-
-
-@pytest.fixture
-def fake(monkeypatch) -> SimpleNamespace:
-    return fakes.install(monkeypatch)
-
-
-@pytest.fixture
-def passed(monkeypatch) -> gate.GateResult:
-    return fakes.pass_gate(monkeypatch)
-
-
-@pytest.fixture
-def call(tmp_path):
-    return fakes.command_line(tmp_path / "out")
 
 
 def test_draw_takes_quick_and_venue_and_keeps_the_style(fake, passed, tmp_path):

@@ -7,11 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 
 from figures import figure_2 as drawing
-from figures import style
 from paper_checks.experiments import figure_2
 from paper_checks.experiments.minimum_shift import stationary_scale
 from solvers.data import Dataset
@@ -20,6 +17,7 @@ from solvers.tasks import gaussian
 from solvers.training import streams
 from solvers.training.estimators import ScoreFunction
 from solvers.training.objectives import PolicyGradient
+from tests.pictures import drawn
 from tests.shapes import unchecked
 
 FEW = replace(figure_2.AS_PUBLISHED, repetitions=3, lams=(0.1, 1.0), epochs=3)
@@ -203,14 +201,6 @@ def drawable() -> pd.DataFrame:
     """Two repetitions, two λ, all the epochs that are drawn."""
     fewer = replace(figure_2.QUICK, repetitions=2, lams=(0.1, 1.0), settling=(2, 5))
     return figure_2.run(replace(fewer, settling_epochs=120, settling_samples=20), seed=0)
-
-
-def drawn(draw, table: pd.DataFrame) -> Figure:
-    with style.context():
-        figure = draw(table)
-        figure.canvas.draw()
-    plt.close(figure)
-    return figure
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from paper_checks.claims.claim import Verdict
 from paper_checks.claims.pictures import forgetting as claims
 from paper_checks.experiments import forgetting, forgetting_digits, forgetting_modes
 from solvers.errors import InputError
+from tests.draws import F64
 
-F64 = torch.float64
 SMALL = replace(
     forgetting.QUICK,
     ratios=(0.5, 1.0),

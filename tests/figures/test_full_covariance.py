@@ -8,17 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 from scipy import optimize, stats
 from torch.distributions import MultivariateNormal
 
 from figures import full_covariance as drawing
-from figures import style
 from paper_checks.experiments import full_covariance
 from paper_checks.experiments.arms import labels
 from solvers.tasks import gaussian
 from solvers.training import streams
+from tests.pictures import drawn, legend
 from tests.shapes import unchecked
 
 SMALL = replace(full_covariance.CORRECTED, experiments=3, epochs=3, recorded=(), chunk=2)
@@ -217,18 +215,6 @@ def published() -> pd.DataFrame:
     return full_covariance.run(
         replace(full_covariance.AS_PUBLISHED, experiments=4, generations=5), seed=0
     )
-
-
-def drawn(draw, table: pd.DataFrame) -> Figure:
-    with style.context():
-        figure = draw(table)
-        figure.canvas.draw()
-    plt.close(figure)
-    return figure
-
-
-def legend(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_picture_shows_every_arm_and_the_predicted_ends() -> None:

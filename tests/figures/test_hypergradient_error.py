@@ -204,7 +204,7 @@ def test_what_did_not_converge_is_counted_and_left_out() -> None:
     runs = table.converged.notna().sum()
     assert f"{lost.sum()} of {runs} runs did not converge: {PROBLEMS[0]} penalty (1); " in text
     assert f"{PROBLEMS[0]} random ({lost.sum() - 1}). They are left out." in text
-    assert "error at σ = 1e+05: no converged run, " in text
+    assert "error at ς = 1e+05: no converged run, " in text
     assert "in a random direction no converged run (no converged run)" in text
     assert "5432100" not in text
     rows = drawing.summary(table).set_index(["problem", "method"])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
+from importlib import import_module
 from itertools import combinations
 
 import numpy as np
@@ -13,24 +14,10 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from figures import bounded_reward as drawing_bounded
-from figures import estimator_variance as drawing_variance
-from figures import figure_1 as drawing_b
-from figures import figure_2 as drawing_a
-from figures import figure_3 as drawing_3
-from figures import forgetting as drawing_forgetting
-from figures import full_covariance as drawing_c
-from figures import how_much_data as drawing_n
-from figures import hypergradient_error as drawing_f
-from figures import outer_paths as drawing_g
-from figures import overshoot as drawing_h
-from figures import pipeline, style
-from figures import reference_policy as drawing_p
-from figures import sequences as drawing_s
-from figures import table_3 as drawing_e
-from figures import tables_1_2 as drawing_d
-from figures import who_is_faster as drawing_who
-from figures import wrong_covariance as drawing_r
+from figures import catalogue, pipeline, style
+from figures import figure_1 as drawing_1
+from figures.catalogue import FigureSpec
+from figures.tables_1_2 import NAMES
 from figures.venues import Venue
 from paper_checks.experiments import (
     bounded_reward,
@@ -81,9 +68,9 @@ def test_captions_stand_a_level_where_every_run_of_an_arm_diverged() -> None:
         table = corrected().copy()
         lost = (table.arm == arm) & (table.sigma == table.sigma.min())
         table.loc[lost, list(figure_1.METRICS)] = np.nan
-        assert ("0.1" in drawing_b.where_nll_leads(table, analytic, metric, 100)) == leads
-        assert "over 7 experiments" in drawing_b.caption(table)
-        summary = drawing_b.summary(table)
+        assert ("0.1" in drawing_1.where_nll_leads(table, analytic, metric, 100)) == leads
+        assert "over 7 experiments" in drawing_1.caption(table)
+        summary = drawing_1.summary(table)
         lowest = summary[(summary["σ"] == "0.1") & (summary.arm == arm)]
         assert lowest["median of"].tolist() == ["failure fraction"]
         assert lowest["epoch 100"].tolist() == [1.0]
@@ -197,7 +184,7 @@ def classification() -> pd.DataFrame:
     """Run the fastest table only, and call it by the names of all."""
     fast = replace(tables_1_2.QUICK, names=("iris",), splits=(0, 1), repetitions=2, updates=100)
     table = tables_1_2.run(fast, seed=0)
-    return pd.concat([table.assign(name=name) for name in drawing_d.NAMES], ignore_index=True)
+    return pd.concat([table.assign(name=name) for name in NAMES], ignore_index=True)
 
 
 @cache
@@ -237,32 +224,32 @@ def dynamics_as_published() -> pd.DataFrame:
         return table_3.run(walks.SMALL_AS_PUBLISHED, seed=0)
 
 
-DRAWINGS = {
-    "A": (drawing_a.draw, evolution),
-    "A-grid": (drawing_a.draw_grid, evolution),
-    "A-as-published": (drawing_a.draw_as_published, evolution_as_published),
-    "A-grid-as-published": (drawing_a.draw_grid, evolution_as_published),
-    "B": (drawing_b.draw, corrected),
-    "B-as-published": (drawing_b.draw_as_published, published),
-    "3": (drawing_3.draw, implicit),
-    "3-as-published": (drawing_3.draw_as_published, implicit_as_published),
-    "C": (drawing_c.draw, covariance),
-    "C-as-published": (drawing_c.draw_as_published, covariance_as_published),
-    "D": (drawing_d.draw, classification),
-    "D-as-published": (drawing_d.draw_as_published, classification_as_published),
-    "E": (drawing_e.draw, dynamics),
-    "E-as-published": (drawing_e.draw_as_published, dynamics_as_published),
-    "F": (drawing_f.draw, hypergradients),
-    "G": (drawing_g.draw, trajectories),
-    "N": (drawing_n.draw, samples),
-    "who-is-faster": (drawing_who.draw, races),
-    "H": (drawing_h.draw, binary),
-    "P": (drawing_p.draw, beside_a_reference),
-    "bounded-reward": (drawing_bounded.draw, bounded),
-    "estimator-variance": (drawing_variance.draw, noisy),
-    "sequences": (drawing_s.draw, words),
-    "forgetting": (drawing_forgetting.draw, forgotten),
-    "R": (drawing_r.draw, real),
+TABLES = {
+    "figure-1": corrected,
+    "figure-1-as-published": published,
+    "figure-2": evolution,
+    "figure-2-grid": evolution,
+    "figure-2-as-published": evolution_as_published,
+    "figure-2-grid-as-published": evolution_as_published,
+    "figure-3": implicit,
+    "figure-3-as-published": implicit_as_published,
+    "tables-1-2": classification,
+    "tables-1-2-as-published": classification_as_published,
+    "table-3": dynamics,
+    "table-3-as-published": dynamics_as_published,
+    "full-covariance": covariance,
+    "full-covariance-as-published": covariance_as_published,
+    "wrong-covariance": real,
+    "how-much-data": samples,
+    "hypergradient-error": hypergradients,
+    "who-is-faster": races,
+    "outer-paths": trajectories,
+    "reference-policy": beside_a_reference,
+    "bounded-reward": bounded,
+    "estimator-variance": noisy,
+    "sequences": words,
+    "forgetting": forgotten,
+    "overshoot": binary,
 }
 
 
@@ -315,11 +302,11 @@ def distinct() -> list[Venue]:
 
 
 @pytest.mark.parametrize("venue", distinct())
-@pytest.mark.parametrize("name", DRAWINGS)
-def test_no_text_is_cut_or_overlaps(name: str, venue: Venue) -> None:
-    draw, table = DRAWINGS[name]
+@pytest.mark.parametrize("spec", catalogue.CATALOGUE, ids=lambda spec: spec.name)
+def test_no_text_is_cut_or_overlaps(spec: FigureSpec, venue: Venue) -> None:
+    draw = getattr(import_module(spec.drawing), spec.function("draw"))
     with style.context(venue):
-        figure = draw(table())
+        figure = draw(TABLES[spec.name]())
         style.banner(figure, pipeline.QUICK)
         found = faults(figure)
         plt.close(figure)

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
 from scipy import stats
 
 from figures import style, tables
 from figures import tables_1_2 as drawing
 from paper_checks.experiments import tables_1_2
+from tests.pictures import drawn, legend
 
 ARMS = tuple(drawing.LABELS)
 # Test NLL of an arm minus that of NLL, at the optimum, in nats: the arms in the order of ARMS.
@@ -51,19 +50,6 @@ def made() -> pd.DataFrame:
 def published() -> pd.DataFrame:
     settings = replace(tables_1_2.AS_PUBLISHED, names=("wine", "iris"), epochs=3, generations=5)
     return tables_1_2.run(settings, seed=0)
-
-
-def drawn(draw, table: pd.DataFrame) -> Figure:
-    with style.context():
-        figure = draw(table)
-        figure.canvas.draw()
-    plt.close(figure)
-    return figure
-
-
-def legend(figure: Figure) -> list[str]:
-    (only,) = figure.legends
-    return [text.get_text() for text in only.get_texts()]
 
 
 def rows_of(table: pd.DataFrame, name: str, stage: str, arm: str) -> pd.DataFrame:

@@ -6,11 +6,9 @@ Faults in the stated and derived formulas are planted in `tests/analysis/test_bi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, get_args
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -24,29 +22,11 @@ from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training import inner as inner_solvers
 from solvers.training.estimators import Analytic
 from solvers.training.objectives import PolicyGradient
+from tests.faults import Fault, each_is_noticed
 from tests.gate.identities import inner, outer, policy_gradients
 
 PROBLEM = make_problem(n=2, seed=7)
 SIZES = Sizes(members=2, rows=3, samples=4, generations=5, inputs=1, n=2)
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A faulty version of one function of the solvers, and an identity that must notice it.
-
-    Attributes:
-        name: what is wrong.
-        owner: module or class whose attribute is replaced.
-        attribute: name of the function.
-        plant: from the right function to the faulty one.
-        notices: the identity.
-    """
-
-    name: str
-    owner: Any
-    attribute: str
-    plant: Callable[[Any], Any]
-    notices: partial[None]
 
 
 def at(identity: Callable[..., None], *args: Any) -> partial[None]:
@@ -90,10 +70,9 @@ def doubled_lam_in_closed_form(right: Any) -> Any:
 
 
 STRUCTURES = ("isotropic", "diagonal", "full")
-FAULTS: list[Fault] = [
-    *(
-        Fault(
-            f"λ for λ/2 in U*, {notices.func.__name__}{notices.args[1:]}",
+FAULTS: dict[str, Fault] = {
+    **{
+        f"λ for λ/2 in U*, {notices.func.__name__}{notices.args[1:]}": (
             mahalanobis,
             "optimal_reward",
             doubled_lam_in_optimal_reward,
@@ -105,10 +84,9 @@ FAULTS: list[Fault] = [
             at(outer.bilevel_is_maximum_likelihood),
             at(outer.mean_field),
         )
-    ),
-    *(
-        Fault(
-            f"λ for λ/2 in P*, {identity.__name__}, {structure}",
+    },
+    **{
+        f"λ for λ/2 in P*, {identity.__name__}, {structure}": (
             inner_solvers,
             "closed_form",
             doubled_lam_in_closed_form,
@@ -121,80 +99,69 @@ FAULTS: list[Fault] = [
             outer.outer_objective,
             outer.hypergradient,
         )
-    ),
-    Fault(
-        "λ for λ/2 in c*",
+    },
+    "λ for λ/2 in c*": (
         mahalanobis,
         "optimal_scale",
         lambda right: lambda M, Sigma, lam: right(M, Sigma, 2 * lam),
         at(outer.ray),
     ),
-    Fault(
-        "n forgotten in c*",
+    "n forgotten in c*": (
         mahalanobis,
         "optimal_scale",
         lambda right: lambda M, Sigma, lam: right(M, Sigma, lam) / M.shape[-1],
         at(outer.ray),
     ),
-    Fault(
-        "sign of the expected reward",
+    "sign of the expected reward": (
         MahalanobisReward,
         "expected",
         lambda right: lambda *args: -right(*args),
         at(inner.inner_objective),
     ),
-    Fault(
-        "Tr(UP) dropped from the expected reward",
+    "Tr(UP) dropped from the expected reward": (
         MahalanobisReward,
         "expected",
         without_policy_spread,
         at(policy_gradients.analytic_gradient),
     ),
-    Fault(
-        "C e for Cᵀe in the reward",
+    "C e for Cᵀe in the reward": (
         MahalanobisReward,
         "quadratic",
         lambda right: lambda self, e: right(MahalanobisReward(self.cholesky.mT, check=False), e),
         at(inner.inner_objective),
     ),
-    Fault(
-        "C e for Cᵀe in the sampled reward",
+    "C e for Cᵀe in the sampled reward": (
         MahalanobisReward,
         "quadratic",
         lambda right: lambda self, e: right(MahalanobisReward(self.cholesky.mT, check=False), e),
         by_definition("none", True),
     ),
-    Fault(
-        "entropy doubled",
+    "entropy doubled": (
         Gaussian,
         "entropy",
         lambda right: lambda self: 2 * right(self),
         at(inner.inner_objective),
     ),
-    Fault(
-        "log det P for ½ log det P in the entropy",
+    "log det P for ½ log det P in the entropy": (
         Gaussian,
         "log_det_scale",
         lambda right: lambda self: 2 * right(self),
         at(policy_gradients.analytic_gradient),
     ),
-    Fault(
-        "log det P for ½ log det P in the likelihood",
+    "log det P for ½ log det P in the likelihood": (
         Gaussian,
         "log_det_scale",
         lambda right: lambda self: 2 * right(self),
         at(outer.outer_objective, "full"),
     ),
-    Fault(
-        "Tr(P⁻¹Σ) dropped from the likelihood",
+    "Tr(P⁻¹Σ) dropped from the likelihood": (
         Gaussian,
         "cross_entropy",
         lambda right: lambda self, q: right(self, TwoMoments(q.mean, 0 * q.covariance)),
         at(outer.hypergradient, "full"),
     ),
-    *(
-        Fault(
-            f"leave-one-out factor dropped, {notices.func.__name__}",
+    **{
+        f"leave-one-out factor dropped, {notices.func.__name__}": (
             gaussian,
             "advantage",
             mean_for("leave-one-out"),
@@ -205,10 +172,9 @@ FAULTS: list[Fault] = [
             at(policy_gradients.sampled_score_gradient, 3, "leave-one-out", 0),
             by_definition("leave-one-out", False),
         )
-    ),
-    *(
-        Fault(
-            f"rewards not divided by their deviation, {notices.func.__name__}",
+    },
+    **{
+        f"rewards not divided by their deviation, {notices.func.__name__}": (
             gaussian,
             "advantage",
             mean_for("standardised"),
@@ -218,16 +184,14 @@ FAULTS: list[Fault] = [
             partial(policy_gradients.standardised_slope, 2, 3.0, 0),
             by_definition("standardised", True),
         )
-    ),
-    Fault(
-        "published minimum for leave-one-out",
+    },
+    "published minimum for leave-one-out": (
         gaussian,
         "advantage",
         lambda right: lambda r, baseline: right(r, "minimum"),
         at(policy_gradients.sampled_score_gradient, 4, "leave-one-out", 0),
     ),
-    Fault(
-        "sum for mean over generations",
+    "sum for mean over generations": (
         gaussian,
         "_scores",
         lambda right: (
@@ -237,37 +201,27 @@ FAULTS: list[Fault] = [
         ),
         at(policy_gradients.expected_score_gradient, 3, "none"),
     ),
-    Fault(
-        "score of the scale transposed",
+    "score of the scale transposed": (
         gaussian,
         "_scores",
         transposed_scores,
         by_definition("none", True),
     ),
-    Fault(
-        "reward counted twice by the analytic estimator",
+    "reward counted twice by the analytic estimator": (
         Analytic,
         "__call__",
         lambda right: lambda *args: 2 * right(*args),
         at(policy_gradients.analytic_gradient),
     ),
-    Fault(
-        "loss for gain",
+    "loss for gain": (
         PolicyGradient,
         "__call__",
         lambda right: lambda *args: -right(*args),
         at(inner.inner_objective),
     ),
-]
+}
 
-
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_planted_fault_is_noticed(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
-    fault.notices()
-    right = vars(fault.owner)[fault.attribute]
-    monkeypatch.setattr(fault.owner, fault.attribute, fault.plant(right))
-    with pytest.raises(AssertionError, match=r"fails|stationarity"):
-        fault.notices()
+test_a_planted_fault_is_noticed = each_is_noticed(FAULTS, r"fails|stationarity")
 
 
 def test_every_sampled_baseline_is_told_apart() -> None:

@@ -13,7 +13,7 @@ from solvers.families.gaussian import Gaussian
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training import ensemble
 from tests import planting
-from tests.faults import check_noticed
+from tests.faults import Fault, each_is_noticed
 from tests.gate.identities import dynamics as identities
 
 follows = partial(identities.follows, make_problem(1, 7))
@@ -47,7 +47,7 @@ def falling_mean(right: Any) -> Any:
     )
 
 
-FAULTS: dict[str, tuple[Any, str, Any, partial[None]]] = {
+FAULTS: dict[str, Fault] = {
     "twice the rate": (ensemble, "gradient_descent", twice_the_rate, follows),
     "twice the rate, large steps": (ensemble, "gradient_descent", twice_the_rate, large_steps),
     "momentum": (torch.optim, "SGD", heavy, follows),
@@ -58,11 +58,7 @@ FAULTS: dict[str, tuple[Any, str, Any, partial[None]]] = {
     "NLL with the mean error counted twice": (Gaussian, "cross_entropy", falling_mean, follows),
 }
 
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_planted_fault_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    owner, attribute, plant, notices = FAULTS[name]
-    check_noticed(monkeypatch, owner, attribute, plant, notices)
+test_a_planted_fault_is_noticed = each_is_noticed(FAULTS)
 
 
 @pytest.mark.parametrize("definition", ["entropy", "reward", "log_density"])

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import pytest
 import torch
 
 from paper_checks.conformance.strategies import Sizes, make_problem
@@ -15,7 +14,7 @@ from solvers.families import gaussian
 from solvers.rewards import bounded
 from solvers.rewards.bounded import BoundedReward
 from solvers.training.estimators import Pathwise, ScoreFunction
-from tests.faults import check_noticed
+from tests.faults import Fault, each_is_noticed
 from tests.gate.identities import estimators as identities
 from tests.gate.identities import policy_gradients
 
@@ -70,7 +69,7 @@ def wider(right: Any) -> Any:
     return lambda self, *args: right(BoundedReward(2 * self.omega), *args)
 
 
-FAULTS: dict[str, tuple[Any, str, Plant, partial[None]]] = {
+FAULTS: dict[str, Fault] = {
     "identity dropped from the whitened score": (
         gaussian,
         "_whitened",
@@ -133,8 +132,4 @@ FAULTS: dict[str, tuple[Any, str, Plant, partial[None]]] = {
     ),
 }
 
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_planted_fault_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    owner, attribute, plant, notices = FAULTS[name]
-    check_noticed(monkeypatch, owner, attribute, plant, notices)
+test_a_planted_fault_is_noticed = each_is_noticed(FAULTS)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -12,7 +11,7 @@ from paper_checks.conformance.strategies import make_problem
 from solvers.hypergradients import implicit
 from solvers.numerics import linear_solve
 from solvers.numerics.linear_solve import Solve
-from tests.faults import check_noticed
+from tests.faults import Fault, each_is_noticed
 from tests.gate.identities import hypergradients as identities
 from tests.gate.identities.hypergradients import make_quadratic
 
@@ -66,7 +65,7 @@ def blocks_lost(right: Any) -> Any:
     return faulty
 
 
-FAULTS: dict[str, tuple[Any, str, Any, Any]] = {
+FAULTS: dict[str, Fault] = {
     "last CG iterate dropped": (
         linear_solve, "cg", last_iterate_dropped, partial(identities.cg_is_exact, QUADRATIC),
     ),
@@ -98,8 +97,4 @@ FAULTS: dict[str, tuple[Any, str, Any, Any]] = {
     ),
 }  # fmt: skip
 
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_planted_fault_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    owner, attribute, plant, notices = FAULTS[name]
-    check_noticed(monkeypatch, owner, attribute, plant, notices)
+test_a_planted_fault_is_noticed = each_is_noticed(FAULTS)

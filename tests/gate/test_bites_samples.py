@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,7 @@ from solvers.bilevel import likelihood
 from solvers.rewards import mahalanobis
 from solvers.training import inner
 from tests import planting
-from tests.faults import check_noticed
+from tests.faults import Fault, each_is_noticed
 from tests.gate.identities import samples as identities
 
 PROBLEM = make_problem(2, 7)
@@ -58,7 +57,7 @@ def halved(right: Any) -> Any:
     )
 
 
-FAULTS: dict[str, tuple[Any, str, Callable[[Any], Any], partial[None]]] = {
+FAULTS: dict[str, Fault] = {
     "N - 1 for N in S": (mahalanobis, "optimal_reward", unbiased, partial(excess, "full")),
     "N - 1 for N in S, scalar": (
         mahalanobis,
@@ -73,11 +72,7 @@ FAULTS: dict[str, tuple[Any, str, Callable[[Any], Any], partial[None]]] = {
     "half the entropy": (likelihood, "problem", halved, own_rows),
 }
 
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_planted_fault_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    owner, attribute, plant, notices = FAULTS[name]
-    check_noticed(monkeypatch, owner, attribute, plant, notices)
+test_a_planted_fault_is_noticed = each_is_noticed(FAULTS)
 
 
 @pytest.mark.parametrize("notices", [partial(excess, "full"), partial(identities.plug_in, PROBLEM)])

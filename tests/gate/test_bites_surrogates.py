@@ -12,7 +12,7 @@ from solvers.hypergradients import implicit
 from solvers.numerics import linear_solve
 from solvers.numerics.linear_solve import Solve
 from tests import planting
-from tests.faults import check_noticed
+from tests.faults import Fault, each_is_noticed
 from tests.gate.identities import surrogates as identities
 
 PLANE, SCALAR = make_problem(2, 7), make_problem(1, 7)
@@ -43,7 +43,7 @@ def doubled(right: Any) -> Any:
     return lambda *given: 2 * right(*given)
 
 
-FAULTS: dict[str, tuple[Any, str, Any, partial[None]]] = {
+FAULTS: dict[str, Fault] = {
     "negated, pathwise": (linear_solve, "dense", negated, moving),
     "negated, held": (linear_solve, "dense", negated, held),
     "pathwise samples of another width": (gaussian, "draw_deviations", squared, moving),
@@ -56,11 +56,7 @@ FAULTS: dict[str, tuple[Any, str, Any, partial[None]]] = {
     ),
 }
 
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_planted_fault_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    owner, attribute, plant, notices = FAULTS[name]
-    check_noticed(monkeypatch, owner, attribute, plant, notices)
+test_a_planted_fault_is_noticed = each_is_noticed(FAULTS)
 
 
 def test_a_wrong_derivation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from solvers.rewards.tempered import Tempered, TemperedReward
 from solvers.training import objectives
 from solvers.training.objectives import BetaNLL, PolicyGradient
 from tests import planting
-from tests.faults import check_noticed
+from tests.faults import Fault, each_is_noticed
 from tests.gate.identities import temperature as identities
 
 PLANE, SCALAR = make_problem(2, 7), make_problem(1, 7)
@@ -32,7 +32,7 @@ def followed(right: Any) -> Any:
     return faulty
 
 
-FAULTS: dict[str, tuple[Any, str, Any, partial[None]]] = {
+FAULTS: dict[str, Fault] = {
     **{
         f"one temperature for all, {identity.func.__name__}": (
             PolicyGradient,
@@ -95,11 +95,7 @@ FAULTS: dict[str, tuple[Any, str, Any, partial[None]]] = {
     ),
 }
 
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_planted_fault_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    owner, attribute, plant, notices = FAULTS[name]
-    check_noticed(monkeypatch, owner, attribute, plant, notices)
+test_a_planted_fault_is_noticed = each_is_noticed(FAULTS)
 
 
 WRONG: dict[str, tuple[Any, partial[None]]] = {

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +13,7 @@ from paper_checks.conformance.strategies import Problem, make_problem, one_in, p
 from solvers.families.gaussian import Gaussian
 from solvers.families.law import Sampled
 from solvers.rewards.between_classes import ClassReward
-from tests.faults import check_noticed
+from tests.faults import Fault, each_is_noticed
 from tests.gate.identities import forgetting
 
 pytestmark = pytest.mark.gate
@@ -39,7 +37,7 @@ def test_old_mode(problem: Problem) -> None:
 
 
 PLANE = make_problem(2, 7)
-FAULTS: dict[str, tuple[type, str, Callable[[Any], Any], Callable[[], None]]] = {
+FAULTS: dict[str, Fault] = {
     "entropy doubled": (
         Gaussian, "entropy", lambda right: lambda self: 2 * right(self),
         partial(forgetting.natural_gradient, PLANE, "PG"),
@@ -59,8 +57,4 @@ FAULTS: dict[str, tuple[type, str, Callable[[Any], Any], Callable[[], None]]] = 
     ),
 }  # fmt: skip
 
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_planted_fault_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    owner, attribute, plant, notices = FAULTS[name]
-    check_noticed(monkeypatch, owner, attribute, plant, notices)
+test_a_planted_fault_is_noticed = each_is_noticed(FAULTS)

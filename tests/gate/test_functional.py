@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ from analysis.calculus.symbols import STRUCTURES
 from paper_checks.conformance.strategies import Problem, make_problem, one_in, problems
 from solvers.families.gaussian import Structure
 from solvers.hypergradients import differentiable, functional
-from tests.faults import check_noticed
+from tests.faults import Fault, each_is_noticed
 from tests.gate.identities import functional as identities
 
 PROBLEM = make_problem(n=2, seed=7)
@@ -105,10 +104,9 @@ def unsolved(right: Any) -> Any:
     return lambda self, theta, *phi: torch.eye(len(theta), dtype=theta.dtype)
 
 
-FAULTS: list[tuple[str, Any, str, Callable[[Any], Any], partial[None]]] = [
-    *(
-        (
-            f"1/λ for 2/λ, {check.__name__}, {structure}",
+FAULTS: dict[str, Fault] = {
+    **{
+        f"1/λ for 2/λ, {check.__name__}, {structure}": (
             functional,
             "covariance_adjoint",
             halved,
@@ -116,10 +114,9 @@ FAULTS: list[tuple[str, Any, str, Callable[[Any], Any], partial[None]]] = [
         )
         for structure in STRUCTURES
         for check in (identities.at_solution, identities.at_any_outputs, identities.adjoints)
-    ),
-    *(
-        (
-            f"U for 2U, {check.__name__}, {structure}",
+    },
+    **{
+        f"U for 2U, {check.__name__}, {structure}": (
             functional,
             "mean_adjoint",
             doubled,
@@ -127,24 +124,21 @@ FAULTS: list[tuple[str, Any, str, Callable[[Any], Any], partial[None]]] = [
         )
         for structure in STRUCTURES
         for check in (identities.at_any_outputs, identities.adjoints)
-    ),
-    (
-        "U for 2U, restricted mean",
+    },
+    "U for 2U, restricted mean": (
         functional,
         "mean_adjoint",
         doubled,
         partial(identities.restricted_mean, PROBLEM),
     ),
-    (
-        "GPP for PGP",
+    "GPP for PGP": (
         functional,
         "covariance_adjoint",
         transposed,
         partial(identities.adjoints, PROBLEM, "full"),
     ),
-    *(
-        (
-            f"cross term of {name} dropped, {structure}",
+    **{
+        f"cross term of {name} dropped, {structure}": (
             functional,
             f"{name}_adjoint",
             dropped,
@@ -152,30 +146,16 @@ FAULTS: list[tuple[str, Any, str, Callable[[Any], Any], partial[None]]] = [
         )
         for structure in STRUCTURES
         for name in ("mean", "covariance")
-    ),
-    *(
-        (
-            f"Hessian forgotten, {structure}",
+    },
+    **{
+        f"Hessian forgotten, {structure}": (
             differentiable._Problem,
             "curvature",
             unsolved,
             partial(identities.differentiable, PROBLEM, structure),
         )
         for structure in STRUCTURES
-    ),
-]
+    },
+}
 
-
-@pytest.mark.parametrize(
-    ("owner", "attribute", "plant", "notices"),
-    [fault[1:] for fault in FAULTS],
-    ids=[fault[0] for fault in FAULTS],
-)
-def test_a_planted_fault_is_noticed(
-    owner: Any,
-    attribute: str,
-    plant: Callable[[Any], Any],
-    notices: partial[None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    check_noticed(monkeypatch, owner, attribute, plant, notices)
+test_a_planted_fault_is_noticed = each_is_noticed(FAULTS)

@@ -21,8 +21,8 @@ from solvers.hypergradients.unrolled import unrolled
 from solvers.numerics.solution import Answer
 from solvers.rewards import bounded
 from solvers.training import inner
+from tests.draws import F64
 
-F64 = torch.float64
 X = torch.linspace(-1, 1, 8, dtype=F64)[:, None]
 DATA = so.Dataset.of(X, (X + torch.sin(9 * X)).unsqueeze(-1))
 POLICY, REWARD = so.GaussianPolicy(1, 1), so.MahalanobisReward.scalar(1.0, 1)

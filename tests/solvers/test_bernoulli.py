@@ -16,13 +16,10 @@ from solvers.families.baselines import Baseline
 from solvers.families.bernoulli import inner_solution
 from solvers.rewards.mahalanobis import DiagonalReward
 from solvers.tasks import bits as bits_task
+from tests.draws import F64, normal
 
-F64, N, n, LAM = torch.float64, 3, 3, 0.7
+N, n, LAM = 3, 3, 0.7
 POINTS = torch.tensor(list(itertools.product((0.0, 1.0), repeat=n)), dtype=F64)
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def bits(S: int = 4) -> so.Dataset:

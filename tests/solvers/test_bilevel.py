@@ -25,13 +25,9 @@ from solvers.rewards.mahalanobis import optimal_reward
 from solvers.training import inner
 from solvers.training.estimators import ScoreFunction
 from solvers.training.objectives import NLL
+from tests.draws import F64, normal
 
-F64 = torch.float64
 LAM = torch.tensor(0.5, dtype=F64)
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def linear_data(rows: int = 40, seed: int = 0) -> Dataset:

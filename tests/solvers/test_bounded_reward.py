@@ -25,8 +25,8 @@ from solvers.rewards.bounded import BoundedReward, NoGlobalMaximumWarning, NoLoc
 from solvers.training import inner
 from solvers.training.estimators import Pathwise, ScoreFunction
 from solvers.training.objectives import PolicyGradient
+from tests.draws import F64
 
-F64 = torch.float64
 positive = st.floats(0.05, 20.0)
 
 

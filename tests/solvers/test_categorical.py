@@ -18,17 +18,13 @@ from solvers.metrics import accuracy, calibration_error
 from solvers.rewards.between_classes import ClassReward
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training.streams import MemberNoise
+from tests.draws import F64, normal
 from tests.labelled import labelled_by
 
-F64 = torch.float64
 N, INPUTS = 4, 7
 batches = pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
 bodies = pytest.mark.parametrize("network", [MLP(), MLP((5,)), MLP((5, 6), "tanh")])
 classes = st.integers(2, 10)
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def simplex(seed: int, *shape: int) -> Tensor:

@@ -17,14 +17,11 @@ from torch import Tensor
 import solvers as so
 from solvers.errors import InputError, NonFiniteError, ShapeError
 from solvers.families.sequences import Autoregressive, sequences
+from tests.draws import normal
 
 F32, F64, INF = torch.float32, torch.float64, math.inf
 precisions = pytest.mark.parametrize("dtype", [F32, F64])
 NOISE = so.MemberNoise([so.generator(0)])
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def chance(seed: int, *shape: int) -> Tensor:

@@ -11,8 +11,8 @@ from solvers import bilevel
 from solvers.errors import InputError
 from solvers.hypergradients.differentiable import inner_solution
 from solvers.training import inner
+from tests.draws import F64
 
-F64 = torch.float64
 X = torch.linspace(-1, 1, 12, dtype=F64)[:, None]
 DATA = so.Dataset.pairs(X, X + (5 * X).sin() + 0.3 * (17 * X).cos())
 

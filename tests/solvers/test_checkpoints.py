@@ -32,8 +32,8 @@ from solvers.bilevel.single_loop import single_loop
 from solvers.hypergradients.implicit import HypergradientWarning, implicit
 from solvers.hypergradients.methods import Implicit
 from solvers.numerics.checkpoint import MOVES, CheckpointError, Run
+from tests.draws import F64
 
-F64 = torch.float64
 DATA = torch.tensor([[1.0, 2.0], [0.5, -1.0], [3.0, 0.1]], dtype=F64)
 
 

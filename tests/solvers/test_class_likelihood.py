@@ -32,14 +32,10 @@ from solvers.rewards.learnable import ConstantReward, InputReward, RewardModel
 from solvers.training import inner
 from solvers.training.estimators import ScoreFunction
 from solvers.training.objectives import PolicyGradient
+from tests.draws import F64, normal
 
-F64 = torch.float64
 INPUTS, C, RHO = 2, 3, 0.05
 LAM = torch.tensor(0.6, dtype=F64)
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def generator(seed: int = 0) -> torch.Generator:

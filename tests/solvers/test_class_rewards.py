@@ -27,17 +27,13 @@ from solvers.rewards.between_classes import (
 )
 from solvers.rewards.learnable import ConstantReward, InputReward
 from solvers.rewards.mahalanobis import MahalanobisReward
+from tests.draws import F64, normal
 
-F64 = torch.float64
 f64 = partial(torch.tensor, dtype=F64)
 N, INPUTS = 4, 7
 ONE = torch.tensor(1.0, dtype=F64)
 classes, seeds = st.integers(2, 10), st.integers(0, 2**20)
 lams = st.floats(0.05, 20)
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def simplex(seed: int, *shape: int) -> Tensor:

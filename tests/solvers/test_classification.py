@@ -24,17 +24,13 @@ from solvers.rewards.between_classes import ClassReward
 from solvers.training import streams
 from solvers.training.estimators import ScoreFunction
 from solvers.training.objectives import NLL, PolicyGradient
+from tests.draws import F64, normal
 
-F64 = torch.float64
 N, INPUTS = 4, 7
 baselines = pytest.mark.parametrize(
     "baseline", [name for name in BASELINES if name != "optimal-per-outcome"]
 )
 SIZES = [(1, 2), (2, 2), (2, 3), (3, 2), (3, 3), (2, 5)]  # M, C
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def data_of(C: int, seed: int = 0) -> LabelledData:

@@ -31,18 +31,15 @@ from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.tasks import regression
 from solvers.training import inner
 from solvers.training.objectives import MSE, NLL, PolicyGradient
+from tests.draws import F64, normal
 
-F64, F32 = torch.float64, torch.float32
+F32 = torch.float32
 WEIGHTS = [1e-9, 1e-6, 1.0, 1e6, 1e9]
 weights = pytest.mark.parametrize("lam", WEIGHTS)
 factors = pytest.mark.parametrize("c", [1e-12, 1e-6, 1e6, 1e12])
 UNITS = [(1e-6, 1), (1e6, 1), (1, 1e-6), (1, 1e6)]
 units = pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
 searches = pytest.mark.parametrize("search", [inner.gradient, inner.second_order])
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def number(value: float) -> Tensor:

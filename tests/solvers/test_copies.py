@@ -53,13 +53,7 @@ from solvers.training.objectives import MSE, NLL, BetaNLL, Faithful, PolicyGradi
 from solvers.training.reference import Distilled, LogDensity, Reference
 from solvers.training.residuals import Residuals
 from solvers.training.streams import MemberNoise, generator
-
-F64 = torch.float64
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
-
+from tests.draws import F64, normal
 
 POLICY, CLASSIFIER = GaussianPolicy(2, 2), CategoricalPolicy(2, 3)
 RECURRENT = so.RecurrentPolicy(2, 3, 4)

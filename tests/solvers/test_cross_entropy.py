@@ -2,19 +2,12 @@
 
 import pytest
 import torch
-from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Independent, MultivariateNormal, Normal
 from torch.distributions import kl_divergence as kl
 
 import solvers as so
 from solvers.data import TwoMoments
-
-F64 = torch.float64
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
-
+from tests.draws import F64, normal
 
 L = torch.linalg.cholesky(torch.eye(2, dtype=F64) + 0.3)
 PAIRS = {

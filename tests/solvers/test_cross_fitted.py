@@ -15,8 +15,8 @@ from solvers.rewards.learnable import InputReward
 from solvers.training.early_stopping import EarlyStopping
 from solvers.training.ensemble import adam
 from solvers.training.streams import generator
+from tests.draws import F64
 
-F64 = torch.float64
 MODEL = InputReward(1, 2, MLP(), "diagonal")
 
 

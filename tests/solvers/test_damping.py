@@ -16,14 +16,10 @@ from solvers.bilevel import Bilevel, solve
 from solvers.bilevel.convergence import Record, reached
 from solvers.errors import InputError
 from solvers.hypergradients.implicit import HypergradientError, HypergradientWarning, implicit
+from tests.draws import F64, normal
 from tests.gate.identities.hypergradients import make_quadratic
 
-F64 = torch.float64
 methods = pytest.mark.parametrize("method", ["dense", "cg"])
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 @pytest.mark.gate

@@ -36,15 +36,9 @@ from solvers.rewards.windows import WindowReward
 from solvers.tasks import linear
 from solvers.training import inner
 from solvers.training.objectives import MSE, NLL, PolicyGradient
-
-F64 = torch.float64
-
+from tests.draws import F64, normal
 
 pytestmark = pytest.mark.usefixtures("as_users_run")
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 @pytest.mark.parametrize("batch", [(), (2,), (2, 3)])

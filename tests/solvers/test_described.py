@@ -27,8 +27,8 @@ from hypothesis import strategies as st
 import solvers as so
 from solvers.hypergradients.implicit import implicit
 from solvers.numerics.described import described
+from tests.draws import F64
 
-F64 = torch.float64
 FACTOR = 2.0
 
 

@@ -12,15 +12,12 @@ from torch import Tensor
 from solvers.errors import InputError, NonFiniteError, ShapeError
 from solvers.hypergradients.differentiable import InnerSolutionError, inner_solution
 from solvers.numerics import minimise
+from tests.draws import normal
 
 N = 3
 
 
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-A, B = drawn(N, N), drawn(4, N, seed=1)
+A, B = normal(0, N, N), normal(1, 4, N)
 START = {"x": torch.zeros(N, dtype=torch.float64), "y": torch.zeros(1, 2, dtype=torch.float64)}
 
 
@@ -92,7 +89,7 @@ def test_vmap_is_a_loop() -> None:
         assert torch.allclose(through[k], slope, rtol=1e-12, atol=1e-14)
     nested = torch.func.vmap(torch.func.vmap(solve, (None, 0)), (0, None))(A[None], B)
     assert torch.equal(nested[0], mapped)
-    starts = drawn(4, N, seed=2)
+    starts = normal(2, 4, N)
     peak = torch.func.vmap(lambda z: inner_solution(peaked, z, B[0]))(starts)
     assert torch.allclose(peak, B[0].expand(4, N), atol=1e-12)
 

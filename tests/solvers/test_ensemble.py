@@ -39,17 +39,13 @@ from solvers.training.objectives import (
     Objective,
     PolicyGradient,
 )
+from tests.draws import F64, normal
 
 BATCH = (2, 3)
 MEMBERS = [(i, j) for i in range(BATCH[0]) for j in range(BATCH[1])]
 N, S, INPUTS, n = 5, 4, 3, 2
 EPOCHS = 20
-F64 = torch.float64
 Trajectory = list[dict[str, Tensor]]
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def policy_of(structure: Structure = "full") -> GaussianPolicy:

@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 import solvers as so
 from solvers.data import Dataset
@@ -18,12 +17,9 @@ from solvers.rewards.bounded import BoundedReward
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training import streams
 from solvers.training.estimators import Analytic, Estimator, Pathwise, ScoreFunction
+from tests.draws import normal
 
 ESTIMATORS = [Analytic(), Pathwise(5), *(ScoreFunction(5, b) for b in BASELINES)]
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 @given(M=st.integers(2, 7), seed=st.integers(0, 2**20))

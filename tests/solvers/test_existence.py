@@ -17,13 +17,9 @@ from solvers.errors import InputError
 from solvers.families.networks import MLP
 from solvers.numerics import separation
 from solvers.training import inner
+from tests.draws import F64, normal
 
-F64 = torch.float64
 STRUCTURES: Any = ("isotropic", "diagonal", "full")
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def of_classes(x: Tensor, labels: Tensor, C: int) -> tuple[Any, Any]:

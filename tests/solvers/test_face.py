@@ -10,13 +10,7 @@ import torch
 from torch import Tensor
 
 import solvers as so
-
-F64 = torch.float64
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
-
+from tests.draws import F64, normal
 
 X = normal(0, 40, 2)
 Y = X @ normal(1, 2, 2) + normal(2, 40, 2) @ torch.tensor([[1.0, 0.4], [0.0, 0.5]], dtype=F64)

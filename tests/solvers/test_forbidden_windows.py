@@ -14,8 +14,9 @@ import solvers as so
 from solvers.errors import InputError, NonFiniteError
 from solvers.families.sequences import windows as numbered
 from solvers.rewards import windows
+from tests.draws import F64
 
-F64, NO = torch.float64, -math.inf
+NO = -math.inf
 NOISE = so.MemberNoise([so.generator(0)])
 
 

@@ -6,18 +6,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal
 
 from solvers.data import TwoMoments
 from solvers.errors import ShapeError
 from solvers.families.gaussian import Gaussian
+from tests.draws import normal
 
 BATCHES = [(), (4,), (2, 3)]
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def laws(full: bool, n: int, batch: tuple[int, ...], seed: int) -> tuple[Gaussian, Independent]:

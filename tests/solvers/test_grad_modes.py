@@ -31,9 +31,9 @@ from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training import inner
 from solvers.training.objectives import NLL, PolicyGradient
 from solvers.training.reference import Distilled, Reference
+from tests.draws import F64, normal
 from tests.fuzz import calls, oracle, spoiling
 
-F64 = torch.float64
 INF = float("inf")
 MODES = {
     "no_grad": torch.no_grad,
@@ -49,10 +49,6 @@ def J(theta: Tensor, phi: Tensor) -> Tensor:
 
 def F(theta: Tensor, phi: Tensor) -> Tensor:
     return -(theta - 3).square().sum() - 0.2 * phi.square().sum()
-
-
-def drawn(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 @dataclass(frozen=True)
@@ -72,9 +68,9 @@ class Inputs:
             [torch.Generator().manual_seed(0)], dtype=F64
         )
     )
-    data: Dataset = field(default_factory=lambda: Dataset.of(drawn(0, 9, 2), drawn(1, 9, 1, 2)))
+    data: Dataset = field(default_factory=lambda: Dataset.of(normal(0, 9, 2), normal(1, 9, 1, 2)))
     labels: LabelledData = field(
-        default_factory=lambda: LabelledData.soft(drawn(2, 9, 2), drawn(3, 9, 3).softmax(-1))
+        default_factory=lambda: LabelledData.soft(normal(2, 9, 2), normal(3, 9, 3).softmax(-1))
     )
 
     @property
@@ -148,7 +144,7 @@ OBJECTS: dict[str, Callable[[Inputs], Any]] = {
     ),
     "fit on a reward": lambda given: inner.fit(
         CategoricalPolicy(2, 3), given.labels,
-        PolicyGradient(ClassReward(drawn(4, 1, 3, 3).clone()), given.one), weight_decay=0.1,
+        PolicyGradient(ClassReward(normal(4, 1, 3, 3).clone()), given.one), weight_decay=0.1,
     ),
     "plug_in": lambda given: likelihood.plug_in(
         given.policy, given.params, given.one, given.data
@@ -327,9 +323,9 @@ def captured(data: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
 def test_data_made_in_inference_mode(entry: str) -> None:
     """It works, or torch's own message names the mode; never another number."""
     theta, phi = Inputs().point
-    plain = drawn(7, 2, 2)
+    plain = normal(7, 2, 2)
     with torch.inference_mode():
-        data = drawn(7, 2, 2)
+        data = normal(7, 2, 2)
 
     def run(matrix: Tensor) -> Any:
         inside = captured(matrix)

@@ -7,8 +7,8 @@ from torch import Tensor
 from solvers.errors import InputError
 from solvers.families.law import Params
 from solvers.training.ensemble import gradient_descent
+from tests.draws import F64
 
-F64 = torch.float64
 START = {"a": torch.tensor([1.0, -2.0, 0.5], dtype=F64), "b": torch.ones(3, 2, dtype=F64)}
 
 

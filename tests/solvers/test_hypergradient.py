@@ -24,10 +24,10 @@ from solvers.hypergradients.implicit import (
 )
 from solvers.numerics import linear_solve
 from solvers.numerics.trees import Leaves
+from tests.draws import F64
 from tests.gate.identities import hypergradients as identities
 from tests.gate.identities.hypergradients import make_quadratic
 
-F64 = torch.float64
 ITERATIVE: tuple[Method, ...] = ("cg", "neumann", "nystrom-cg")
 EVERY: tuple[Method, ...] = ("dense", *ITERATIVE)
 QUADRATIC = make_quadratic(5, 2, 1)

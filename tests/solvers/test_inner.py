@@ -20,8 +20,8 @@ from solvers.numerics import minimise
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training import inner
 from solvers.training.objectives import NLL, PolicyGradient
+from tests.draws import F64
 
-F64 = torch.float64
 STRUCTURES = ["isotropic", "diagonal", "full"]
 CONVERGED = 1e-6
 solvers = pytest.mark.parametrize("solve", [inner.gradient, inner.second_order])

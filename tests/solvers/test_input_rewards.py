@@ -13,13 +13,9 @@ from torch import Tensor
 
 import solvers as so
 from solvers.bilevel import likelihood
+from tests.draws import F64, normal
 
-F64 = torch.float64
 N, S, DRAWS, LAM = 4, 3, 200, 0.5
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def weights(n: int, *batch: int) -> Tensor:

@@ -18,8 +18,9 @@ from solvers.hypergradients.penalty import penalty
 from solvers.hypergradients.unrolled import SGD, unrolled
 from solvers.numerics.norms import digits
 from solvers.training import inner
+from tests.draws import F64, normal
 
-F64, F32 = torch.float64, torch.float32
+F32 = torch.float32
 INF = float("inf")
 
 
@@ -73,21 +74,17 @@ entries = pytest.mark.parametrize("entry", ENTRIES)
 others = pytest.mark.parametrize("entry", [name for name in ENTRIES if name != "minimum"])
 
 
-def drawn(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=F64)
-
-
 LAYOUTS: dict[str, Tensor] = {
-    "transposed": drawn(2, 3).T,
-    "expanded": drawn(1, 3).expand(4, 3),
-    "one number expanded": drawn(1).expand(4),
-    "channels last": drawn(2, 3, 2, 2).to(memory_format=torch.channels_last),
-    "sliced": drawn(9, 4)[1::3, ::2],
-    "column": drawn(5, 3)[:, 1],
-    "flipped": drawn(4).flip(0),
-    "diagonal": drawn(4, 4).diagonal(),
-    "0-dim": drawn(1)[0],
-    "ones in shape": drawn(1, 3, 1).permute(2, 0, 1),
+    "transposed": normal(0, 2, 3).T,
+    "expanded": normal(0, 1, 3).expand(4, 3),
+    "one number expanded": normal(0, 1).expand(4),
+    "channels last": normal(0, 2, 3, 2, 2).to(memory_format=torch.channels_last),
+    "sliced": normal(0, 9, 4)[1::3, ::2],
+    "column": normal(0, 5, 3)[:, 1],
+    "flipped": normal(0, 4).flip(0),
+    "diagonal": normal(0, 4, 4).diagonal(),
+    "0-dim": normal(0, 1)[0],
+    "ones in shape": normal(0, 1, 3, 1).permute(2, 0, 1),
 }
 layouts = pytest.mark.parametrize("layout", LAYOUTS)
 
@@ -114,7 +111,7 @@ def test_the_value_of_the_contiguous_tensor(entry: str, layout: str) -> None:
 @pytest.mark.gate
 @entries
 def test_a_leaf_without_numbers_among_others(entry: str) -> None:
-    phi = {"a": drawn(3), "none": torch.zeros(0, 2, dtype=F64), "b": drawn(1)[0]}
+    phi = {"a": normal(0, 3), "none": torch.zeros(0, 2, dtype=F64), "b": normal(0, 1)[0]}
     rest = {"a": phi["a"], "b": phi["b"]}
     got = ENTRIES[entry](solution(phi), phi)
     want = ENTRIES[entry](solution(rest), rest)

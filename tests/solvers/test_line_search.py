@@ -12,12 +12,7 @@ import solvers as so
 from solvers.bilevel import lbfgs
 from solvers.errors import NonFiniteError
 from solvers.hypergradients.implicit import HypergradientWarning
-
-F64 = torch.float64
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+from tests.draws import F64, normal
 
 
 def bits(seed: int) -> so.Dataset:

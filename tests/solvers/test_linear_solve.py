@@ -10,8 +10,8 @@ from torch import Tensor
 
 from solvers.errors import NotPositiveDefiniteError
 from solvers.numerics import linear_solve
+from tests.draws import F64
 
-F64 = torch.float64
 A = torch.tensor([[2.0, 0.5, 0.0], [0.5, 1.0, 0.2], [0.0, 0.2, 0.5]], dtype=F64)
 B = torch.tensor([1.0, -2.0, 0.5], dtype=F64)
 EYE = torch.eye(3, dtype=F64)

@@ -18,12 +18,9 @@ from solvers.errors import InputError, NonFiniteError, ShapeError
 from solvers.families import sequences
 from solvers.families.sequences import Autoregressive, Markov, Stepwise
 from solvers.rewards import windows
+from tests.draws import F64, normal
 
-F64, NO = torch.float64, -math.inf
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+NO = -math.inf
 
 
 def words(seed: int, V: int, *shape: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Hypergradients as functions, and drawn tasks, refuse by name what is of another kind."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,15 +11,15 @@ from torch import Tensor
 
 import solvers as so
 from solvers.bilevel import cross_fitted
-from solvers.errors import InputError, NonFiniteError
+from solvers.errors import InputError, NonFiniteError, ShapeError
 from solvers.hypergradients.differentiable import inner_solution
 from solvers.hypergradients.functional import functional
 from solvers.hypergradients.implicit import implicit
 from solvers.hypergradients.penalty import penalty
 from solvers.hypergradients.unrolled import one_step, unrolled
 from solvers.tasks import bits, gaussian, linear
+from tests.draws import F64
 
-F64 = torch.float64
 ONE = torch.ones(2, dtype=F64)
 SGD = so.SGD(0.1)
 METHODS: dict[str, Callable[..., Any]] = {
@@ -85,6 +86,32 @@ def test_an_objective_that_is_no_function_is_refused(method: str, value: Any) ->
     for name in ("J", "F"):
         with pytest.raises(InputError, match=rf"^{name} is a .*: pass a function"):
             METHODS[method](**LEVELS | {name: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"tolerance": -1.0}, InputError, "tolerance is -1"),
+        ({"tolerance": math.nan}, InputError, "tolerance is nan"),
+        ({"theta": ONE * math.nan}, NonFiniteError, r"theta\[0\] is nan"),
+        ({"phi": ONE * math.inf}, NonFiniteError, r"phi\[0\] is inf"),
+        ({"theta": []}, InputError, "theta holds no tensor"),
+        ({"theta": {}}, InputError, "theta holds no tensor"),
+        ({"theta": [1.0]}, InputError, r"theta\[0\] is a float"),
+        ({"theta": [ONE, ONE.float()]}, InputError, "use one dtype"),
+        ({"J": lambda t, p: -((t - p) ** 2)}, ShapeError, "J has shape"),
+        ({"F": lambda t, p: t * p}, ShapeError, "F has shape"),
+        ({"J": lambda t, p: torch.tensor(1.0)}, InputError, "J does not depend on theta or phi"),
+        ({"J": lambda t, p: t.sum() * math.nan}, NonFiniteError, "J is nan|after 0 steps"),
+        ({"F": lambda t, p: t.sum() * math.nan}, NonFiniteError, "F is nan"),
+    ],
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_bad_arguments_are_named(
+    method: str, change: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        METHODS[method](**LEVELS | change)
 
 
 def test_a_reward_of_another_kind_is_refused() -> None:

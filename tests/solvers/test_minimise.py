@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from solvers.numerics import minimise
+from tests.draws import F64
 
-F64 = torch.float64
 EPS = torch.finfo(F64).eps
 NEWTON = minimise.newton
 

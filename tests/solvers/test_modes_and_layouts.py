@@ -29,13 +29,10 @@ from solvers.training import ensemble, inner, streams
 from solvers.training.ensemble import clip_per_member
 from solvers.training.estimators import Pathwise, ScoreFunction
 from solvers.training.objectives import NLL, PolicyGradient
+from tests.draws import normal
 
 F32, F64 = torch.float32, torch.float64
 POLICY, CLASSIFIER = GaussianPolicy(2, 2, mean=MLP((3,))), CategoricalPolicy(2, 3)
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def data() -> Dataset:

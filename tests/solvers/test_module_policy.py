@@ -26,12 +26,7 @@ import solvers as so
 from paper_checks.conformance.tolerances import agree_on_average
 from solvers.errors import InputError
 from solvers.families.module import ModulePolicy, Wrapped, evaluated
-
-F64 = torch.float64
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+from tests.draws import F64, normal
 
 
 class Net(torch.nn.Module):

@@ -11,8 +11,9 @@ from torch import Tensor
 
 import solvers as so
 from solvers.families.sequences import Autoregressive
+from tests.draws import F64
 
-F64, EPS = torch.float64, 2.0**-52
+EPS = 2.0**-52
 NEAR = [10.0**-e for e in range(13)]
 SCALES = (1.0, 30.0, 700.0)  # of the logits
 LEAST = 1e-290  # what is below is no normal number, or has probabilities that are none

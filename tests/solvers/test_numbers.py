@@ -51,6 +51,7 @@ from solvers.rewards.mahalanobis import (
 from solvers.rewards.windows import WindowMatch, WindowReward
 from solvers.training import ensemble, inner
 from solvers.training.objectives import NLL, PolicyGradient
+from tests.draws import normal
 from tests.elsewhere import Elsewhere
 from tests.solvers import test_copies as copies
 
@@ -61,17 +62,12 @@ POLICY, CLASSIFIER = GaussianPolicy(2, 2), CategoricalPolicy(2, 3)
 pytestmark = pytest.mark.usefixtures("as_users_run")
 
 
-def normal(seed: int, *shape: int, dtype: torch.dtype = F64) -> Tensor:
-    draw = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
-    return draw.to(dtype)
-
-
 def data(dtype: torch.dtype) -> Dataset:
-    return Dataset.of(normal(0, 6, 2, dtype=dtype), normal(1, 6, 3, 2, dtype=dtype))
+    return Dataset.of(normal(0, 6, 2).to(dtype), normal(1, 6, 3, 2).to(dtype))
 
 
 def labelled(dtype: torch.dtype) -> LabelledData:
-    return LabelledData.soft(normal(0, 6, 2, dtype=dtype), normal(2, 6, 3).softmax(-1).to(dtype))
+    return LabelledData.soft(normal(0, 6, 2).to(dtype), normal(2, 6, 3).softmax(-1).to(dtype))
 
 
 def spd(dtype: torch.dtype) -> Tensor:
@@ -79,7 +75,7 @@ def spd(dtype: torch.dtype) -> Tensor:
 
 
 def law(dtype: torch.dtype) -> Gaussian:
-    return Gaussian(normal(3, 6, 2, dtype=dtype), normal(4, 6, 2, dtype=dtype).exp())
+    return Gaussian(normal(3, 6, 2).to(dtype), normal(4, 6, 2).to(dtype).exp())
 
 
 def start(policy: Any, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -91,15 +87,13 @@ def reference(dtype: torch.dtype) -> Gaussian:
 
 
 def class_law(dtype: torch.dtype) -> Categorical:
-    return Categorical(normal(5, 6, 3, dtype=dtype))
+    return Categorical(normal(5, 6, 3).to(dtype))
 
 
 def bounded_solution(lam: Any, variance: Any, omega: Any, dtype: torch.dtype) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoGlobalMaximumWarning)
-        found = bounded.inner_solution(
-            BoundedReward(omega), lam, normal(6, 2, dtype=dtype), variance
-        )
+        found = bounded.inner_solution(BoundedReward(omega), lam, normal(6, 2).to(dtype), variance)
     assert found.converged
     return found.value.scale
 
@@ -367,7 +361,7 @@ def test_tensors_are_made_on_the_device_of_the_inputs(key: tuple[str, str], valu
 def test_a_reward_made_of_a_number_is_exact_in_either_precision() -> None:
     reward, bound = MahalanobisReward.scalar(0.1, 2), BoundedReward(0.1)
     for dtype in (F32, F64):
-        e = normal(0, 5, 2, dtype=dtype)
+        e = normal(0, 5, 2).to(dtype)
         want = -torch.tensor(0.1, dtype=dtype) * e.square().sum(-1)
         torch.testing.assert_close(reward.of(e), want)
         torch.testing.assert_close(bound.of(e), (-e.square().sum(-1) / 0.1).exp())

@@ -7,8 +7,8 @@ from torch import Tensor
 import solvers as so
 from solvers.rewards.mahalanobis import optimal_weights
 from solvers.training.reference import Distilled
+from tests.draws import F64
 
-F64 = torch.float64
 LAM, N = 0.5, 120
 DECAY = 1e-6  # in nats: classes need some, and what it moves is far below the tolerances
 

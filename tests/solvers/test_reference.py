@@ -17,14 +17,8 @@ from solvers.rewards import with_reference
 from solvers.rewards.learnable import ConstantReward
 from solvers.training import ensemble, inner, streams
 from solvers.training.reference import Reference
+from tests.draws import F64, normal
 from tests.shapes import unchecked
-
-F64 = torch.float64
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
-
 
 X = normal(0, 5, 2)
 DATA = so.Dataset.of(X, normal(1, 5, 3, 2))

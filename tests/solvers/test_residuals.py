@@ -13,13 +13,9 @@ import solvers as so
 from solvers.errors import InputError
 from solvers.families.gaussian import Structure
 from solvers.training.residuals import Residuals
+from tests.draws import F64, normal
 
-F64 = torch.float64
 EPS = torch.finfo(F64).eps
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def problem(

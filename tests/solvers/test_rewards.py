@@ -12,12 +12,7 @@ from solvers.data import TwoMoments
 from solvers.errors import InputError, NonFiniteError, NotPositiveDefiniteError, ShapeError
 from solvers.families.gaussian import Gaussian
 from solvers.rewards.mahalanobis import MahalanobisReward, optimal_reward, optimal_scale
-
-F64 = torch.float64
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+from tests.draws import F64, normal
 
 
 def spd(seed: int, *batch: int, n: int) -> Tensor:

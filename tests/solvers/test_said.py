@@ -13,8 +13,8 @@ from solvers.errors import InputError, NonFiniteError
 from solvers.hypergradients.implicit import HypergradientError, HypergradientWarning, implicit
 from solvers.hypergradients.methods import CG, Implicit, Neumann, Penalty, Unrolled
 from solvers.rewards.learnable import ConstantReward
+from tests.draws import F64
 
-F64 = torch.float64
 ONE = torch.ones(2, dtype=F64)
 
 

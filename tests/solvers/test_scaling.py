@@ -19,8 +19,9 @@ from solvers.hypergradients.implicit import Hypergradient, implicit
 from solvers.hypergradients.penalty import penalty
 from solvers.hypergradients.unrolled import SGD, Adam, one_step, unrolled
 from solvers.numerics import linear_solve, norms
+from tests.draws import F64
 
-F64, F32 = torch.float64, torch.float32
+F32 = torch.float32
 ETA = 0.2  # learning rate of the unrolled steps; the curvatures of J lie between 1 and 4
 dtypes = pytest.mark.parametrize("dtype", [F64, F32])
 

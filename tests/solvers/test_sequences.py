@@ -18,9 +18,9 @@ from solvers.numerics.trees import Leaves
 from solvers.rewards import windows
 from solvers.tasks import text
 from solvers.training.ensemble import train
+from tests.draws import F64
 from tests.solvers.test_numbers import Elsewhere
 
-F64 = torch.float64
 V, T = 3, 4
 X = torch.ones(1, 1, dtype=F64)
 WORDS = torch.tensor(list(product(range(V), repeat=T)), dtype=F64)

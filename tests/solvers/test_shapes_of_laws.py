@@ -32,16 +32,10 @@ from solvers.rewards.mahalanobis import (
     optimal_scale,
 )
 from solvers.training.objectives import NLL, PolicyGradient
+from tests.draws import F64, normal
 from tests.labelled import labelled_by
 
-F64 = torch.float64
-
-
 pytestmark = pytest.mark.usefixtures("as_users_run")
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def zeros(*shape: int) -> Tensor:

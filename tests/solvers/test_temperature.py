@@ -15,14 +15,10 @@ from solvers.families.networks import MLP
 from solvers.rewards.mahalanobis import DiagonalReward, MahalanobisReward
 from solvers.training import ensemble, streams
 from solvers.training.objectives import MSE, NLL, BetaNLL, Faithful, PolicyGradient
+from tests.draws import F64, normal
 
-F64 = torch.float64
 POLICY = GaussianPolicy(3, 2, "diagonal", MLP((5,), "tanh"), MLP((4,), "tanh"))
 LAM = 0.7
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 @cache

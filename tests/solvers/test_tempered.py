@@ -9,8 +9,8 @@ from torch import Tensor
 
 import solvers as so
 from solvers.bilevel import likelihood
+from tests.draws import F64
 
-F64 = torch.float64
 LAM = 0.5
 MEANS, VARIANCES = torch.tensor([1.0, -2.0], dtype=F64), torch.tensor([4.0, 0.25], dtype=F64)
 INNER, HELD = [0, 1, 1, 1], [0, 0, 1]  # which of two inputs each row is

@@ -16,14 +16,10 @@ from solvers import bilevel
 from solvers.families.networks import MLP
 from solvers.numerics import minimise
 from solvers.training import ensemble, inner
+from tests.draws import F64, normal
 from tests.fuzz import calls, oracle, spoiling
 
-F64 = torch.float64
 POLICY = so.GaussianPolicy(3, 2, "full", MLP((4,), "tanh"))
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,10 @@ from solvers.families.gaussian import at_outcomes, in_units
 from solvers.hypergradients.differentiable import InnerSolutionError, inner_solution
 from solvers.hypergradients.implicit import HypergradientError, HypergradientWarning, implicit
 from solvers.numerics import linear_solve
+from tests.draws import F64, normal
 
-F64 = torch.float64
 powers = st.lists(st.integers(-6, 6), min_size=2, max_size=2)
 shifts = st.sampled_from([0.0, 1.0, 1e3, -1e4])
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def units(powers: list[int]) -> Tensor:

@@ -11,13 +11,9 @@ from torch import Tensor
 import solvers as so
 from solvers.families import gaussian
 from solvers.families.networks import MLP
+from tests.draws import F64, normal
 
-F64 = torch.float64
 STRUCTURES: Any = ("isotropic", "diagonal", "full")
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def table(seed: int) -> tuple[Tensor, Tensor, Tensor]:

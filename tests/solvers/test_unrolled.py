@@ -9,21 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from solvers.errors import InputError, NonFiniteError, ShapeError
+from solvers.errors import InputError, NonFiniteError
 from solvers.hypergradients.implicit import HypergradientError, HypergradientWarning, implicit
 from solvers.hypergradients.unrolled import one_step, unrolled
 from solvers.numerics.optimisers import SGD, Adam, Moments, Optimiser
+from tests.levels import F, F_of_trees, J, J_of_trees
 
 FREE: dict[str, Any] = {"tolerance": math.inf, "distance": math.inf}
 ZERO, ONE = torch.zeros(2).double(), torch.ones(2).double()
-
-
-def J(theta: Tensor, phi: Tensor) -> Tensor:
-    return -(theta - phi).square().sum() / 2
-
-
-def F(theta: Tensor, phi: Tensor) -> Tensor:
-    return -(theta - 3).square().sum() / 2 + phi.sum()
 
 
 def run(optimiser: Optimiser | None = None, **kwargs: Any):
@@ -139,14 +132,7 @@ def test_trees_keep_their_structure_and_arguments_their_values() -> None:
     theta: Any = {"a": torch.tensor(0.5), "b": [torch.zeros(2, 3), torch.ones(1)]}
     phi = (torch.tensor(2.0), {"c": torch.ones(3)})
 
-    def inner(theta: Any, phi: Any) -> Tensor:
-        fit = (theta["b"][0] - phi[1]["c"]).square().sum() + theta["b"][1].square().sum()
-        return -fit - (theta["a"] - phi[0]).square()
-
-    def outer(theta: Any, phi: Any) -> Tensor:
-        return theta["b"][0].sum() + theta["a"] * phi[0]
-
-    found = unrolled(inner, outer, theta, phi, optimiser=SGD(0.25), steps=30, last=25)
+    found = unrolled(J_of_trees, F_of_trees, theta, phi, optimiser=SGD(0.25), steps=30, last=25)
     first, second = found.value
     assert isinstance(found.value, tuple)
     torch.testing.assert_close(first, torch.tensor(4.0))
@@ -180,19 +166,8 @@ def test_a_domain_that_is_left_is_named() -> None:
         ({"steps": True}, InputError, "steps is True"),
         ({"last": 0}, InputError, "last is 0: pass at least 1"),
         ({"last": 4}, InputError, "last is 4, steps 3: pass last <= steps"),
-        ({"tolerance": -1.0}, InputError, "tolerance is -1"),
-        ({"tolerance": math.nan}, InputError, "tolerance is nan"),
         ({"distance": math.nan}, InputError, "distance is nan"),
-        ({"theta": ZERO * math.nan}, NonFiniteError, r"theta\[0\] is nan"),
-        ({"phi": ONE * math.inf}, NonFiniteError, r"phi\[0\] is inf"),
-        ({"theta": []}, InputError, "theta holds no tensor"),
-        ({"theta": [1.0]}, InputError, r"theta\[0\] is a float"),
-        ({"theta": [ZERO, ZERO.float()]}, InputError, "use one dtype"),
-        ({"J": lambda t, p: -((t - p) ** 2)}, ShapeError, "J has shape"),
-        ({"F": lambda t, p: t * p}, ShapeError, "F has shape"),
-        ({"J": lambda t, p: torch.tensor(1.0)}, InputError, "J does not depend on theta or phi"),
         ({"J": lambda t, p: t.sum() * math.nan}, NonFiniteError, "after 0 steps"),
-        ({"F": lambda t, p: t.sum() * math.nan}, NonFiniteError, "F is nan"),
     ],
 )
 def test_bad_arguments_are_named(

@@ -19,15 +19,12 @@ from solvers.metrics import accuracy, calibration_error
 from solvers.rewards.between_classes import ClassReward, exact_scale, gibbs, heuristic_scale
 from solvers.training.estimators import Analytic, Estimator, ScoreFunction
 from solvers.training.objectives import NLL, PolicyGradient
+from tests.draws import normal
 from tests.labelled import labelled_by
 
 F32, F64 = torch.float32, torch.float64
 Metric = Callable[[Categorical, LabelledData], Tensor]
 precisions = pytest.mark.parametrize("dtype", [F32, F64])
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def with_zeros(seed: int, N: int, C: int) -> tuple[Tensor, Tensor]:

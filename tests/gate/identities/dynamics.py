@@ -17,9 +17,9 @@ from solvers.families.gaussian import GaussianPolicy
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training import ensemble
 from solvers.training.objectives import NLL, PolicyGradient
+from tests.draws import F64
 from tests.gate.identities.common import data_with_moments
 
-F64 = torch.float64
 POLICY = GaussianPolicy(1, 1, "diagonal")
 HORIZON, STEPS = 0.5, 60
 HALVED = 0.1  # how far the error of half the step may be from half the error, relative to that, or

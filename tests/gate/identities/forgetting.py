@@ -21,9 +21,9 @@ from solvers.families.module import policy
 from solvers.rewards.between_classes import ClassReward
 from solvers.rewards.mahalanobis import optimal_reward
 from solvers.training.objectives import NLL, PolicyGradient
+from tests.draws import F64
 from tests.gate.identities.common import data_with_moments
 
-F64 = torch.float64
 STEP = 1e-5  # of central differences in ζ, of which the paths are polynomials
 HALF = 0.5  # ζ
 FAR = 24.0  # distance of modes without overlap in double precision

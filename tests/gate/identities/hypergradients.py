@@ -21,9 +21,9 @@ from solvers.numerics import linear_solve
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training import inner
 from solvers.training.objectives import NLL, PolicyGradient
+from tests.draws import F64
 from tests.gate.identities.common import data_with_moments
 
-F64 = torch.float64
 HYPERGRADIENT = 1e-9  # relative, promised for every variant of the implicit form
 
 

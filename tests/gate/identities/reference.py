@@ -26,11 +26,10 @@ from solvers.numerics.trees import Leaves, flat
 from solvers.rewards import with_reference
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training.objectives import NLL, PolicyGradient
+from tests.draws import F64
 from tests.gate.identities.common import data_with_moments, policy_law
 from tests.gate.identities.functional import policy_at, reward_of
 from tests.gate.identities.hypergradients import law_of
-
-F64 = torch.float64
 
 
 def base(problem: Problem) -> Gaussian:
@@ -197,7 +196,7 @@ def unrolled_hypergradient(problem: Problem, rate: float, steps: int) -> None:
 
 
 def penalised_hypergradient(problem: Problem, weight: float) -> None:
-    """The penalty's bias is `O(1/σ)`: at 2σ it is half of that at σ, up to `O(1/σ²)`.
+    """The penalty's bias is `O(1/ς)`: at 2ς it is half of that at ς, up to `O(1/ς²)`.
 
     Args:
         problem: of the reference.
@@ -219,7 +218,7 @@ def penalised_hypergradient(problem: Problem, weight: float) -> None:
     )
     scale = {**near, "scale": near["scale"] + float(np.abs(want).max())}
     agree("∇_U F by a penalty", one, want, **{**scale, "rtol": 1 / weight})
-    agree("its bias is O(1/σ)", 2 * two - one, want, **{**scale, "rtol": 2 / weight**2 + 1e-9})
+    agree("its bias is O(1/ς)", 2 * two - one, want, **{**scale, "rtol": 2 / weight**2 + 1e-9})
 
 
 def optimal_reward(problem: Problem) -> None:

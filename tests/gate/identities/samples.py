@@ -17,9 +17,9 @@ from solvers.data import TwoMoments
 from solvers.families.gaussian import Structure
 from solvers.rewards import mahalanobis
 from solvers.training import inner
+from tests.draws import F64
 from tests.gate.identities.bilevel import KINDS
 
-F64 = torch.float64
 INPUTS, ROWS, OTHERS = 2, 12, 9  # distinct, so that rows of one part cannot pass for the other's
 DRAWS = 4000
 SPARE = 8  # degrees of freedom beyond n

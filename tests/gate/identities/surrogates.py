@@ -21,6 +21,7 @@ from solvers.hypergradients.methods import Implicit
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.training.estimators import Estimator, Pathwise, ScoreFunction
 from solvers.training.objectives import PolicyGradient
+from tests.draws import F64
 from tests.gate.identities.common import data_with_moments
 from tests.gate.identities.hypergradients import (
     HYPERGRADIENT,
@@ -29,7 +30,6 @@ from tests.gate.identities.hypergradients import (
     objectives,
 )
 
-F64 = torch.float64
 SIX = torch.tensor([-(3**0.5), 0.0, 0.0, 0.0, 0.0, 3**0.5], dtype=F64)  # equal weights, degree 5
 
 

@@ -30,11 +30,11 @@ from solvers.rewards.mahalanobis import DiagonalReward, MahalanobisReward
 from solvers.rewards.tempered import Tempered, TemperedReward
 from solvers.training import inner
 from solvers.training.objectives import MSE, NLL, BetaNLL, Faithful, PolicyGradient
+from tests.draws import F64
 
 ROWS = [0, 1, 1]  # which of the two inputs each row is
 HELD = [0, 0, 0, 1, 1]  # and each row of the outer level, where that meets others
 LEARNED = TemperedReward(InputReward(2, 1, MLP(), "diagonal"))  # of inputs (1, 0) and (0, 1)
-F64 = torch.float64
 
 
 def pair(problem: Problem, *names: str) -> Tensor:

@@ -160,14 +160,14 @@ def gaussian(problem: Problem, structure: str, share: float, steps: int, extra: 
 
 
 def penalised(q: Quadratic, weight: float) -> None:
-    """The penalty, its weight in units of ν/κ at the least κ: derived; the bias is O(1/σ)."""
+    """The penalty, its weight in units of ν/κ at the least κ: derived; the bias is O(1/ς)."""
     kappa, V = scipy.linalg.eigh(q.A, q.B)  # VᵀAV = diag(κ), VᵀBV = I
-    sigma = weight / kappa[0]
+    varsigma = weight / kappa[0]
     theta, phi = q.trees(q.best)
-    found = value_of(penalty.penalty(q.J, q.F, theta, phi, weight=sigma, tolerance=2.0))
-    want = by_coordinates(q, hypergradients.penalty.hypergradient().at, V, weight=sigma)
-    scale, inputs = float(np.abs(q.implicit() - q.d).max()), f"{q}, {sigma=}"
-    agree("∇F_σ, derived", found, want, rtol=1e-7, scale=scale, inputs=inputs)
+    found = value_of(penalty.penalty(q.J, q.F, theta, phi, weight=varsigma, tolerance=2.0))
+    want = by_coordinates(q, hypergradients.penalty.hypergradient().at, V, weight=varsigma)
+    scale, inputs = float(np.abs(q.implicit() - q.d).max()), f"{q}, {varsigma=}"
+    agree("∇F_ς, derived", found, want, rtol=1e-7, scale=scale, inputs=inputs)
     pulls, target = V.T @ q.C @ q.phi, np.linalg.solve(V, q.tau)
     limits = [
         hypergradients.penalty.bias_limit().at(
@@ -175,10 +175,10 @@ def penalised(q: Quadratic, weight: float) -> None:
         )
         for j in range(len(kappa))
     ]
-    # what is missing at a finite weight is ν/(ν + σκ) of the limit in each coordinate
+    # what is missing at a finite weight is ν/(ν + ςκ) of the limit in each coordinate
     size = float((np.abs(q.C.T @ V) @ np.abs(limits)).max())
-    bias, limit = sigma * (found - q.implicit()), q.C.T @ V @ limits
-    agree("σ bias → limit", bias, limit, rtol=1.01 / weight, scale=size, inputs=inputs)
+    bias, limit = varsigma * (found - q.implicit()), q.C.T @ V @ limits
+    agree("ς bias → limit", bias, limit, rtol=1.01 / weight, scale=size, inputs=inputs)
 
 
 def adam_by_differences(q: Quadratic, optimiser: Adam, steps: int) -> None:
@@ -234,4 +234,4 @@ def scales_with_the_outer_objective(q: Quadratic, factor: float) -> None:
         value_of(penalty.penalty(q.J, F, theta, phi, weight=weight, tolerance=2.0))
         for F, weight in ((q.F, 100.0), (small, 100.0 * factor))
     )
-    agree("penalty, F and σ scaled", second, factor * first, rtol=1e-9, inputs=(q, factor))
+    agree("penalty, F and ς scaled", second, factor * first, rtol=1e-9, inputs=(q, factor))

@@ -1,33 +1,16 @@
 """Files in the output folder that are damaged, or not ours: named, never overwritten."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 
 import figures
 from paper_checks import gate, store
-from tests import fakes
-
-
-@pytest.fixture
-def fake(monkeypatch) -> SimpleNamespace:
-    return fakes.install(monkeypatch)
-
-
-@pytest.fixture
-def passed(monkeypatch) -> gate.GateResult:
-    return fakes.pass_gate(monkeypatch)
 
 
 @pytest.fixture
 def out(tmp_path):
     return tmp_path / "Größe und Ort"
-
-
-@pytest.fixture
-def call(out):
-    return fakes.command_line(out)
 
 
 @pytest.mark.parametrize(
