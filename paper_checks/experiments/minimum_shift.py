@@ -9,26 +9,22 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from scipy import integrate, optimize, stats
+from scipy import optimize, stats
 
 
 @cache
-def stationary_scale(n: int, M: int, *, sampled: bool = True) -> float:
+def stationary_scale(n: int, M: int) -> float:
     """Return the standard deviation at which training on `U* = λ/(2σ²) I` settles, in units of σ.
 
     With `D(s) = E max_k ‖sε_k - z‖²`, `ε_k` and `z` standard normal in n dimensions, it is the
-    root `s` of `s² - s D'(s)/(2nM) = 1`. Where the reward is averaged over the data instead,
-    `z = 0` and `s² = 1/(1 - E[max of M χ²_n]/(nM))`.
+    root `s` of `s² - s D'(s)/(2nM) = 1`: every generation is compared with one data point
+    `y ~ N(μ, σ²I)`, as in the published code. (Compared with all of them on average, `z = 0`; see
+    `estimator_variance.settles`.)
 
     Args:
         n: outcome dimension.
         M: generations per data point, at least 2.
-        sampled: whether generations are compared with one data point `y ~ N(μ, σ²I)`, as the
-            published code does, or with all of them on average.
     """
-    if not sampled:
-        expected, _ = integrate.quad(lambda q: 1 - stats.chi2.cdf(q, n) ** M, 0, np.inf)
-        return float(1 / np.sqrt(1 - expected / (n * M)))
 
     def excess(s: float) -> float:
         step = 1e-4 * s

@@ -10,7 +10,7 @@ import torch
 
 from figures import figure_2 as drawing
 from paper_checks.experiments import figure_2
-from paper_checks.experiments.minimum_shift import stationary_scale
+from paper_checks.experiments.estimator_variance import settles
 from solvers.data import Dataset
 from solvers.rewards.mahalanobis import MahalanobisReward
 from solvers.tasks import gaussian
@@ -134,11 +134,11 @@ STATIONARY = {
 @pytest.mark.parametrize(("n", "M"), STATIONARY)
 def test_stationary_scales_are_those_of_the_theory(n: int, M: int) -> None:
     averaged, sampled = STATIONARY[n, M]
-    assert round(stationary_scale(n, M, sampled=False), 3) == averaged
-    assert round(stationary_scale(n, M), 3) == sampled
+    assert round(settles("minimum", "averaged", n, M), 3) == averaged
+    assert round(settles("minimum", "sampled", n, M), 3) == sampled
     if n == 2:  # E max of M χ²_2 is 2 H_M
         exact = (1 - sum(1 / k for k in range(1, M + 1)) / M) ** -0.5
-        assert stationary_scale(2, M, sampled=False) == pytest.approx(exact, rel=1e-9)
+        assert settles("minimum", "averaged", 2, M) == pytest.approx(exact, rel=1e-9)
 
 
 def estimates(s: float, n: int, M: int, baseline: str, *, sampled: bool = True) -> np.ndarray:
@@ -160,7 +160,7 @@ def estimates(s: float, n: int, M: int, baseline: str, *, sampled: bool = True) 
 @pytest.mark.parametrize(("n", "M"), [(2, 5), (1, 2)])
 def test_stationary_scale_against_monte_carlo(n: int, M: int, sampled: bool) -> None:
     """The expected gradient vanishes there, and 2 % to either side it does not."""
-    s = stationary_scale(n, M, sampled=sampled)
+    s = settles("minimum", "sampled" if sampled else "averaged", n, M)
     scales = (0.98 * s, s, 1.02 * s)
     draws = [estimates(scale, n, M, "minimum", sampled=sampled) for scale in scales]
     below, at, above = (d.mean() / d.std() * np.sqrt(len(d)) for d in draws)
