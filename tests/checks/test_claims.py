@@ -125,7 +125,7 @@ def test_a_witness_that_is_no_number_disagrees(place: int) -> None:
     """Wherever it is among those that agree: the largest of numbers and NaN may be a number."""
     entry = next(iter(gaussian.outer.hypergradient.entries()))
     checks = [
-        Check((gaussian.outer.hypergradient,), lambda d, p, e=e: e, 1e-9)
+        Check(gaussian.outer.hypergradient, lambda d, p, e=e: e, 1e-9)
         for e in (math.nan if k == place else 1e-12 for k in range(3))
     ]
     judgement = verdict([(check, entry) for check in checks], 0)

@@ -112,7 +112,7 @@ def test_lbfgs_ends_where_a_round_gains_a_share_of_the_progress(
     weight = torch.tensor([1.0, 1e-3], dtype=F64)
     share = 0.1
     loss, _ = watched(lambda t: (weight * t.pow(8)).sum(), theta)
-    minimise.lbfgs([theta], loss, 0.0, 1000, share)
+    minimise.lbfgs([theta], loss, 0.0, 1000, share=share)
     gains = [before - after for before, after in pairwise(values)]
     progress = list(accumulate(gains))
     low = [gain <= share**2 * total for gain, total in zip(gains, progress, strict=True)]
