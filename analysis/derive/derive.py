@@ -203,7 +203,7 @@ def _gaussian(
     )
     higher = sp.Tuple(J, mean_reward).free_symbols - known.free_symbols
     if isinstance(data, Moments):
-        order = max(sp.Poly(term.polynomial, *y).total_degree() for term in raw)
+        order = max((sp.Poly(term.polynomial, *y).total_degree() for term in raw), default=0)
         domain += lawful(central(data, Sigma), n, order, sorted(higher, key=str))
     return Derived(
         reward=r,

@@ -363,7 +363,7 @@ def _dominated(g: Growth, p: Any, ridges: Sequence[tuple[int, ...]]) -> bool:
     `ridges` are monomials before exponentials that stay 1 along a line: they rise there.
     """
     size = len(g.v)
-    highest = [max(sum(a) for a in p.monoms() if sum(a) == a[i]) for i in range(size)]
+    highest = [max((sum(a) for a in p.monoms() if sum(a) == a[i]), default=0) for i in range(size)]
     tops = [tuple(highest[i] * int(i == j) for j in range(size)) for i in range(size)]
     if any(top % 2 or not top for top in highest) or any(g.sign_of(top) != -1 for top in tops):
         return False

@@ -113,7 +113,7 @@ def is_concave(raw: Sequence[Term], averaged: Sequence[Term], v: Any, y: Any) ->
     for term in raw:
         if not sp.hessian(term.exponent, list(v)).is_zero_matrix:
             return False
-        if not term.exponent.has(*v, *y):
+        if not term.exponent.has(*v):  # exp of y alone is a positive weight
             bend = -sp.hessian(term.polynomial, list(v))
             shifted = bend.xreplace(moved).applyfunc(sp.expand)
             if not any(is_semidefinite(B.as_immutable(), (*v, *y)) for B in (bend, shifted)):
@@ -266,19 +266,25 @@ def _one_exponential(first: Any, bend: Any, m: Any, s: Any) -> tuple[list[Any], 
 def largest_weight(J: Any, m: Sequence[Any], s: Any, mu: Any, lam: Any) -> Any:
     """λ below which J has a local maximum in one variance at m = μ: the peak of h(s), or None.
 
-    dJ/ds is 0 where λ = h(s); h rises to its one peak, and the smaller root is the maximum.
+    dJ/ds = push · (λ - h(s)), push > 0: h rises to its one peak, and the smaller root is a maximum
+    in s. It is one in m too: ½ tr ∂²J/∂m² is dJ/ds less what the entropy adds, n λ/2s, so that the
+    trace is negative there, and all of ∂²J/∂m² with it where it is a multiple of the identity.
     """
     at = dict(zip(m, mu, strict=True))
     if any(sp.simplify(sp.diff(J, x).xreplace(at)) != 0 for x in m):
         return None
     bend = sp.diff(J, s).xreplace(at)
     push = sp.diff(bend, lam)
-    if push.has(lam):
+    bowl = sp.hessian(J, list(m)).xreplace(at).applyfunc(sp.simplify)
+    if push.has(lam) or sign(push) != 1 or bowl != bowl[0] * sp.eye(len(m)):
         return None
     h = -(bend - lam * push) / push
     ratio = sp.simplify(s * sp.diff(h, s) / h)
     peak = positive_root(ratio, s)
-    return None if peak is None else sp.simplify(h.xreplace({s: peak}))
+    if peak is None or sign(sp.simplify(sp.diff(h, s, 2).xreplace({s: peak}))) != -1:
+        return None
+    top = sp.simplify(h.xreplace({s: peak}))
+    return top if sign(top) == 1 else None
 
 
 def restricted(mu: Any, Sigma: Any, theta: Mapping[str, Any], n: int) -> dict[str, Any]:

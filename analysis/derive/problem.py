@@ -28,6 +28,7 @@ from ..calculus.symbols import (
 from ..errors import RewardError, RewardTypeError, StructureError
 
 ROUNDING = 1e-9  # by which probabilities may miss a sum of 1
+DOUBLE = 53  # binary digits
 LARGEST = 100  # powers of ten: of larger numbers SymPy looks for factors in vain
 OUTCOME = re.compile(r"^(y_hat|yhat|ŷ|y)(_?\d+)?$")
 SIZES = (1, 2, 3)  # of outcomes
@@ -231,7 +232,13 @@ def exact(value: Any, what: str) -> Any:
             f"{what} has the number {sp.N(far[0], 3)}; pass numbers within 10^±{LARGEST}, in other "
             "units, or a symbol for it"
         )
-    return found.xreplace({x: sp.Rational(str(x)) for x in found.atoms(sp.Float)})
+    return found.xreplace({x: sp.Rational(_shortest(x)) for x in found.atoms(sp.Float)})
+
+
+def _shortest(x: Any) -> str:
+    """The shortest decimal that is read back as x: 0.1 is 1/10, and 1/3 loses no digit."""
+    is_double = x._prec == DOUBLE
+    return repr(float(x)) if is_double else str(x)
 
 
 def constant(value: Any, what: str) -> Any:

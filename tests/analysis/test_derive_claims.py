@@ -1,0 +1,95 @@
+"""What `derive` claims holds: a closed form is a maximum, an optimum is one, a limit is a limit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import sympy as sp
+
+from analysis import (
+    KL,
+    Gaussian,
+    Moments,
+    NoMaximumError,
+    Normal,
+    derive,
+    outcome,
+)
+
+a, b, u, w = sp.symbols("a b u w", positive=True)
+c = sp.Symbol("c", real=True)
+y_hat, y = outcome(1)
+p, q = outcome(2)
+e = p - q
+TENTH = sp.Rational(1, 10)
+
+
+@pytest.mark.parametrize("weight", [sp.exp(-(y**2) / w), sp.exp(y)])
+def test_a_reward_bent_upwards_beside_an_exponential_of_y_has_no_closed_form(weight: Any) -> None:
+    found = derive((b * y_hat**2 - a * y_hat**4) * weight, Gaussian(1), data=Normal())
+    assert found.solution is None
+    values = {"a": 1.0, "b": 2.0, "mu": 0.0, "Sigma": 1.0, "lam": 0.05}
+    solved = found.solve(**values, **({"w": 1.0} if weight.has(w) else {}))
+    assert solved.policy["m"] != pytest.approx(0.0, abs=0.5)
+    assert len(solved.equal) == 1
+
+
+def test_no_variance_is_negative_beside_an_exponential_of_y() -> None:
+    found = derive(b * (y_hat - y) ** 2 * sp.exp(y), Gaussian(1), KL(), Normal(), local=True)
+    assert found.solution is None
+    wells = -(p[0] ** 4) + p[0] ** 2 * sp.exp(q[0]) - p[1] ** 2
+    assert derive(wells, Gaussian(2), data=Normal()).solution is None
+
+
+def test_a_concave_reward_beside_an_exponential_of_y_keeps_its_closed_form() -> None:
+    found = derive(-a * (y_hat - y) ** 2 * sp.exp(y), Gaussian(1), data=Normal())
+    assert found.solve(a=0.7, mu=0.1, Sigma=0.6, lam=0.3).closed_form
+
+
+@pytest.mark.parametrize(
+    ("reward", "data"),
+    [
+        (-((y_hat - y) ** 4) + 20 * (y_hat - y) ** 2, Moments(symmetric=True, covariance=1)),
+        (-sp.exp(-((y_hat - y) ** 2) / w), Normal()),
+        (c * sp.exp(-((y_hat - y) ** 2) / w), Normal()),
+    ],
+)
+def test_a_limit_is_the_peak_of_a_positive_function(reward: Any, data: Any) -> None:
+    assert derive(reward, Gaussian(1), data=data, local=True).limit is None
+
+
+def test_a_limit_of_an_isotropic_policy_needs_a_bowl_in_every_direction() -> None:
+    bump = sp.exp(-(e.T * e)[0] / w)
+    data = Normal(covariance=sp.eye(2))
+    found = derive(bump, Gaussian(2, "isotropic"), data=data, local=True)
+    assert sp.simplify(found.limit - w / (4 * (w + 2))) == 0
+
+
+def test_decimals_keep_their_last_digits() -> None:
+    third = derive(-(1 / 3) * (y_hat - y) ** 2, Gaussian(1))
+    assert third.at("solution", lam=1.0, mu=0.0)["P"] == pytest.approx(1.5, rel=3e-16)
+    same = derive(-u * (y_hat - y) ** 2, Gaussian(1), data=Moments(covariance=1 / 3))
+    assert same.at("optimum", lam=1.0)["u"] == pytest.approx(1.5, rel=3e-16)
+    assert derive(-0.1 * (y_hat - y) ** 2, Gaussian(1)).reward == -TENTH * (y_hat - y) ** 2
+    few = sp.Float("0.1", 5)
+    assert derive(-few * (y_hat - y) ** 2, Gaussian(1)).reward == -TENTH * (y_hat - y) ** 2
+
+
+@pytest.mark.parametrize("structure", ["full", "diagonal", "isotropic"])
+@pytest.mark.parametrize("reward", [-((p[0] * p[1]) ** 2), c * p[0] ** 2 * p[1]])
+def test_no_power_of_a_coordinate_alone_is_refused_with_a_reason(
+    reward: Any, structure: Any
+) -> None:
+    with pytest.raises(NoMaximumError, match=r"does not fall along ŷ = t\["):
+        derive(reward, Gaussian(2, structure))
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_without_a_reward_the_policy_is_the_reference(n: int) -> None:
+    found = derive(0, Gaussian(n), KL())
+    m0, P0 = (np.full(n, 0.3), np.eye(n) / 2) if n > 1 else (0.3, 0.5)
+    at = found.at("solution", m0=m0, P0=P0, lam=0.7)
+    assert np.allclose(at["m"], m0)
+    assert np.allclose(at["P"], P0)
