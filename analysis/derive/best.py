@@ -174,9 +174,9 @@ class Place:
 def best(derived: Any, values: Mapping[str, Any]) -> Best:
     """The best parameters, from the closed form where it is complete, else by a search.
 
-    A closed form with a sign that its symbol cannot have is no optimum, and one that divides by 0,
-    as 0/0 of two equally likely classes, does not say which: then too a search looks for one inside
-    the domain.
+    A closed form with a sign that its symbol cannot have is no optimum, nor is one at which J has
+    its maximum elsewhere, and one that divides by 0, as 0/0 of two equally likely classes, does not
+    say which: then too a search looks for one inside the domain.
 
     Raises:
         ArgumentError: for values outside their domain, and where a best one is beyond a double.
@@ -200,12 +200,35 @@ def best(derived: Any, values: Mapping[str, Any]) -> Best:
         found = _closed(derived, optimum, data)
         outside = {k: v for k, v in found.items() if not places[k].holds(v)}
         if found and not outside:
-            reached = derived.levels.reached(derived, {**data, **found})
-            return _reported(places, found, reached, closed=True)
+            closed = _at_closed(derived, data, places, found)
+            if closed is not None and _is_optimal(derived, closed):
+                return closed
+            if closed is not None and not given:  # J has a maximum there: none is known elsewhere
+                places = {k: replace(place, start=found[k]) for k, place in places.items()}
     if not places:  # nothing to choose
         return _reported(places, {}, derived.levels.reached(derived, data), closed=True)
     found, reached, determined = _inside(derived, data, places, outside)
     return replace(_reported(places, found, reached, closed=False), determined=determined)
+
+
+def _at_closed(
+    derived: Any, data: Mapping[str, Any], places: Mapping[str, Place], found: dict[str, Any]
+) -> Best | None:
+    """What the closed form reaches; None where J has no maximum at it."""
+    try:
+        reached = derived.levels.reached(derived, {**data, **found})
+    except NoMaximumError:
+        return None
+    return _reported(places, found, reached, closed=True)
+
+
+def _is_optimal(derived: Any, closed: Best) -> bool:
+    """Whether what a closed form reaches is an optimum.
+
+    Its parameters make maximum likelihood stationary for J, which need not be where J is largest
+    unless J is concave: its symbolic cost is withheld then. Else they make F stationary.
+    """
+    return closed.cost <= EDGE or (derived.cost is not None and closed.slope <= EDGE)
 
 
 def _closed(derived: Any, optimum: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:

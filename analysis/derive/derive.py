@@ -162,6 +162,8 @@ def _gaussian(
     optimum, cost, notes = _optimum(stationarity, reached, theta, likely, parameters, top, names)
     if optimum is not None and not concave:
         notes = (*notes, "the reward is not known to be concave: best(...) checks its optimum")
+        # maximum likelihood, which it makes stationary for J, may be no maximum of J
+        cost = None if cost == 0 else cost
     if solution is None and not concave:
         notes = (*notes, "J may have several maxima: solve(...) takes the best it finds")
     conditions = _conditions(

@@ -93,3 +93,43 @@ def test_without_a_reward_the_policy_is_the_reference(n: int) -> None:
     at = found.at("solution", m0=m0, P0=P0, lam=0.7)
     assert np.allclose(at["m"], m0)
     assert np.allclose(at["P"], P0)
+
+
+WELLS = derive(-a * y_hat**4 + b * y**2 * y_hat**2, Gaussian(1), data=Normal())
+
+
+def test_where_maximum_likelihood_is_no_maximum_of_J_the_closed_form_is_no_optimum() -> None:
+    assert WELLS.cost is None
+    data = {"mu": 0.8, "Sigma": 0.8, "lam": 0.05}
+    found = WELLS.best(**data)
+    assert not found.closed_form
+    assert found.cost == pytest.approx(0.2938933324510594, abs=1e-8)
+    assert found.slope < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("reward", "data", "local", "values"),
+    [
+        (-a * (y_hat - y) ** 4 + c * (y_hat - y) ** 3, None, False, {"mu_3": 50.0, "mu_4": 3e3}),
+        (
+            5 * (y_hat - y) ** 4 - b * (y_hat - y) ** 2,
+            Moments(symmetric=True),
+            True,
+            {"mu_4": 3.0},
+        ),
+    ],
+)
+def test_no_closed_form_is_best_where_the_likelihood_rises(
+    reward: Any, data: Any, local: bool, values: Any
+) -> None:
+    found = derive(reward, Gaussian(1), data=data, local=local)
+    assert found.cost is None
+    with pytest.raises(NoMaximumError, match="the likelihood F still rises"):
+        found.best(mu=0.0, Sigma=1.0, lam=1.0, **values)
+
+
+def test_where_maximum_likelihood_is_the_maximum_of_J_the_closed_form_is_the_optimum() -> None:
+    found = derive(-a * (y_hat - y) ** 4 + c * (y_hat - y) ** 3, Gaussian(1))
+    best = found.best(mu=0.0, Sigma=1.0, mu_3=0.1, mu_4=3.0, lam=1.0)
+    assert best.closed_form
+    assert best.cost < 1e-12
