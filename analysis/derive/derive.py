@@ -119,16 +119,17 @@ def _gaussian(
     averaged, of_data = named_over_data(raw, v, tuple(y), data, mu, Sigma, flat)
     names = of_data
     pull, toward, density = sp.S.Zero, sp.S.Zero, sp.S.Zero
+    precision: tuple[Any, ...] = ()
     if m0 is not None:
         T, of_reference = _precision(P0, r)
-        names = names | of_reference
+        names, precision = names | of_reference, tuple(of_reference)
         pull = sp.expand(lam * (m0.T * T * y_hat - y_hat.T * T * y_hat / 2)[0])
         toward = lam * gaussian.mean_log_density(m, P, m0, T, P0)
         density = pull + lam * gaussian.mean_log_density(0 * m, 0 * P, m0, T, P0)  # λ log p₀(ŷ)
     g = _merged([*averaged, Term(pull, sp.S.Zero)], v)
     if local:
-        existence.check_local(g, v)
-    why = "" if local else _existence(g, raw, pull, v, tuple(y), m0 is not None, family)
+        existence.check_local(g, v, m0 is not None)
+    why = "" if local else _existence(g, raw, pull, v, tuple(y), m0 is not None, family, precision)
     domain += finite_over_both(raw, (v, P), (tuple(y), Sigma))
 
     laws = {"y_hat": v, "y": tuple(y), "m": m, "P": P, "mu": mu, "Sigma": Sigma}
@@ -343,13 +344,22 @@ def _warn_if_slow(raw: Sequence[Term], v: Sequence[Any]) -> None:
 
 
 def _existence(
-    g: tuple[Term, ...], raw: Any, pull: Any, v: Any, y: Any, reference: bool, family: Gaussian
+    g: tuple[Term, ...], raw: Any, pull: Any, v: Any, y: Any, reference: bool, family: Gaussian,
+    precision: tuple[Any, ...],
 ) -> str:
     """Why a global maximum exists."""
     rest = tuple(t for t in raw if not t.exponent.has(*v))
     kernels = tuple(t for t in raw if t.exponent.has(*v))
-    isotropic = family.structure == "isotropic" and family.n > 1
-    growth = existence.Growth(g, (*rest, Term(pull, sp.S.Zero)), v, y, kernels, isotropic)
+    growth = existence.Growth(
+        terms=g,
+        raw=(*rest, Term(pull, sp.S.Zero)),
+        v=v,
+        y=y,
+        kernels=kernels,
+        structure=family.structure if family.n > 1 else "full",
+        reference=reference,
+        precision=precision,
+    )
     alone = all(t.exponent == 0 for t in rest)
     reward = sp.Add(*(t.polynomial for t in rest)) if reference and alone else None
     return existence.check(growth, reward)

@@ -3,13 +3,14 @@
 g is the reward averaged over the data, plus λ log p₀ where a reference policy takes the place of
 the entropy. If g <= c - d‖ŷ‖^ε far out, d, ε > 0, the expectation falls faster than the entropy
 grows, and a maximum exists. If g does not fall along a line, the policy spreads along it for ever.
-Other directions may hold the width of an isotropic policy, whose mean is then free along the line.
+Other directions may hold the widths of a policy whose covariance is isotropic or diagonal: its mean
+is then free along the line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -17,17 +18,15 @@ from typing import Any
 import sympy as sp
 
 from ..calculus.factors import factor_list, factored
+from ..calculus.symbols import Structure
 from ..errors import NoMaximumError
 from .embeddings import is_proper, squares_of
 from .expectation import Term
-from .signs import by_weights, is_positive_definite, is_semidefinite, sign, sign_everywhere
+from .signs import by_weights, is_positive_definite, is_semidefinite, plain, sign, sign_everywhere
 
 LOCAL = "pass local=True for a local maximum"
 BASE = "pass KL() to a reference policy, which pulls back in every direction"
-NOT_HELD = (
-    "other directions may hold the width of an isotropic policy, but nothing is known to hold its "
-    "mean there, so that no isolated maximum is known to exist"
-)
+STRONGER = "pass a reference of smaller covariance, or a larger lam"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +39,9 @@ class Growth:
         kernels: the terms of the reward with an exponential of ŷ, in ŷ and y.
         v: ŷ.
         y: the data point.
-        isotropic: whether the policy has one width for several coordinates.
+        structure: of the covariance of the policy, "full" for one coordinate.
+        reference: whether g has λ log p₀.
+        precision: names of the entries of P₀⁻¹, where it has them.
     """
 
     terms: tuple[Term, ...]
@@ -48,7 +49,9 @@ class Growth:
     v: tuple[Any, ...]
     y: tuple[Any, ...]
     kernels: tuple[Term, ...] = ()
-    isotropic: bool = False
+    structure: Structure = "full"
+    reference: bool = False
+    precision: tuple[Any, ...] = ()
 
     @property
     def polynomial(self) -> Any:
@@ -79,17 +82,42 @@ class Growth:
             return signs.pop()
         return sign(self.averaged.coeff_monomial(powers))
 
+    @property
+    def remedy(self) -> str:
+        """What else pulls back."""
+        return STRONGER if self.reference else BASE
+
+    def not_held(self, direction: Sequence[Any]) -> str | None:
+        """What is known along a line where other directions may hold the widths, else None."""
+        across = sum(1 for step in direction if step != 0) > 1
+        if self.structure == "full" or (self.structure == "diagonal" and not across):
+            return None
+        return (
+            f"other directions may hold the width of a policy that is {self.structure}, but "
+            "nothing is known to hold its mean there, so that no isolated maximum is known to exist"
+        )
+
+    def written(self, f: Any) -> str:
+        """f, and what the names in it stand for that no user gave."""
+        text = str(f.tolist()) if isinstance(f, sp.MatrixBase) else str(f)
+        named = f.free_symbols & set(self.precision)
+        return text if not named else f"{text} (where {_letter(self.precision)} = P0⁻¹)"
+
     def along(self, line: Mapping[Any, Any], v: tuple[Any, ...]) -> Growth:
         """The polynomial part where ŷ is put on a line or a plane with coordinates v."""
         terms = (Term(self.polynomial.xreplace(line), sp.S.Zero),)
-        return Growth(terms, _put(self.raw, line), v, self.y, isotropic=self.isotropic)
+        return replace(self, terms=terms, raw=_put(self.raw, line), v=v, kernels=())
 
     def of(self, x: Any) -> Growth:
         """The part in one coordinate, where g is a sum over coordinates."""
         others = dict.fromkeys((other for other in self.v if other != x), sp.S.Zero)
         kept = tuple(t for t in self.terms if t.exponent.has(x) or not t.exponent.has(*self.v))
         raw = _put(self.raw, others)
-        return Growth(_put(kept, others), raw, (x,), self.y, isotropic=self.isotropic)
+        return replace(self, terms=_put(kept, others), raw=raw, v=(x,), kernels=())
+
+
+def _letter(entries: Sequence[Any]) -> str:
+    return str(entries[0]).split("_")[0]
 
 
 def _put(terms: Sequence[Term], values: Mapping[Any, Any]) -> tuple[Term, ...]:
@@ -123,23 +151,53 @@ def check(g: Growth, reward: Any = None) -> str:
     if len(g.v) == 1:
         return _on_line(g)
     if is_separable(g.terms, g.v):
-        for x in g.v:
+        moved = sp.Tuple(*(term.expression for term in g.terms)).free_symbols
+        for x in sorted(g.v, key=lambda x: x in moved):  # where g is constant no remedy is local
             _on_line(g.of(x))
         return "g is a sum over coordinates, and falls in each"
     return _in_space(g, unproved)
 
 
-def check_local(terms: Sequence[Term], v: Sequence[Any]) -> None:
-    """Raise `NoMaximumError` where g is a quadratic that is known to have no isolated maximum."""
+def check_local(terms: Sequence[Term], v: Sequence[Any], reference: bool) -> None:
+    """Raise `NoMaximumError` where it is known that there is no isolated maximum.
+
+    There is none of a quadratic that is not definite, and none where g is constant along a line.
+    """
+    remedy = STRONGER if reference else BASE
     g = sp.Add(*(term.polynomial for term in terms))
+    constant = _constant_along(terms, v)
+    if constant:
+        where = ", ".join(str(list(direction)) for direction in constant)
+        raise NoMaximumError(
+            f"the reward is constant along {where}: nothing holds a mean there, so that no "
+            f"isolated local maximum exists; {remedy}"
+        )
     if any(t.exponent.has(*v) for t in terms) or sp.Poly(g, *v).total_degree() > 2:
         return
     Q = -sp.hessian(g, list(v)).as_immutable() / 2
     if is_positive_definite(Q) is False:
         raise NoMaximumError(
             f"the reward -ŷᵀQŷ + ... does not fall in every direction, Q = {Q.tolist()}: nothing "
-            f"holds a mean where it does not, so that no isolated local maximum exists; {BASE}"
+            f"holds a mean where it does not, so that no isolated local maximum exists; {remedy}"
         )
+
+
+def _constant_along(terms: Sequence[Term], v: Sequence[Any]) -> list[Any]:
+    """Directions d in which g is known to be constant: dᵀ∇g = 0."""
+    rows: list[list[Any]] = []
+    for term in terms:
+        p, e = term.polynomial, term.exponent
+        slopes = [sp.Poly(sp.diff(p, x) + p * sp.diff(e, x), *v) for x in v]
+        for powers in set().union(*(slope.monoms() for slope in slopes)):
+            rows.append([slope.coeff_monomial(powers) for slope in slopes])
+    slopes = sp.Matrix(len(rows), len(v), [plain(x) for row in rows for x in row])
+    point = {
+        x: 2 + sp.Rational(sp.prime(k + 1), 401)
+        for k, x in enumerate(sorted(slopes.free_symbols, key=str))
+    }
+    if slopes.xreplace(point).rank() == len(v):  # at a point, and so almost everywhere
+        return []
+    return slopes.applyfunc(factored).nullspace()
 
 
 def _is_kernel(term: Term, g: Growth) -> bool:
@@ -202,21 +260,24 @@ def _on_line(g: Growth) -> str:
         where = f"{x} -> {'+' if side > 0 else '-'}∞"
         if way is None:
             raise NoMaximumError(
-                f"whether the reward falls as {where} depends on the sign of {leading}, which is "
+                f"whether the reward falls as {where} depends on the sign of "
+                f"{g.written(leading)}, which is "
                 "not known; declare its symbols positive=True or negative=True, or " + LOCAL
             )
         if way == 0:
-            if g.isotropic:
-                raise NoMaximumError(
-                    f"the reward stays bounded as {where}: {NOT_HELD}; {LOCAL}, or {BASE}"
-                )
+            moves = any(term.expression.has(x) for term in g.terms)  # else no local one either
+            remedy = f"{LOCAL}, or {g.remedy}" if moves else g.remedy
+            free = g.not_held([1])
+            if free:
+                raise NoMaximumError(f"the reward stays bounded as {where}: {free}; {remedy}")
+            bounded = "the reward plus λ log p₀" if g.reference else "the reward"
             raise NoMaximumError(
-                f"the reward stays bounded as {where} and the entropy does not: J -> ∞ as the "
-                f"policy widens, so that no global maximum exists; {LOCAL}, or {BASE}"
+                f"{bounded} stays bounded as {where} and the entropy does not: J -> ∞ as the "
+                f"policy widens, so that no global maximum exists; {remedy}"
             )
         if way == 1:
             raise NoMaximumError(
-                f"the reward rises without bound as {where}, where {leading} leads: J has no "
+                f"the reward rises without bound as {where}, where {g.written(leading)} leads: J has no "
                 "maximum; turn its sign round"
             )
     return "g falls on both sides, faster than the entropy grows"
@@ -275,21 +336,22 @@ def _in_space(g: Growth, unproved: Sequence[Term]) -> str:
         if definite:
             return "g is a concave quadratic, falling in every direction"
         if definite is False:
-            raise NoMaximumError(_not_definite(Q, g.isotropic))
+            raise NoMaximumError(_not_definite(g, Q))
     if _dominated(g, p, ridges):
         return "an even power of every coordinate outweighs all that could rise"
     if not ridges and _is_proper(g):
         return "g is a sum of negative squares, which are bounded together nowhere far out"
-    for direction in product((0, 1, -1), repeat=len(g.v)):  # the reason, where it is a simple one
+    directions = product((0, 1, -1), repeat=len(g.v))
+    for direction in sorted(directions, key=lambda d: d.count(0), reverse=True):  # axes first
         _along(g, direction)
     if ridges:
         raise NoMaximumError(
             f"the reward rises where an exponential before a polynomial stays constant, and "
-            f"{p.as_expr()} is not known to outweigh that: multiply by an exponential that falls "
+            f"{g.written(p.as_expr())} is not known to outweigh that: multiply by an exponential that falls "
             f"in every direction, or {LOCAL}"
         )
     raise NoMaximumError(
-        f"whether {p.as_expr()} falls in every direction could not be decided: declare its symbols "
+        f"whether {g.written(p.as_expr())} falls in every direction could not be decided: declare its symbols "
         f"positive=True, take U from symbol('U', n), which is positive definite; or {LOCAL}"
     )
 
@@ -310,18 +372,19 @@ def _falls_everywhere(term: Term, v: Sequence[Any]) -> bool:
     return all(sp.expand((slope.T * direction)[0]) == 0 for direction in bend.nullspace())
 
 
-def _not_definite(Q: Any, isotropic: bool) -> str:
+def _not_definite(g: Growth, Q: Any) -> str:
     null = Q.applyfunc(factored).nullspace()
     if null:
         where = ", ".join(str(list(direction.applyfunc(factored))) for direction in null)
-        if isotropic:
-            return f"the reward is constant along {where}: {NOT_HELD}; {BASE}"
+        free = [g.not_held(direction) for direction in null]
+        if None not in free:
+            return f"the reward is constant along {where}: {free[0]}; {g.remedy}"
         return (
             f"the reward is constant along {where}, where the entropy grows without bound: J has "
-            f"no maximum; {BASE}"
+            f"no maximum; {g.remedy}"
         )
     return (
-        f"the reward -ŷᵀQŷ + ... is not concave, Q = {Q.tolist()} is not positive definite: it "
+        f"the reward -ŷᵀQŷ + ... is not concave, Q = {g.written(Q)} is not positive definite: it "
         f"rises along a direction in which J has no maximum; pass a positive definite weight"
     )
 
@@ -348,9 +411,9 @@ def _along(g: Growth, direction: tuple[int, ...]) -> None:
             "the sign of its leading power round"
         )
     if way == 0:
-        why = NOT_HELD if g.isotropic else "nothing bounds the spread of a policy there"
+        why = g.not_held(direction) or "nothing bounds the spread of a policy there"
         raise NoMaximumError(
-            f"the reward does not fall along ŷ = t{list(direction)}: {why}; {BASE}"
+            f"the reward does not fall along ŷ = t{list(direction)}: {why}; {g.remedy}"
         )
 
 

@@ -318,7 +318,7 @@ class Levels(ByFields):
             raise NoMaximumError(
                 f"no search ended at a strict maximum of J at {_shown(numbers)}: "
                 + (
-                    "the entropy weight is too large for a local one; pass a smaller lam"
+                    "there may be no local one for this weight; pass other values"
                     if self.local
                     else "pass other values"
                 )

@@ -133,3 +133,33 @@ def test_where_maximum_likelihood_is_the_maximum_of_J_the_closed_form_is_the_opt
     best = found.best(mu=0.0, Sigma=1.0, mu_3=0.1, mu_4=3.0, lam=1.0)
     assert best.closed_form
     assert best.cost < 1e-12
+
+
+def test_whoever_has_a_reference_is_not_told_to_take_one() -> None:
+    for local in (False, True):
+        with pytest.raises(NoMaximumError, match="pass a reference of smaller covariance") as caught:
+            derive(y_hat**2 / 2, Gaussian(1), KL(1, 0, 1), local=local)
+        assert "KL()" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reward", [-(p[0] ** 4), -sp.exp(-(e[0] ** 2)), -((e[0] + e[1]) ** 4)])
+def test_local_is_no_way_out_where_the_reward_is_constant(reward: Any) -> None:
+    with pytest.raises(NoMaximumError) as caught:
+        derive(reward, Gaussian(2), data=Normal())
+    assert "local=True" not in str(caught.value)
+    with pytest.raises(NoMaximumError, match="the reward is constant along"):
+        derive(reward, Gaussian(2), data=Normal(), local=True)
+
+
+def test_names_that_no_user_gave_are_explained() -> None:
+    with pytest.raises(NoMaximumError, match=r"\(where S = P0⁻¹\)"):
+        derive(c * p[0] * p[1] - p[0] ** 2, Gaussian(2), KL())
+
+
+def test_where_no_local_maximum_is_found_nothing_is_said_of_larger_or_smaller_weights() -> None:
+    found = derive(u * y_hat**2, Gaussian(1), KL(), local=True)
+    values = {"u": 0.6, "m0": 0.0, "P0": 1.0, "mu": 0.0, "Sigma": 1.0}
+    with pytest.raises(NoMaximumError) as caught:
+        found.solve(lam=1.0, **values)
+    assert "smaller" not in str(caught.value)
+    assert found.solve(lam=2.0, **values).stationarity < 1e-8
