@@ -78,6 +78,8 @@ def read_number(name: str, symbol: Any, value: Any) -> float:
         (symbol.is_positive is True and number <= 0, "> 0"),
         (symbol.is_negative is True and number >= 0, "< 0"),
         (symbol.is_nonnegative is True and number < 0, ">= 0"),
+        (symbol.is_nonpositive is True and number > 0, "<= 0"),
+        (symbol.is_nonzero is True and number == 0, "other than 0"),
     ):
         if holds:
             raise ArgumentError(f"{name} = {number} must be {says}, as its symbol is declared")

@@ -131,6 +131,8 @@ class Place:
             return bool(np.all(d > 0) and np.linalg.eigvalsh(value / d / d[:, None])[0] > SINGULAR)
         if not np.isfinite(value) or value * self.way < 0 or (self.way and value == 0):
             return False
+        if X.is_nonzero and value == 0:
+            return False
         return not (X.is_nonnegative and value < 0) and not (X.is_nonpositive and value > 0)
 
     def beside(self, value: Any) -> list[Any]:
@@ -276,7 +278,7 @@ def _inside(
             return None
         try:
             return derived.levels.reached(derived, {**data, **found})
-        except NoMaximumError:
+        except (NoMaximumError, ArgumentError):  # such as what is beyond a double there
             return None
 
     def split(t: Any) -> dict[str, Any]:
@@ -294,13 +296,14 @@ def _inside(
         return one.cost, -np.concatenate(rows)
 
     start = np.concatenate([place.pack(place.start) for place in places.values()])
-    search = optimize.minimize(
-        loss,
-        start,
-        jac=True,
-        method="BFGS",
-        options={"gtol": 1e-9, "maxiter": STEPS},
-    )
+    with np.errstate(all="ignore"):  # of infinite losses; judged by the result
+        search = optimize.minimize(
+            loss,
+            start,
+            jac=True,
+            method="BFGS",
+            options={"gtol": 1e-9, "maxiter": STEPS},
+        )
     found = unpacked(search.x)
     here = reached(found)
     if here is None:

@@ -344,7 +344,13 @@ def _warn_if_slow(raw: Sequence[Term], v: Sequence[Any]) -> None:
 
 
 def _existence(
-    g: tuple[Term, ...], raw: Any, pull: Any, v: Any, y: Any, reference: bool, family: Gaussian,
+    g: tuple[Term, ...],
+    raw: Any,
+    pull: Any,
+    v: Any,
+    y: Any,
+    reference: bool,
+    family: Gaussian,
     precision: tuple[Any, ...],
 ) -> str:
     """Why a global maximum exists."""

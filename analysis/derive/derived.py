@@ -22,7 +22,7 @@ from ..derivation import Step
 from ..errors import ArgumentError, ArgumentNameError, DerivationError
 from .best import Best, best
 from .expectation import Finite
-from .lawful import Lawful
+from .lawful import Lawful, LawfulBits
 from .outer import larger_than
 from .parameters import by_symbol
 from .problem import Classes, Data, Entropy, Family, Regulariser, improper
@@ -127,7 +127,7 @@ class Derived:
     assumptions: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
     probabilities: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    domain: tuple[Finite | Lawful, ...] = ()
+    domain: tuple[Finite | Lawful | LawfulBits, ...] = ()
     levels: Levels = field(kw_only=True)
 
     @property

@@ -16,6 +16,7 @@ from ..errors import NoMaximumError, RewardError
 from .derived import Derived
 from .expectation import Term, over_data
 from .gaussian import entries, slope
+from .lawful import LawfulBits
 from .outer import matching, signs_allow, stationary_parameter
 from .parameters import named_symbols, parameters_of
 from .problem import KL, Bits, Classes, Data, Moments, Regulariser, exact, exact_matrix, improper
@@ -142,7 +143,10 @@ def bits(reward: Any, family: Bits, regulariser: Regulariser, data: Data | None)
     r_bar = sp.Add(*(term.polynomial for term in mean))
     known = sp.Tuple(*y_hat, *parameters.values(), *moments.values(), *constants.values())
     higher = r_bar.free_symbols - known.free_symbols
-    moments |= {str(x): x for x in sorted(higher, key=str)}
+    third = {str(x): x for x in sorted(higher, key=str)}
+    moments |= third
+    asked = r_bar.free_symbols & {*Sigma, *third.values()}
+    domain = (LawfulBits(rho, Sigma, third),) if asked else ()
     products = [m for m in sp.Poly(r_bar, *y_hat).monoms() if sum(m) > 1]
     if products:
         raise NoMaximumError(
@@ -184,6 +188,7 @@ def bits(reward: Any, family: Bits, regulariser: Regulariser, data: Data | None)
         conditions=(zero("∂J/∂ψ = 0 at logit ψ*", at_solution),),
         probabilities={"probabilities": base, "the mean of the data": rho},
         assumptions=("ρ_i in (0, 1); Sigma is the covariance of the bits of the data", "λ > 0"),
+        domain=domain,
     )  # fmt: skip
 
 
@@ -193,6 +198,7 @@ def _assembled(
     law: Any, stationarity: Any, solution: Any, F: Any, likelihood: Any, gradient: Any,
     probabilities: Mapping[str, Any], value: Any,
     matched: Any, top: Any, conditions: tuple[Condition, ...], assumptions: tuple[str, ...],
+    domain: tuple[LawfulBits, ...] = (),
 ) -> Derived:  # fmt: skip
     found, cost, notes = matching(matched, parameters), sp.S.Zero, []
     if found is None or signs_allow(found) is False:
@@ -209,7 +215,7 @@ def _assembled(
         likelihood=likelihood, hypergradient=gradient, optimum=by_name(found, parameters),
         cost=cost, existence=BOUNDED, notes=tuple(notes),
         steps=(Step("r̄ = E_y r", r_bar), Step("J", J), Step("the Gibbs law", law), Step("F", F)),
-        assumptions=assumptions, conditions=conditions,
+        assumptions=assumptions, conditions=conditions, domain=domain,
         probabilities={name: X for name, X in probabilities.items() if X is not None},
         levels=Levels(value, F, top - F, len(outcomes.get("y", ())), regulariser.lam),
     )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import sympy as sp
@@ -303,7 +304,7 @@ def improper(what: str, p: Any, *, whole: bool) -> str | None:
 
 
 def check_symbol(x: Any, what: str) -> None:
-    """Raise unless a free symbol is a scalar that is declared real."""
+    """Raise unless a free symbol is a scalar that is declared real, and of a sign at most."""
     if isinstance(x, sp.MatrixSymbol):
         raise RewardTypeError(f"{x} is a MatrixSymbol; pass entries, such as symbol('U', 2)")
     if not isinstance(x, sp.Symbol) or x.is_real is not True:
@@ -311,6 +312,25 @@ def check_symbol(x: Any, what: str) -> None:
             f"{what} is not declared real; make it sp.Symbol({str(x)!r}, positive=True) or "
             "sp.Symbol(..., real=True)"
         )
+    narrower = sorted(
+        x.assumptions0.items() - _facts_of_signs(), key=lambda fact: (not fact[1], fact[0])
+    )
+    if narrower:
+        facts = ", ".join(f"{name}={holds}" for name, holds in narrower if holds >= narrower[0][1])
+        raise RewardError(
+            f"{what} is declared with {facts}, but numbers of it may be any of its sign; "
+            f"declare it real=True, positive=True, negative=True or nonzero=True alone, or put a "
+            "number in its place"
+        )
+
+
+@cache
+def _facts_of_signs() -> set[tuple[str, bool]]:
+    """What SymPy concludes of symbols that are declared real and of a sign."""
+    signs = ("positive", "negative", "nonnegative", "nonpositive", "nonzero")
+    return {
+        fact for s in signs for fact in sp.Symbol("x", real=True, **{s: True}).assumptions0.items()
+    }
 
 
 def check_real(f: Any, what: str, outcomes: Collection[Any] = ()) -> None:

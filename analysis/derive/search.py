@@ -117,8 +117,12 @@ class Levels(ByFields):
 
     def solve(self, derived: Any, values: Mapping[str, Any]) -> Solved:
         """The inner solution at values by name."""
+        import numpy as np
+
         at = self._at(derived, values)
-        slope = self._jet(at).slope
+        slope, objective = self._jet(at).slope, self._objective(at)
+        if not (np.all(np.isfinite(slope)) and np.isfinite(objective)):
+            raise _beyond(at.numbers)
         closed = self.solution is not None
         if closed:
             given = {k: v for k, v in values.items() if k in used(derived, derived.solution)}
@@ -126,7 +130,7 @@ class Levels(ByFields):
         else:
             policy = self._policy(at)
         equal = tuple(self._policy(other) for other in at.equal)
-        return Solved(policy, self._objective(at), largest(slope), closed, equal)
+        return Solved(policy, objective, largest(slope), closed, equal)
 
     def reached(self, derived: Any, values: Mapping[str, Any]) -> Reached:
         """F and dF/dφ at values by name: implicit differentiation at the inner solution."""
@@ -161,6 +165,12 @@ class Levels(ByFields):
             )
         n = self.size
         P = found[n:].reshape(n, n)
+        if not np.all(np.diagonal(P) > 0):
+            raise ArgumentError(
+                f"the variances of the inner solution are {np.diagonal(P).tolist()} at "
+                f"{_shown(numbers)}: positive ones this small are beyond a double; pass values in "
+                "other units"
+            )
         s = np.sqrt(np.diagonal(P))
         return self._in(Units(found[:n], s), self._coordinates(P / s / s[:, None]), numbers)
 

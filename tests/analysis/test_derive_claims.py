@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,14 @@ import sympy as sp
 
 from analysis import (
     KL,
+    ArgumentError,
+    Bits,
+    Entropy,
     Gaussian,
     Moments,
     NoMaximumError,
     Normal,
+    RewardError,
     derive,
     outcome,
 )
@@ -137,7 +142,9 @@ def test_where_maximum_likelihood_is_the_maximum_of_J_the_closed_form_is_the_opt
 
 def test_whoever_has_a_reference_is_not_told_to_take_one() -> None:
     for local in (False, True):
-        with pytest.raises(NoMaximumError, match="pass a reference of smaller covariance") as caught:
+        with pytest.raises(
+            NoMaximumError, match="pass a reference of smaller covariance"
+        ) as caught:
             derive(y_hat**2 / 2, Gaussian(1), KL(1, 0, 1), local=local)
         assert "KL()" not in str(caught.value)
 
@@ -163,3 +170,75 @@ def test_where_no_local_maximum_is_found_nothing_is_said_of_larger_or_smaller_we
         found.solve(lam=1.0, **values)
     assert "smaller" not in str(caught.value)
     assert found.solve(lam=2.0, **values).stationarity < 1e-8
+
+
+BITS = np.array(list(product((0.0, 1.0), repeat=3)))
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_moments_of_bits_are_taken_and_others_are_not(n: int) -> None:
+    first, second = outcome(n)
+    found = derive(u * first[0] * sp.prod(second), Bits(n))
+    rng, outcomes = np.random.default_rng(0), BITS[: 2**n, -n:]
+
+    def moments(law: Any) -> dict[str, Any]:
+        rho = law @ outcomes
+        z = outcomes - rho
+        third = {"mu_123": law @ z.prod(1)} if n == 3 else {}
+        return {"rho": rho, "Sigma": (z * law[:, None]).T @ z, **third}
+
+    for _ in range(20):
+        law = rng.dirichlet(np.ones(2**n))
+        found.solve(u=1.0, lam=1.0, **moments(law))
+        law[0], law[-1] = law[0] + law[-1] + 0.05, -0.05  # a negative probability
+        wrong = moments(law)
+        if np.all((wrong["rho"] > 0) & (wrong["rho"] < 1)):
+            with pytest.raises(ArgumentError, match=r"no bits of these|no three bits|definite"):
+                found.solve(u=1.0, lam=1.0, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("rho", "Sigma", "says"),
+    [
+        ([0.5, 0.5], [[4.0, 3.9], [3.9, 4.0]], r"Sigma\[0\]\[0\] = 4: it is 0.25"),
+        ([0.1, 0.5], [[0.09, 0.06], [0.06, 0.25]], r"Sigma\[0\]\[1\] = 0.06: it lies in \[-0.05,"),
+    ],
+)
+def test_a_covariance_that_no_bits_have_is_named(rho: Any, Sigma: Any, says: str) -> None:
+    found = derive(u * p[0] * q[0] * q[1], Bits(2))
+    with pytest.raises(ArgumentError, match=says):
+        found.solve(u=1.0, rho=rho, Sigma=Sigma, lam=1.0)
+
+
+@pytest.mark.parametrize(
+    "narrow", [{"integer": True, "positive": True}, {"prime": True}, {"rational": True}]
+)
+def test_a_domain_that_no_search_keeps_to_is_refused(narrow: Any) -> None:
+    k = sp.Symbol("k", **narrow)
+    with pytest.raises(RewardError, match=r"k is declared with .*rational=True"):
+        derive(-k * (y_hat - y) ** 2, Gaussian(1))
+    with pytest.raises(RewardError, match=r"k of lam is declared with|not known to be positive"):
+        Entropy(k)
+
+
+@pytest.mark.parametrize("declared", ["real", "nonpositive", "negative", "nonnegative", "nonzero"])
+def test_every_sign_is_a_domain(declared: str) -> None:
+    k = sp.Symbol("k", **{"real": True, declared: True})
+    assert derive(k * y - (y_hat - y) ** 2, Gaussian(1)).parameters == {"k": k}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("Sigma", [1.0, 3.0])
+def test_a_search_passes_by_a_value_outside_its_domain(Sigma: float) -> None:
+    k = sp.Symbol("k", real=True, nonzero=True)
+    found = derive(-(k**2) * (y_hat - y) ** 2, Gaussian(1))
+    best = found.best(mu=0.0, Sigma=Sigma, lam=1.0)
+    assert abs(best.parameters["k"]) == pytest.approx(np.sqrt(0.5 / Sigma), rel=1e-6)
+    with pytest.raises(ArgumentError, match="k = 0.0 must be other than 0"):
+        found.solve(k=0.0, mu=0.0, Sigma=Sigma, lam=1.0)
+
+
+def test_a_variance_below_the_least_double_is_beyond_a_double() -> None:
+    found = derive(-u * (y_hat - y) ** 2, Gaussian(1))
+    with pytest.raises(ArgumentError, match="beyond a double"):
+        found.solve(mu=0.0, Sigma=1e-300, u=1e300, lam=1e-300)

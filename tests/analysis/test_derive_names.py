@@ -95,7 +95,7 @@ PROBLEMS = {
     "bits": Problem(
         lambda a, k: a * B_hat[0] * B[0] * B[1] * B[2] + k * B_hat[1] * B[0],
         Bits(3),
-        {"rho": [0.3, 0.4, 0.5], "Sigma": 0.2 * np.eye(3), "mu_123": 0.01, "lam": 1.0},
+        {"rho": [0.3, 0.4, 0.5], "Sigma": np.diag([0.21, 0.24, 0.25]), "mu_123": 0.01, "lam": 1.0},
         quantities=("stationarity", "expected_reward"),
     ),
 }  # fmt: skip
@@ -227,7 +227,8 @@ def test_the_slopes_of_classes_need_no_multiplier() -> None:
 def test_a_moment_of_three_bits() -> None:
     """logit ψ₁ = logit ρ₁-free + E y₁y₂y₃ u/λ, E y₁y₂y₃ from means, covariances and mu_123."""
     found = derive(named("u") * B_hat[0] * B[0] * B[1] * B[2], Bits(3))
-    rho, S = np.array([0.3, 0.4, 0.5]), 0.02 * np.ones((3, 3)) + 0.2 * np.eye(3)
+    rho, S = np.array([0.3, 0.4, 0.5]), np.full((3, 3), 0.02)
+    np.fill_diagonal(S, rho * (1 - rho))
     values = {"u": 1.5, "rho": rho, "Sigma": S, "mu_123": 0.01, "lam": 0.7}
     together = rho.prod() + 0.02 * rho.sum() + 0.01
     psi = np.ravel(found.solve(**values).policy["psi"])
