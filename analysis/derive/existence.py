@@ -277,8 +277,8 @@ def _on_line(g: Growth) -> str:
             )
         if way == 1:
             raise NoMaximumError(
-                f"the reward rises without bound as {where}, where {g.written(leading)} leads: J has no "
-                "maximum; turn its sign round"
+                f"the reward rises without bound as {where}, where {g.written(leading)} leads: J "
+                "has no maximum; turn its sign round"
             )
     return "g falls on both sides, faster than the entropy grows"
 
@@ -347,12 +347,12 @@ def _in_space(g: Growth, unproved: Sequence[Term]) -> str:
     if ridges:
         raise NoMaximumError(
             f"the reward rises where an exponential before a polynomial stays constant, and "
-            f"{g.written(p.as_expr())} is not known to outweigh that: multiply by an exponential that falls "
-            f"in every direction, or {LOCAL}"
+            f"{g.written(p.as_expr())} is not known to outweigh that: multiply by an exponential "
+            f"that falls in every direction, or {LOCAL}"
         )
     raise NoMaximumError(
-        f"whether {g.written(p.as_expr())} falls in every direction could not be decided: declare its symbols "
-        f"positive=True, take U from symbol('U', n), which is positive definite; or {LOCAL}"
+        f"whether {g.written(p.as_expr())} falls in every direction could not be decided: declare "
+        f"its symbols positive=True, take U from symbol('U', n), which is positive definite; or {LOCAL}"
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import sympy as sp
@@ -456,8 +456,9 @@ class Levels(ByFields):
     def _modes(self, at: At) -> list[Any]:
         """Means where log p of the Gibbs law has critical points along a coordinate.
 
-        Of its polynomial part and of each exponent in it apart, the other coordinates at the
-        data's mean: where a reward peaks far from the data, no grid around them looks.
+        Of its polynomial part and of each exponent in it apart, and where two exponentials balance,
+        the other coordinates at the data's mean: where a reward peaks far from the data, no grid
+        around them looks.
         """
         import numpy as np
 
@@ -471,6 +472,32 @@ class Levels(ByFields):
                 for root in np.roots(powers) if np.all(np.isfinite(powers)) else []:
                     if abs(root.imag) <= REAL * abs(root):
                         found.append(np.where(np.arange(n) == i, root.real, 0.0))
+        return found + self._balances(value)
+
+    def _balances(self, value: Mapping[Any, float]) -> list[Any]:
+        """Means along a coordinate where the slopes of two exponentials of a line cancel.
+
+        A linear polynomial is one of rate 0. Only logarithms are taken: either may overflow.
+        """
+        import numpy as np
+
+        n, found = self.size, []
+        axes = [tuple(int(k == i) for k in range(n)) for i in range(n)]
+        constant = (0,) * n
+        for i, axis in enumerate(axes):
+            slopes: list[tuple[float, float, float]] = []  # sign, log of the size, rate
+            for part in self.standard.parts_in_names:
+                p, q = part.polynomial, part.exponent
+                rate = float(value.get(q.get(axis), 0.0))
+                line = all(float(value.get(q[a], 0.0)) == 0 for a in q if sum(a) > 1)
+                slope = rate * value.get(p.get(constant), 0.0) if q else value.get(p.get(axis), 0.0)
+                if line and slope and (rate or not q) and (not q or p.keys() == {constant}):
+                    at_zero = float(value.get(q.get(constant), 0.0))
+                    slopes.append((np.sign(slope), np.log(abs(slope)) + at_zero, rate))
+            for (way, size, rate), (other, against, speed) in combinations(slopes, 2):
+                if way != other and rate != speed:
+                    at = (against - size) / (rate - speed)
+                    found.append(np.where(np.arange(n) == i, at, 0.0))
         return found
 
     @cached_property

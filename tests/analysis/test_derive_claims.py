@@ -234,7 +234,7 @@ def test_a_search_passes_by_a_value_outside_its_domain(Sigma: float) -> None:
     found = derive(-(k**2) * (y_hat - y) ** 2, Gaussian(1))
     best = found.best(mu=0.0, Sigma=Sigma, lam=1.0)
     assert abs(best.parameters["k"]) == pytest.approx(np.sqrt(0.5 / Sigma), rel=1e-6)
-    with pytest.raises(ArgumentError, match="k = 0.0 must be other than 0"):
+    with pytest.raises(ArgumentError, match=r"k = 0\.0 must be other than 0"):
         found.solve(k=0.0, mu=0.0, Sigma=Sigma, lam=1.0)
 
 
@@ -242,3 +242,17 @@ def test_a_variance_below_the_least_double_is_beyond_a_double() -> None:
     found = derive(-u * (y_hat - y) ** 2, Gaussian(1))
     with pytest.raises(ArgumentError, match="beyond a double"):
         found.solve(mu=0.0, Sigma=1e-300, u=1e300, lam=1e-300)
+
+
+@pytest.mark.parametrize("far", [20.0, 100.0, -300.0])
+def test_a_search_starts_where_two_exponentials_balance(far: float) -> None:
+    solved = derive(-sp.cosh(y_hat - c), Gaussian(1)).solve(c=far, lam=1.0, mu=0.0, Sigma=1.0)
+    assert solved.policy["m"] == pytest.approx(far, abs=1e-6)
+    assert solved.policy["P"] * np.exp(solved.policy["P"] / 2) == pytest.approx(1.0)
+
+
+def test_a_search_starts_where_an_exponential_balances_a_line() -> None:
+    reward = a * y_hat - sp.exp(y_hat - c) - b * y_hat**4 / 10**12
+    found = derive(reward, Gaussian(1))
+    solved = found.solve(a=1.0, b=1.0, c=200.0, lam=1.0, mu=0.0, Sigma=1.0)
+    assert solved.policy["m"] == pytest.approx(199.5, abs=0.1)
