@@ -88,7 +88,7 @@ class _Latex(LatexPrinter):
         if any(map(_is_word, parts)) and all(parts) and len(parts) <= 2:
             above, *below = (rf"\mathrm{{{x}}}" if _is_word(x) else translate(x) for x in parts)
             return above + "".join(f"_{{{x}}}" for x in below)
-        return super()._print_Symbol(expr, style)
+        return re.sub(r"(?<!\\)([%$&#])", r"\\\1", super()._print_Symbol(expr, style))
 
     def _print_polygamma(self, expr: Any, exp: Any = None) -> str:
         order, at = map(self._print, expr.args)

@@ -46,6 +46,7 @@ from .problem import (
     check_truth,
     exact,
     exact_matrix,
+    positive,
 )
 from .signs import is_positive_definite, plain
 from .standard import Standard, coefficients, parts_of
@@ -237,7 +238,7 @@ def _gaussian(
             Step("J", J),
             *(Step(f"∂J/∂{name}", f) for name, f in stationarity.items()),
         ),
-        assumptions=_assumptions(data, family),
+        assumptions=_assumptions(data, family, lam),
         conditions=conditions,
         domain=domain,
         levels=levels,
@@ -433,16 +434,14 @@ def _optimum(
     at_likely = [gaussian.put(f, theta, likely) for f in stationarity.values()]
     flat = [f for X in at_likely for f in (list(X) if isinstance(X, sp.MatrixBase) else [X])]
     found = outer.multiple_of_identity(flat, parameters) if "s" in theta else None
-    alike = "and every U that solves the same equation" if found else ""
+    alike = tuple(f"every {U} that solves the same equation is as good" for U in parameters)
+    alike = alike if found else ()
     found = outer.matching(flat, parameters) if found is None else found
     if found is not None and outer.signs_allow(found) is not False:
         notes: tuple[str, ...] = ()
         if outer.signs_allow(found) is None:
             notes = ("the best parameters hold where they have the signs they are declared with",)
-        notes = (*notes, f"{alike} is as good") if alike else notes
-        free = [x for X in parameters.values() for x in gaussian.entries(X) if x not in found]
-        if free:
-            notes = (*notes, f"every {', '.join(map(str, free))} is as good as any other")
+        notes = (*notes, *alike, *outer.undetermined(found, parameters))
         return by_name(found, parameters), sp.S.Zero, notes
     if reached is None:
         return None, None, ()
@@ -489,9 +488,10 @@ def _plain(f: Any) -> Any:
     return sp.simplify(f) if roots or f.has(sp.exp) else f
 
 
-def _assumptions(data: Data, family: Gaussian) -> tuple[str, ...]:
+def _assumptions(data: Data, family: Gaussian, lam: Any) -> tuple[str, ...]:
     law = "data N(μ, Σ)" if isinstance(data, Normal) else "data of any law with these moments"
     if isinstance(data, Moments) and data.symmetric:
         law = "data of any law symmetric about μ with these moments"
-    shape = "" if family.n == 1 else f", P {family.structure}"
-    return (law, f"λ > 0{shape}")
+    shape = () if family.n == 1 else (f"P {family.structure}",)
+    rest = ", ".join((*positive(lam), *shape))
+    return (law, rest) if rest else (law,)

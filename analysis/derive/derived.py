@@ -326,9 +326,9 @@ class Derived:
             where = "" if self.solution is not None else " at the inner solution"
             for name, value in self.hypergradient.items():
                 lines += _shown(f"dF/d{_plain(name)}{where}", value)
-        if self.optimum is None:
+        if self.optimum is None and self.parameters:
             lines.append("  best reward: numerical, by best(...)")
-        else:
+        elif self.optimum is not None:
             for name, value in self.optimum.items():
                 lines += _shown(f"best {_plain(name)}", value)
         if self.cost is not None:
@@ -349,7 +349,7 @@ def read(name: str, X: Any, value: Any) -> Any:
 
 
 def _tex(name: str) -> str:
-    return sp.latex(sp.Symbol(name))
+    return printing.latex(sp.Symbol(name))
 
 
 def _plain(name: str) -> str:
@@ -358,7 +358,9 @@ def _plain(name: str) -> str:
 
 def _named(regulariser: Regulariser) -> str:
     kind = "entropy" if isinstance(regulariser, Entropy) else "KL to a reference"
-    return f"{kind} with weight {printing.terminal(regulariser.lam)}"
+    shown = printing.terminal(regulariser.lam)
+    weight = str(regulariser.lam) if "\n" in shown else shown  # the header is one line
+    return f"{kind} with weight {weight}"
 
 
 def _shown(label: str, value: Any) -> list[str]:

@@ -352,7 +352,8 @@ def _in_space(g: Growth, unproved: Sequence[Term]) -> str:
         )
     raise NoMaximumError(
         f"whether {g.written(p.as_expr())} falls in every direction could not be decided: declare "
-        f"its symbols positive=True, take U from symbol('U', n), which is positive definite; or {LOCAL}"
+        "its symbols positive=True, take U from symbol('U', n), which is positive definite; or "
+        + LOCAL
     )
 
 

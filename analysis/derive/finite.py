@@ -17,9 +17,20 @@ from .derived import Derived
 from .expectation import Term, over_data
 from .gaussian import entries, slope
 from .lawful import LawfulBits
-from .outer import matching, signs_allow, stationary_parameter
+from .outer import matching, signs_allow, stationary_parameter, undetermined
 from .parameters import named_symbols, parameters_of
-from .problem import KL, Bits, Classes, Data, Moments, Regulariser, exact, exact_matrix, improper
+from .problem import (
+    KL,
+    Bits,
+    Classes,
+    Data,
+    Moments,
+    Regulariser,
+    exact,
+    exact_matrix,
+    improper,
+    positive,
+)
 from .search import Reached, Solved, used
 
 
@@ -116,7 +127,7 @@ def classes(reward: Any, family: Classes, regulariser: Regulariser) -> Derived:
         value=value,
         conditions=(zero("∂J/∂p_c is the same for every class at p*", sp.Matrix(gap)),),
         probabilities={"probabilities": base},
-        assumptions=("π_c > 0, Σπ = 1: one-hot outcomes", "λ > 0"),
+        assumptions=("π_c > 0, Σπ = 1: one-hot outcomes", *positive(lam)),
     )  # fmt: skip
 
 
@@ -187,7 +198,10 @@ def bits(reward: Any, family: Bits, regulariser: Regulariser, data: Data | None)
         value=value,
         conditions=(zero("∂J/∂ψ = 0 at logit ψ*", at_solution),),
         probabilities={"probabilities": base, "the mean of the data": rho},
-        assumptions=("ρ_i in (0, 1); Sigma is the covariance of the bits of the data", "λ > 0"),
+        assumptions=(
+            "ρ_i in (0, 1); Sigma is the covariance of the bits of the data",
+            *positive(lam),
+        ),
         domain=domain,
     )  # fmt: skip
 
@@ -206,6 +220,8 @@ def _assembled(
         cost = None if found is None else top - F.xreplace(found)
     elif signs_allow(found) is None:
         notes.append("the best parameters hold where they have the signs they are declared with")
+    if found is not None:
+        notes += undetermined(found, parameters)
     used = J.free_symbols | likelihood.free_symbols | r_bar.free_symbols
     return Derived(
         reward=reward, family=family, regulariser=regulariser, data=data, parameters=parameters,

@@ -112,6 +112,12 @@ def multiple_of_identity(
     return None if not found else {x: value.xreplace(found) for x, value in at.items()}
 
 
+def undetermined(found: Mapping[Any, Any], parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """A note on the parameters that the best ones leave open, where there are such."""
+    free = [x for X in parameters.values() for x in entries(X) if x not in found]
+    return (f"every {', '.join(map(str, free))} is as good as any other",) if free else ()
+
+
 def signs_allow(found: Mapping[Any, Any]) -> bool | None:
     """Whether values have the signs that their symbols are declared with; None if not known."""
     known = True

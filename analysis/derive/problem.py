@@ -15,7 +15,7 @@ from typing import Any
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
-from ..calculus import gate
+from ..calculus import gate, printing
 from ..calculus.factors import factored
 from ..calculus.ldl import to_coordinates
 from ..calculus.symbols import (
@@ -128,7 +128,7 @@ class KL:
         mean: of a Gaussian reference, (n,); the symbol m0 if not given.
         covariance: of a Gaussian reference, (n, n); the symbol P0 if not given.
         probabilities: of classes or bits, (n,), in (0, 1), those of classes with sum 1; the symbols
-            p0 if not given.
+            p0_1, p0_2, ... if not given, which are arguments one by one.
     """
 
     lam: Any = None
@@ -192,6 +192,11 @@ def weight(lam: Any) -> Any:
             "sp.Symbol('lam', positive=True)"
         )
     return value
+
+
+def positive(lam: Any) -> tuple[str, ...]:
+    """That the weight is positive, where that is an assumption: of a symbol."""
+    return (f"{printing.terminal(lam)} > 0",) if lam.is_Symbol else ()
 
 
 def check_truth(name: str, value: object) -> None:

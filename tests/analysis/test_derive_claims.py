@@ -13,6 +13,7 @@ from analysis import (
     KL,
     ArgumentError,
     Bits,
+    Classes,
     Entropy,
     Gaussian,
     Moments,
@@ -22,6 +23,7 @@ from analysis import (
     derive,
     outcome,
 )
+from analysis.calculus.symbols import symbol
 
 a, b, u, w = sp.symbols("a b u w", positive=True)
 c = sp.Symbol("c", real=True)
@@ -256,3 +258,36 @@ def test_a_search_starts_where_an_exponential_balances_a_line() -> None:
     found = derive(reward, Gaussian(1))
     solved = found.solve(a=1.0, b=1.0, c=200.0, lam=1.0, mu=0.0, Sigma=1.0)
     assert solved.policy["m"] == pytest.approx(199.5, abs=0.1)
+
+
+def test_the_header_is_one_line_and_a_weight_is_assumed_positive_where_it_is_a_symbol() -> None:
+    reward, tau = -u * (y_hat - y) ** 2, sp.Symbol("tau", positive=True)
+    header, *_ = str(derive(reward, Gaussian(1), Entropy(b**2 + 1))).splitlines()
+    assert header.endswith("entropy with weight b**2 + 1")
+    assert "τ > 0" in derive(reward, Gaussian(1), Entropy(tau)).assumptions
+    for family, of in ((Gaussian(1), reward), (Classes(2), u * sp.eye(2))):
+        assert not any(
+            "> 0" in x.split("π_c > 0")[-1] for x in derive(of, family, KL(2)).assumptions
+        )
+
+
+def test_what_has_no_parameters_has_no_best_ones() -> None:
+    text = str(derive(-((y_hat - y) ** 4), Gaussian(1)))
+    assert "the reward has no parameters" in text
+    assert "best" not in text
+
+
+def test_parameters_that_are_left_open_are_named() -> None:
+    table = sp.diag(a, b, u)
+    assert "every u is as good as any other" in derive(table, Classes(3)).notes
+    U = symbol("U", 2)
+    round_one = derive(-(e.T * U * e), Gaussian(2, "isotropic"))
+    assert "every U that solves the same equation is as good" in round_one.notes
+
+
+def test_latex_names_a_parameter_in_one_way_and_escapes_it() -> None:
+    bar, odd = (sp.Symbol(name, positive=True) for name in ("u_bar", "p%$&"))
+    assert r"\nabla_{u_{\mathrm{bar}}}" in derive(-bar * (y_hat - y) ** 2, Gaussian(1)).latex()
+    text = derive(-odd * (y_hat - y) ** 2, Gaussian(1)).latex()
+    assert r"\nabla_{p\%\$\&}" in text
+    assert not set("%$&") & set(text.replace(r"\%", "").replace(r"\$", "").replace(r"\&", ""))
