@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -52,6 +53,7 @@ from .signs import is_positive_definite, plain
 from .standard import Standard, coefficients, parts_of
 
 _SPARE = ("S", "W", "M", "P_a", "P_b", "U_a", "U_b", "Sigma_a", "Sigma_b")
+_WRITTEN = 1000  # products of a polynomial that takes a few seconds to be averaged
 _SIGNED = 500  # nodes of a likelihood whose stationary point is looked for without names
 _LARGEST = 3000  # nodes of a likelihood that is differentiated symbolically
 
@@ -82,8 +84,9 @@ def derive(
         NoMaximumError: where no maximum exists, or none can be proved, or an expectation is
             infinite; it says why.
     Warns:
-        SlowDerivationWarning: before what may take minutes, a polynomial of degree 2 or more times
-            an exponential in several dimensions.
+        SlowDerivationWarning: before what may take minutes: a polynomial of degree 2 or more times
+            an exponential in several dimensions, a polynomial of many terms, a table of classes
+            whose parameters stand in many of its rows.
     Source: new.
     """
     regulariser = Entropy() if regulariser is None else regulariser
@@ -112,7 +115,7 @@ def _gaussian(
     m0, P0, constants = _reference(regulariser, n)
     parameters = parameters_of(r, n, theta, (moments, constants), {"y_hat": y_hat, "y": y})
     raw = terms_of(r, (*v, *y))
-    _warn_if_slow(raw, v)
+    _warn_if_slow(raw, v, tuple(y))
     domain: tuple[Finite | Lawful, ...] = ()
     if isinstance(data, Normal):
         domain += finite(raw, tuple(y), Sigma)
@@ -329,8 +332,18 @@ def _precision(P0: Any, reward: Any) -> tuple[Any, dict[Any, Any]]:
     return T, dict(zip(T, inverse(P0), strict=True))
 
 
-def _warn_if_slow(raw: Sequence[Term], v: Sequence[Any]) -> None:
+def _warn_if_slow(raw: Sequence[Term], v: Sequence[Any], y: Sequence[Any]) -> None:
     """Warn whoever called `derive` of a reward whose closed forms may take minutes."""
+    written = sum(_written_out(term.polynomial, (*v, *y)) for term in raw)
+    if written > _WRITTEN:
+        warnings.warn(
+            f"derive of a polynomial of which about {written} products are averaged may take "
+            "longer than five seconds, some such rewards take minutes. Ctrl-C stops it. Take a "
+            "lower degree, fewer symbols, or a smaller n",
+            SlowDerivationWarning,
+            stacklevel=4,
+        )
+        return
     for term in raw:
         inside = [x for x in v if term.exponent.has(x)]
         if len(v) > 1 and inside and sp.Poly(term.polynomial, *inside).total_degree() > 1:
@@ -342,6 +355,14 @@ def _warn_if_slow(raw: Sequence[Term], v: Sequence[Any]) -> None:
                 stacklevel=4,
             )
             return
+
+
+def _written_out(f: Any, v: Sequence[Any]) -> int:
+    """The number of products that a polynomial has in powers of mean + z, before any are equal."""
+    return sum(
+        len(sp.Add.make_args(sp.expand(value))) * math.prod(power + 1 for power in powers)
+        for powers, value in sp.Poly(f, *v).terms()
+    )
 
 
 def _existence(

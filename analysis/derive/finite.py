@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..calculus import gate
 from ..calculus.conditions import Condition, zero
 from ..calculus.symbols import symbol, symbols
 from ..derivation import Step
-from ..errors import NoMaximumError, RewardError
+from ..errors import NoMaximumError, RewardError, SlowDerivationWarning
 from .derived import Derived
 from .expectation import Term, over_data
 from .gaussian import entries, slope
@@ -78,6 +79,7 @@ class Levels:
         return [derived.number(f, numbers) for f in found]
 
 
+_SHARED = 4  # parameters in more than two equations each, solved in a few seconds
 BOUNDED = "a reward of finitely many outcomes is bounded, and so is the entropy: a maximum exists"
 
 
@@ -110,6 +112,7 @@ def classes(reward: Any, family: Classes, regulariser: Regulariser) -> Derived:
     matched = [
         levels[c] - levels[-1] - lam * (sp.log(pi[c]) - sp.log(pi[-1])) for c in range(n - 1)
     ]
+    _warn_if_slow(matched, parameters)
     top = sp.Add(*(pi[c] * sp.log(pi[c]) for c in range(n)))
     rises = [sp.diff(J, x) for x in p]
     mean = sp.Add(*(x * rise for x, rise in zip(p, rises, strict=True)))
@@ -129,6 +132,20 @@ def classes(reward: Any, family: Classes, regulariser: Regulariser) -> Derived:
         probabilities={"probabilities": base},
         assumptions=("π_c > 0, Σπ = 1: one-hot outcomes", *positive(lam)),
     )  # fmt: skip
+
+
+def _warn_if_slow(matched: Sequence[Any], parameters: Mapping[str, Any]) -> None:
+    """Warn whoever called `derive` where the best parameters solve equations that share many."""
+    unknowns = [x for X in parameters.values() for x in entries(X)]
+    shared = sum(1 for x in unknowns if sum(1 for f in matched if f.has(x)) > 2)
+    if len(matched) <= len(unknowns) and shared > _SHARED:
+        warnings.warn(
+            f"derive of a table with {shared} parameters that stand in many of its rows may take "
+            "longer than five seconds, some such tables take minutes. Ctrl-C stops it. Put numbers "
+            "in the place of some",
+            SlowDerivationWarning,
+            stacklevel=4,
+        )
 
 
 def bits(reward: Any, family: Bits, regulariser: Regulariser, data: Data | None) -> Derived:

@@ -42,8 +42,8 @@ def matching(equations: Sequence[Any], parameters: Mapping[str, Any]) -> dict[An
     unknowns = [x for X in parameters.values() for x in entries(X)]
     if not unknowns:
         return None
-    long = any(larger_than(f, _LARGEST) for f in equations)
-    if long and _solved([_at_a_point(f, unknowns) for f in equations], unknowns) is None:
+    at_a_point = len(equations) > len(unknowns) or any(larger_than(f, _LARGEST) for f in equations)
+    if at_a_point and _solved([_at_a_point(f, unknowns) for f in equations], unknowns) is None:
         return None  # what has no solution at one point has none in general
     values = _solved(equations, unknowns)
     if values is None:

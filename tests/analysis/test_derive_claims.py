@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import product
 from typing import Any
 
@@ -20,6 +21,7 @@ from analysis import (
     NoMaximumError,
     Normal,
     RewardError,
+    SlowDerivationWarning,
     derive,
     outcome,
 )
@@ -291,3 +293,27 @@ def test_latex_names_a_parameter_in_one_way_and_escapes_it() -> None:
     text = derive(-odd * (y_hat - y) ** 2, Gaussian(1)).latex()
     assert r"\nabla_{p\%\$\&}" in text
     assert not set("%$&") & set(text.replace(r"\%", "").replace(r"\$", "").replace(r"\&", ""))
+
+
+@pytest.mark.parametrize(
+    ("reward", "family"),
+    [
+        (-a * (y_hat - y) ** 20, Gaussian(1)),
+        (-((e.T * symbol("U", 2) * e)[0] ** 3), Gaussian(2)),
+        (
+            sp.Matrix(5, 5, lambda i, j: sp.Symbol(f"t{abs(i - j)}", real=True)),
+            Classes(5),
+        ),
+    ],
+)
+def test_what_may_take_minutes_is_announced(reward: Any, family: Any) -> None:
+    """The warning is an error here, which ends the work before it starts."""
+    with pytest.raises(SlowDerivationWarning, match=r"may take longer .* Ctrl-C stops it"):
+        derive(reward, family)
+
+
+def test_a_table_of_more_equations_than_parameters_is_looked_at_in_one_point_first() -> None:
+    table = sp.Matrix(8, 8, lambda i, j: {0: a, 1: b, 2: u}.get(abs(i - j), 0))
+    started = time.perf_counter()
+    assert derive(table, Classes(8)).optimum is None
+    assert time.perf_counter() - started < 5
