@@ -109,7 +109,7 @@ class LawfulBits:
         for i in range(n):
             wanted = rho[i] * (1 - rho[i])
             _check_bounds(f"Sigma[{i}][{i}]", Sigma[i, i], wanted, wanted)
-        mean = {(i,): rho[i] for i in range(n)}
+        mean: dict[tuple[int, ...], Any] = {}
         for i, j in combinations(range(n), 2):
             apart = rho[i] * rho[j]
             lowest, highest = max(0, rho[i] + rho[j] - 1), min(rho[i], rho[j])

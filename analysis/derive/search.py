@@ -491,7 +491,7 @@ class Levels(ByFields):
                 rate = float(value.get(q.get(axis), 0.0))
                 line = all(float(value.get(q[a], 0.0)) == 0 for a in q if sum(a) > 1)
                 slope = rate * value.get(p.get(constant), 0.0) if q else value.get(p.get(axis), 0.0)
-                if line and slope and (rate or not q) and (not q or p.keys() == {constant}):
+                if line and slope and (rate or not q) and (not q or set(p) == {constant}):
                     at_zero = float(value.get(q.get(constant), 0.0))
                     slopes.append((np.sign(slope), np.log(abs(slope)) + at_zero, rate))
             for (way, size, rate), (other, against, speed) in combinations(slopes, 2):
