@@ -62,8 +62,8 @@ def expected_score_gradient(problem: Problem, M: int, baseline: Baseline) -> Non
     """Exact expectation of a score-function gradient, by quadrature over the noise.
 
     The integrand is a polynomial of degree at most 4 in the noise of each generation, so rules of
-    degree 5 are exact. The group mean scales the reward's part by `(M-1)/M`; no baseline and leave-one-out
-    leave it unbiased.
+    degree 5 are exact. The group mean scales the reward's part by `(M-1)/M`; no baseline and
+    leave-one-out leave it unbiased.
     """
 
     def estimates(epsilon: np.ndarray) -> Any:
