@@ -18,6 +18,7 @@ from analysis import KL, ArgumentNameError, Derived, Gaussian
 from analysis.calculus.symbols import symbol
 from analysis.derive.parameters import by_symbol
 from analysis.derive.problem import exact_matrix
+from solvers.errors import InputError, ShapeError
 from solvers.families.gaussian import Gaussian as GaussianLaw
 from solvers.families.module import ModulePolicy, Wrapped
 
@@ -36,9 +37,14 @@ def torch_reward(derived: Derived, /, **parameters: Any) -> Callable[[Tensor, Te
         parameters: of the reward, by name, as `derived.solve` takes them.
 
     Raises:
-        ArgumentNameError: a parameter is missing, unknown or no number; or the reward is a table.
+        ArgumentNameError: a parameter is missing, unknown or no number; or the reward is a table;
+            or `derived` is something else.
         ArgumentError: a parameter outside its domain.
+
+    The function raises `InputError` for what is no tensor, and `ShapeError` for one whose last axis
+    is not of length n, or two that do not fit together.
     """
+    _check_derived("torch_reward", derived)
     if not derived.outcomes:
         raise ArgumentNameError(
             "torch_reward takes rewards of vectors; for classes pass the table to so.ClassReward"
@@ -50,9 +56,11 @@ def torch_reward(derived: Derived, /, **parameters: Any) -> Callable[[Tensor, Te
     numbers = _numbers(derived, sp.Tuple(*derived.parameters.values()), parameters)
     r = sp.N(derived.reward.xreplace(numbers), DIGITS)
     outcomes = [x for X in derived.outcomes.values() for x in sp.Matrix([X])]
+    n = len(outcomes) // 2
     function = sp.lambdify(outcomes, r, modules=[FUNCTIONS])
 
     def reward(generated: Tensor, outcome: Tensor) -> Tensor:
+        _check_outcomes(generated, outcome, n)
         generated, outcome = torch.broadcast_tensors(generated, outcome)
         found = function(*generated.unbind(-1), *outcome.unbind(-1))
         return torch.as_tensor(found).to(generated).expand(generated.shape[:-1])
@@ -70,9 +78,11 @@ def torch_reference(derived: Derived, policy: Any, /, **constants: Any) -> Calla
         constants: m0 and P0, or the symbols of what was given for them.
 
     Raises:
-        ArgumentNameError: a constant is missing or unknown, or there is no Gaussian reference.
+        ArgumentNameError: a constant is missing or unknown, or there is no Gaussian reference, or
+            `derived` is something else.
         ArgumentError: a constant outside its domain.
     """
+    _check_derived("torch_reference", derived)
     chosen = derived.regulariser
     if not isinstance(chosen, KL) or not isinstance(derived.family, Gaussian):
         raise ArgumentNameError(
@@ -101,6 +111,31 @@ def torch_reference(derived: Derived, policy: Any, /, **constants: Any) -> Calla
         return Wrapped(MultivariateNormal(mean, scale_tril=factor))
 
     return reference
+
+
+def _check_derived(name: str, value: object) -> None:
+    if not isinstance(value, Derived):
+        raise ArgumentNameError(
+            f"{name} takes what derive(...) returns, not {type(value).__name__}: pass "
+            "derive(reward, family)"
+        )
+
+
+def _check_outcomes(generated: object, outcome: object, n: int) -> None:
+    """Raise `InputError` unless both are tensors `(..., n)` that fit together."""
+    if not (isinstance(generated, Tensor) and isinstance(outcome, Tensor)):
+        kinds = f"{type(generated).__name__} and {type(outcome).__name__}"
+        raise InputError(f"the reward takes tensors (..., {n}), not {kinds}: pass torch tensors")
+    shapes = [tuple(x.shape) for x in (generated, outcome)]
+    try:
+        fit = tuple(torch.broadcast_shapes(*shapes))
+    except RuntimeError:
+        fit = ()
+    if not fit or any(shape[-1:] != (n,) for shape in shapes):
+        raise ShapeError(
+            f"generations have shape {shapes[0]} and outcomes {shapes[1]}: the reward is of "
+            f"vectors of length n = {n}, pass tensors (..., {n}) whose other axes fit together"
+        )
 
 
 def _numbers(derived: Derived, asked: Any, values: Mapping[str, Any]) -> dict[Any, Any]:

@@ -7,17 +7,16 @@ import os
 import sys
 from collections.abc import Callable
 from functools import reduce
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..console import BAD_USAGE, FAILED, stop
 from . import EXAMPLES
 from .foreign import where
 
 if TYPE_CHECKING:
     from .report import Report
-
-FAILED, BAD_USAGE = 1, 2
 
 
 class TargetError(ValueError):
@@ -42,7 +41,7 @@ def conform_command(
         function = load(target)
         kind = recognise(function).signature
     except (TargetError, UnknownSignature) as error:
-        _stop(str(error), BAD_USAGE)
+        stop(str(error), BAD_USAGE)
     typer.echo(f"checking {target} as {kind.kind} {kind.text} ...")
     report = conform(function, examples=examples, seed=seed)
     _print(report)
@@ -91,11 +90,7 @@ def _print(report: Report) -> None:
         verdict = "[green]holds[/]" if row.passed else "[red]FAILS[/]"
         table.add_row(row.identity, row.structure, str(row.examples), verdict)
     Console().print(table)
+    if not report.passed:
+        typer.echo(f"\n{report.because}")
     for row in report.failures:
         typer.echo(f"\n{row.message}")
-
-
-def _stop(message: str, code: int) -> NoReturn:
-    """Print one red message (plain when not on a terminal) and end with `code`."""
-    typer.secho(message, fg=typer.colors.RED, err=True)
-    raise typer.Exit(code)

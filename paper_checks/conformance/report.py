@@ -35,13 +35,15 @@ class Report:
 
     Attributes:
         function: name of the function.
-        kind: "inner solution", "hypergradient" or "policy-gradient estimator".
+        kind: "inner solution", "hypergradient" or "policy-gradient estimator", or one of bits.
+        because: the signature it was taken for, and the names of parameters that chose it.
         rows: one per identity and structure. Where a result cannot be compared (the first row of
             a structure), the other identities of that structure are left out.
     """
 
     function: str
     kind: str
+    because: str
     rows: tuple[Row, ...]
 
     @property
@@ -60,4 +62,6 @@ class Report:
             f"  {'holds' if row.passed else 'FAILS'}  {row.identity}, {row.structure}"
             for row in self.rows
         ]
+        if self.failures:
+            lines.append(f"\n{self.because}")
         return "\n".join([head, *lines, *(f"\n{row.message}" for row in self.failures)])

@@ -30,6 +30,11 @@ class Signature:
     returns: tuple[str, ...]
     text: str
 
+    @property
+    def known(self) -> frozenset[str]:
+        """Names of all parameters that are passed."""
+        return frozenset((*self.required, *self.optional))
+
 
 INNER = Signature(
     "inner solution",
@@ -74,7 +79,6 @@ BITS_OPTIMAL = Signature(
     "f(rho, lam) -> u",
 )
 BITS = (BITS_HYPERGRADIENT, BITS_INNER, BITS_OPTIMAL)
-# Those of a kind are looked for from the one with most names: an inner solution's are in another.
 SIGNATURES = (*BITS, ESTIMATOR, HYPERGRADIENT, INNER)
 
 VECTORS = ("g_m", "z", "g", "u")
@@ -92,11 +96,19 @@ class Unusable(AssertionError):
 
 @dataclass(frozen=True)
 class Target:
-    """A function under test: takes arrays and floats by name, returns checked float64 arrays."""
+    """A function under test: takes arrays and floats by name, returns checked float64 arrays.
+
+    Attributes:
+        function: somebody's.
+        signature: what it was taken for.
+        takes: names of the inputs that are passed to it.
+        because: why it was taken for that, as a sentence.
+    """
 
     function: Callable[..., Any]
     signature: Signature
     takes: frozenset[str]
+    because: str
 
     def __call__(self, **inputs: Any) -> tuple[np.ndarray, ...]:
         """Return the function's results at the inputs it takes.
@@ -117,7 +129,9 @@ class Target:
         problem = self._problem(results, len(inputs[self.signature.required[0]]))
         if problem:
             raise Unusable(f"{self.signature.kind} {problem}\n  inputs   {show(given)}")
-        return tuple(results) if len(self.signature.returns) > 1 else (results,)
+        found = results if len(self.signature.returns) > 1 else (results,)
+        # Copies again: the next call may return the same arrays, filled anew.
+        return tuple(np.array(value) for value in found)
 
     def deterministic(self, **inputs: Any) -> None:
         """Call twice.
@@ -153,6 +167,7 @@ def _fault(name: str, value: Any, n: int) -> str | None:
     """Say what is wrong with one result, if anything is."""
     if not isinstance(value, np.ndarray):
         return f"returned {type(value).__name__} for {name}: return a NumPy array"
+    value = np.asarray(value)  # no mask, which would hide what is not finite
     shape = (n,) if name in VECTORS else (n, n)
     if value.shape != shape:
         return f"returned {name} of shape {value.shape}: return shape {shape}"
@@ -177,10 +192,12 @@ def show(inputs: dict[str, Any]) -> str:
 def recognise(function: Callable[..., Any]) -> Target:
     """Return the function as one of the kinds, by the names of its parameters.
 
-    Parameters that no kind knows must have defaults; positional-only ones do not count.
+    Those without a default choose, and a kind must know them all. Of several kinds that fit it is
+    the one that needs fewest names: an extra input with a default makes no other function.
 
     Raises:
-        UnknownSignature: it is none of them.
+        UnknownSignature: it is none of them, or one as well as another, or some parameter is
+            positional-only.
     """
     try:
         parameters = inspect.signature(function).parameters
@@ -192,12 +209,27 @@ def recognise(function: Callable[..., Any]) -> Target:
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     }
     positional = any(p.kind is p.POSITIONAL_ONLY for p in parameters.values())
-    for signature in SIGNATURES:
-        known = {*signature.required, *signature.optional}
-        must = {name for name, has_default in named.items() if not has_default}
-        if not positional and named.keys() >= set(signature.required) and must <= known:
-            return Target(function, signature, frozenset(known & named.keys()))
-    raise UnknownSignature(_advice(function, f"takes ({', '.join(parameters)})"))
+    must = {name for name, has_default in named.items() if not has_default}
+    fit = [
+        signature
+        for signature in SIGNATURES
+        if not positional and named.keys() >= set(signature.required) and must <= signature.known
+    ]
+    fewest = min((len(signature.required) for signature in fit), default=0)
+    chosen = [signature for signature in fit if len(signature.required) == fewest]
+    if len(chosen) != 1:
+        several = ", which fits several kinds" if chosen else ""
+        raise UnknownSignature(_advice(function, f"takes ({', '.join(parameters)}){several}"))
+    takes = frozenset(chosen[0].known & named.keys())
+    return Target(function, chosen[0], takes, _because(chosen[0], named, takes))
+
+
+def _because(signature: Signature, named: dict[str, bool], takes: frozenset[str]) -> str:
+    """Say what a function was taken for, and by which names."""
+    chose = ", ".join(name for name in named if name in signature.required)
+    kept = ", ".join(name for name in named if name not in takes)
+    text = f"taken for the {signature.kind} {signature.text}: it has the parameters {chose}"
+    return f"{text}; left at the default: {kept}" if kept else text
 
 
 def _advice(function: Callable[..., Any], what: str) -> str:

@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-GROUPS = ((1, 2), (1, 3), (2, 2), (3, 2), (2, 3))  # (n, M) whose noise has at most 6 coordinates
+GROUPS = ((1, 2), (1, 3), (1, 4), (2, 2), (3, 2))  # (n, M) of at most 576 nodes of noise
 CONDITION = 1e3  # bound on the condition number of every SPD matrix drawn here
 
 

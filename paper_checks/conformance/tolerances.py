@@ -54,15 +54,25 @@ def agree(
         )
 
 
-def agree_on_average(identity: str, samples: ArrayLike, want: ArrayLike, *, inputs: object) -> None:
-    """Assert that the mean of `samples` (first axis) is `want`, by a z-test on every entry."""
+def agree_on_average(
+    identity: str, samples: ArrayLike, want: ArrayLike, *, inputs: object, rounding: float = 0
+) -> None:
+    """Assert that the mean of `samples` (first axis) is `want`, by a z-test on every entry.
+
+    Args:
+        identity: what should hold, as a formula.
+        samples: independent draws of the code under test.
+        want: computed by the witness.
+        inputs: shown on failure.
+        rounding: by so much the mean may be off besides: samples may be all the same.
+    """
     draws, expected = np.asarray(samples, float), np.asarray(want, float)
     if draws.shape[1:] != expected.shape:
         raise AssertionError(
             f"{identity}: shapes {draws.shape[1:]} and {expected.shape} differ\n  inputs: {inputs}"
         )
     error = np.abs(draws.mean(0) - expected)
-    bound = Z_MAX * draws.std(0, ddof=1) / np.sqrt(len(draws))
+    bound = Z_MAX * draws.std(0, ddof=1) / np.sqrt(len(draws)) + rounding
     if not np.all(error <= bound):
         raise AssertionError(
             f"{identity} fails\n  mean     {draws.mean(0).tolist()} of {len(draws)}\n"

@@ -119,6 +119,36 @@ def gauss_hermite_grid(dimensions: int, nodes: int = 3) -> tuple[Tensor, Tensor]
     return torch.as_tensor(grid), torch.as_tensor(product.reshape(-1, dimensions).prod(-1))
 
 
+def noise_rule(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return nodes `(K, n)` and weights `(K,)`, exact for `ε ~ N(0, I)` to degree 5, n <= 3.
+
+    The corners of a segment, a hexagon or an icosahedron, turned at random, are exact on the
+    sphere; two radii with `E ‖ε‖² = n` and `E ‖ε‖⁴ = n(n + 2)` make them so in space. The outer one
+    is drawn, up to `sqrt(n + 20)`, and the inner one follows. No coordinate of a node is 0.
+    """
+    beyond = rng.uniform(2.5, 20)
+    outer, inner = n + beyond, n - 2 * n / beyond  # squares of the radii
+    far = (n - inner) / (outer - inner)  # share of the outer one
+    turn, _ = np.linalg.qr(rng.standard_normal((n, n)))
+    corners = np.asarray(_CORNERS[n]) @ turn
+    corners /= np.linalg.norm(corners[0])
+    nodes = np.concatenate([np.sqrt(inner) * corners, np.sqrt(outer) * corners])
+    return nodes, np.repeat([1 - far, far], len(corners)) / len(corners)
+
+
+_GOLDEN = (1 + math.sqrt(5)) / 2
+_CORNERS = {
+    1: [[1], [-1]],
+    2: [[math.cos(k * math.pi / 3), math.sin(k * math.pi / 3)] for k in range(6)],
+    3: [
+        corner
+        for a in (1, -1)
+        for b in (_GOLDEN, -_GOLDEN)
+        for corner in ([0, a, b], [a, b, 0], [b, 0, a])
+    ],
+}
+
+
 class FixedNoise:
     """A noise source that hands out given noise, such as the nodes of a quadrature."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 
 from paper_checks.conformance import Report, conform
 from paper_checks.conformance.identities import HYPERGRADIENT, INNER
-from paper_checks.conformance.witnesses import FixedNoise
+from paper_checks.conformance.witnesses import FixedNoise, noise_rule
 from solvers.data import Dataset
 from solvers.families.gaussian import Gaussian
 from solvers.rewards.mahalanobis import MahalanobisReward
@@ -23,6 +24,7 @@ Array = np.ndarray
 SPD, IS_DERIVED, MAXIMISES = (identity.name for identity in INNER)
 SYMMETRIC, DIRECT, IMPLICIT, MEASURED, VANISHES = (identity.name for identity in HYPERGRADIENT)
 IN_MEAN, IN_FACTOR = "E g_m = ∂E r/∂m", "E g_L = ∂E r/∂L"
+IN_LARGE = "E g = ∂E r on average, M = 64"
 STRUCTURES = ("isotropic", "diagonal", "full")
 
 
@@ -72,6 +74,42 @@ def reinforce(
     return np.linalg.solve(L.T, r @ epsilon / M), np.tril(np.linalg.solve(L.T, weighted))
 
 
+def by_others(m: Array, L: Array, U: Array, y: Array, epsilon: Array) -> tuple[Array, Array]:
+    """The score function with the optimal baselines of the other generations, one per entry."""
+    error = m + epsilon @ L.T - y
+    r = -np.einsum("ki,ij,kj->k", error, U, error)
+
+    def entry(score: Array) -> Array:
+        """Baselines are 0/0 only where the scores of all others are 0."""
+        squares = score.reshape(len(r), -1) ** 2
+        rewards = r[:, None] * squares
+        b = (rewards.sum(0) - rewards) / (squares.sum(0) - squares)
+        return ((r[:, None] - b) * score.reshape(len(r), -1)).mean(0).reshape(score.shape[1:])
+
+    scores = epsilon[:, :, None] * epsilon[:, None] - np.eye(len(m))
+    return np.linalg.solve(L.T, entry(epsilon)), np.tril(np.linalg.solve(L.T, entry(scores)))
+
+
+def median_of_others(m: Array, L: Array, U: Array, y: Array, epsilon: Array) -> tuple[Array, Array]:
+    """The score function with a baseline that is no polynomial of the others' noise."""
+    error = m + epsilon @ L.T - y
+    r = -np.einsum("ki,ij,kj->k", error, U, error)
+    r = r - [np.median(np.delete(r, k)) for k in range(len(r))]
+    scores = epsilon[:, :, None] * epsilon[:, None] - np.eye(len(m))
+    weighted = np.einsum("k,kij->ij", r, scores) / len(r)
+    return np.linalg.solve(L.T, r @ epsilon / len(r)), np.tril(np.linalg.solve(L.T, weighted))
+
+
+def antithetic(m: Array, L: Array, U: Array, y: Array, epsilon: Array) -> list[Array]:
+    """Its slope in the mean has no variance, only rounding."""
+    return pathwise(m, L, U, y, 1, np.concatenate([epsilon, -epsilon]))
+
+
+def integrated(m: Array, L: Array, U: Array, y: Array, epsilon: Array) -> tuple[Array, Array]:
+    """The gradient itself, whatever the noise."""
+    return -2 * U @ (m - y), np.tril(-2 * U @ L)
+
+
 def pathwise(m: Array, L: Array, U: Array, y: Array, lam: float, epsilon: Array) -> list[Array]:
     """The reparametrised estimator, as a list and with a parameter it does not need."""
     assert lam > 0
@@ -99,10 +137,14 @@ def own_estimator(m: Array, L: Array, U: Array, y: Array, epsilon: Array) -> tup
         (gradient, 6),
         (shaped_gradient, 18),
         (outer.slope, 18),
-        (reinforce, 3),
-        (partial(reinforce, baseline="none"), 3),
-        (pathwise, 3),
-        (own_estimator, 3),
+        (reinforce, 4),
+        (partial(reinforce, baseline="none"), 4),
+        (by_others, 4),
+        (median_of_others, 4),
+        (pathwise, 4),
+        (antithetic, 4),
+        (integrated, 4),
+        (own_estimator, 4),
     ],
 )
 def test_right_solvers_pass(solve: Callable[..., Any], rows: int) -> None:
@@ -197,17 +239,17 @@ def other_factor(m: Array, L: Array, U: Array, y: Array, epsilon: Array) -> tupl
     [
         (partial(reinforce, baseline="mean"), [IN_MEAN, IN_FACTOR]),
         (partial(reinforce, baseline="minimum"), [IN_MEAN, IN_FACTOR]),
-        (without_entropy_of_scale, [IN_FACTOR]),
-        (other_factor, [IN_FACTOR]),
+        (without_entropy_of_scale, [IN_FACTOR, IN_LARGE]),
+        (other_factor, [IN_FACTOR, IN_LARGE]),
         (
             lambda m, L, U, y, epsilon: tuple(
                 len(epsilon) * g for g in pathwise(m, L, U, y, 1, epsilon)
             ),
-            [IN_MEAN, IN_FACTOR],
+            [IN_MEAN, IN_FACTOR, IN_LARGE],
         ),
         (
             lambda m, L, U, y, epsilon: pathwise(m, L, U, 0 * y, 1, epsilon),
-            [IN_MEAN],
+            [IN_MEAN, IN_LARGE],
         ),
     ],
     ids=["group mean", "minimum", "score without -I", "Lᵀ for L", "sum for mean", "data ignored"],
@@ -217,8 +259,86 @@ def test_biased_estimators_fail(estimate: Callable[..., Any], fail: list[str]) -
     assert names(report) == fail, str(report)
     for row in report.failures:
         assert row.message is not None
-        for part in (row.identity, "M = ", "got", "> tolerance", "m = [", "L = [[", "y = ["):
+        got = "mean" if row.identity == IN_LARGE else "got"
+        for part in (row.identity, "M = ", got, "> tolerance", "m = [", "L = [[", "y = ["):
             assert part in row.message
+
+
+def without_far(limit: float) -> Callable[..., Any]:
+    """Drops generations whose noise is beyond a limit, where any is left."""
+
+    def estimate(m: Array, L: Array, U: Array, y: Array, epsilon: Array) -> list[Array]:
+        near = (np.abs(epsilon) < limit).all(1)
+        return pathwise(m, L, U, y, 1, epsilon[near] if near.any() else epsilon)
+
+    return estimate
+
+
+def clipped(m: Array, L: Array, U: Array, y: Array, epsilon: Array) -> list[Array]:
+    return pathwise(m, L, U, y, 1, np.clip(epsilon, -2, 2))
+
+
+def clipped_score(m: Array, L: Array, U: Array, y: Array, epsilon: Array) -> tuple[Array, Array]:
+    in_mean, _ = reinforce(m, L, U, y, epsilon)
+    error = m + epsilon @ L.T - y
+    r = -np.einsum("ki,ij,kj->k", error, U, error)
+    r = (r - r.mean()) * len(r) / (len(r) - 1)
+    scores = epsilon[:, :, None] * epsilon[:, None]
+    scores = np.where(np.eye(len(m)), np.clip(scores, 0, 4), scores) - np.eye(len(m))
+    weighted = np.einsum("k,kij->ij", r, scores) / len(r)
+    return in_mean, np.tril(np.linalg.solve(L.T, weighted))
+
+
+@pytest.mark.parametrize(
+    "estimate",
+    [without_far(2), without_far(3), without_far(4), clipped, clipped_score],
+    ids=["beyond 2", "beyond 3", "beyond 4", "clipped", "clipped score"],
+)
+def test_what_cuts_off_noise_fails(estimate: Callable[..., Any]) -> None:
+    """The last of them is off by a thousandth of the gradient."""
+    report = conform(estimate)
+    assert IN_FACTOR in names(report)
+    assert "with other nodes the mean is another" in str(report)
+    assert "with other nodes" not in str(conform(other_factor))
+
+
+def test_what_happens_in_large_groups_only_fails() -> None:
+    """No reward lies 3 standard deviations from the mean of 10 or fewer."""
+
+    def without_outliers(m: Array, L: Array, U: Array, y: Array, epsilon: Array) -> list[Array]:
+        error = m + epsilon @ L.T - y
+        r = -np.einsum("ki,ij,kj->k", error, U, error)
+        return pathwise(m, L, U, y, 1, epsilon[np.abs(r - r.mean()) <= 3 * r.std() + 1e-9])
+
+    report = conform(without_outliers)
+    assert names(report) == [IN_LARGE]
+    assert "(5.0 standard errors)" in str(report)
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+@pytest.mark.parametrize("estimate", [reinforce, pathwise, by_others])
+def test_right_estimators_pass_at_every_seed(estimate: Callable[..., Any], seed: int) -> None:
+    report = conform(estimate, seed=seed, examples=16)
+    assert report.passed, str(report)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(20))
+def test_rules_of_noise_have_its_moments(n: int, seed: int) -> None:
+    """`E ε^k = (k - 1)!!` for even k, in all products of degree at most 5."""
+    nodes, weights = noise_rule(n, np.random.default_rng(seed))
+    moments = (1, 0, 1, 0, 3, 0)
+    for powers in product(range(6), repeat=n):
+        if sum(powers) <= 5:
+            got = weights @ np.prod(nodes**powers, axis=1)
+            assert got == pytest.approx(np.prod([moments[k] for k in powers]), abs=1e-12)
+    assert weights.min() > 0
+    assert np.abs(nodes).min() > 0
+
+
+def test_rules_of_noise_reach_far() -> None:
+    rules = (noise_rule(1, np.random.default_rng(seed))[0].max() for seed in range(25))
+    assert max(rules) > 4
 
 
 def test_failing_inputs_are_the_smallest() -> None:

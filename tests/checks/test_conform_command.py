@@ -73,6 +73,7 @@ def test_a_wrong_solver_ends_with_1(folder: Path) -> None:
     assert failing == ["P* = the derived inner solution", "P* maximises J"]
     for part in ("got      [[", "expected [[", "> tolerance", "inputs   U = [[", "lam = "):
         assert result.output.count(part) == 2
+    assert "taken for the inner solution f(U, lam" in result.output
 
 
 @pytest.mark.parametrize(

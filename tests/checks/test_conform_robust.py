@@ -127,6 +127,28 @@ def test_inputs_may_be_overwritten() -> None:
     assert report.passed, str(report)
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-3])
+def test_results_may_be_the_same_arrays_at_every_call(noise: float) -> None:
+    """Filled anew each time: what was returned before is compared all the same."""
+    rng, buffers = np.random.default_rng(0), {}
+
+    def refilled(m: Array, L: Array, U: Array, y: Array, epsilon: Array) -> list[Array]:
+        found = reinforce(m, L, U, y, epsilon)
+        kept = buffers.setdefault(len(m), [np.empty_like(m), np.empty_like(L)])
+        for place, value in zip(kept, found, strict=True):
+            place[...] = value * (1 + noise * rng.random())
+        return kept
+
+    report = conform(refilled, examples=5)
+    assert report.passed == (noise == 0), str(report)
+    assert ("make it deterministic" in str(report)) == (noise > 0)
+
+
+def test_masks_hide_nothing() -> None:
+    report = conform(lambda U, lam: np.ma.masked_invalid(inverse(U, lam) * np.nan))
+    assert "every entry must be finite" in str(report)
+
+
 def test_the_seed_chooses_the_inputs() -> None:
     def drawn(seed: int) -> tuple[Report, list[float]]:
         seen: list[float] = []
@@ -178,9 +200,60 @@ def test_other_callables_are_recognised(solve: Callable[..., Any]) -> None:
     assert report.passed
 
 
+def bits_inner(u: Array, rho: Array, lam: float, z: Array | None = None) -> Array:
+    assert z is None
+    return u * (2 * rho - 1) / lam
+
+
+def best_weights(rho: Array, lam: float, u: Array | None = None) -> Array:
+    assert u is None
+    return lam * np.log(rho / (1 - rho)) / (2 * rho - 1)
+
+
+def with_data(U: Array, lam: float, Sigma: Array | None = None, steps: int = 3) -> Array:
+    assert Sigma is None
+    return inverse(U, lam)
+
+
+@pytest.mark.parametrize(
+    ("solve", "kind", "kept"),
+    [
+        (with_data, "inner solution", "Sigma, steps"),
+        (bits_inner, "inner solution of bits", "z"),
+        (best_weights, "optimal reward of bits", "u"),
+    ],
+)
+def test_extra_inputs_with_a_default_are_left_at_it(
+    solve: Callable[..., Any], kind: str, kept: str
+) -> None:
+    report = conform(solve, examples=5)
+    assert report.passed, str(report)
+    assert report.kind == kind
+    assert report.because.endswith(f"left at the default: {kept}")
+
+
+def test_defaults_of_what_every_kind_needs_do_not_matter() -> None:
+    def weighted(U: Array, Sigma: Array, lam: float = 1.0) -> Array:
+        return gradient(U, Sigma, lam)
+
+    assert conform(weighted, examples=2).passed
+    assert signatures.recognise(weighted).signature is signatures.HYPERGRADIENT
+
+
+def test_a_failure_says_what_the_function_was_taken_for() -> None:
+    report = conform(lambda U, lam, Sigma=None: lam * np.linalg.inv(U), examples=2)
+    says = (
+        "taken for the inner solution f(U, lam, [structure]) -> P: it has the parameters U, lam; "
+        "left at the default: Sigma"
+    )
+    assert f"\n{says}\n" in str(report)
+    assert "taken for" not in str(conform(inverse, examples=2))
+
+
 @pytest.mark.parametrize(
     "function",
     [
+        lambda lam, U=None, rho=None: U,
         lambda a, b: a,
         lambda U: U,
         lambda U, lam, steps: U,

@@ -99,3 +99,11 @@ def test_a_constant_has_no_standard_error() -> None:
     """Draws without spread agree only with their own value."""
     agree_on_average("E g = 1", np.ones((10, 2)), np.ones(2), inputs=None)
     message(agree_on_average, "E g = 1", np.ones((10, 2)), 2 * np.ones(2), inputs=None)
+
+
+def test_averages_may_be_off_by_rounding() -> None:
+    rounded = (1 + 1e-12) * np.ones((10, 2))
+    message(agree_on_average, "E g = 1", rounded, np.ones(2), inputs=None)
+    agree_on_average("E g = 1", rounded, np.ones(2), inputs=None, rounding=1e-10)
+    off = (1 + 1e-9) * np.ones((10, 2))
+    message(agree_on_average, "E g = 1", off, np.ones(2), inputs=None, rounding=1e-10)

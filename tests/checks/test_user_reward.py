@@ -26,6 +26,7 @@ from analysis import (
 )
 from analysis.calculus.symbols import symbol
 from paper_checks.user_reward import torch_reference, torch_reward
+from solvers.errors import InputError, ShapeError
 from solvers.rewards.mahalanobis import MahalanobisReward
 
 u, w = sp.symbols("u w", positive=True)
@@ -142,5 +143,30 @@ def test_what_is_refused() -> None:
         torch_reference(beside, None, m0=0.0)
     with pytest.raises(ArgumentError, match="must be > 0"):
         torch_reference(beside, None, m0=0.0, P0=-1.0)
+    others: tuple[Any, ...] = (None, 3, sp.Integer(3), -(z**2))
+    for given in others:
+        for function in (torch_reward, lambda found: torch_reference(found, None)):
+            with pytest.raises(
+                ArgumentNameError, match=rf"not {type(given).__name__}: pass derive"
+            ):
+                function(given)
     symmetric = derive(-u * z**4, Gaussian(1), KL(), Moments(symmetric=True))
     assert torch_reward(symmetric, u=1.0)(torch.ones(1), torch.zeros(1)) == -1
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [((3, 1), (3, 1)), ((3, 2), (3, 1)), ((3, 3), (3, 2)), ((3, 2), (4, 2)), ((), ()), ((2,), ())],
+)
+def test_outcomes_of_other_shapes_are_refused(shapes: tuple[tuple[int, ...], ...]) -> None:
+    reward = torch_reward(derive(-(Z.T * Z)[0], Gaussian(2)))
+    first, second = (torch.ones(shape) for shape in shapes)
+    with pytest.raises(ShapeError, match=r"\(\.\.\., 2\)") as caught:
+        reward(first, second)
+    assert all(str(shape) in str(caught.value) for shape in shapes)
+
+
+def test_outcomes_that_are_no_tensors_are_refused() -> None:
+    reward = torch_reward(REWARDS["constants"])
+    with pytest.raises(InputError, match="not ndarray and Tensor: pass torch tensors"):
+        reward(np.ones((3, 1)), torch.ones(3, 1))  # pyright: ignore[reportArgumentType]

@@ -30,7 +30,7 @@ NODES = 5  # per coordinate: exact to degree 9, and squared estimates have degre
 
 
 def expected_gradient(problem: Problem, estimator: Estimator, M: int) -> None:
-    """Exact expectation of an unbiased estimator, by Gauss-Hermite quadrature over the noise."""
+    """Exact expectation of an unbiased estimator, by quadrature over the noise."""
 
     def estimates(epsilon: np.ndarray) -> Any:
         noise = torch.as_tensor(epsilon).mT[..., None, None]

@@ -59,11 +59,11 @@ def one_outcome(problem: Problem) -> Dataset:
 
 
 def expected_score_gradient(problem: Problem, M: int, baseline: Baseline) -> None:
-    """Exact expectation of a score-function gradient, by Gauss-Hermite quadrature over the noise.
+    """Exact expectation of a score-function gradient, by quadrature over the noise.
 
-    The integrand is a polynomial of degree at most 4 in each noise coordinate, so three nodes are
-    exact. The group mean scales the reward's part by `(M-1)/M`; no baseline and leave-one-out
-    leave it unbiased.
+    The integrand is a polynomial of degree at most 4 in the noise of each generation, so rules of
+    degree 5 are exact. The group mean scales the reward's part by `(M-1)/M`; no baseline and
+    leave-one-out leave it unbiased.
     """
 
     def estimates(epsilon: np.ndarray) -> Any:
