@@ -27,12 +27,12 @@ from ..calculus.symbols import (
     symbol,
 )
 from ..errors import RewardError, RewardTypeError, StructureError
+from ..result import SIZES
 
 ROUNDING = 1e-9  # by which probabilities may miss a sum of 1
 DOUBLE = 53  # binary digits
 LARGEST = 100  # powers of ten: of larger numbers SymPy looks for factors in vain
 OUTCOME = re.compile(r"^(y_hat|yhat|ŷ|y)(_?\d+)?$")
-SIZES = (1, 2, 3)  # of outcomes
 WHY = "its moments are written out in entries; a reward that is a sum over coordinates needs one"
 
 

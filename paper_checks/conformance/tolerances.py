@@ -72,7 +72,9 @@ def agree_on_average(
             f"{identity}: shapes {draws.shape[1:]} and {expected.shape} differ\n  inputs: {inputs}"
         )
     error = np.abs(draws.mean(0) - expected)
-    bound = Z_MAX * draws.std(0, ddof=1) / np.sqrt(len(draws)) + rounding
+    size = np.maximum(np.abs(draws).max(0), np.finfo(float).tiny)
+    spread = (draws / size).std(0, ddof=1) * size  # whose squares neither under- nor overflow
+    bound = Z_MAX * spread / np.sqrt(len(draws)) + rounding
     if not np.all(error <= bound):
         raise AssertionError(
             f"{identity} fails\n  mean     {draws.mean(0).tolist()} of {len(draws)}\n"

@@ -194,8 +194,9 @@ def gained(
     gain, found, further = look(way / size * g)
     if gain > little:
         return gain
-    # beside a best F of 0 every gain is large, of which rounding at the start would show nothing
-    seen = max(little, tolerance * eps * abs(F - history[0].F))
+    # beside a best F of 0 every gain is large: then what an error of `tolerance` leaves open counts
+    way_up = abs(F - history[0].F)
+    seen = little if abs(F) > 8 * eps * way_up else max(little, tolerance**2 * way_up)
     near = way / FURTHER
     while size * near > seen:
         nearer, solved, _ = look(near / size * g)

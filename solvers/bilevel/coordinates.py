@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from ..families.networks import InputUnits
 from ..hypergradients.implicit import Level
 from ..numerics.trees import Tree
-from ..rewards.learnable import entries, factor
+from ..rewards.learnable import Phi, entries, factor
 from .problem import Bilevel
 
 Map = Callable[[Tree], Tree]
@@ -48,23 +49,22 @@ SAME = Coordinates(_same, _same)
 def of_inputs(x: Float[Tensor, "N d"], prefixes: Sequence[str]) -> Coordinates:
     """Return those of networks, by the prefixes of their names, relative to their inputs."""
     units = InputUnits.of(x)
-    return Coordinates(
-        lambda tree: cast(Tree, units.relative(cast(dict[str, Tensor], tree), prefixes)),
-        lambda tree: cast(Tree, units.raw(cast(dict[str, Tensor], tree), prefixes)),
-    )
+    there, back = (partial(way, prefixes=tuple(prefixes)) for way in (units.relative, units.raw))
+    return Coordinates(cast(Map, there), cast(Map, back))
 
 
 def of_factor(R: Float[Tensor, "n n"]) -> Coordinates:
     """Return the `M` of a factor `C = R M` of `U = C Cᵀ`."""
+    return Coordinates(cast(Map, partial(_divided, R)), cast(Map, partial(_multiplied, R)))
 
-    def to(tree: Tree, turned: Callable[[Tensor], Tensor]) -> Tree:
-        leaves = cast(dict[str, Tensor], tree)
-        return cast(Tree, entries(turned(factor(leaves["log_diagonal"], leaves["lower"]))))
 
-    return Coordinates(
-        lambda tree: to(tree, lambda C: torch.linalg.solve_triangular(R, C, upper=False)),
-        lambda tree: to(tree, lambda M: R @ M),
-    )
+def _divided(R: Tensor, phi: Phi) -> Phi:
+    C = factor(phi["log_diagonal"], phi["lower"])
+    return entries(torch.linalg.solve_triangular(R, C, upper=False))
+
+
+def _multiplied(R: Tensor, phi: Phi) -> Phi:
+    return entries(R @ factor(phi["log_diagonal"], phi["lower"]))
 
 
 def relative(levels: Bilevel, theta: Coordinates, phi: Coordinates) -> Bilevel:

@@ -193,6 +193,7 @@ class InputUnits:
         Deviations are powers of two, means multiples of them: to inputs that are about standard
         nothing happens, to the last digit.
         """
+        x = x.detach()
         size = x.abs().amax(0)
         size = torch.where(size > 0, size, 1.0)
         s = (x / size).std(0, correction=0) * size  # whose squares neither under- nor overflow

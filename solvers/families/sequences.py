@@ -243,9 +243,10 @@ class Autoregressive(Sampled):
         if not isinstance(steps, Stepwise):
             steps = _Again(self._logits, self.device)
         with torch.no_grad():
-            logits, state = steps.first((M, self.N))
-            dtype = logits.dtype
+            nothing = torch.empty(M, self.N, 0, dtype=torch.int64, device=self.device)
+            dtype = self._logits(nothing).dtype
             uniform = noise.uniform((M, self.N, self.T), dtype)
+            logits, state = steps.first(uniform.shape[:-1])
             y = list[Tensor]()
             for t in range(self.T):
                 if t:

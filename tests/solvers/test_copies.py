@@ -26,7 +26,7 @@ from solvers.data import Dataset, LabelledData, TwoMoments
 from solvers.families.bernoulli import Bernoulli, BernoulliPolicy
 from solvers.families.categorical import Categorical, CategoricalPolicy
 from solvers.families.gaussian import Gaussian, GaussianPolicy
-from solvers.families.networks import MLP
+from solvers.families.networks import MLP, InputUnits
 from solvers.hypergradients import methods
 from solvers.hypergradients.implicit import implicit
 from solvers.numerics import optimisers
@@ -167,6 +167,7 @@ EXAMPLES: dict[str, Callable[[], Any]] = {
     "Solution 2": lambda: inner.closed_form(reward(), torch.tensor(0.5, dtype=F64), normal(0, 2)),
     "ConstantReward": lambda: ConstantReward(2, "scalar"),
     "InputReward": lambda: InputReward(2, 2, MLP((3,), "tanh")),
+    "InputUnits": lambda: InputUnits.of(normal(0, 9, 2)),
     "TemperedReward": lambda: TemperedReward(InputReward(2, 2, MLP(), "diagonal")),
     "Tempered": lambda: Tempered(normal(0, 6, 2).exp(), 0.5),
     "MSE": MSE,
@@ -287,6 +288,7 @@ def test_no_public_dataclass_is_left_out() -> None:
         "Moments",
         "Solve",
         "Nystrom",
+        "Coordinates",
         "Leaves",
         "Run",
         "Seen",

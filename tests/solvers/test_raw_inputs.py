@@ -114,9 +114,9 @@ def test_a_slope_that_is_small_beside_a_first_one_is_no_end() -> None:
         return -(K * (theta.sum() - 2) ** 2 + (theta[0] - theta[1] - 4) ** 2) / 2
 
     problem = so.Bilevel(lambda theta, phi: -(theta - phi).square().sum(), F)
-    start, ridge = torch.full((2,), 100.0, dtype=F64), torch.full((2,), 1 + off, dtype=F64)
+    start, ridge = torch.full((2,), 10.0, dtype=F64), torch.full((2,), 1 + off, dtype=F64)
     found = solve(problem, start, start, optimiser=lambda leaves: Jump(leaves, ridge), steps=1)
-    assert found.history[-1].hypergradient < 1e-9 * found.history[0].hypergradient
+    assert found.history[-1].hypergradient < 1e-8 * found.history[0].hypergradient
     assert not found.converged
     assert "a little further along it" in found.reason
 
