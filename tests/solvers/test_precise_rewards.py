@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import mpmath as mp
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mpmath.ctx_mp import MPContext
 
 from solvers.errors import InputError
 from solvers.rewards.between_classes import exact_diagonal, exact_scale, heuristic_scale
@@ -25,7 +25,8 @@ EVENEST = {torch.float64: 14, torch.float32: 6}
 ROUNDINGS = 16  # allowed between a result and the formula at 700 digits
 
 dtypes = st.sampled_from(DTYPES)
-mp.mp.dps = 700  # so that 1 - 1e-300 is a number
+mp = MPContext()  # of its own: the precision of other tests stays
+mp.dps = 700  # so that 1 - 1e-300 is a number
 
 
 def exact(tensor: torch.Tensor) -> list[Any]:
