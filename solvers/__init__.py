@@ -20,7 +20,8 @@ The outer problem, `max_φ F(θ*(φ), φ)`:
 - `hypergradients`: `implicit`, `unrolled`, `penalty`; `functional` in the outputs of the policy;
   `differentiable`, the inner solution as a function that can be differentiated
 - `bilevel`: the outer `loop`, its `convergence` and inner solves; `single_loop`; `likelihood`: the
-  paper's problem, its plug-in; `cross_fitted`: a reward `U(x)` from residuals of held-out rows
+  paper's problem, its plug-in; `maximum_likelihood`: that on data of one's own, searched for in
+  `coordinates` of its own; `cross_fitted`: a reward `U(x)` from residuals of held-out rows
 
 What knows no policy: `numerics` (searches, linear systems, containers of tensors, checkpoints).
 

@@ -317,9 +317,9 @@ def solve(
 
 
 def _of_networks(owner: object, params: Tree, x: Float[Tensor, "N d"]) -> Coordinates:
-    """Return coordinates relative to the inputs; those of old where some parameters are frozen.
+    """Return coordinates relative to the inputs, and `SAME` where there are no networks of these.
 
-    What is frozen would not stay as it is under other coordinates.
+    So it is where some parameters are frozen, which would not stay as they are.
     """
     prefixes = tuple(getattr(owner, "networks", {}))
     frozen = prefixes and Leaves.of("theta or phi", params).frozen
