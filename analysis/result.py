@@ -23,7 +23,7 @@ P = ParamSpec("P")
 SIZES = (1, 2, 3)  # of which the catalogue holds the entries
 SAME = "The formula is the same for every n"  # instead of what is slow
 ANY = (*SIZES, None)  # and the matrix expression for any n
-SEVERAL = (2, 3, None)  # what is lost between dimensions: with one, nothing
+BETWEEN = ((None, 1),)  # of results on what is lost between dimensions: with one, nothing
 CLASSES = (2, 3, 4)  # numbers of classes
 
 

@@ -30,7 +30,6 @@ QUICK = "quick: smaller experiments, for a first look only"
 CODE = (
     *store.CODE,
     "figures",
-    "paper_checks/statistics.py",
     "paper_checks/store.py",
     "paper_checks/published",
 )

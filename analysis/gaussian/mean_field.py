@@ -13,7 +13,7 @@ from ..calculus.matrices import inverse, replace
 from ..calculus.normal_form import reduced, tidy
 from ..calculus.symbols import dimension, symbol, symbols
 from ..derivation import Derivation, Step
-from ..result import ANY, SEVERAL, result
+from ..result import ANY, BETWEEN, result
 from . import inner, stated
 from .outer import objective, optimal_reward
 from .rays import relative_cost_is_positive
@@ -47,7 +47,7 @@ def shrinkage(n: int | None) -> Derivation:
     )
 
 
-@result(SEVERAL)
+@result(ANY, zero=BETWEEN)
 def cost(n: int | None) -> Derivation:
     """½ Σ_i (ρ_i - 1 - log ρ_i), ρ_i = Σ_ii (Σ⁻¹)_ii: nats lost against the best diagonal policy.
 

@@ -15,7 +15,7 @@ from ..calculus.normal_form import normal, tidy
 from ..calculus.stationary import solve_linear
 from ..calculus.symbols import dimension, named, symbol, symbols
 from ..derivation import Derivation, Step
-from ..result import ANY, SEVERAL, result
+from ..result import ANY, BETWEEN, result
 from . import stated
 from .outer import objective, optimal_reward
 
@@ -47,7 +47,7 @@ def optimal_scale(n: int | None) -> Derivation:
     )
 
 
-@result(SEVERAL)
+@result(ANY, zero=BETWEEN)
 def loss(n: int | None) -> Derivation:
     """F(U*) - F(c*M) = ½ [n log(Tr(MΣ)/n) - log det(MΣ)] >= 0, zero iff M ∝ Σ⁻¹.
 

@@ -180,9 +180,10 @@ def gained(
     if size == 0 or tolerance == 0:
         return 0.0
     F = history[-1].F
+    way_up = abs(F - history[0].F)
     eps = torch.finfo(here.dtype).eps
     rounding = 8 * eps * abs(F)
-    little = rounding + tolerance * min(abs(F), abs(F - history[0].F))
+    little = rounding + tolerance * min(abs(F), way_up)
 
     def look(step: Tensor) -> tuple[float, Solution[tuple[Tensor, ...]], Tree]:
         further = phi.moved(phi.split(step), 1.0).detached()
@@ -195,7 +196,6 @@ def gained(
     if gain > little:
         return gain
     # beside a best F of 0 every gain is large: then what an error of `tolerance` leaves open counts
-    way_up = abs(F - history[0].F)
     seen = little if abs(F) > 8 * eps * way_up else max(little, tolerance**2 * way_up)
     near = way / FURTHER
     while size * near > seen:

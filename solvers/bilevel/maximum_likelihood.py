@@ -19,7 +19,7 @@ from ..data import Dataset
 from ..errors import InputError, Number, as_number
 from ..families.gaussian import GaussianPolicy, Structure, at_outcomes
 from ..families.law import Data, Params, Policy, WithZeros, check_one_member, law_at
-from ..families.networks import InputUnits, check_moves
+from ..families.networks import InputUnits, check_moves, networks_of
 from ..hypergradients.methods import HypergradientMethod
 from ..numerics.modes import recording
 from ..numerics.trees import Leaves, Tree
@@ -131,8 +131,8 @@ class MaximumLikelihood:
 
     def _at_inputs(self, owner: object, drawn: Params) -> Params:
         """Return parameters whose networks were drawn for inputs in units of their own."""
-        prefixes = tuple(getattr(owner, "networks", {}))
-        return InputUnits.of(self.data.x).raw(drawn, prefixes) if prefixes else drawn
+        own = networks_of(owner)
+        return InputUnits.of(self.data.x).raw(drawn, tuple(own)) if own else drawn
 
     def _diagonal(self, n: int) -> Float[Tensor, "n n"]:
         """Return `(λ/2)/Var y_i`, the variances over all data; `λI` between classes."""
@@ -321,9 +321,9 @@ def _of_networks(owner: object, params: Tree, x: Float[Tensor, "N d"]) -> Coordi
 
     So it is where some parameters are frozen, which would not stay as they are.
     """
-    prefixes = tuple(getattr(owner, "networks", {}))
-    frozen = prefixes and Leaves.of("theta or phi", params).frozen
-    return of_inputs(x, prefixes) if prefixes and not frozen else SAME
+    own = networks_of(owner)
+    frozen = own and Leaves.of("theta or phi", params).frozen
+    return of_inputs(x, tuple(own)) if own and not frozen else SAME
 
 
 def _whitened(problem: MaximumLikelihood, left: Residuals, phi: Tree) -> bool:

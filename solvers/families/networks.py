@@ -141,13 +141,17 @@ def parameter(params: Params, name: str) -> Tensor:
     return params[name]
 
 
+def networks_of(owner: object) -> dict[str, MLP]:
+    """Return the networks of the inputs that a policy or reward has, by the prefixes of names."""
+    return getattr(owner, "networks", {})
+
+
 def check_moves(owner: object, params: Params) -> None:
     """Raise `InputError` where a network with hidden layers starts from weights that are all 0.
 
     There every derivative vanishes but that of the last bias: a search would end where it began.
     """
-    networks: dict[str, MLP] = getattr(owner, "networks", {})
-    for prefix, network in networks.items():
+    for prefix, network in networks_of(owner).items():
         names = [f"{prefix}weight{layer}" for layer in range(len(network.hidden) + 1)]
         if network.hidden and not any(bool(parameter(params, name).any()) for name in names):
             raise InputError(

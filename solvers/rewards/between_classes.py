@@ -36,7 +36,7 @@ from ..errors import (
     check_spd,
 )
 from ..families.categorical import Categorical, check_logits
-from ..families.networks import MLP, check_outputs
+from ..families.networks import MLP, check_outputs, networks_of
 from .learnable import Phi, RewardModel
 from .mahalanobis import isotropic_weight, representable
 
@@ -322,7 +322,7 @@ class OneHotReward:
     @property
     def networks(self) -> dict[str, MLP]:
         """Those of `weight`."""
-        return getattr(self.weight, "networks", {})
+        return networks_of(self.weight)
 
     def __call__(self, phi: Phi, x: Float[Tensor, "N d"]) -> ClassReward:
         """Return the reward at these inputs."""

@@ -13,12 +13,7 @@ from torch import Tensor
 import solvers as so
 from solvers.bilevel.loop import solve
 from solvers.families.networks import InputUnits
-
-F64 = torch.float64
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+from tests.draws import F64, normal
 
 
 @given(
